@@ -1,0 +1,63 @@
+// MatchBatch: what a reader hands to the core: matches, how far each source is known, and what to commit with them.
+//
+// Value; moved through the queue from the reader thread to the core thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "rules/labels.h"
+#include "rules/time.h"
+
+namespace logbell::engine {
+
+// One line that one pattern matched, ready to be counted.
+struct TimedMatch {
+  std::uint32_t pattern = 0;        // index into Plan::patterns
+  std::uint32_t line = 0;           // index into MatchBatch::lines
+  rules::Timestamp at;              // event time, already believed or replaced (DESIGN.md §3 "Event time")
+  double value = 0;                 // NaN: none
+  std::vector<std::string> labels;  // parallel to PatternSpec::labels
+};
+
+// How far a source is known. Sent whenever it changes or is confirmed.
+struct SourceStatus {
+  std::uint32_t source = 0;                             // index into Plan::sources
+  rules::Timestamp watermark = rules::kLongAgo;         // latest believed time, the smallest over streams not at their end
+  std::optional<rules::Timestamp> read_to_end_at;       // wall time at which all of it was known to be read; unset: behind
+  bool readable = false;                                // some file of it is open, or was and none is due yet
+  bool stalled = false;                                 // has left the merge: behind and not getting on (its rules are unknown)
+  std::optional<rules::Timestamp> watched_from;         // event time since which nothing is missing; moves forward at a gap
+  std::optional<rules::Timestamp> last_line_at;         // wall time of the last line's arrival
+  rules::Duration timestamp_offset{0};                  // steady distance of line times from arrival, 0 when below 15 min
+};
+
+// An opaque entry of the store, committed with the batch it belongs to: positions.
+struct StoredEntry {
+  std::string key;
+  std::optional<std::string> value;  // unset: erase
+};
+
+// Adds to a counter that must survive a crash exactly as the positions do.
+struct CounterDelta {
+  std::string name;  // metric name, e.g. logbell_source_lines_total
+  rules::Labels labels;
+  double by = 0;
+};
+
+struct MatchBatch {
+  std::uint64_t generation = 0;  // of the plan it was matched with
+  std::uint64_t sequence = 0;    // rises by one; batches reach the core in this order
+  rules::Timestamp read_at;      // wall time before the read: notification latency starts here
+  std::vector<TimedMatch> matches;
+  std::vector<std::string> lines;  // text of matched lines, cut to kMaxSampleBytes * 4, not yet redacted
+  std::vector<SourceStatus> sources;
+  std::vector<StoredEntry> positions;
+  std::vector<CounterDelta> counters;
+  bool cannot_be_read_again = false;  // stdin, sockets: this commit must be synced
+  std::size_t bytes = 0;              // read from the sources for it: what the queue's bound counts
+};
+
+}  // namespace logbell::engine

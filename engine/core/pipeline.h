@@ -1,0 +1,102 @@
+// Pipeline: the pure core. Windows, evaluator, alerts and dispatcher in order; time is an argument.
+//
+// Owned by the core thread (or by a test, a backtest, the simulator). No clock, file, socket, log or mutex.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/core/batch.h"
+#include "rules/alert.h"
+#include "rules/notification.h"
+#include "rules/plan.h"
+#include "rules/time.h"
+
+namespace logbell::engine {
+
+// A fact about logbell itself that a built-in alert rests on: SinkDead, StateLost. The core knows InputSilent,
+// RuleUnknown, TimestampSkew and SeriesOverflow by itself.
+struct Condition {
+  std::string alertname;
+  rules::Labels labels;  // sink="ops-slack"
+  std::string summary;   // one sentence for whoever is woken
+  std::string severity = "critical";
+  bool active = true;    // false: it has ended
+};
+
+// A counter or gauge as last computed, for /metrics. Counters are committed with the tick.
+struct MetricValue {
+  std::string name;
+  rules::Labels labels;
+  double value = 0;
+};
+
+// Everything one evaluation produced. Commit it before anything leaves.
+struct Tick {
+  rules::Timestamp now;
+  std::vector<rules::Transition> transitions;
+  std::vector<rules::Notification> notifications;  // one per lane, keys set
+  std::vector<StoredEntry> entries;                // state to write: windows, alerts, groups, counters, positions
+  std::vector<MetricValue> counters;               // new totals of the counters that moved
+  bool must_sync = false;                          // carries an alert or lines that cannot be read again
+  std::size_t bytes = 0;                           // of entries: a commit comes at the latest every MiB
+
+  bool empty() const { return transitions.empty() && notifications.empty() && entries.empty(); }
+};
+
+// An alert for people and /api/v1/alerts, with its rule.
+struct AlertView {
+  rules::Alert alert;
+  std::size_t rule = 0;      // index into Plan::rules; SIZE_MAX: built in
+  bool unknown = false;
+};
+
+struct RuleView {
+  std::size_t rule = 0;
+  rules::Timestamp clock = rules::kLongAgo;  // evaluated up to here
+  bool unknown = false;
+  std::string unknown_reason;  // "its windows have been watched for 3m of 2h", "source api is unreadable"
+  std::size_t pending = 0;
+  std::size_t firing = 0;
+};
+
+class Pipeline {
+ public:
+  // `restored`: every entry that earlier ticks wrote (keys that begin with "core/"), as the store has it.
+  Pipeline(std::shared_ptr<const rules::Plan> plan, const std::vector<StoredEntry>& restored);
+  ~Pipeline();
+  Pipeline(const Pipeline&) = delete;
+  Pipeline& operator=(const Pipeline&) = delete;
+
+  // Takes matches and progress; evaluates nothing yet.
+  void ingest(const MatchBatch& batch);
+  void set_condition(const Condition& condition, rules::Timestamp now);
+  // Which sinks refuse for good at the moment: SinkDead is routed around them.
+  void set_sink_dead(const std::string& sink, bool dead);
+
+  // Evaluates every rule up to its clock, instant by instant, then groups. `now` is wall time and never decreases
+  // (the runtime holds and counts a step back). Everything since the last tick is in the returned value.
+  Tick tick(rules::Timestamp now);
+
+  // The next wall time at which something can change without a new line: a window's edge, a `for` that matures, a
+  // group's timer. Before it comes, the reader must confirm how far the sources are read.
+  std::optional<rules::Timestamp> next_instant() const;
+
+  // A new plan from here on: the state of what is unchanged (by identity) carries over; removed rules resolve.
+  void replace_plan(std::shared_ptr<const rules::Plan> plan, rules::Timestamp now);
+
+  std::vector<AlertView> alerts() const;
+  std::vector<RuleView> rules() const;
+  // Every counter total and the gauges logbell_alerts, logbell_rule_unknown …, complete.
+  std::vector<MetricValue> metrics() const;
+  const rules::Plan& plan() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace logbell::engine

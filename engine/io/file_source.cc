@@ -1,0 +1,1 @@
+// engine/io/file_source

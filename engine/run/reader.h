@@ -1,0 +1,64 @@
+// Reader: reads sources, finds the lines that matter, and hands over batches. One step at a time.
+//
+// Owned by one thread; the thread (engine/run/runtime.h) only calls step() and sleeps on what it returns.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/core/batch.h"
+#include "engine/run/clock.h"
+#include "rules/plan.h"
+#include "rules/result.h"
+
+namespace logbell::engine {
+
+// One followed file or stream, for /api/v1/sources and the metrics.
+struct StreamView {
+  std::string source;
+  std::string path;
+  std::uint64_t size = 0;
+  std::uint64_t offset = 0;
+  bool readable = false;
+  std::string error;  // why not; "" = readable
+};
+
+class Reader {
+ public:
+  struct Options {
+    const Clock* clock = nullptr;             // must outlive the reader
+    std::vector<StoredEntry> positions;       // entries under "pos/" as earlier batches committed them
+    bool first_start = true;                  // no saved state at all: `read_from` and `max_replay_age` decide
+    std::size_t chunk_bytes = 256 * 1024;
+    int stdin_fd = 0;
+  };
+  struct StepResult {
+    std::optional<MatchBatch> batch;           // to be pushed; nothing else in it is kept
+    bool more = false;                         // there is more to read at once: step again
+    bool ended = false;                        // every source has ended for good (stdin at its end)
+    rules::Instant wake_at;                    // when to step again if nothing wakes it
+  };
+
+  Reader(std::shared_ptr<const rules::Plan> plan, Options options);
+  ~Reader();
+
+  // Reads at most one chunk from one stream (while any source catches up: from the one furthest behind in event time),
+  // or, when all are read to their end, finds new files, rotations and truncations. Never blocks.
+  StepResult step();
+  // The next step confirms for every source how far it is read, even if nothing changed.
+  void request_confirmation();
+  // A barrier: batches from here on carry the new plan's generation; unchanged files keep their place.
+  void replace_plan(std::shared_ptr<const rules::Plan> plan);
+
+  std::vector<int> wake_fds() const;  // inotify, stdin
+  std::vector<StreamView> streams() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace logbell::engine

@@ -1,0 +1,96 @@
+// Expr: what a rule computes. A subset of PromQL's grammar and precedence, with a pattern's name where PromQL has a
+// metric's, parsed and typed when loaded.
+//
+// Immutable and thread-safe once parsed. Evaluation is engine/core/evaluator.h.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "rules/matcher.h"
+#include "rules/pattern.h"
+#include "rules/result.h"
+#include "rules/time.h"
+
+namespace logbell::rules {
+
+struct Expr;
+using ExprPtr = std::shared_ptr<const Expr>;
+
+struct Expr {
+  enum class Kind { kNumber, kRangeCall, kAggregate, kBinary, kNegate, kParen };
+  enum class Type { kScalar, kVector };
+  enum class RangeFunction { kCountOverTime, kRate, kAbsentOverTime, kPresentOverTime };
+  enum class Aggregation { kSum, kMin, kMax, kAvg, kCount };
+  enum class BinaryOp { kAdd, kSub, kMul, kDiv, kMod, kPow, kEq, kNe, kGt, kLt, kGe, kLe, kAnd, kOr, kUnless };
+
+  Kind kind = Kind::kNumber;
+  Type type = Type::kScalar;
+  std::size_t offset = 0;  // in the text, for problems
+
+  // kNumber (durations are seconds, as in PromQL)
+  double number = 0;
+
+  // kRangeCall: function(pattern{matchers}[window])
+  RangeFunction function = RangeFunction::kCountOverTime;
+  std::string pattern;
+  std::uint32_t pattern_index = 0;  // into the plan's patterns; set by bind()
+  std::vector<LabelMatcher> matchers;
+  Duration window{0};
+
+  // kAggregate: op by|without (grouping) (operand)
+  Aggregation aggregation = Aggregation::kSum;
+  bool without = false;
+  bool has_grouping = false;
+  std::vector<std::string> grouping;
+
+  // kBinary
+  BinaryOp op = BinaryOp::kAdd;
+  bool return_bool = false;
+  bool has_matching = false;          // on(...) or ignoring(...) was written
+  bool on = false;                    // else ignoring
+  std::vector<std::string> matching;
+
+  ExprPtr left;   // the operand of kAggregate, kNegate, kParen; the left side of kBinary
+  ExprPtr right;
+
+  bool is_comparison() const;
+  bool is_set_operator() const;
+};
+
+struct ExprError {
+  std::size_t offset = 0;  // byte in the text
+  std::string reason;
+  std::string fix;
+};
+
+// Text -> typed tree. Names of patterns are not looked at yet.
+tl::expected<ExprPtr, ExprError> parse_expr(std::string_view text);
+
+// The same tree with every pattern_index set, labels of matchers and groupings known, and nothing that can never be
+// true (a count below zero, two ranges that exclude each other, a constant falsehood, `a="x",a="y"`).
+tl::expected<ExprPtr, ExprError> bind_expr(const ExprPtr& expr, const std::vector<PatternSpec>& patterns);
+
+// Canonical text: the same for the same meaning, whatever the spacing; parses back to an equal tree.
+std::string format_expr(const Expr& expr);
+
+// What a rule's truth rests on: DESIGN.md §3 "Unknown". A rule may rest on both.
+struct Polarity {
+  bool presence = false;  // more matches can make it true: >, >=, ratios, present_over_time
+  bool absence = false;   // fewer matches can make it true: == 0, <, absent_over_time, the right side of unless
+};
+Polarity polarity(const Expr& expr);
+
+// The labels that an element of the result can have; each is taken from logs.
+std::vector<std::string> result_labels(const Expr& expr, const std::vector<PatternSpec>& patterns);
+// Label values that every element has, from `=` matchers (`{queue="a"}` keeps queue="a").
+Labels fixed_labels(const Expr& expr, const std::vector<PatternSpec>& patterns);
+
+// Every kRangeCall in the tree, left to right.
+std::vector<const Expr*> range_calls(const Expr& expr);
+Duration longest_window(const Expr& expr);
+
+}  // namespace logbell::rules

@@ -1,0 +1,92 @@
+// JSON: a small value to build and read documents with. The only door to the JSON libraries.
+//
+// Values; any thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "rules/result.h"
+
+namespace logbell::rules {
+
+class Json {
+ public:
+  using Array = std::vector<Json>;
+  using Object = std::vector<std::pair<std::string, Json>>;  // keeps the order written; names unique
+
+  Json() = default;  // null
+  Json(std::nullptr_t) {}                                              // NOLINT(google-explicit-constructor): literals
+  Json(bool value) : value_(value) {}                                  // NOLINT(google-explicit-constructor)
+  Json(double value) : value_(value) {}                                // NOLINT(google-explicit-constructor)
+  Json(std::int64_t value) : value_(value) {}                          // NOLINT(google-explicit-constructor)
+  Json(int value) : value_(static_cast<std::int64_t>(value)) {}        // NOLINT(google-explicit-constructor)
+  Json(std::uint64_t value) : value_(static_cast<std::int64_t>(value)) {}  // NOLINT(google-explicit-constructor)
+  Json(std::string value) : value_(std::move(value)) {}                // NOLINT(google-explicit-constructor)
+  Json(std::string_view value) : value_(std::string(value)) {}         // NOLINT(google-explicit-constructor)
+  Json(const char* value) : value_(std::string(value)) {}              // NOLINT(google-explicit-constructor)
+  Json(Array value) : value_(std::move(value)) {}                      // NOLINT(google-explicit-constructor)
+  Json(Object value) : value_(std::move(value)) {}                     // NOLINT(google-explicit-constructor)
+
+  bool is_null() const { return std::holds_alternative<std::monostate>(value_); }
+  bool is_object() const { return std::holds_alternative<Object>(value_); }
+  bool is_array() const { return std::holds_alternative<Array>(value_); }
+  bool is_string() const { return std::holds_alternative<std::string>(value_); }
+  bool is_number() const;
+  bool is_bool() const { return std::holds_alternative<bool>(value_); }
+
+  // The content, or the neutral value ("", 0, false, none) when it is of another kind.
+  std::string_view string() const;
+  double number() const;
+  std::int64_t integer() const;
+  bool boolean() const;
+  const Array& array() const;
+  const Object& object() const;
+  // A member; null Json when absent or not an object.
+  const Json& operator[](std::string_view name) const;
+  const Json& at(std::size_t index) const;
+
+  // Adds or replaces a member; a null value becomes an object first.
+  Json& set(std::string_view name, Json value);
+  void push(Json value);
+
+  // Compact when indent < 0. Bytes that are not UTF-8 become U+FFFD: the text is always valid JSON.
+  std::string dump(int indent = -1) const;
+  static Result<Json> parse(std::string_view text);  // nesting at most 64 deep
+
+  friend bool operator==(const Json&, const Json&) = default;
+
+ private:
+  std::variant<std::monostate, bool, std::int64_t, double, std::string, Array, Object> value_;
+};
+
+// Calls `visit(name, value, is_string)` for each scalar member of a JSON object line, nested names joined with
+// "." (`http.status`); strings unescaped, other scalars as written. False when `line` is not a JSON object.
+// Built for log lines: reads each line once (simdjson's on-demand parser inside).
+class JsonLineReader {
+ public:
+  JsonLineReader();
+  ~JsonLineReader();
+  JsonLineReader(JsonLineReader&&) noexcept;
+  JsonLineReader& operator=(JsonLineReader&&) noexcept;
+
+  struct Field {
+    std::string name;
+    std::string value;
+  };
+  // The fields of `line`, valid until the next call; false when it is not one JSON object.
+  bool read(std::string_view line);
+  const std::vector<Field>& fields() const { return fields_; }
+
+ private:
+  struct Impl;
+  std::vector<Field> fields_;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace logbell::rules

@@ -1,0 +1,101 @@
+// Patterns: compiled regexes that count. PatternSet takes whole blocks of lines and gives back only matches.
+//
+// PatternSpec is a value. PatternSet is const and thread-safe; each reader keeps its own Scratch.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "rules/labels.h"
+#include "rules/problems.h"
+#include "rules/regex.h"
+#include "rules/result.h"
+#include "rules/time.h"
+
+namespace logbell::rules {
+
+enum class LineFormat { kText, kJson, kLogfmt };
+
+// One test of one field of a json or logfmt line. All tests of a pattern must hold.
+struct FieldTest {
+  std::string field;                // nested JSON fields joined with "."
+  std::vector<std::string> equals;  // any of these; or
+  std::optional<Regex> match;       // matches anywhere in the value; its named captures count as captures
+  bool negated = false;             // `not:`; a missing field passes a negated test
+};
+
+struct MetricSpec {
+  enum class Type { kCounter, kGauge, kHistogram };
+  std::string name;
+  std::string help;
+  Type type = Type::kCounter;
+  std::vector<double> buckets;  // ascending, without +Inf
+};
+
+// A pattern as validated: what it matches, which captures or fields become labels, where its value comes from.
+struct PatternSpec {
+  std::string name;
+  Place place;
+  std::vector<Regex> match;          // any of these, anywhere in the line; empty only with `where`
+  std::vector<Regex> exclude;        // none of these
+  std::vector<FieldTest> where;      // all of these
+  std::vector<std::string> labels;   // sorted; each a named capture or (json, logfmt) a field
+  std::string value;                 // capture or field that holds a number; "" = none
+  std::vector<std::string> sources;  // names; empty = every source
+  std::vector<Labels> expect;        // series that exist from the start
+  std::vector<std::string> examples;
+  std::optional<MetricSpec> metric;
+  std::size_t max_series = 1000;     // DESIGN.md: bounded per pattern, then the overflow series `__other__`
+
+  // Of match, exclude, where, labels, value and sources: windows belong to it and survive a reload by it.
+  Fingerprint identity() const;
+};
+
+// One line that one pattern matched.
+struct Match {
+  std::uint32_t pattern = 0;        // index into the plan's patterns
+  std::uint32_t line_offset = 0;    // of the line in the block; the line is counted once per pattern
+  std::uint32_t line_length = 0;    // without its newline and CR
+  double value = 0;                 // the pattern's value; NaN where the line had none that is a number
+  std::vector<std::string> labels;  // parallel to PatternSpec::labels; "" where the capture did not take part;
+                                    // valid UTF-8, at most kMaxLabelBytes
+};
+inline constexpr std::size_t kMaxLabelBytes = 256;  // a label is a name, not a document; longer ones are cut
+
+class PatternSet {
+ public:
+  // What a thread needs while matching: buffers that are reused. Not thread-safe.
+  class Scratch {
+   public:
+    Scratch();
+    ~Scratch();
+    Scratch(Scratch&&) noexcept;
+    Scratch& operator=(Scratch&&) noexcept;
+    struct Impl;
+    std::unique_ptr<Impl> impl;
+  };
+
+  // `wanted[i]` is the index of a pattern in `patterns`: those that apply to one source.
+  static PatternSet compile(std::span<const PatternSpec> patterns, std::span<const std::uint32_t> wanted,
+                            LineFormat format);
+
+  // Appends every match in `block`, in the order of lines, then of patterns. `block` is whole lines, each ended by
+  // "\n" (the last may lack it). A line that matches nothing costs no allocation and no virtual call.
+  void match(std::string_view block, Scratch& scratch, std::vector<Match>& out) const;
+
+  std::size_t size() const;
+
+ private:
+  struct Impl;
+  std::shared_ptr<const Impl> impl_;
+};
+
+// Whether `line` alone matches `pattern`: for examples and `check`.
+bool matches_line(const PatternSpec& pattern, LineFormat format, std::string_view line);
+
+}  // namespace logbell::rules

@@ -1,0 +1,68 @@
+// Plan: everything the core runs, compiled: patterns, rules, route, and what it must know of sources and sinks.
+//
+// Immutable, shared between threads as shared_ptr<const Plan>; replaced as a whole at reload.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "rules/labels.h"
+#include "rules/pattern.h"
+#include "rules/route.h"
+#include "rules/rule.h"
+#include "rules/time.h"
+#include "rules/time_interval.h"
+#include "rules/timestamp.h"
+
+namespace logbell::rules {
+
+enum class ReadFrom { kAuto, kBeginning, kEnd };
+
+struct SourceSpec {
+  std::string name;
+  Place place;
+  std::vector<std::string> files;  // globs; empty with is_stdin
+  bool is_stdin = false;
+  LineFormat format = LineFormat::kText;
+  TimestampSpec timestamp;
+  std::shared_ptr<const TimestampReader> timestamp_reader;  // compiled from it
+  std::optional<Duration> max_silence;
+  std::size_t max_line_bytes = 256 * 1024;  // kept of a line; the rest of it is skipped in constant memory
+  ReadFrom read_from = ReadFrom::kAuto;
+  PatternSet patterns;                      // those that apply to this source
+};
+
+// What the dispatcher must know of a sink; how it delivers is in sinks/.
+struct SinkSpec {
+  std::string name;
+  std::string type;
+  Place place;
+  std::vector<std::string> lanes;      // ≥ 1: one delivery each; "name" or "name#1", "name#2"
+  bool tells_people = true;            // false: file, console, unless `audience: machine` is not what is written
+  bool machine_audience = false;       // `audience: machine`: it may be a rule's only sink
+  bool pages = false;                  // wakes somebody up: gets no summaries of the past
+  bool per_alert = false;              // no grouping: Alertmanager groups
+  std::optional<Duration> refresh;     // re-send while firing
+  bool send_resolved = true;
+  std::vector<std::string> fallback;   // tried in order when it fails for good
+};
+
+struct Plan {
+  std::uint64_t generation = 1;  // rises with each reload; batches carry it
+  Fingerprint hash = 0;          // of the whole configuration, secrets left out
+  Labels external_labels;        // environment, instance and `labels:`: on every alert
+  std::vector<PatternSpec> patterns;
+  std::vector<SourceSpec> sources;
+  std::vector<AlertingRule> rules;
+  Route route;
+  bool has_route = false;        // without one: built-in alerts go to every sink that tells people
+  std::map<std::string, SinkSpec> sinks;
+  std::map<std::string, TimeInterval> time_intervals;
+  Duration max_replay_age{std::chrono::minutes(15)};
+  std::uint32_t rules_without_sink = 0;  // only `sinks: none` can make it other than 0
+};
+
+}  // namespace logbell::rules

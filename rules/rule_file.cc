@@ -1,0 +1,1 @@
+// rules/rule_file

@@ -1,0 +1,38 @@
+// TimeInterval: Alertmanager's `time_intervals`, for active_time_intervals and mute_time_intervals.
+//
+// Immutable after load; thread-safe.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "rules/result.h"
+#include "rules/time.h"
+
+namespace logbell::rules {
+
+// One entry: every part that is given must hold. Ranges are inclusive but for times, whose end is exclusive.
+struct TimeIntervalEntry {
+  std::vector<std::pair<int, int>> minutes;        // of the day, [from, to)
+  std::vector<std::pair<int, int>> weekdays;       // Sunday = 0
+  std::vector<std::pair<int, int>> days_of_month;  // 1..31, negative from the end
+  std::vector<std::pair<int, int>> months;         // 1..12
+  std::vector<std::pair<int, int>> years;
+  std::string location;                            // IANA zone; "" = UTC
+};
+
+struct TimeInterval {
+  std::string name;
+  std::vector<TimeIntervalEntry> entries;  // any of these
+
+  bool contains(Timestamp at) const;
+};
+
+// Whether `zone` is an IANA zone that this machine knows.
+bool is_known_zone(const std::string& zone);
+// Wall-clock minutes since the epoch shifted into `zone` ("" = UTC).
+Duration zone_offset(const std::string& zone, Timestamp at);
+
+}  // namespace logbell::rules
