@@ -1,1 +1,249 @@
 #include "rules/json.h"
+
+#include <cmath>
+#include <cstring>
+
+#include <nlohmann/json.hpp>
+#include <simdjson.h>
+
+namespace logbell::rules {
+namespace {
+
+using Nlohmann = nlohmann::ordered_json;
+
+// Deeper documents than this are an attack or a mistake, and recursion must end.
+constexpr int kMaxDepth = 64;
+
+const Json kNull;
+const Json::Array kNoItems;
+const Json::Object kNoMembers;
+
+Nlohmann to_library(const Json& json) {
+  if (json.is_bool()) return json.boolean();
+  if (json.is_string()) return std::string(json.string());
+  if (json.is_array()) {
+    Nlohmann out = Nlohmann::array();
+    for (const Json& item : json.array())
+      out.push_back(to_library(item));
+    return out;
+  }
+  if (json.is_object()) {
+    Nlohmann out = Nlohmann::object();
+    for (const auto& [name, value] : json.object())
+      out[name] = to_library(value);
+    return out;
+  }
+  if (json.is_integer()) return json.integer();
+  if (json.is_number()) return json.number();
+  return nullptr;
+}
+
+Json from_library(const Nlohmann& value) {
+  switch (value.type()) {
+    case Nlohmann::value_t::boolean:
+      return value.get<bool>();
+    case Nlohmann::value_t::number_integer:
+      return value.get<std::int64_t>();
+    case Nlohmann::value_t::number_unsigned: {
+      const auto number = value.get<std::uint64_t>();
+      if (number > static_cast<std::uint64_t>(INT64_MAX)) return static_cast<double>(number);
+      return static_cast<std::int64_t>(number);
+    }
+    case Nlohmann::value_t::number_float:
+      return value.get<double>();
+    case Nlohmann::value_t::string:
+      return value.get<std::string>();
+    case Nlohmann::value_t::array: {
+      Json::Array out;
+      for (const Nlohmann& item : value)
+        out.push_back(from_library(item));
+      return out;
+    }
+    case Nlohmann::value_t::object: {
+      Json::Object out;
+      for (const auto& [name, member] : value.items())
+        out.emplace_back(name, from_library(member));
+      return out;
+    }
+    default:
+      return {};
+  }
+}
+
+}  // namespace
+
+bool Json::is_number() const {
+  return std::holds_alternative<double>(value_) || std::holds_alternative<std::int64_t>(value_);
+}
+
+std::string_view Json::string() const {
+  const auto* text = std::get_if<std::string>(&value_);
+  return text == nullptr ? std::string_view() : std::string_view(*text);
+}
+
+double Json::number() const {
+  if (const auto* whole = std::get_if<std::int64_t>(&value_)) return static_cast<double>(*whole);
+  const auto* real = std::get_if<double>(&value_);
+  return real == nullptr ? 0 : *real;
+}
+
+std::int64_t Json::integer() const {
+  if (const auto* whole = std::get_if<std::int64_t>(&value_)) return *whole;
+  const auto* real = std::get_if<double>(&value_);
+  // Outside ±2^63 the conversion is undefined: such a number is no integer of ours.
+  if (real == nullptr || !(std::fabs(*real) < 9.2e18)) return 0;
+  return static_cast<std::int64_t>(*real);
+}
+
+bool Json::boolean() const {
+  const auto* value = std::get_if<bool>(&value_);
+  return value != nullptr && *value;
+}
+
+const Json::Array& Json::array() const {
+  const auto* items = std::get_if<Array>(&value_);
+  return items == nullptr ? kNoItems : *items;
+}
+
+const Json::Object& Json::object() const {
+  const auto* members = std::get_if<Object>(&value_);
+  return members == nullptr ? kNoMembers : *members;
+}
+
+const Json& Json::operator[](std::string_view name) const {
+  for (const auto& [key, value] : object()) {
+    if (key == name) return value;
+  }
+  return kNull;
+}
+
+const Json& Json::at(std::size_t index) const {
+  return index < array().size() ? array()[index] : kNull;
+}
+
+Json& Json::set(std::string_view name, Json value) {
+  if (is_null()) value_ = Object{};
+  auto* members = std::get_if<Object>(&value_);
+  LOGBELL_CHECK(members != nullptr);
+  for (auto& [key, old] : *members) {
+    if (key == name) {
+      old = std::move(value);
+      return *this;
+    }
+  }
+  members->emplace_back(std::string(name), std::move(value));
+  return *this;
+}
+
+void Json::push(Json value) {
+  if (is_null()) value_ = Array{};
+  auto* items = std::get_if<Array>(&value_);
+  LOGBELL_CHECK(items != nullptr);
+  items->push_back(std::move(value));
+}
+
+std::string Json::dump(int indent) const {
+  return to_library(*this).dump(indent, ' ', false, Nlohmann::error_handler_t::replace);
+}
+
+Result<Json> Json::parse(std::string_view text) {
+  bool too_deep = false;
+  const auto guard = [&](int depth, Nlohmann::parse_event_t, Nlohmann&) {
+    if (depth > kMaxDepth) too_deep = true;
+    return depth <= kMaxDepth;
+  };
+  try {
+    const Nlohmann value = Nlohmann::parse(text.begin(), text.end(), guard);
+    if (too_deep) return fail(ErrorCode::kInvalid, "parse JSON: nested more than 64 deep");
+    return from_library(value);
+  } catch (const nlohmann::json::exception& error) {
+    return fail(ErrorCode::kInvalid, std::string("parse JSON: ") + error.what());
+  }
+}
+
+// --- log lines
+
+struct JsonLineReader::Impl {
+  simdjson::ondemand::parser parser;
+  std::string buffer;  // the line and the padding that simdjson reads beyond it
+};
+
+JsonLineReader::JsonLineReader() : impl_(std::make_unique<Impl>()) {}
+JsonLineReader::~JsonLineReader() = default;
+JsonLineReader::JsonLineReader(JsonLineReader&&) noexcept = default;
+JsonLineReader& JsonLineReader::operator=(JsonLineReader&&) noexcept = default;
+
+namespace {
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && std::strchr(" \t\r\n", text.back()) != nullptr)
+    text.remove_suffix(1);
+  return text;
+}
+
+// False at the first thing that is not JSON. Arrays are not fields: their text is kept whole.
+bool read_object(simdjson::ondemand::object object, const std::string& prefix, int depth,
+                 std::vector<JsonLineReader::Field>& out) {
+  if (depth > kMaxDepth) return false;
+  for (auto member : object) {
+    std::string_view key;
+    if (member.error() != simdjson::SUCCESS || member.unescaped_key().get(key) != simdjson::SUCCESS)
+      return false;
+    std::string name = prefix;
+    name.append(key);
+    simdjson::ondemand::value value;
+    simdjson::ondemand::json_type type{};
+    if (member.value().get(value) != simdjson::SUCCESS || value.type().get(type) != simdjson::SUCCESS)
+      return false;
+    if (type == simdjson::ondemand::json_type::object) {
+      simdjson::ondemand::object inner;
+      if (value.get_object().get(inner) != simdjson::SUCCESS) return false;
+      if (!read_object(inner, name + ".", depth + 1, out)) return false;
+    } else if (type == simdjson::ondemand::json_type::string) {
+      std::string_view text;
+      if (value.get_string().get(text) != simdjson::SUCCESS) return false;
+      out.push_back({std::move(name), std::string(text)});
+    } else if (type == simdjson::ondemand::json_type::array) {
+      simdjson::ondemand::array array;
+      std::string_view text;
+      if (value.get_array().get(array) != simdjson::SUCCESS ||
+          array.raw_json().get(text) != simdjson::SUCCESS) {
+        return false;
+      }
+      out.push_back({std::move(name), std::string(trimmed(text))});
+    } else {
+      out.push_back({std::move(name), std::string(trimmed(value.raw_json_token()))});
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+bool JsonLineReader::read(std::string_view line) {
+  fields_.clear();
+  const std::size_t start = line.find_first_not_of(" \t");
+  // Most lines that are not JSON are told apart by their first byte.
+  if (start == std::string_view::npos || line[start] != '{') return false;
+  impl_->buffer.assign(line);
+  impl_->buffer.reserve(line.size() + simdjson::SIMDJSON_PADDING);
+  try {
+    simdjson::ondemand::document document;
+    const simdjson::padded_string_view padded(impl_->buffer.data(), line.size(), impl_->buffer.capacity());
+    simdjson::ondemand::object object;
+    if (impl_->parser.iterate(padded).get(document) != simdjson::SUCCESS ||
+        document.get_object().get(object) != simdjson::SUCCESS || !read_object(object, "", 1, fields_)) {
+      fields_.clear();
+      return false;
+    }
+    // Anything behind the closing brace makes it something else than one object.
+    const char* rest = nullptr;
+    if (document.current_location().get(rest) != simdjson::OUT_OF_BOUNDS) fields_.clear();
+    return rest == nullptr;
+  } catch (const simdjson::simdjson_error&) {
+    fields_.clear();
+    return false;
+  }
+}
+
+}  // namespace logbell::rules

@@ -20,24 +20,26 @@ class Json {
   using Array = std::vector<Json>;
   using Object = std::vector<std::pair<std::string, Json>>;  // keeps the order written; names unique
 
-  Json() = default;  // null
-  Json(std::nullptr_t) {}                                              // NOLINT(google-explicit-constructor): literals
-  Json(bool value) : value_(value) {}                                  // NOLINT(google-explicit-constructor)
-  Json(double value) : value_(value) {}                                // NOLINT(google-explicit-constructor)
-  Json(std::int64_t value) : value_(value) {}                          // NOLINT(google-explicit-constructor)
-  Json(int value) : value_(static_cast<std::int64_t>(value)) {}        // NOLINT(google-explicit-constructor)
-  Json(std::uint64_t value) : value_(static_cast<std::int64_t>(value)) {}  // NOLINT(google-explicit-constructor)
-  Json(std::string value) : value_(std::move(value)) {}                // NOLINT(google-explicit-constructor)
-  Json(std::string_view value) : value_(std::string(value)) {}         // NOLINT(google-explicit-constructor)
-  Json(const char* value) : value_(std::string(value)) {}              // NOLINT(google-explicit-constructor)
-  Json(Array value) : value_(std::move(value)) {}                      // NOLINT(google-explicit-constructor)
-  Json(Object value) : value_(std::move(value)) {}                     // NOLINT(google-explicit-constructor)
+  Json() = default;                            // null
+  Json(std::nullptr_t) {}                      // NOLINT(google-explicit-constructor): literals
+  Json(bool value) : value_(value) {}          // NOLINT(google-explicit-constructor)
+  Json(double value) : value_(value) {}        // NOLINT(google-explicit-constructor)
+  Json(std::int64_t value) : value_(value) {}  // NOLINT(google-explicit-constructor)
+  Json(int value) : value_(static_cast<std::int64_t>(value)) {}  // NOLINT(google-explicit-constructor)
+  Json(std::uint64_t value)
+      : value_(static_cast<std::int64_t>(value)) {}             // NOLINT(google-explicit-constructor)
+  Json(std::string value) : value_(std::move(value)) {}         // NOLINT(google-explicit-constructor)
+  Json(std::string_view value) : value_(std::string(value)) {}  // NOLINT(google-explicit-constructor)
+  Json(const char* value) : value_(std::string(value)) {}       // NOLINT(google-explicit-constructor)
+  Json(Array value) : value_(std::move(value)) {}               // NOLINT(google-explicit-constructor)
+  Json(Object value) : value_(std::move(value)) {}              // NOLINT(google-explicit-constructor)
 
   bool is_null() const { return std::holds_alternative<std::monostate>(value_); }
   bool is_object() const { return std::holds_alternative<Object>(value_); }
   bool is_array() const { return std::holds_alternative<Array>(value_); }
   bool is_string() const { return std::holds_alternative<std::string>(value_); }
   bool is_number() const;
+  bool is_integer() const { return std::holds_alternative<std::int64_t>(value_); }
   bool is_bool() const { return std::holds_alternative<bool>(value_); }
 
   // The content, or the neutral value ("", 0, false, none) when it is of another kind.
@@ -65,7 +67,8 @@ class Json {
   std::variant<std::monostate, bool, std::int64_t, double, std::string, Array, Object> value_;
 };
 
-// Calls `visit(name, value, is_string)` for each scalar member of a JSON object line, nested names joined with
+// Calls `visit(name, value, is_string)` for each scalar member of a JSON object line, nested names joined
+// with
 // "." (`http.status`); strings unescaped, other scalars as written. False when `line` is not a JSON object.
 // Built for log lines: reads each line once (simdjson's on-demand parser inside).
 class JsonLineReader {

@@ -13,7 +13,7 @@ class Secret {
   Secret() = default;
   explicit Secret(std::string value);
   Secret(const Secret&);
-  Secret(Secret&&) noexcept;
+  Secret(Secret&& other) noexcept;
   Secret& operator=(Secret other) noexcept;
   ~Secret();
 

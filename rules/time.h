@@ -27,8 +27,12 @@ struct MonotonicTag {
 };
 using Instant = std::chrono::time_point<MonotonicTag>;
 
-constexpr Timestamp from_unix_ms(std::int64_t ms) { return Timestamp(Duration(ms)); }
-constexpr std::int64_t to_unix_ms(Timestamp at) { return at.time_since_epoch().count(); }
+constexpr Timestamp from_unix_ms(std::int64_t ms) {
+  return Timestamp(Duration(ms));
+}
+constexpr std::int64_t to_unix_ms(Timestamp at) {
+  return at.time_since_epoch().count();
+}
 
 // Before every event: "nothing known yet".
 inline constexpr Timestamp kLongAgo = Timestamp::min();

@@ -1,0 +1,34 @@
+#include "rules/secret.h"
+
+#include <utility>
+
+#include <catch2/catch.hpp>
+
+using namespace logbell::rules;
+
+TEST_CASE("secret: what is moved from keeps nothing", "[rules][secret]") {
+  Secret first("hunter2");
+  const Secret second = std::move(first);
+  CHECK(second.reveal() == "hunter2");
+  CHECK(
+      first
+          .empty());  // NOLINT(bugprone-use-after-move,clang-analyzer-cplusplus.Move): that is what is tested
+}
+
+TEST_CASE("secret: placeholders are recognised where a secret belongs", "[rules][secret]") {
+  const auto word =
+      GENERATE(as<std::string>(), "changeme", "CHANGEME", "xxx", "XXXXXXXX", "<your token>", "your-api-key",
+               "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX",
+               "https://hooks.slack.com/services/T000/B000/abc", "https://hooks.slack.com/services/…", "****",
+               "https://hooks.slack.com/services/", "todo");
+  CAPTURE(word);
+  CHECK(is_placeholder(word));
+}
+
+TEST_CASE("secret: real ones are not taken for placeholders", "[rules][secret]") {
+  const auto word = GENERATE(as<std::string>(),
+                             "https://hooks.slack.com/services/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",
+                             "s3cr3t-Xq9", "xoxb-1234567890-abcdef", "T0KEN-1", "");
+  CAPTURE(word);
+  CHECK_FALSE(is_placeholder(word));
+}
