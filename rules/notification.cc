@@ -1,1 +1,101 @@
 #include "rules/notification.h"
+
+#include <algorithm>
+#include <array>
+
+#include "rules/json.h"
+
+namespace logbell::rules {
+namespace {
+
+constexpr std::array<std::string_view, 9> kReasons{"none",          "first_firing", "new_alerts",
+                                                   "resolved_some", "all_resolved", "repeat",
+                                                   "refresh",       "summary",      "refused"};
+
+}  // namespace
+
+std::string_view to_string(NotifyReason reason) {
+  return kReasons[static_cast<std::size_t>(reason)];
+}
+
+bool Notification::is_resolved() const {
+  return !alerts.empty() &&
+         std::none_of(alerts.begin(), alerts.end(), [](const Alert& alert) { return alert.is_firing(); });
+}
+
+Labels Notification::common_labels() const {
+  Labels common;
+  if (alerts.empty()) return common;
+  for (const auto& [name, value] : alerts.front().labels) {
+    const bool everywhere = std::all_of(alerts.begin(), alerts.end(),
+                                        [&](const Alert& alert) { return alert.labels.get(name) == value; });
+    if (everywhere) common.set(name, value);
+  }
+  return common;
+}
+
+std::vector<std::pair<std::string, std::string>> Notification::common_annotations() const {
+  std::vector<std::pair<std::string, std::string>> common;
+  if (alerts.empty()) return common;
+  for (const auto& entry : alerts.front().annotations) {
+    const bool everywhere = std::all_of(alerts.begin(), alerts.end(), [&](const Alert& alert) {
+      return std::find(alert.annotations.begin(), alert.annotations.end(), entry) != alert.annotations.end();
+    });
+    if (everywhere) common.push_back(entry);
+  }
+  return common;
+}
+
+std::string encode(const Notification& notification) {
+  Json group{Json::Object{}};
+  for (const auto& [name, value] : notification.group_labels)
+    group.set(name, value);
+  Json alerts{Json::Array{}};
+  for (const Alert& alert : notification.alerts)
+    alerts.push(to_json(alert));
+  Json json;
+  json.set("key", notification.key).set("sink", notification.sink).set("lane", notification.lane);
+  json.set("reason", to_string(notification.reason)).set("group_key", notification.group_key);
+  json.set("group_labels", std::move(group)).set("alerts", std::move(alerts));
+  json.set("changes", static_cast<std::int64_t>(notification.changes));
+  json.set("created_at", to_unix_ms(notification.created_at))
+      .set("caused_at", to_unix_ms(notification.caused_at));
+  json.set("replaces", notification.replaces)
+      .set("priority", static_cast<std::int64_t>(notification.priority));
+  json.set("text", notification.text).set("fallback_for", notification.fallback_for);
+  return json.dump();
+}
+
+Result<Notification> decode_notification(std::string_view text) {
+  const Result<Json> parsed = Json::parse(text);
+  if (!parsed) return fail(parsed.error().while_("read notification"));
+  const Json& json = *parsed;
+  if (json["key"].string().empty() || json["lane"].string().empty()) {
+    return fail(ErrorCode::kCorrupt, "read notification: no key or lane");
+  }
+  Notification out;
+  out.key = json["key"].string();
+  out.sink = json["sink"].string();
+  out.lane = json["lane"].string();
+  const auto reason = std::find(kReasons.begin(), kReasons.end(), json["reason"].string());
+  if (reason == kReasons.end()) return fail(ErrorCode::kCorrupt, "read notification: unknown reason");
+  out.reason = static_cast<NotifyReason>(reason - kReasons.begin());
+  out.group_key = json["group_key"].string();
+  for (const auto& [name, value] : json["group_labels"].object())
+    out.group_labels.set(name, value.string());
+  for (const Json& alert : json["alerts"].array()) {
+    Result<Alert> read = alert_from_json(alert);
+    if (!read) return fail(read.error().while_("read notification"));
+    out.alerts.push_back(*std::move(read));
+  }
+  out.changes = static_cast<std::uint32_t>(json["changes"].integer());
+  out.created_at = from_unix_ms(json["created_at"].integer());
+  out.caused_at = from_unix_ms(json["caused_at"].integer());
+  out.replaces = json["replaces"].string();
+  out.priority = static_cast<std::uint8_t>(json["priority"].integer());
+  out.text = json["text"].string();
+  out.fallback_for = json["fallback_for"].string();
+  return out;
+}
+
+}  // namespace logbell::rules

@@ -1,1 +1,277 @@
 #include "rules/redact.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cstdint>
+
+namespace logbell::rules {
+namespace {
+
+constexpr std::string_view kHidden = "[redacted]";
+
+bool is_word(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
+}
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+char lower(char c) {
+  return static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+}
+
+bool same_ignoring_case(std::string_view a, std::string_view b) {
+  return a.size() == b.size() &&
+         std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) { return lower(x) == y; });
+}
+
+// Keys whose value is a secret whatever it looks like; compared from the end of the key, so db_password is
+// one.
+constexpr std::array<std::string_view, 17> kSecretKeys{
+    "password",      "passwd",     "pwd",        "secret",    "token",      "authorization",
+    "api_key",       "apikey",     "api-key",    "cookie",    "set-cookie", "private_key",
+    "client_secret", "access_key", "session_id", "sessionid", "credential"};
+
+// What well-known tokens begin with, and how many token characters must follow at least.
+struct TokenPrefix {
+  std::string_view prefix;
+  std::size_t least;
+};
+constexpr std::array<TokenPrefix, 16> kTokenPrefixes{{{"xoxb-", 10},
+                                                      {"xoxp-", 10},
+                                                      {"xoxa-", 10},
+                                                      {"xapp-", 10},
+                                                      {"ghp_", 20},
+                                                      {"gho_", 20},
+                                                      {"ghs_", 20},
+                                                      {"github_pat_", 20},
+                                                      {"glpat-", 15},
+                                                      {"sk_live_", 10},
+                                                      {"rk_live_", 10},
+                                                      {"AKIA", 16},
+                                                      {"ASIA", 16},
+                                                      {"AIza", 30},
+                                                      {"eyJ", 30},
+                                                      {"npm_", 30}}};
+
+bool is_token_char(char c) {
+  return is_word(c) || c == '-' || c == '.' || c == '/' || c == '+' || c == '=';
+}
+
+// The end of a keyed secret's value that begins at `at`; `at` when there is no value to hide.
+std::size_t end_of_value(std::string_view text, std::size_t at) {
+  if (at >= text.size()) return at;
+  const char quote = text[at];
+  if (quote == '"' || quote == '\'') {
+    std::size_t end = at + 1;
+    while (end < text.size() && text[end] != quote)
+      end += text[end] == '\\' && end + 1 < text.size() ? 2U : 1U;
+    return std::min(end, text.size());
+  }
+  std::size_t end = at;
+  while (end < text.size() && std::string_view(" \t,;&}\"'").find(text[end]) == std::string_view::npos)
+    ++end;
+  return end;
+}
+
+// "key=", "key: ", `"key":"` at `at`: where its value begins; npos when it is no secret's key.
+std::size_t secret_value_start(std::string_view text, std::size_t at) {
+  std::size_t end = at;
+  while (end < text.size() && (is_word(text[end]) || text[end] == '-'))
+    ++end;
+  const std::string_view word = text.substr(at, end - at);
+  const bool secret = std::any_of(kSecretKeys.begin(), kSecretKeys.end(), [&](std::string_view key) {
+    if (word.size() < key.size()) return false;
+    if (!same_ignoring_case(word.substr(word.size() - key.size()), key)) return false;
+    return word.size() == key.size() ||
+           std::string_view("_-").find(word[word.size() - key.size() - 1]) != std::string_view::npos ||
+           std::isupper(static_cast<unsigned char>(word[word.size() - key.size()])) != 0;
+  });
+  if (!secret) return std::string_view::npos;
+  if (end < text.size() && (text[end] == '"' || text[end] == '\'')) ++end;
+  while (end < text.size() && text[end] == ' ')
+    ++end;
+  if (end >= text.size() || (text[end] != '=' && text[end] != ':')) return std::string_view::npos;
+  ++end;
+  while (end < text.size() && text[end] == ' ')
+    ++end;
+  return end;
+}
+
+// A card number: 13 to 19 digits with an issuer's prefix and a right check digit (Luhn), grouped by blanks or
+// dashes or not at all. Returns its end, or `at`.
+std::size_t end_of_card(std::string_view text, std::size_t at) {
+  std::array<int, 19> digits{};
+  std::size_t count = 0;
+  std::size_t end = at;
+  std::size_t i = at;
+  while (i < text.size()) {
+    if (is_digit(text[i])) {
+      if (count == digits.size()) return at;
+      digits[count++] = text[i] - '0';
+      end = ++i;
+    } else if ((text[i] == ' ' || text[i] == '-') && i + 1 < text.size() && is_digit(text[i + 1]) &&
+               count % 4 == 0) {
+      ++i;
+    } else {
+      break;
+    }
+  }
+  if (count < 13) return at;
+  if (end < text.size() && (is_word(text[end]) || text[end] == '-')) return at;  // part of an id
+  const int two = digits[0] * 10 + digits[1];
+  const bool issuer = digits[0] == 4 || (two >= 51 && two <= 55) || (two >= 22 && two <= 27) || two == 34 ||
+                      two == 37 || two == 35 || two == 36 || two == 38 || two == 60 || two == 62 ||
+                      two == 64 || two == 65;
+  if (!issuer) return at;
+  int sum = 0;
+  for (std::size_t k = 0; k < count; ++k) {
+    int digit = digits[count - 1 - k];
+    if (k % 2 == 1) digit = digit * 2 > 9 ? digit * 2 - 9 : digit * 2;
+    sum += digit;
+  }
+  return sum % 10 == 0 ? end : at;
+}
+
+// The end of an e-mail address whose "@" is at `sign`, or `sign`; `begin` receives its start.
+std::size_t email_around(std::string_view text, std::size_t sign, std::size_t floor, std::size_t& begin) {
+  begin = sign;
+  while (begin > floor && (is_word(text[begin - 1]) ||
+                           std::string_view(".+-%").find(text[begin - 1]) != std::string_view::npos))
+    --begin;
+  if (begin == sign) return sign;
+  std::size_t end = sign + 1;
+  std::size_t dot = 0;
+  while (end < text.size() && (is_word(text[end]) || text[end] == '.' || text[end] == '-')) {
+    if (text[end] == '.') dot = end;
+    ++end;
+  }
+  while (end > sign + 1 && (text[end - 1] == '.' || text[end - 1] == '-'))
+    --end;
+  return dot > sign + 1 && end > dot + 2 ? end : sign;
+}
+
+// One code point at `at`: its length in bytes, 0 when the bytes are broken; `code` receives it.
+std::size_t code_point(std::string_view text, std::size_t at, std::uint32_t& code) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned char first = byte(at);
+  std::size_t length = 0;
+  std::uint32_t least = 0;
+  if (first < 0x80) {
+    code = first;
+    return 1;
+  }
+  if ((first & 0xE0) == 0xC0) {
+    length = 2, code = first & 0x1FU, least = 0x80;
+  } else if ((first & 0xF0) == 0xE0) {
+    length = 3, code = first & 0x0FU, least = 0x800;
+  } else if ((first & 0xF8) == 0xF0) {
+    length = 4, code = first & 0x07U, least = 0x10000;
+  } else {
+    return 0;
+  }
+  if (at + length > text.size()) return 0;
+  for (std::size_t i = 1; i < length; ++i) {
+    if ((byte(at + i) & 0xC0) != 0x80) return 0;
+    code = (code << 6U) | (byte(at + i) & 0x3FU);
+  }
+  return code < least || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF) ? 0 : length;
+}
+
+bool is_invisible(std::uint32_t code) {
+  return (code >= 0x200B && code <= 0x200F) || (code >= 0x202A && code <= 0x202E) ||
+         (code >= 0x2060 && code <= 0x2069) || code == 0xFEFF || code == 0x00AD || code == 0x061C ||
+         (code >= 0x80 && code < 0xA0) || (code >= 0xE0000 && code <= 0xE007F);
+}
+
+}  // namespace
+
+std::string redact(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  std::size_t at = 0;
+  std::size_t copied = 0;  // everything before it is in `out`
+  const auto hide = [&](std::size_t from, std::size_t to) {
+    out.append(text.substr(copied, from - copied)).append(kHidden);
+    copied = at = to;
+  };
+  while (at < text.size()) {
+    const bool at_word_start = is_word(text[at]) && (at == copied || at == 0 || !is_word(text[at - 1]));
+    if (at_word_start) {
+      if (const std::size_t value = secret_value_start(text, at); value != std::string_view::npos) {
+        std::size_t from = value;
+        std::size_t to = end_of_value(text, value);
+        if (from < text.size() && (text[from] == '"' || text[from] == '\'')) ++from;
+        // "Authorization: Bearer abc": the scheme stays, what follows it goes.
+        for (const std::string_view scheme : {"bearer", "basic", "digest", "token"}) {
+          if (to < text.size() && text[to] == ' ' &&
+              same_ignoring_case(text.substr(from, to - from), scheme)) {
+            from = to + 1;
+            to = end_of_value(text, from);
+          }
+        }
+        if (to > from) {
+          hide(from, to);
+          continue;
+        }
+      }
+      const auto prefix = std::find_if(
+          kTokenPrefixes.begin(), kTokenPrefixes.end(),
+          [&](const TokenPrefix& entry) { return text.substr(at, entry.prefix.size()) == entry.prefix; });
+      if (prefix != kTokenPrefixes.end()) {
+        std::size_t end = at + prefix->prefix.size();
+        while (end < text.size() && is_token_char(text[end]))
+          ++end;
+        if (end - at >= prefix->prefix.size() + prefix->least) {
+          hide(at, end);
+          continue;
+        }
+      }
+      if (is_digit(text[at]) && (at == 0 || (text[at - 1] != '-' && text[at - 1] != '.'))) {
+        if (const std::size_t end = end_of_card(text, at); end != at) {
+          hide(at, end);
+          continue;
+        }
+      }
+    }
+    if (text[at] == '@') {
+      std::size_t begin = 0;
+      if (const std::size_t end = email_around(text, at, copied, begin); end != at) {
+        hide(begin, end);
+        continue;
+      }
+    }
+    ++at;
+  }
+  out.append(text.substr(copied));
+  return out;
+}
+
+std::string clean_text(std::string_view text, std::size_t max_bytes) {
+  static constexpr std::string_view kEllipsis = "…";
+  std::string out;
+  out.reserve(std::min(text.size(), max_bytes + 8));
+  std::size_t room_end = 0;  // the longest prefix of `out` that leaves room for the ellipsis
+  for (std::size_t at = 0; at < text.size();) {
+    std::uint32_t code = 0;
+    const std::size_t length = code_point(text, at, code);
+    if (length == 0) {
+      out += "\xEF\xBF\xBD";
+    } else if (code == '\n') {
+      out += ' ';
+    } else if (code == '\t' || (code >= 0x20 && code != 0x7F && !is_invisible(code))) {
+      out.append(text.substr(at, length));
+    }
+    at += std::max<std::size_t>(length, 1);
+    if (out.size() + kEllipsis.size() <= max_bytes) room_end = out.size();
+    if (out.size() > max_bytes) {
+      out.resize(room_end);
+      if (max_bytes >= kEllipsis.size()) out += kEllipsis;
+      return out;
+    }
+  }
+  return out;
+}
+
+}  // namespace logbell::rules

@@ -1,0 +1,57 @@
+// Template: Prometheus's subset, parsed when loaded.
+#include "rules/template.h"
+
+#include <limits>
+
+#include <catch2/catch.hpp>
+
+using namespace logbell::rules;  // NOLINT(google-build-using-namespace)
+
+TEST_CASE("template: renders labels, values and functions as Prometheus does", "[rules][template]") {
+  const Labels labels{{"queue", "orders"}, {"n", "1500"}};
+  const Labels external{{"environment", "production"}};
+  const struct {
+    const char* text;
+    double value;
+    const char* expected;
+  } rows[] = {
+      {"plain", 1, "plain"},
+      {"{{ $labels.queue }}: {{ $value }} errors", 12, "orders: 12 errors"},
+      {"{{$externalLabels.environment|toUpper}}", 0, "PRODUCTION"},
+      {"{{ $labels.nobody }}x", 0, "x"},
+      {"{{ $value | humanize }}", 1234567, "1.235M"},
+      {"{{ humanize $value }}", 0.0021, "2.1m"},
+      {"{{ $labels.n | humanize }}", 0, "1.5k"},
+      {"{{ $value | humanize1024 }}", 2048, "2ki"},
+      {"{{ $value | humanizeDuration }}", 3661, "1h 1m 1s"},
+      {"{{ $value | humanizeDuration }}", 0.25, "250ms"},
+      {"{{ $value | humanizePercentage }}", 0.0512, "5.12%"},
+      {"{{ $value | humanizeTimestamp }}", 1777629600, "2026-05-01 10:00:00 +0000 UTC"},
+      {"{{ $value | printf \"%.2f\" }} s", 1.005, "1.00 s"},
+      {"{{ printf \"%.1f%\" $value }}", 1, nullptr},
+      {"{{ $value }}", std::numeric_limits<double>::infinity(), "+Inf"},
+      {"{{ $value", 0, nullptr},
+      {"{{ }}", 0, nullptr},
+      {"{{ $label.queue }}", 0, nullptr},
+      {"{{ $value | humanise }}", 0, nullptr},
+      {"{{ range $x }}", 0, nullptr},
+  };
+  for (const auto& row : rows) {
+    INFO(row.text);
+    const auto parsed = Template::parse(row.text);
+    REQUIRE(parsed.has_value() == (row.expected != nullptr));
+    if (parsed) CHECK(parsed->render(labels, external, row.value) == row.expected);
+  }
+  CHECK(Template::parse("{{ $value | humanise }}").error().message.find("did you mean humanize?") !=
+        std::string::npos);
+  CHECK(Template::parse("{{ $labels.a }}{{ $labels.b | title }}")->label_names() ==
+        std::vector<std::string>{"a", "b"});
+  CHECK(Template::parse("x")->is_literal());
+}
+
+TEST_CASE("template: numbers print the shortest form that reads back", "[rules][template]") {
+  CHECK(format_number(3) == "3");
+  CHECK(format_number(0.05) == "0.05");
+  CHECK(format_number(-0.0) == "0");
+  CHECK(format_number(1e21) == "1e+21");
+}
