@@ -30,10 +30,10 @@ struct Alert {
   std::vector<std::pair<std::string, std::string>> annotations;  // rendered
   AlertState state = AlertState::kInactive;
   double value = 0;
-  Timestamp active_at;   // pending since
-  Timestamp fired_at;    // startsAt; valid from kFiring on
+  Timestamp active_at;                   // pending since
+  Timestamp fired_at;                    // startsAt; valid from kFiring on
   std::optional<Timestamp> resolved_at;  // endsAt
-  std::string expr;      // canonical, for whoever reads the message
+  std::string expr;                      // canonical, for whoever reads the message
   std::optional<SampleLine> first_line;
   std::optional<SampleLine> last_line;
   // The most frequent values of labels that the expression summed away: ("queue", [("orders", 12), …]).

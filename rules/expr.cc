@@ -1,1 +1,1159 @@
 #include "rules/expr.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <tuple>
+
+#include <fmt/format.h>
+
+#include "rules/problems.h"
+#include "rules/template.h"
+
+namespace logbell::rules {
+namespace {
+
+using Kind = Expr::Kind;
+using Type = Expr::Type;
+using Op = Expr::BinaryOp;
+using Range = Expr::RangeFunction;
+using Aggregation = Expr::Aggregation;
+
+// A window keeps its matches in memory: a week of them is the most that a sidecar should hold.
+constexpr Duration kMaxWindow = std::chrono::hours(24 * 7);
+// Deeper than any rule a person reads; keeps recursion off the end of the stack.
+constexpr int kMaxDepth = 64;
+constexpr std::size_t kMaxBytes = 16 * 1024;
+
+constexpr std::array<std::string_view, 4> kRangeNames{"count_over_time", "rate", "absent_over_time",
+                                                      "present_over_time"};
+constexpr std::array<std::string_view, 5> kAggregationNames{"sum", "min", "max", "avg", "count"};
+constexpr std::array<std::string_view, 15> kOpNames{
+    "+", "-", "*", "/", "%", "^", "==", "!=", ">", "<", ">=", "<=", "and", "or", "unless"};
+
+// What PromQL and LogQL know and we do not (yet): told apart from a slip of the pen.
+constexpr std::array<std::string_view, 22> kForeign{"increase",
+                                                    "irate",
+                                                    "delta",
+                                                    "deriv",
+                                                    "avg_over_time",
+                                                    "sum_over_time",
+                                                    "min_over_time",
+                                                    "max_over_time",
+                                                    "quantile_over_time",
+                                                    "quantile",
+                                                    "topk",
+                                                    "bottomk",
+                                                    "stddev",
+                                                    "absent",
+                                                    "vector",
+                                                    "scalar",
+                                                    "histogram_quantile",
+                                                    "hour",
+                                                    "day_of_week",
+                                                    "bytes_rate",
+                                                    "time",
+                                                    "unanswered_over_time"};
+
+int precedence(Op op) {
+  switch (op) {
+    case Op::kOr:
+      return 1;
+    case Op::kAnd:
+    case Op::kUnless:
+      return 2;
+    case Op::kEq:
+    case Op::kNe:
+    case Op::kGt:
+    case Op::kLt:
+    case Op::kGe:
+    case Op::kLe:
+      return 3;
+    case Op::kAdd:
+    case Op::kSub:
+      return 4;
+    case Op::kMul:
+    case Op::kDiv:
+    case Op::kMod:
+      return 5;
+    case Op::kPow:
+      return 7;  // a unary sign is 6: -a ^ b is -(a ^ b)
+  }
+  return 0;
+}
+constexpr int kUnaryPrecedence = 6;
+
+struct Token {
+  enum class What { kEnd, kNumber, kDuration, kWord, kString, kSymbol } what = What::kEnd;
+  std::string text;
+  std::size_t offset = 0;
+  double number = 0;
+};
+
+template <std::size_t N>
+int index_in(const std::array<std::string_view, N>& names, std::string_view word) {
+  const auto found = std::find(names.begin(), names.end(), word);
+  return found == names.end() ? -1 : static_cast<int>(found - names.begin());
+}
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out)
+    c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return out;
+}
+
+// Recursive descent for what stands alone, precedence climbing between (as PromQL's yacc grammar resolves
+// it). Errors travel as an exception that never leaves parse_expr: every production could fail.
+class Parser {
+ public:
+  explicit Parser(std::string_view text) : text_(text) { advance(); }
+
+  ExprPtr parse() {
+    if (token_.what == Token::What::kEnd)
+      wrong(0, "the expression is empty", "as in count_over_time(PATTERN[5m]) > 3");
+    ExprPtr expr = binary(1, 0);
+    if (token_.what != Token::What::kEnd) unexpected("the end of the expression");
+    return expr;
+  }
+
+ private:
+  [[noreturn]] static void wrong(std::size_t offset, std::string reason, std::string fix = {}) {
+    throw ExprError{offset, std::move(reason), std::move(fix)};
+  }
+  [[noreturn]] void unexpected(std::string_view wanted) const {
+    if (token_.what == Token::What::kEnd)
+      wrong(token_.offset, fmt::format("the expression ends where {} is expected", wanted));
+    if (token_.what == Token::What::kWord &&
+        (token_.text == "offset" || token_.text == "group_left" || token_.text == "group_right")) {
+      wrong(token_.offset, fmt::format("`{}` is not supported", token_.text));
+    }
+    if (token_.text == "@") wrong(token_.offset, "`@` is not supported: a window always ends now");
+    wrong(token_.offset, fmt::format("`{}` where {} is expected", token_.text, wanted));
+  }
+
+  static bool starts_word(char c) {
+    return std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_' || c == ':';
+  }
+  static bool is_word(char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == ':';
+  }
+
+  void advance() {
+    while (at_ < text_.size() &&
+           (std::isspace(static_cast<unsigned char>(text_[at_])) != 0 || text_[at_] == '#')) {
+      if (text_[at_] == '#') {
+        while (at_ < text_.size() && text_[at_] != '\n')
+          ++at_;
+      } else {
+        ++at_;
+      }
+    }
+    token_ = Token{};
+    token_.offset = at_;
+    if (at_ >= text_.size()) return;
+    const char c = text_[at_];
+    if (std::isdigit(static_cast<unsigned char>(c)) != 0 ||
+        (c == '.' && at_ + 1 < text_.size() &&
+         std::isdigit(static_cast<unsigned char>(text_[at_ + 1])) != 0)) {
+      return read_number();
+    }
+    if (c == '"' || c == '\'' || c == '`') return read_string(c);
+    if (starts_word(c)) {
+      const std::size_t from = at_;
+      while (at_ < text_.size() && is_word(text_[at_]))
+        ++at_;
+      token_.what = Token::What::kWord;
+      token_.text = text_.substr(from, at_ - from);
+      const std::string word = lower(token_.text);
+      if (word == "inf" || word == "nan") {
+        token_.what = Token::What::kNumber;
+        token_.number = word == "inf" ? std::numeric_limits<double>::infinity()
+                                      : std::numeric_limits<double>::quiet_NaN();
+      }
+      return;
+    }
+    token_.what = Token::What::kSymbol;
+    for (const std::string_view two : {"==", "!=", ">=", "<=", "=~", "!~"}) {
+      if (text_.substr(at_, 2) != two) continue;
+      token_.text = two;
+      at_ += 2;
+      return;
+    }
+    token_.text = std::string(1, c);
+    ++at_;
+  }
+
+  void read_number() {
+    const std::size_t from = at_;
+    if (text_[at_] == '0' && at_ + 1 < text_.size() && lower(text_.substr(at_ + 1, 1)) == "x") {
+      at_ += 2;
+      std::uint64_t value = 0;
+      const auto [end, error] = std::from_chars(text_.data() + at_, text_.data() + text_.size(), value, 16);
+      if (error != std::errc()) wrong(from, "not a hexadecimal number");
+      at_ = static_cast<std::size_t>(end - text_.data());
+      token_.number = static_cast<double>(value);
+    } else {
+      std::size_t end = at_;
+      while (end < text_.size() && is_word(text_[end]) && text_[end] != ':')
+        ++end;
+      const std::string_view word = text_.substr(at_, end - at_);
+      const bool has_unit = word.find_first_of("smhdwy") != std::string_view::npos;
+      if (has_unit) {
+        const Result<Duration> duration = parse_duration(word);
+        if (!duration)
+          wrong(from, fmt::format("`{}` is not a duration", word), "as in 250ms, 30s, 5m, 1h30m, 2d");
+        token_.what = Token::What::kDuration;
+        token_.text = word;
+        token_.number = static_cast<double>(duration->count()) / 1000.0;
+        at_ = end;
+        return;
+      }
+      const auto [stop, error] =
+          std::from_chars(text_.data() + at_, text_.data() + text_.size(), token_.number);
+      if (error != std::errc()) wrong(from, "not a number that can be held");
+      at_ = static_cast<std::size_t>(stop - text_.data());
+    }
+    if (at_ < text_.size() && is_word(text_[at_]))
+      wrong(from, fmt::format("`{}` is not a number", text_.substr(from, at_ - from + 1)));
+    token_.what = Token::What::kNumber;
+    token_.text = text_.substr(from, at_ - from);
+  }
+
+  void read_string(char quote) {
+    const std::size_t from = at_++;
+    std::string value;
+    while (at_ < text_.size() && text_[at_] != quote) {
+      if (text_[at_] != '\\' || quote == '`') {
+        value += text_[at_++];
+        continue;
+      }
+      if (++at_ >= text_.size()) break;
+      const char c = text_[at_++];
+      switch (c) {
+        case 'n':
+          value += '\n';
+          break;
+        case 't':
+          value += '\t';
+          break;
+        case 'r':
+          value += '\r';
+          break;
+        case '\\':
+        case '"':
+        case '\'':
+          value += c;
+          break;
+        default:
+          wrong(at_ - 2, fmt::format("unknown escape `\\{}` in a string", c),
+                fmt::format("write `\\\\{}`, or put the string in backticks", c));
+      }
+    }
+    if (at_ >= text_.size()) wrong(from, "a string that never ends");
+    ++at_;
+    token_.what = Token::What::kString;
+    token_.text = std::move(value);
+  }
+
+  bool is_symbol(std::string_view symbol) const {
+    return token_.what == Token::What::kSymbol && token_.text == symbol;
+  }
+  bool is_word_token(std::string_view word) const {
+    return token_.what == Token::What::kWord && lower(token_.text) == word;
+  }
+  void expect(std::string_view symbol) {
+    if (!is_symbol(symbol)) unexpected(fmt::format("`{}`", symbol));
+    advance();
+  }
+
+  std::optional<Op> binary_op() const {
+    if (token_.what != Token::What::kSymbol && token_.what != Token::What::kWord) return std::nullopt;
+    const int index =
+        index_in(kOpNames, token_.what == Token::What::kWord ? lower(token_.text) : token_.text);
+    if (index < 0) return std::nullopt;
+    return static_cast<Op>(index);
+  }
+
+  ExprPtr binary(int least, int depth) {
+    if (depth > kMaxDepth) wrong(token_.offset, fmt::format("nested deeper than {}", kMaxDepth));
+    ExprPtr left = unary(depth + 1);
+    for (std::optional<Op> op = binary_op(); op && precedence(*op) >= least; op = binary_op()) {
+      auto node = std::make_shared<Expr>();
+      node->kind = Kind::kBinary;
+      node->op = *op;
+      node->offset = token_.offset;
+      advance();
+      if (is_word_token("bool")) {
+        if (!node->is_comparison()) wrong(token_.offset, "`bool` belongs to comparisons only");
+        node->return_bool = true;
+        advance();
+      }
+      if (is_word_token("on") || is_word_token("ignoring")) {
+        node->has_matching = true;
+        node->on = is_word_token("on");
+        advance();
+        node->matching = names();
+        if (is_word_token("group_left") || is_word_token("group_right")) unexpected("an operand");
+      }
+      // ^ is right-associative, everything else left.
+      const int next = precedence(*op) + (*op == Op::kPow ? 0 : 1);
+      node->left = left;
+      node->right = binary(next, depth + 1);
+      check_types(*node);
+      left = node;
+    }
+    return left;
+  }
+
+  static void check_types(Expr& node) {
+    const bool both = node.left->type == Type::kVector && node.right->type == Type::kVector;
+    const std::string_view name = kOpNames[static_cast<std::size_t>(node.op)];
+    if (node.is_set_operator() && !both) {
+      wrong(node.offset, fmt::format("`{}` joins two sets of series, and one side is a number", name),
+            "compare on each side first, as in a > 1 and b > 2");
+    }
+    if (node.has_matching && !both) wrong(node.offset, "`on` and `ignoring` need series on both sides");
+    node.type =
+        node.left->type == Type::kVector || node.right->type == Type::kVector ? Type::kVector : Type::kScalar;
+  }
+
+  ExprPtr unary(int depth) {
+    if (depth > kMaxDepth) wrong(token_.offset, fmt::format("nested deeper than {}", kMaxDepth));
+    if (is_symbol("+") || is_symbol("-")) {
+      const bool minus = is_symbol("-");
+      const std::size_t offset = token_.offset;
+      advance();
+      ExprPtr operand = binary(kUnaryPrecedence, depth + 1);
+      if (!minus) return operand;
+      auto node = std::make_shared<Expr>();
+      node->offset = offset;
+      node->kind = Kind::kNegate;
+      node->type = operand->type;
+      node->left = operand;
+      return node;
+    }
+    return primary(depth);
+  }
+
+  std::vector<std::string> names() {
+    std::vector<std::string> list;
+    expect("(");
+    while (!is_symbol(")")) {
+      if (token_.what != Token::What::kWord || !is_label_name(token_.text)) unexpected("a label's name");
+      list.push_back(token_.text);
+      advance();
+      if (!is_symbol(")")) expect(",");
+    }
+    advance();
+    std::sort(list.begin(), list.end());
+    list.erase(std::unique(list.begin(), list.end()), list.end());
+    return list;
+  }
+
+  ExprPtr primary(int depth) {
+    auto node = std::make_shared<Expr>();
+    node->offset = token_.offset;
+    if (token_.what == Token::What::kNumber || token_.what == Token::What::kDuration) {
+      node->number = token_.number;
+      advance();
+      return node;
+    }
+    if (is_symbol("(")) {
+      advance();
+      node->kind = Kind::kParen;
+      node->left = binary(1, depth + 1);
+      node->type = node->left->type;
+      expect(")");
+      return node;
+    }
+    if (token_.what == Token::What::kString)
+      wrong(token_.offset, "a text stands where a number or a count is expected");
+    if (token_.what != Token::What::kWord) unexpected("a function, a number or `(`");
+    const std::string word = token_.text;
+    if (const int index = index_in(kAggregationNames, lower(word)); index >= 0 && followed_by_aggregate()) {
+      return aggregate(std::move(node), static_cast<Aggregation>(index), depth);
+    }
+    if (const int index = index_in(kRangeNames, word); index >= 0) {
+      advance();
+      expect("(");
+      node->kind = Kind::kRangeCall;
+      node->type = Type::kVector;
+      node->function = static_cast<Range>(index);
+      range(*node);
+      expect(")");
+      return node;
+    }
+    advance();
+    if (is_symbol("(")) {
+      std::vector<std::string> known(kRangeNames.begin(), kRangeNames.end());
+      known.insert(known.end(), kAggregationNames.begin(), kAggregationNames.end());
+      const std::string guess = index_in(kForeign, word) < 0 ? closest(word, known) : "";
+      wrong(node->offset, fmt::format("unknown function `{}`", word),
+            guess.empty() ? "there are count_over_time, rate, absent_over_time, present_over_time, sum, min, "
+                            "max, avg and count"
+                          : fmt::format("did you mean `{}`?", guess));
+    }
+    if (word == "offset" || word == "by" || word == "without" || binary_op_name(word)) {
+      wrong(node->offset, fmt::format("`{}` where a function, a number or `(` is expected", word));
+    }
+    // A pattern's name on its own: with or without its window, it wants a function.
+    std::string range_text = word;
+    const std::size_t from = node->offset + word.size();
+    std::size_t end = text_.find(']', from);
+    const bool has_range = is_symbol("[") || is_symbol("{");
+    if (has_range && end != std::string_view::npos) {
+      range_text = text_.substr(node->offset, end + 1 - node->offset);
+    } else {
+      range_text += "[5m]";
+    }
+    wrong(node->offset, fmt::format("`{}` alone is a list of matches, not a number", word),
+          fmt::format("count them: count_over_time({})", range_text));
+  }
+
+  static bool binary_op_name(std::string_view word) {
+    return word == "and" || word == "or" || word == "unless" || word == "bool" || word == "on" ||
+           word == "ignoring";
+  }
+
+  // `sum` may be a pattern's name too: only what is followed by ( or by/without is the aggregation.
+  bool followed_by_aggregate() const {
+    std::size_t i = at_;
+    while (i < text_.size() && std::isspace(static_cast<unsigned char>(text_[i])) != 0)
+      ++i;
+    const std::string rest = lower(text_.substr(i, 7));
+    return rest.compare(0, 1, "(") == 0 || rest.compare(0, 2, "by") == 0 || rest == "without";
+  }
+
+  bool grouping(Expr& node) {
+    if (!is_word_token("by") && !is_word_token("without")) return false;
+    node.has_grouping = true;
+    node.without = is_word_token("without");
+    advance();
+    node.grouping = names();
+    return true;
+  }
+
+  ExprPtr aggregate(std::shared_ptr<Expr> node, Aggregation aggregation, int depth) {
+    node->kind = Kind::kAggregate;
+    node->type = Type::kVector;
+    node->aggregation = aggregation;
+    const std::string name = token_.text;
+    advance();
+    const bool before = grouping(*node);
+    expect("(");
+    node->left = binary(1, depth + 1);
+    expect(")");
+    if (!before) grouping(*node);
+    if (node->left->type != Type::kVector)
+      wrong(node->offset, fmt::format("`{}` wants series, and a number is given", name));
+    return node;
+  }
+
+  void range(Expr& node) {
+    if (token_.what != Token::What::kWord) unexpected("a pattern's name");
+    if (followed_by_call())
+      wrong(token_.offset, fmt::format("`{}` wants a pattern with a window, as in PATTERN[5m]",
+                                       kRangeNames[static_cast<std::size_t>(node.function)]));
+    node.pattern = token_.text;
+    advance();
+    if (is_symbol("{")) {
+      advance();
+      while (!is_symbol("}")) {
+        if (token_.what != Token::What::kWord) unexpected("a label's name");
+        const std::string name = token_.text;
+        const std::size_t offset = token_.offset;
+        advance();
+        static constexpr std::array<std::string_view, 4> kOps{"=", "!=", "=~", "!~"};
+        const int op = token_.what == Token::What::kSymbol ? index_in(kOps, token_.text) : -1;
+        if (op < 0) unexpected("one of =, !=, =~ and !~");
+        advance();
+        if (token_.what != Token::What::kString) unexpected("a value in quotes");
+        auto matcher = LabelMatcher::make(name, static_cast<LabelMatcher::Op>(op), token_.text);
+        if (!matcher) wrong(offset, matcher.error().message);
+        node.matchers.push_back(*std::move(matcher));
+        advance();
+        if (!is_symbol("}")) expect(",");
+      }
+      advance();
+      std::sort(node.matchers.begin(), node.matchers.end(), [](const LabelMatcher& a, const LabelMatcher& b) {
+        return std::tie(a.name, a.op, a.value) < std::tie(b.name, b.op, b.value);
+      });
+    }
+    if (!is_symbol("[")) {
+      if (is_symbol(")"))
+        wrong(token_.offset, "a window is missing", fmt::format("as in {}[5m]", node.pattern));
+      unexpected("`[`");
+    }
+    advance();
+    const std::size_t offset = token_.offset;
+    if (token_.what == Token::What::kNumber)
+      wrong(offset, "a window needs a unit", fmt::format("as in [{}s] or [{}m]", token_.text, token_.text));
+    if (token_.what != Token::What::kDuration) unexpected("a duration such as 5m");
+    node.window = *parse_duration(token_.text);
+    if (node.window <= Duration{0}) wrong(offset, "a window of no length counts nothing");
+    if (node.window > kMaxWindow)
+      wrong(offset,
+            fmt::format("a window of {} is longer than {}", format_duration(node.window),
+                        format_duration(kMaxWindow)),
+            "longer questions are for Prometheus, which keeps the counts");
+    advance();
+    if (is_symbol(":")) wrong(token_.offset, "subqueries are not supported");
+    expect("]");
+    if (is_word_token("offset") || is_symbol("@")) unexpected("`)`");
+  }
+
+  bool followed_by_call() const { return at_ < text_.size() && text_[at_] == '('; }
+
+  std::string_view text_;
+  std::size_t at_ = 0;
+  Token token_;
+};
+
+// --- what values an expression can take, for "can never be true"
+
+struct Interval {
+  double low = -std::numeric_limits<double>::infinity();
+  double high = std::numeric_limits<double>::infinity();
+  bool whole = false;  // only whole numbers (or infinities)
+  bool may_be_nan = true;
+  bool is_constant() const { return low == high && !may_be_nan; }
+};
+
+Interval anything() {
+  return {};
+}
+Interval constant(double value) {
+  if (std::isnan(value)) return {};
+  return {value, value, std::isfinite(value) && std::floor(value) == value, false};
+}
+
+Interval range_of(const Expr& expr);
+
+Interval arithmetic(Op op, const Interval& a, const Interval& b) {
+  if (a.is_constant() && b.is_constant()) {
+    switch (op) {
+      case Op::kAdd:
+        return constant(a.low + b.low);
+      case Op::kSub:
+        return constant(a.low - b.low);
+      case Op::kMul:
+        return constant(a.low * b.low);
+      case Op::kDiv:
+        return constant(a.low / b.low);
+      case Op::kMod:
+        return constant(std::fmod(a.low, b.low));
+      case Op::kPow:
+        return constant(std::pow(a.low, b.low));
+      default:
+        return anything();
+    }
+  }
+  Interval out;
+  out.may_be_nan = a.may_be_nan || b.may_be_nan;
+  const auto infinite = [](const Interval& i) { return std::isinf(i.low) || std::isinf(i.high); };
+  switch (op) {
+    case Op::kAdd:
+      out = {a.low + b.low, a.high + b.high, a.whole && b.whole, true};
+      break;
+    case Op::kSub:
+      out = {a.low - b.high, a.high - b.low, a.whole && b.whole, true};
+      break;
+    case Op::kMul:
+      if (a.low < 0 || b.low < 0) return anything();
+      // 0 × ∞: a bound that cannot be known.
+      out = {infinite(a) || infinite(b) ? 0 : a.low * b.low,
+             infinite(a) || infinite(b) ? std::numeric_limits<double>::infinity() : a.high * b.high,
+             a.whole && b.whole, true};
+      break;
+    case Op::kDiv:
+      if (a.low < 0 || b.low < 0) return anything();
+      out = {0, std::numeric_limits<double>::infinity(), false, true};
+      break;
+    default:
+      return anything();
+  }
+  if (std::isnan(out.low) || std::isnan(out.high)) return anything();
+  return out;
+}
+
+// Whether `left OP right` can hold for some pair of values of the two.
+bool can_hold(Op op, const Interval& left, const Interval& right) {
+  switch (op) {
+    case Op::kGt:
+      return left.high > right.low;
+    case Op::kGe:
+      return left.high >= right.low;
+    case Op::kLt:
+      return left.low < right.high;
+    case Op::kLe:
+      return left.low <= right.high;
+    case Op::kEq: {
+      if (left.low > right.high || right.low > left.high) return false;
+      const auto impossible = [](const Interval& whole, const Interval& single) {
+        return whole.whole && single.is_constant() && std::isfinite(single.low) &&
+               std::floor(single.low) != single.low;
+      };
+      return !impossible(left, right) && !impossible(right, left);
+    }
+    case Op::kNe:
+      return !(left.is_constant() && right.is_constant() && left.low == right.low);
+    default:
+      return true;
+  }
+}
+
+const Expr& bare(const Expr& expr) {
+  return expr.kind == Kind::kParen ? bare(*expr.left) : expr;
+}
+
+// The values that a filter `operand OP constant` lets through.
+Interval filtered(Interval values, Op op, double bound) {
+  if (op == Op::kGt || op == Op::kGe || op == Op::kEq) values.low = std::max(values.low, bound);
+  if (op == Op::kLt || op == Op::kLe || op == Op::kEq) values.high = std::min(values.high, bound);
+  values.may_be_nan = values.may_be_nan && op == Op::kNe;
+  return values;
+}
+
+Interval range_of(const Expr& expr) {
+  switch (expr.kind) {
+    case Kind::kNumber:
+      return constant(expr.number);
+    case Kind::kParen:
+      return range_of(*expr.left);
+    case Kind::kNegate: {
+      const Interval inner = range_of(*expr.left);
+      return {-inner.high, -inner.low, inner.whole, inner.may_be_nan};
+    }
+    case Kind::kRangeCall:
+      if (expr.function == Range::kCountOverTime)
+        return {0, std::numeric_limits<double>::infinity(), true, false};
+      if (expr.function == Range::kRate) return {0, std::numeric_limits<double>::infinity(), false, false};
+      return constant(1);
+    case Kind::kAggregate: {
+      const Interval inner = range_of(*expr.left);
+      switch (expr.aggregation) {
+        case Aggregation::kCount:
+          return {0, std::numeric_limits<double>::infinity(), true, false};
+        // Nothing to sum is 0 without `by`.
+        case Aggregation::kSum:
+          return {inner.low >= 0 ? 0 : -std::numeric_limits<double>::infinity(),
+                  inner.high <= 0 ? 0 : std::numeric_limits<double>::infinity(), inner.whole,
+                  inner.may_be_nan};
+        case Aggregation::kAvg:
+          return {inner.low, inner.high, false, inner.may_be_nan};
+        default:
+          return inner;
+      }
+    }
+    case Kind::kBinary: {
+      const Interval left = range_of(*expr.left);
+      const Interval right = range_of(*expr.right);
+      if (expr.is_comparison()) {
+        if (expr.return_bool) return {0, 1, true, false};
+        const bool left_scalar = expr.left->type == Type::kScalar && expr.right->type == Type::kVector;
+        const Interval& kept = left_scalar ? right : left;
+        const Interval& bound = left_scalar ? left : right;
+        if (!bound.is_constant()) return kept;
+        Op op = expr.op;
+        if (left_scalar) {
+          if (op == Op::kGt)
+            op = Op::kLt;
+          else if (op == Op::kLt)
+            op = Op::kGt;
+          else if (op == Op::kGe)
+            op = Op::kLe;
+          else if (op == Op::kLe)
+            op = Op::kGe;
+        }
+        return filtered(kept, op, bound.low);
+      }
+      if (expr.op == Op::kOr)
+        return {std::min(left.low, right.low), std::max(left.high, right.high), left.whole && right.whole,
+                left.may_be_nan || right.may_be_nan};
+      if (expr.is_set_operator()) return left;
+      return arithmetic(expr.op, left, right);
+    }
+  }
+  return anything();
+}
+
+// The constant bounds that `expr` sets on other expressions when it is true: (canonical text, op, bound).
+struct Bound {
+  std::string operand;
+  Op op;
+  double value;
+};
+void collect_bounds(const Expr& expr, std::vector<Bound>& out) {
+  const Expr& node = bare(expr);
+  if (node.kind != Kind::kBinary) return;
+  if (node.op == Op::kAnd) {
+    // Only where both sides speak of the same elements; with on/ignoring labels may differ.
+    collect_bounds(*node.left, out);
+    if (!node.has_matching) collect_bounds(*node.right, out);
+    return;
+  }
+  if (!node.is_comparison() || node.return_bool) return;
+  const Interval right = range_of(*node.right);
+  if (right.is_constant() && node.left->type == Type::kVector) {
+    out.push_back({format_expr(bare(*node.left)), node.op, right.low});
+    collect_bounds(*node.left, out);
+  }
+}
+
+// The offset and reason of the first part that can never hold.
+std::optional<ExprError> never_true(const Expr& expr) {
+  const Expr& node = bare(expr);
+  if (node.kind == Kind::kRangeCall) {
+    for (std::size_t i = 0; i < node.matchers.size(); ++i) {
+      for (std::size_t j = 0; j < node.matchers.size(); ++j) {
+        const LabelMatcher& a = node.matchers[i];
+        if (i == j || a.name != node.matchers[j].name || a.op != LabelMatcher::Op::kEqual ||
+            node.matchers[j].matches(a.value))
+          continue;
+        return ExprError{node.offset,
+                         fmt::format("{} and {} cannot both hold: it never counts anything", a.format(),
+                                     node.matchers[j].format()),
+                         "drop one of them"};
+      }
+    }
+    return std::nullopt;
+  }
+  for (const ExprPtr& child : {node.left, node.right}) {
+    if (!child || node.op == Op::kOr) continue;
+    if (auto error = never_true(*child)) return error;
+  }
+  if (node.kind != Kind::kBinary) return std::nullopt;
+  if (node.op == Op::kOr) {
+    auto left = never_true(*node.left);
+    auto right = never_true(*node.right);
+    return left && right ? left : std::nullopt;
+  }
+  if (node.is_comparison() && !node.return_bool &&
+      !can_hold(node.op, range_of(*node.left), range_of(*node.right))) {
+    const Interval left = range_of(*node.left);
+    std::string why;
+    if (left.whole && node.op == Op::kEq && left.low >= 0)
+      why = ": a count is a whole number, never below 0";
+    else if (left.low == 0)
+      why = ": a count or rate is never below 0";
+    return ExprError{node.offset, fmt::format("`{}` can never be true{}", format_expr(node), why),
+                     "turn the comparison round, or change the number"};
+  }
+  if (node.op == Op::kAnd || node.is_comparison()) {
+    std::vector<Bound> bounds;
+    collect_bounds(node, bounds);
+    for (const Bound& a : bounds) {
+      Interval values;
+      values.may_be_nan = false;
+      for (const Bound& b : bounds) {
+        if (a.operand != b.operand) continue;
+        if (!can_hold(b.op, values, constant(b.value)))
+          return ExprError{
+              node.offset,
+              fmt::format("two conditions on `{}` exclude each other: it can never be true", a.operand),
+              "change one of the numbers"};
+        // Strict bounds on both ends of one point let nothing through.
+        if (values.low == b.value && values.high == b.value &&
+            (b.op == Op::kGt || b.op == Op::kLt || b.op == Op::kNe)) {
+          return ExprError{
+              node.offset,
+              fmt::format("two conditions on `{}` exclude each other: it can never be true", a.operand),
+              "change one of the numbers"};
+        }
+        values = filtered(values, b.op, b.value);
+        const bool strict_pair =
+            values.low == values.high && std::any_of(bounds.begin(), bounds.end(), [&](const Bound& c) {
+              return c.operand == a.operand && c.value == values.low &&
+                     (c.op == Op::kGt || c.op == Op::kLt || c.op == Op::kNe);
+            });
+        if (values.low > values.high || strict_pair)
+          return ExprError{
+              node.offset,
+              fmt::format("two conditions on `{}` exclude each other: it can never be true", a.operand),
+              "change one of the numbers"};
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+bool has_comparison(const Expr& expr) {
+  if (expr.kind == Kind::kBinary && expr.is_comparison() && !expr.return_bool) return true;
+  if (expr.kind == Kind::kRangeCall &&
+      (expr.function == Range::kAbsentOverTime || expr.function == Range::kPresentOverTime))
+    return true;
+  return (expr.left && has_comparison(*expr.left)) || (expr.right && has_comparison(*expr.right));
+}
+
+// --- the labels an element can have
+
+std::vector<std::string> united(std::vector<std::string> a, const std::vector<std::string>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  std::sort(a.begin(), a.end());
+  a.erase(std::unique(a.begin(), a.end()), a.end());
+  return a;
+}
+
+bool contains(const std::vector<std::string>& list, std::string_view word) {
+  return std::find(list.begin(), list.end(), word) != list.end();
+}
+
+std::string list_of(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names)
+    text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+// Copies the tree with pattern indices set and label names checked.
+ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns) {
+  auto node = std::make_shared<Expr>(*expr);
+  if (node->left) node->left = bound(node->left, patterns);
+  if (node->right) node->right = bound(node->right, patterns);
+  const auto check_labels = [&](const std::vector<std::string>& names, const std::vector<std::string>& known,
+                                std::string_view where) {
+    for (const std::string& name : names) {
+      if (contains(known, name)) continue;
+      std::string fix = did_you_mean(name, known);
+      if (fix.empty())
+        fix = known.empty() ? "there are no labels here: name them under the pattern's `labels:`"
+                            : "there are: " + list_of(known);
+      throw ExprError{node->offset, fmt::format("{} names label `{}`, which nothing here has", where, name),
+                      fix};
+    }
+  };
+  if (node->kind == Kind::kRangeCall) {
+    const auto found = std::find_if(patterns.begin(), patterns.end(),
+                                    [&](const PatternSpec& p) { return p.name == node->pattern; });
+    if (found == patterns.end()) {
+      std::vector<std::string> known;
+      known.reserve(patterns.size());
+      for (const PatternSpec& pattern : patterns)
+        known.push_back(pattern.name);
+      std::string fix = did_you_mean(node->pattern, known);
+      if (fix.empty()) fix = known.empty() ? "define it under `patterns:`" : "there are: " + list_of(known);
+      throw ExprError{node->offset, fmt::format("there is no pattern `{}`", node->pattern), fix};
+    }
+    node->pattern_index = static_cast<std::uint32_t>(found - patterns.begin());
+    std::vector<std::string> names;
+    for (const LabelMatcher& matcher : node->matchers)
+      names.push_back(matcher.name);
+    check_labels(names, found->labels, fmt::format("the selector of `{}`", node->pattern));
+  } else if (node->kind == Kind::kAggregate && node->has_grouping) {
+    check_labels(node->grouping, result_labels(*node->left, patterns), node->without ? "`without`" : "`by`");
+  } else if (node->kind == Kind::kBinary && node->has_matching) {
+    check_labels(node->matching,
+                 united(result_labels(*node->left, patterns), result_labels(*node->right, patterns)),
+                 node->on ? "`on`" : "`ignoring`");
+  }
+  return node;
+}
+
+// --- polarity: how the value moves with the number of matches
+
+struct Moves {
+  bool up = false;          // more matches can raise it
+  bool down = false;        // more matches can lower it
+  bool appears = false;     // more matches can make an element appear
+  bool disappears = false;  // more matches can make one go away
+};
+
+Moves moves_of(const Expr& expr) {
+  switch (expr.kind) {
+    case Kind::kNumber:
+      return {};
+    case Kind::kParen:
+      return moves_of(*expr.left);
+    case Kind::kNegate: {
+      Moves inner = moves_of(*expr.left);
+      std::swap(inner.up, inner.down);
+      return inner;
+    }
+    case Kind::kRangeCall:
+      if (expr.function == Range::kAbsentOverTime) return {false, false, false, true};
+      if (expr.function == Range::kPresentOverTime) return {false, false, true, false};
+      return {true, false, false, false};
+    case Kind::kAggregate: {
+      Moves inner = moves_of(*expr.left);
+      // Elements that come and go move the sum and the count with them.
+      if (expr.aggregation == Aggregation::kCount)
+        return {inner.appears, inner.disappears, inner.appears, inner.disappears};
+      if (inner.appears) inner.up = true;
+      if (inner.disappears) inner.down = true;
+      return inner;
+    }
+    case Kind::kBinary: {
+      const Moves left = moves_of(*expr.left);
+      const Moves right = moves_of(*expr.right);
+      Moves out{false, false, left.appears || right.appears, left.disappears || right.disappears};
+      switch (expr.op) {
+        case Op::kAdd:
+          out.up = left.up || right.up, out.down = left.down || right.down;
+          return out;
+        case Op::kSub:
+          out.up = left.up || right.down, out.down = left.down || right.up;
+          return out;
+        case Op::kMul: {
+          const bool negative = range_of(*expr.left).low < 0 || range_of(*expr.right).low < 0;
+          out.up = left.up || right.up || (negative && (left.down || right.down));
+          out.down = left.down || right.down || (negative && (left.up || right.up));
+          return out;
+        }
+        // A ratio rests on what is there: its denominator's growth is not an absence of anything (DESIGN.md
+        // §3).
+        case Op::kDiv:
+          out.up = left.up || right.up, out.down = left.down;
+          return out;
+        case Op::kMod:
+        case Op::kPow: {
+          const bool any = left.up || left.down || right.up || right.down;
+          out.up = out.down = any;
+          return out;
+        }
+        case Op::kAnd:
+          return {left.up, left.down, left.appears || right.appears, left.disappears || right.disappears};
+        case Op::kOr:
+          return {left.up || right.up, left.down || right.down, left.appears || right.appears,
+                  left.disappears || right.disappears};
+        case Op::kUnless:
+          return {left.up, left.down, left.appears || right.disappears, left.disappears || right.appears};
+        default:
+          break;
+      }
+      // A comparison holds, or stops holding, as its sides move towards or away from each other.
+      bool more = false;   // more matches can make it true
+      bool fewer = false;  // fewer can
+      const bool nearer_up = left.up || right.down;
+      const bool nearer_down = left.down || right.up;
+      if (expr.op == Op::kGt || expr.op == Op::kGe) more = nearer_up, fewer = nearer_down;
+      if (expr.op == Op::kLt || expr.op == Op::kLe) more = nearer_down, fewer = nearer_up;
+      if (expr.op == Op::kEq || expr.op == Op::kNe) {
+        const Interval low = range_of(*expr.left);
+        const Interval other = range_of(*expr.right);
+        // At the lower end of what can be, "equal" is "nothing came" and "not equal" is "something did".
+        const bool at_zero = other.is_constant() && low.low == other.low && left.up && !left.down;
+        const bool any = nearer_up || nearer_down;
+        more = at_zero ? expr.op == Op::kNe : any;
+        fewer = at_zero ? expr.op == Op::kEq : any;
+      }
+      if (expr.return_bool) return {more, fewer, out.appears, out.disappears};
+      out.appears = out.appears || more;
+      out.disappears = out.disappears || fewer;
+      out.up = left.up;
+      out.down = left.down;
+      return out;
+    }
+  }
+  return {};
+}
+
+void format_to(const Expr& expr, std::string& out);
+
+void format_names(const std::vector<std::string>& names, std::string& out) {
+  out += "(" + list_of(names) + ")";
+}
+
+void format_child(const Expr& child, bool brackets, std::string& out) {
+  if (brackets) out += "(";
+  format_to(child, out);
+  if (brackets) out += ")";
+}
+
+void format_to(const Expr& expr, std::string& out) {
+  switch (expr.kind) {
+    case Kind::kNumber:
+      out += format_number(expr.number);
+      return;
+    case Kind::kParen:
+      return format_child(*expr.left, true, out);
+    case Kind::kNegate:
+      out += "-";
+      return format_child(
+          *expr.left, expr.left->kind == Kind::kBinary && precedence(expr.left->op) < kUnaryPrecedence, out);
+    case Kind::kRangeCall: {
+      out += fmt::format("{}({}", kRangeNames[static_cast<std::size_t>(expr.function)], expr.pattern);
+      for (std::size_t i = 0; i < expr.matchers.size(); ++i)
+        out += (i == 0 ? "{" : ", ") + expr.matchers[i].format();
+      if (!expr.matchers.empty()) out += "}";
+      out += fmt::format("[{}])", format_duration(expr.window));
+      return;
+    }
+    case Kind::kAggregate:
+      out += kAggregationNames[static_cast<std::size_t>(expr.aggregation)];
+      if (expr.has_grouping) {
+        out += expr.without ? " without " : " by ";
+        format_names(expr.grouping, out);
+        out += " ";
+      }
+      return format_child(*expr.left, true, out);
+    case Kind::kBinary: {
+      const auto needs = [&](const Expr& child, bool right_side) {
+        if (child.kind == Kind::kNegate) return !right_side && expr.op == Op::kPow;
+        if (child.kind != Kind::kBinary) return false;
+        const int own = precedence(expr.op);
+        const int other = precedence(child.op);
+        if (other != own) return other < own;
+        return expr.op == Op::kPow ? !right_side : right_side;
+      };
+      format_child(*expr.left, needs(*expr.left, false), out);
+      out += fmt::format(" {}", kOpNames[static_cast<std::size_t>(expr.op)]);
+      if (expr.return_bool) out += " bool";
+      if (expr.has_matching) {
+        out += expr.on ? " on " : " ignoring ";
+        format_names(expr.matching, out);
+      }
+      out += " ";
+      return format_child(*expr.right, needs(*expr.right, true), out);
+    }
+  }
+}
+
+}  // namespace
+
+bool Expr::is_comparison() const {
+  return kind == Kind::kBinary && op >= Op::kEq && op <= Op::kLe;
+}
+bool Expr::is_set_operator() const {
+  return kind == Kind::kBinary && op >= Op::kAnd;
+}
+
+tl::expected<ExprPtr, ExprError> parse_expr(std::string_view text) {
+  if (text.size() > kMaxBytes)
+    return tl::unexpected<ExprError>(
+        ExprError{0, fmt::format("longer than {} bytes", kMaxBytes), "split it into several rules"});
+  try {
+    return Parser(text).parse();
+  } catch (const ExprError& error) {
+    return tl::unexpected<ExprError>(error);
+  }
+}
+
+tl::expected<ExprPtr, ExprError> bind_expr(const ExprPtr& expr, const std::vector<PatternSpec>& patterns) {
+  try {
+    ExprPtr out = bound(expr, patterns);
+    if (range_calls(*out).empty()) {
+      throw ExprError{expr->offset, "it names no pattern: it is always true or never",
+                      "count something, as in count_over_time(PATTERN[5m]) > 3"};
+    }
+    if (!has_comparison(*out)) {
+      throw ExprError{expr->offset, "it compares nothing, so it would fire all the time",
+                      "add a comparison, as in … > 3"};
+    }
+    if (auto error = never_true(*out)) throw *error;
+    return out;
+  } catch (const ExprError& error) {
+    return tl::unexpected<ExprError>(error);
+  }
+}
+
+std::string format_expr(const Expr& expr) {
+  std::string out;
+  format_to(expr, out);
+  return out;
+}
+
+Polarity polarity(const Expr& expr) {
+  const Moves moves = moves_of(expr);
+  return {moves.appears, moves.disappears};
+}
+
+std::vector<std::string> result_labels(const Expr& expr, const std::vector<PatternSpec>& patterns) {
+  switch (expr.kind) {
+    case Kind::kNumber:
+      return {};
+    case Kind::kParen:
+    case Kind::kNegate:
+      return result_labels(*expr.left, patterns);
+    case Kind::kRangeCall: {
+      if (expr.function != Range::kAbsentOverTime) return patterns[expr.pattern_index].labels;
+      // As Prometheus: only what `=` fixes.
+      std::vector<std::string> names;
+      for (const LabelMatcher& matcher : expr.matchers) {
+        if (matcher.op == LabelMatcher::Op::kEqual && !contains(names, matcher.name))
+          names.push_back(matcher.name);
+      }
+      return names;
+    }
+    case Kind::kAggregate: {
+      std::vector<std::string> inner = result_labels(*expr.left, patterns);
+      std::erase_if(inner, [&](const std::string& name) {
+        return contains(expr.grouping, name) == expr.without || !expr.has_grouping;
+      });
+      return inner;
+    }
+    case Kind::kBinary: {
+      if (expr.left->type == Type::kScalar) return result_labels(*expr.right, patterns);
+      if (expr.right->type == Type::kScalar) return result_labels(*expr.left, patterns);
+      std::vector<std::string> left = result_labels(*expr.left, patterns);
+      if (expr.op == Op::kOr) return united(left, result_labels(*expr.right, patterns));
+      if (expr.is_set_operator() || (expr.is_comparison() && !expr.return_bool) || !expr.has_matching)
+        return left;
+      std::erase_if(left, [&](const std::string& name) { return contains(expr.matching, name) != expr.on; });
+      return left;
+    }
+  }
+  return {};
+}
+
+Labels fixed_labels(const Expr& expr, const std::vector<PatternSpec>& patterns) {
+  switch (expr.kind) {
+    case Kind::kNumber:
+      return {};
+    case Kind::kParen:
+    case Kind::kNegate:
+      return fixed_labels(*expr.left, patterns);
+    case Kind::kRangeCall: {
+      Labels fixed;
+      for (const LabelMatcher& matcher : expr.matchers) {
+        if (matcher.op == LabelMatcher::Op::kEqual) fixed.set(matcher.name, matcher.value);
+      }
+      return fixed;
+    }
+    case Kind::kAggregate: {
+      const Labels inner = fixed_labels(*expr.left, patterns);
+      if (!expr.has_grouping) return {};
+      return expr.without ? inner.without(expr.grouping) : inner.keep_only(expr.grouping);
+    }
+    case Kind::kBinary: {
+      if (expr.left->type == Type::kScalar) return fixed_labels(*expr.right, patterns);
+      Labels left = fixed_labels(*expr.left, patterns);
+      if (expr.right->type == Type::kScalar) return left;
+      if (expr.op == Op::kOr) {
+        Labels both;
+        const Labels right = fixed_labels(*expr.right, patterns);
+        for (const auto& [name, value] : left) {
+          if (right.get(name) == value) both.set(name, value);
+        }
+        return both;
+      }
+      if (expr.is_set_operator() || (expr.is_comparison() && !expr.return_bool) || !expr.has_matching)
+        return left;
+      return expr.on ? left.keep_only(expr.matching) : left.without(expr.matching);
+    }
+  }
+  return {};
+}
+
+std::vector<const Expr*> range_calls(const Expr& expr) {
+  std::vector<const Expr*> calls;
+  if (expr.kind == Kind::kRangeCall) calls.push_back(&expr);
+  for (const ExprPtr& child : {expr.left, expr.right}) {
+    if (!child) continue;
+    const std::vector<const Expr*> inner = range_calls(*child);
+    calls.insert(calls.end(), inner.begin(), inner.end());
+  }
+  return calls;
+}
+
+Duration longest_window(const Expr& expr) {
+  Duration longest{0};
+  for (const Expr* call : range_calls(expr))
+    longest = std::max(longest, call->window);
+  return longest;
+}
+
+}  // namespace logbell::rules

@@ -1,5 +1,5 @@
-// Expr: what a rule computes. A subset of PromQL's grammar and precedence, with a pattern's name where PromQL has a
-// metric's, parsed and typed when loaded.
+// Expr: what a rule computes. A subset of PromQL's grammar and precedence, with a pattern's name where PromQL
+// has a metric's, parsed and typed when loaded.
 //
 // Immutable and thread-safe once parsed. Evaluation is engine/core/evaluator.h.
 #pragma once
@@ -25,7 +25,23 @@ struct Expr {
   enum class Type { kScalar, kVector };
   enum class RangeFunction { kCountOverTime, kRate, kAbsentOverTime, kPresentOverTime };
   enum class Aggregation { kSum, kMin, kMax, kAvg, kCount };
-  enum class BinaryOp { kAdd, kSub, kMul, kDiv, kMod, kPow, kEq, kNe, kGt, kLt, kGe, kLe, kAnd, kOr, kUnless };
+  enum class BinaryOp {
+    kAdd,
+    kSub,
+    kMul,
+    kDiv,
+    kMod,
+    kPow,
+    kEq,
+    kNe,
+    kGt,
+    kLt,
+    kGe,
+    kLe,
+    kAnd,
+    kOr,
+    kUnless
+  };
 
   Kind kind = Kind::kNumber;
   Type type = Type::kScalar;
@@ -50,11 +66,11 @@ struct Expr {
   // kBinary
   BinaryOp op = BinaryOp::kAdd;
   bool return_bool = false;
-  bool has_matching = false;          // on(...) or ignoring(...) was written
-  bool on = false;                    // else ignoring
+  bool has_matching = false;  // on(...) or ignoring(...) was written
+  bool on = false;            // else ignoring
   std::vector<std::string> matching;
 
-  ExprPtr left;   // the operand of kAggregate, kNegate, kParen; the left side of kBinary
+  ExprPtr left;  // the operand of kAggregate, kNegate, kParen; the left side of kBinary
   ExprPtr right;
 
   bool is_comparison() const;
@@ -70,8 +86,9 @@ struct ExprError {
 // Text -> typed tree. Names of patterns are not looked at yet.
 tl::expected<ExprPtr, ExprError> parse_expr(std::string_view text);
 
-// The same tree with every pattern_index set, labels of matchers and groupings known, and nothing that can never be
-// true (a count below zero, two ranges that exclude each other, a constant falsehood, `a="x",a="y"`).
+// The same tree with every pattern_index set, labels of matchers and groupings known, and nothing that can
+// never be true (a count below zero, two ranges that exclude each other, a constant falsehood,
+// `a="x",a="y"`).
 tl::expected<ExprPtr, ExprError> bind_expr(const ExprPtr& expr, const std::vector<PatternSpec>& patterns);
 
 // Canonical text: the same for the same meaning, whatever the spacing; parses back to an equal tree.
@@ -80,7 +97,8 @@ std::string format_expr(const Expr& expr);
 // What a rule's truth rests on: DESIGN.md §3 "Unknown". A rule may rest on both.
 struct Polarity {
   bool presence = false;  // more matches can make it true: >, >=, ratios, present_over_time
-  bool absence = false;   // fewer matches can make it true: == 0, <, absent_over_time, the right side of unless
+  bool absence =
+      false;  // fewer matches can make it true: == 0, <, absent_over_time, the right side of unless
 };
 Polarity polarity(const Expr& expr);
 

@@ -26,8 +26,8 @@ class Json {
   Json(double value) : value_(value) {}        // NOLINT(google-explicit-constructor)
   Json(std::int64_t value) : value_(value) {}  // NOLINT(google-explicit-constructor)
   Json(int value) : value_(static_cast<std::int64_t>(value)) {}  // NOLINT(google-explicit-constructor)
-  Json(std::uint64_t value)
-      : value_(static_cast<std::int64_t>(value)) {}             // NOLINT(google-explicit-constructor)
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  Json(std::uint64_t value) : value_(static_cast<std::int64_t>(value)) {}
   Json(std::string value) : value_(std::move(value)) {}         // NOLINT(google-explicit-constructor)
   Json(std::string_view value) : value_(std::string(value)) {}  // NOLINT(google-explicit-constructor)
   Json(const char* value) : value_(std::string(value)) {}       // NOLINT(google-explicit-constructor)

@@ -26,10 +26,11 @@ bool Notification::is_resolved() const {
 Labels Notification::common_labels() const {
   Labels common;
   if (alerts.empty()) return common;
-  for (const auto& [name, value] : alerts.front().labels) {
-    const bool everywhere = std::all_of(alerts.begin(), alerts.end(),
-                                        [&](const Alert& alert) { return alert.labels.get(name) == value; });
-    if (everywhere) common.set(name, value);
+  for (const Labels::Pair& label : alerts.front().labels) {
+    const bool everywhere = std::all_of(alerts.begin(), alerts.end(), [&](const Alert& alert) {
+      return alert.labels.get(label.first) == label.second;
+    });
+    if (everywhere) common.set(label.first, label.second);
   }
   return common;
 }

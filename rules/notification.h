@@ -31,22 +31,22 @@ std::string_view to_string(NotifyReason reason);
 struct Notification {
   // Constant across attempts and crashes: derived from the committed group, episode, sequence and lane.
   std::string key;
-  std::string sink;   // the sink's name in the configuration
-  std::string lane;   // which of its endpoints (each Alertmanager peer is one); the outbox is kept per lane
+  std::string sink;  // the sink's name in the configuration
+  std::string lane;  // which of its endpoints (each Alertmanager peer is one); the outbox is kept per lane
   NotifyReason reason = NotifyReason::kNone;
   std::string group_key;
   Labels group_labels;
   std::vector<Alert> alerts;  // firing first, then resolved
   std::uint32_t changes = 0;  // how often the group's state changed since it last spoke
   Timestamp created_at;       // wall time of the tick
-  Timestamp caused_at;        // wall time at which the line that caused it was read: latency is measured from here
+  Timestamp caused_at;  // wall time at which the line that caused it was read: latency is measured from here
   // An unsent delivery of the same lane with the same value is replaced by this one; "" = none.
   std::string replaces;
   std::uint8_t priority = 1;  // 0 first: critical; 1 the rest; 2 repeats and refreshes
   std::string text;           // kSummary, kRefused: what to say instead of alerts
   std::string fallback_for;   // the sink that failed, when this one speaks in its place
 
-  bool is_resolved() const;   // no alert fires any more
+  bool is_resolved() const;  // no alert fires any more
   Labels common_labels() const;
   std::vector<std::pair<std::string, std::string>> common_annotations() const;
 };

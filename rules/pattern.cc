@@ -1,1 +1,282 @@
 #include "rules/pattern.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "rules/json.h"
+#include "rules/redact.h"
+
+namespace logbell::rules {
+namespace {
+
+constexpr std::size_t kMaxGroups = 64;  // Regex allows no more
+using Groups = std::array<std::string_view, kMaxGroups>;
+
+// key=value pairs with quotes and escapes, as logfmt writes them; a word without "=" is a key whose value is
+// "true".
+void read_logfmt(std::string_view line, std::vector<JsonLineReader::Field>& out) {
+  out.clear();
+  std::size_t at = 0;
+  while (at < line.size()) {
+    while (at < line.size() && (line[at] == ' ' || line[at] == '\t'))
+      ++at;
+    const std::size_t from = at;
+    while (at < line.size() && line[at] != '=' && line[at] != ' ' && line[at] != '\t')
+      ++at;
+    if (at == from) {
+      ++at;  // a "=" without a key
+      continue;
+    }
+    JsonLineReader::Field field;
+    field.name = line.substr(from, at - from);
+    if (at >= line.size() || line[at] != '=') {
+      field.value = "true";
+    } else if (++at < line.size() && line[at] == '"') {
+      for (++at; at < line.size() && line[at] != '"'; ++at) {
+        if (line[at] == '\\' && at + 1 < line.size()) {
+          ++at;
+          field.value += line[at] == 'n' ? '\n' : line[at] == 't' ? '\t' : line[at];
+        } else {
+          field.value += line[at];
+        }
+      }
+      ++at;
+    } else {
+      const std::size_t start = at;
+      while (at < line.size() && line[at] != ' ' && line[at] != '\t')
+        ++at;
+      field.value = line.substr(start, at - start);
+    }
+    out.push_back(std::move(field));
+  }
+}
+
+// Where a label or the value comes from in one pattern: a group of each `match`, a group of a `where`, or a
+// field.
+struct Origin {
+  std::vector<int> match_group;  // parallel to PatternSpec::match; -1: not there
+  std::vector<int> where_group;  // parallel to PatternSpec::where; -1
+  std::string field;
+};
+
+Origin find_origin(const PatternSpec& spec, const std::string& name) {
+  Origin origin;
+  for (const Regex& regex : spec.match)
+    origin.match_group.push_back(regex.group_index(name).value_or(-1));
+  for (const FieldTest& test : spec.where)
+    origin.where_group.push_back(test.match && !test.negated ? test.match->group_index(name).value_or(-1)
+                                                             : -1);
+  origin.field = name;
+  return origin;
+}
+
+}  // namespace
+
+struct PatternSet::Scratch::Impl {
+  JsonLineReader json;
+  std::vector<JsonLineReader::Field> logfmt;
+};
+
+PatternSet::Scratch::Scratch() : impl(std::make_unique<Impl>()) {}
+PatternSet::Scratch::~Scratch() = default;
+PatternSet::Scratch::Scratch(Scratch&&) noexcept = default;
+PatternSet::Scratch& PatternSet::Scratch::operator=(Scratch&&) noexcept = default;
+
+struct PatternSet::Impl {
+  struct Compiled {
+    std::uint32_t index = 0;
+    PatternSpec spec;
+    std::vector<Origin> labels;
+    std::optional<Origin> value;
+    std::size_t groups = 0;     // of `match` that must be read; 0: only whether it matches
+    bool wants_fields = false;  // for labels or the value
+  };
+
+  std::vector<Compiled> patterns;
+  LineFormat format = LineFormat::kText;
+
+  // The fields of a line, read when the first pattern asks.
+  class Fields {
+   public:
+    Fields(LineFormat format, std::string_view line, Scratch& scratch)
+        : format_(format), line_(line), scratch_(scratch) {}
+    std::optional<std::string_view> find(std::string_view name) {
+      if (!read_) read();
+      for (const JsonLineReader::Field& field : *fields_) {
+        if (field.name == name) return field.value;
+      }
+      return std::nullopt;
+    }
+
+   private:
+    void read() {
+      read_ = true;
+      fields_ = &scratch_.impl->logfmt;
+      scratch_.impl->logfmt.clear();
+      if (format_ == LineFormat::kLogfmt) read_logfmt(line_, scratch_.impl->logfmt);
+      if (format_ == LineFormat::kJson && scratch_.impl->json.read(line_))
+        fields_ = &scratch_.impl->json.fields();
+    }
+    LineFormat format_;
+    std::string_view line_;
+    Scratch& scratch_;
+    bool read_ = false;
+    const std::vector<JsonLineReader::Field>* fields_ = nullptr;
+  };
+
+  static bool passes(const FieldTest& test, Fields& fields) {
+    const std::optional<std::string_view> value = fields.find(test.field);
+    if (!value) return test.negated;
+    const bool holds = test.match
+                           ? test.match->matches(*value)
+                           : std::find(test.equals.begin(), test.equals.end(), *value) != test.equals.end();
+    return holds != test.negated;
+  }
+
+  static std::string_view value_of(const Origin& origin, std::size_t which, const Groups& groups,
+                                   const Compiled& pattern, Fields& fields) {
+    if (!origin.match_group.empty() && origin.match_group[which] >= 0)
+      return groups[static_cast<std::size_t>(origin.match_group[which])];
+    for (std::size_t i = 0; i < origin.where_group.size(); ++i) {
+      if (origin.where_group[i] < 0) continue;
+      Groups found;
+      const auto text = fields.find(pattern.spec.where[i].field);
+      if (text && pattern.spec.where[i].match->captures(*text, found))
+        return found[static_cast<std::size_t>(origin.where_group[i])];
+    }
+    return pattern.wants_fields ? fields.find(origin.field).value_or("") : std::string_view();
+  }
+
+  // Whether `line` matches; `groups` and `which` then say how.
+  static bool try_match(const Compiled& pattern, std::string_view line, Groups& groups, std::size_t& which,
+                        Fields& fields) {
+    const PatternSpec& spec = pattern.spec;
+    if (!spec.match.empty()) {
+      for (which = 0; which < spec.match.size(); ++which) {
+        const bool found = pattern.groups == 0
+                               ? spec.match[which].matches(line)
+                               : spec.match[which].captures(line, std::span(groups.data(), pattern.groups));
+        if (found) break;
+      }
+      if (which == spec.match.size()) return false;
+    }
+    for (const Regex& regex : spec.exclude) {
+      if (regex.matches(line)) return false;
+    }
+    return std::all_of(spec.where.begin(), spec.where.end(),
+                       [&](const FieldTest& test) { return passes(test, fields); });
+  }
+
+  void match_line(std::string_view line, std::size_t offset, Scratch& scratch,
+                  std::vector<Match>& out) const {
+    Fields fields(format, line, scratch);
+    for (const Compiled& pattern : patterns) {
+      Groups groups;
+      std::size_t which = 0;
+      if (!try_match(pattern, line, groups, which, fields)) continue;
+      Match match;
+      match.pattern = pattern.index;
+      match.line_offset = static_cast<std::uint32_t>(offset);
+      match.line_length = static_cast<std::uint32_t>(line.size());
+      match.value = std::numeric_limits<double>::quiet_NaN();
+      if (pattern.value) {
+        const std::string_view text = value_of(*pattern.value, which, groups, pattern, fields);
+        double number = 0;
+        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+        if (error == std::errc() && end == text.data() + text.size() && std::isfinite(number))
+          match.value = number;
+      }
+      match.labels.reserve(pattern.labels.size());
+      for (const Origin& origin : pattern.labels) {
+        match.labels.push_back(clean_text(value_of(origin, which, groups, pattern, fields), kMaxLabelBytes));
+      }
+      out.push_back(std::move(match));
+    }
+  }
+};
+
+PatternSet PatternSet::compile(std::span<const PatternSpec> patterns, std::span<const std::uint32_t> wanted,
+                               LineFormat format) {
+  auto impl = std::make_shared<Impl>();
+  impl->format = format;
+  for (const std::uint32_t index : wanted) {
+    Impl::Compiled compiled;
+    compiled.index = index;
+    compiled.spec = patterns[index];
+    compiled.wants_fields = format != LineFormat::kText;
+    for (const std::string& label : compiled.spec.labels)
+      compiled.labels.push_back(find_origin(compiled.spec, label));
+    if (!compiled.spec.value.empty()) compiled.value = find_origin(compiled.spec, compiled.spec.value);
+    const auto needs = [&](const Origin& origin) {
+      for (const int group : origin.match_group)
+        compiled.groups = std::max(compiled.groups, static_cast<std::size_t>(group + 1));
+    };
+    for (const Origin& origin : compiled.labels)
+      needs(origin);
+    if (compiled.value) needs(*compiled.value);
+    impl->patterns.push_back(std::move(compiled));
+  }
+  PatternSet set;
+  set.impl_ = std::move(impl);
+  return set;
+}
+
+void PatternSet::match(std::string_view block, Scratch& scratch, std::vector<Match>& out) const {
+  if (!impl_ || impl_->patterns.empty()) return;
+  std::size_t at = 0;
+  while (at < block.size()) {
+    const void* newline = std::memchr(block.data() + at, '\n', block.size() - at);
+    const std::size_t end = newline == nullptr
+                                ? block.size()
+                                : static_cast<std::size_t>(static_cast<const char*>(newline) - block.data());
+    std::string_view line = block.substr(at, end - at);
+    if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+    impl_->match_line(line, at, scratch, out);
+    at = end + 1;
+  }
+}
+
+std::size_t PatternSet::size() const {
+  return impl_ ? impl_->patterns.size() : 0;
+}
+
+bool matches_line(const PatternSpec& pattern, LineFormat format, std::string_view line) {
+  const std::uint32_t first = 0;
+  const PatternSet set = PatternSet::compile(std::span(&pattern, 1), std::span(&first, 1), format);
+  PatternSet::Scratch scratch;
+  std::vector<Match> found;
+  set.match(line, scratch, found);
+  return !found.empty();
+}
+
+Fingerprint PatternSpec::identity() const {
+  std::string text;
+  const auto add = [&](std::string_view part) { text.append(part).push_back('\0'); };
+  for (const Regex& regex : match)
+    add(regex.pattern());
+  add("\1");
+  for (const Regex& regex : exclude)
+    add(regex.pattern());
+  add("\1");
+  for (const FieldTest& test : where) {
+    add(test.field);
+    for (const std::string& value_text : test.equals)
+      add(value_text);
+    add(test.match ? test.match->pattern() : "");
+    add(test.negated ? "!" : "");
+  }
+  add("\1");
+  for (const std::string& label : labels)
+    add(label);
+  add(value);
+  for (const std::string& source : sources)
+    add(source);
+  add(name);
+  return hash_bytes(text);
+}
+
+}  // namespace logbell::rules

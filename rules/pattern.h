@@ -37,7 +37,8 @@ struct MetricSpec {
   std::vector<double> buckets;  // ascending, without +Inf
 };
 
-// A pattern as validated: what it matches, which captures or fields become labels, where its value comes from.
+// A pattern as validated: what it matches, which captures or fields become labels, where its value comes
+// from.
 struct PatternSpec {
   std::string name;
   Place place;
@@ -50,7 +51,7 @@ struct PatternSpec {
   std::vector<Labels> expect;        // series that exist from the start
   std::vector<std::string> examples;
   std::optional<MetricSpec> metric;
-  std::size_t max_series = 1000;     // DESIGN.md: bounded per pattern, then the overflow series `__other__`
+  std::size_t max_series = 1000;  // DESIGN.md: bounded per pattern, then the overflow series `__other__`
 
   // Of match, exclude, where, labels, value and sources: windows belong to it and survive a reload by it.
   Fingerprint identity() const;
@@ -62,8 +63,8 @@ struct Match {
   std::uint32_t line_offset = 0;    // of the line in the block; the line is counted once per pattern
   std::uint32_t line_length = 0;    // without its newline and CR
   double value = 0;                 // the pattern's value; NaN where the line had none that is a number
-  std::vector<std::string> labels;  // parallel to PatternSpec::labels; "" where the capture did not take part;
-                                    // valid UTF-8, at most kMaxLabelBytes
+  std::vector<std::string> labels;  // parallel to PatternSpec::labels; "" where the capture did not take
+                                    // part; valid UTF-8, at most kMaxLabelBytes
 };
 inline constexpr std::size_t kMaxLabelBytes = 256;  // a label is a name, not a document; longer ones are cut
 
@@ -84,7 +85,8 @@ class PatternSet {
   static PatternSet compile(std::span<const PatternSpec> patterns, std::span<const std::uint32_t> wanted,
                             LineFormat format);
 
-  // Appends every match in `block`, in the order of lines, then of patterns. `block` is whole lines, each ended by
+  // Appends every match in `block`, in the order of lines, then of patterns. `block` is whole lines, each
+  // ended by
   // "\n" (the last may lack it). A line that matches nothing costs no allocation and no virtual call.
   void match(std::string_view block, Scratch& scratch, std::vector<Match>& out) const;
 

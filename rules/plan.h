@@ -1,4 +1,5 @@
-// Plan: everything the core runs, compiled: patterns, rules, route, and what it must know of sources and sinks.
+// Plan: everything the core runs, compiled: patterns, rules, route, and what it must know of sources and
+// sinks.
 //
 // Immutable, shared between threads as shared_ptr<const Plan>; replaced as a whole at reload.
 #pragma once
@@ -32,7 +33,7 @@ struct SourceSpec {
   std::optional<Duration> max_silence;
   std::size_t max_line_bytes = 256 * 1024;  // kept of a line; the rest of it is skipped in constant memory
   ReadFrom read_from = ReadFrom::kAuto;
-  PatternSet patterns;                      // those that apply to this source
+  PatternSet patterns;  // those that apply to this source
 };
 
 // What the dispatcher must know of a sink; how it delivers is in sinks/.
@@ -40,14 +41,14 @@ struct SinkSpec {
   std::string name;
   std::string type;
   Place place;
-  std::vector<std::string> lanes;      // ≥ 1: one delivery each; "name" or "name#1", "name#2"
-  bool tells_people = true;            // false: file, console, unless `audience: machine` is not what is written
-  bool machine_audience = false;       // `audience: machine`: it may be a rule's only sink
-  bool pages = false;                  // wakes somebody up: gets no summaries of the past
-  bool per_alert = false;              // no grouping: Alertmanager groups
-  std::optional<Duration> refresh;     // re-send while firing
+  std::vector<std::string> lanes;   // ≥ 1: one delivery each; "name" or "name#1", "name#2"
+  bool tells_people = true;         // false: file, console, unless `audience: machine` is not what is written
+  bool machine_audience = false;    // `audience: machine`: it may be a rule's only sink
+  bool pages = false;               // wakes somebody up: gets no summaries of the past
+  bool per_alert = false;           // no grouping: Alertmanager groups
+  std::optional<Duration> refresh;  // re-send while firing
   bool send_resolved = true;
-  std::vector<std::string> fallback;   // tried in order when it fails for good
+  std::vector<std::string> fallback;  // tried in order when it fails for good
 };
 
 struct Plan {
@@ -58,7 +59,7 @@ struct Plan {
   std::vector<SourceSpec> sources;
   std::vector<AlertingRule> rules;
   Route route;
-  bool has_route = false;        // without one: built-in alerts go to every sink that tells people
+  bool has_route = false;  // without one: built-in alerts go to every sink that tells people
   std::map<std::string, SinkSpec> sinks;
   std::map<std::string, TimeInterval> time_intervals;
   Duration max_replay_age{std::chrono::minutes(15)};

@@ -19,7 +19,8 @@ class Regex {
   struct Options {
     bool anchored = false;  // the whole text must match, as in Prometheus's and Alertmanager's matchers
   };
-  // What RE2 refused: its reason, the offending piece, where it starts in the pattern (npos: not known), a hint.
+  // What RE2 refused: its reason, the offending piece, where it starts in the pattern (npos: not known), a
+  // hint.
   struct CompileError {
     std::string reason;
     std::string fragment;
@@ -28,16 +29,19 @@ class Regex {
   };
 
   static tl::expected<Regex, CompileError> compile(std::string_view pattern, Options options);
-  static tl::expected<Regex, CompileError> compile(std::string_view pattern) { return compile(pattern, Options{}); }
+  static tl::expected<Regex, CompileError> compile(std::string_view pattern) {
+    return compile(pattern, Options{});
+  }
 
   // UTF-8 where `text` is valid UTF-8, else byte by byte: DESIGN.md §3 "Matching".
   bool matches(std::string_view text) const;
-  // Groups [0, out.size()): unmatched ones have a null data(). False and `out` untouched when there is no match.
+  // Groups [0, out.size()): unmatched ones have a null data(). False and `out` untouched when there is no
+  // match.
   bool captures(std::string_view text, std::span<std::string_view> out) const;
 
   const std::string& pattern() const { return pattern_; }
-  int group_count() const;                                  // without group 0
-  const std::vector<std::string>& group_names() const;      // [i] names group i + 1; "" when unnamed
+  int group_count() const;                              // without group 0
+  const std::vector<std::string>& group_names() const;  // [i] names group i + 1; "" when unnamed
   std::optional<int> group_index(std::string_view name) const;
 
  private:

@@ -23,9 +23,7 @@ struct Error {
   std::string message;
 
   // The same failure, one layer further up: `return error.while_("read " + path)`.
-  Error while_(std::string_view doing) const {
-    return Error{code, std::string(doing) + ": " + message};
-  }
+  Error while_(std::string_view doing) const { return Error{code, std::string(doing) + ": " + message}; }
 };
 
 // tl::expected until every compiler we build with has std::expected: change this one line then.
@@ -35,7 +33,9 @@ using Result = tl::expected<T, Error>;
 inline tl::unexpected<Error> fail(ErrorCode code, std::string message) {
   return tl::unexpected<Error>(Error{code, std::move(message)});
 }
-inline tl::unexpected<Error> fail(Error error) { return tl::unexpected<Error>(std::move(error)); }
+inline tl::unexpected<Error> fail(Error error) {
+  return tl::unexpected<Error>(std::move(error));
+}
 
 [[noreturn]] inline void check_failed(const char* condition, const char* file, int line) {
   std::fprintf(stderr, "logbell: %s:%d: check failed: %s\n", file, line, condition);

@@ -47,10 +47,11 @@ struct LabelSpace {
 };
 
 // Every way an alert of this space can travel, a matcher on a from_logs label being both true and false
-// (contradictions between matchers on the same label are not chased: what cannot be proven covered is refused).
+// (contradictions between matchers on the same label are not chased: what cannot be proven covered is
+// refused).
 struct RoutePath {
-  std::vector<const Route*> nodes;      // the nodes that take it
-  std::vector<std::string> assumptions; // `queue="a" matches`, in the order decided
+  std::vector<const Route*> nodes;       // the nodes that take it
+  std::vector<std::string> assumptions;  // `queue="a" matches`, in the order decided
 };
 std::vector<RoutePath> possible_paths(const Route& root, const LabelSpace& space);
 

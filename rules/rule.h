@@ -24,15 +24,15 @@ struct AlertingRule {
   std::string group;  // "" for rules of the main file
   std::string name;   // alertname
   Place place;
-  ExprPtr expr;                // bound
-  std::string expr_text;       // canonical
+  ExprPtr expr;           // bound
+  std::string expr_text;  // canonical
   Duration for_{0};
   Duration keep_firing_for{0};
   std::vector<std::pair<std::string, Template>> labels;       // without alertname; sorted by name
   std::vector<std::pair<std::string, Template>> annotations;  // sorted by name
-  std::vector<std::string> sinks;                // its own: exactly who is told; empty = the route decides
+  std::vector<std::string> sinks;  // its own: exactly who is told; empty = the route decides
   std::optional<DeliberatelySilent> silent;
-  std::vector<std::uint32_t> sources;            // indices into Plan::sources that its patterns read
+  std::vector<std::uint32_t> sources;  // indices into Plan::sources that its patterns read
   Polarity polarity;
 
   // Of alertname, expr and labels: alert state survives a reload by it.

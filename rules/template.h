@@ -1,8 +1,9 @@
 // Template: text with `{{ $labels.x }}`, `{{ $value }}` and humanize functions, parsed when loaded.
 //
 // Immutable and thread-safe. A subset of Prometheus's templates: `{{ $labels.NAME }}`, `{{ $value }}`,
-// `{{ $externalLabels.NAME }}`, each with `| humanize`, `humanize1024`, `humanizeDuration`, `humanizePercentage`,
-// `humanizeTimestamp`, `toUpper`, `toLower`, `title`, `printf "%.2f"`, also in call form `{{ humanize $value }}`.
+// `{{ $externalLabels.NAME }}`, each with `| humanize`, `humanize1024`, `humanizeDuration`,
+// `humanizePercentage`, `humanizeTimestamp`, `toUpper`, `toLower`, `title`, `printf "%.2f"`, also in call
+// form `{{ humanize $value }}`.
 #pragma once
 
 #include <string>
@@ -17,7 +18,8 @@ namespace logbell::rules {
 
 class Template {
  public:
-  static Result<Template> parse(std::string_view text);  // the error names what was not understood and its offset
+  static Result<Template> parse(
+      std::string_view text);  // the error names what was not understood and its offset
 
   std::string render(const Labels& labels, const Labels& external, double value) const;
 

@@ -1,1 +1,70 @@
 #include "rules/time_interval.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include <date/tz.h>
+
+namespace logbell::rules {
+namespace {
+
+const date::time_zone* find_zone(const std::string& zone) {
+  try {
+    return date::locate_zone(zone);
+  } catch (const std::runtime_error&) {
+    return nullptr;  // is_known_zone() says so; everything else was validated with it
+  }
+}
+
+bool within(const std::vector<std::pair<int, int>>& ranges, int value) {
+  return ranges.empty() || std::any_of(ranges.begin(), ranges.end(), [&](const auto& range) {
+           return value >= range.first && value <= range.second;
+         });
+}
+
+// Negative days count from the month's end, -1 being the last; a range that reaches out of the month is cut
+// to it.
+bool within_month(const std::vector<std::pair<int, int>>& ranges, int day, int days_in_month) {
+  return ranges.empty() || std::any_of(ranges.begin(), ranges.end(), [&](const auto& range) {
+           const auto resolve = [&](int bound) {
+             return bound < 0 ? std::max(days_in_month + 1 + bound, 1) : std::min(bound, days_in_month);
+           };
+           // A range that lies wholly behind a short month's end holds on no day of it.
+           if (range.first > days_in_month) return false;
+           return day >= resolve(range.first) && day <= resolve(range.second);
+         });
+}
+
+}  // namespace
+
+bool is_known_zone(const std::string& zone) {
+  return zone.empty() || find_zone(zone) != nullptr;
+}
+
+Duration zone_offset(const std::string& zone, Timestamp at) {
+  const date::time_zone* found = zone.empty() ? nullptr : find_zone(zone);
+  if (found == nullptr) return Duration{0};
+  return found->get_info(std::chrono::floor<std::chrono::seconds>(at)).offset;
+}
+
+bool TimeInterval::contains(Timestamp at) const {
+  return std::any_of(entries.begin(), entries.end(), [&](const TimeIntervalEntry& entry) {
+    const Timestamp local = at + zone_offset(entry.location, at);
+    const auto day = std::chrono::floor<std::chrono::days>(local);
+    const std::chrono::year_month_day date{day};
+    const int minute = static_cast<int>(std::chrono::floor<std::chrono::minutes>(local - day).count());
+    const int days_in_month =
+        static_cast<int>(static_cast<unsigned>((date.year() / date.month() / std::chrono::last).day()));
+    const bool in_time = entry.minutes.empty() ||
+                         std::any_of(entry.minutes.begin(), entry.minutes.end(), [&](const auto& range) {
+                           return minute >= range.first && minute < range.second;
+                         });
+    return in_time && within(entry.weekdays, static_cast<int>(std::chrono::weekday(day).c_encoding())) &&
+           within_month(entry.days_of_month, static_cast<int>(static_cast<unsigned>(date.day())),
+                        days_in_month) &&
+           within(entry.months, static_cast<int>(static_cast<unsigned>(date.month()))) &&
+           within(entry.years, static_cast<int>(date.year()));
+  });
+}
+
+}  // namespace logbell::rules

@@ -20,7 +20,7 @@ struct TimeIntervalEntry {
   std::vector<std::pair<int, int>> days_of_month;  // 1..31, negative from the end
   std::vector<std::pair<int, int>> months;         // 1..12
   std::vector<std::pair<int, int>> years;
-  std::string location;                            // IANA zone; "" = UTC
+  std::string location;  // IANA zone; "" = UTC
 };
 
 struct TimeInterval {

@@ -1,0 +1,109 @@
+// Patterns: blocks in, matches out.
+#include "rules/pattern.h"
+
+#include <cmath>
+
+#include <catch2/catch.hpp>
+
+using namespace logbell::rules;  // NOLINT(google-build-using-namespace)
+
+namespace {
+
+PatternSpec pattern(std::vector<std::string> match, std::vector<std::string> labels = {},
+                    std::string value = "") {
+  PatternSpec spec;
+  spec.name = "p";
+  for (const std::string& text : match)
+    spec.match.push_back(*Regex::compile(text));
+  spec.labels = std::move(labels);
+  spec.value = std::move(value);
+  return spec;
+}
+
+std::vector<Match> run(const std::vector<PatternSpec>& patterns, LineFormat format, std::string_view block) {
+  std::vector<std::uint32_t> wanted;
+  for (std::uint32_t i = 0; i < patterns.size(); ++i)
+    wanted.push_back(i);
+  const PatternSet set = PatternSet::compile(patterns, wanted, format);
+  PatternSet::Scratch scratch;
+  std::vector<Match> out;
+  set.match(block, scratch, out);
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("pattern: a block's matches, in the order of lines, then of patterns", "[rules][pattern]") {
+  const auto found = run({pattern({"a"}), pattern({"b"})}, LineFormat::kText, "b\r\nx\n\nab\na");
+  REQUIRE(found.size() == 4);
+  CHECK((found[0].pattern == 1 && found[0].line_offset == 0 && found[0].line_length == 1));
+  CHECK((found[1].pattern == 0 && found[1].line_offset == 6));
+  CHECK(found[2].pattern == 1);
+  CHECK((found[3].pattern == 0 && found[3].line_offset == 9 && found[3].line_length == 1));
+}
+
+TEST_CASE("pattern: a line counts once, however many of its regexes match; exclude wins",
+          "[rules][pattern]") {
+  PatternSpec spec = pattern({"error", "fail"});
+  spec.exclude.push_back(*Regex::compile("expected"));
+  CHECK(run({spec}, LineFormat::kText, "error fail error\nexpected error\nfail\n").size() == 2);
+}
+
+TEST_CASE("pattern: captures become labels and the value", "[rules][pattern]") {
+  const auto found = run({pattern({R"(status=(?P<status>\d+)( took=(?P<took>\S+)ms)?)"}, {"status"}, "took")},
+                         LineFormat::kText, "status=500 took=12.5ms\nstatus=200\nstatus=1 took=xms\n");
+  REQUIRE(found.size() == 3);
+  CHECK(found[0].labels == std::vector<std::string>{"500"});
+  CHECK(found[0].value == 12.5);
+  CHECK(std::isnan(found[1].value));
+  CHECK(std::isnan(found[2].value));
+}
+
+TEST_CASE("pattern: labels are clean text, cut to size, whatever the line holds", "[rules][pattern]") {
+  const auto found = run({pattern({"q=(?P<q>.*)$"}, {"q"})}, LineFormat::kText,
+                         "q=a\xff\x01" + std::string(1000, 'x') + "\n");
+  REQUIRE(found.size() == 1);
+  CHECK(found[0].labels[0].size() <= kMaxLabelBytes);
+  CHECK(found[0].labels[0].substr(0, 5) == "a\xEF\xBF\xBDx");
+}
+
+TEST_CASE("pattern: fields of JSON and logfmt are tested and taken", "[rules][pattern]") {
+  PatternSpec spec = pattern({}, {"queue", "code"}, "http.took");
+  FieldTest level;
+  level.field = "level";
+  level.equals = {"ERROR", "FATAL"};
+  FieldTest message;
+  message.field = "msg";
+  message.match = *Regex::compile(R"(code=(?P<code>\d+))");
+  FieldTest canary;
+  canary.field = "canary";
+  canary.equals = {"true"};
+  canary.negated = true;
+  spec.where = {level, message, canary};
+  const auto json =
+      run({spec}, LineFormat::kJson,
+          "{\"level\":\"ERROR\",\"msg\":\"x code=7\",\"queue\":\"orders\",\"http\":{\"took\":3.5}}\n"
+          "{\"level\":\"INFO\",\"msg\":\"x code=7\"}\n"
+          "{\"level\":\"ERROR\",\"msg\":\"nothing\"}\n"
+          "{\"level\":\"FATAL\",\"msg\":\"code=1\",\"canary\":true}\n"
+          "not json, level ERROR code=7\n");
+  REQUIRE(json.size() == 1);
+  CHECK(json[0].labels == std::vector<std::string>{"orders", "7"});
+  CHECK(json[0].value == 3.5);
+  const auto logfmt =
+      run({spec}, LineFormat::kLogfmt,
+          "level=ERROR msg=\"a \\\"b\\\" code=9\" queue=x http.took=1\nlevel=WARN msg=\"code=9\"\n");
+  REQUIRE(logfmt.size() == 1);
+  CHECK(logfmt[0].labels == std::vector<std::string>{"x", "9"});
+}
+
+TEST_CASE("pattern: identity follows what is counted, not what is said about it", "[rules][pattern]") {
+  const PatternSpec first = pattern({"a"}, {"x"});
+  PatternSpec same = first;
+  same.examples = {"a"};
+  same.max_series = 5;
+  CHECK(first.identity() == same.identity());
+  CHECK(first.identity() != pattern({"b"}, {"x"}).identity());
+  CHECK(first.identity() != pattern({"a"}, {"y"}).identity());
+  CHECK(matches_line(first, LineFormat::kText, "cat"));
+}

@@ -1,0 +1,99 @@
+// Timestamps: what is recognised, what is described, and what is not a time.
+#include "rules/timestamp.h"
+
+#include <random>
+
+#include <catch2/catch.hpp>
+
+using namespace logbell::rules;  // NOLINT(google-build-using-namespace)
+
+namespace {
+std::string shown(const std::optional<Timestamp>& at) {
+  return at ? format_rfc3339(*at) : "none";
+}
+TimestampReader reader(std::string format = "", std::string location = "UTC") {
+  return *TimestampReader::make(TimestampSpec{"", std::move(format), std::move(location)});
+}
+const Timestamp kReference = *parse_rfc3339("2026-01-03T00:00:00Z");
+}  // namespace
+
+TEST_CASE("timestamp: the usual forms are recognised in a line", "[rules][timestamp]") {
+  const struct {
+    const char* why;
+    const char* line;
+    const char* expected;
+  } rows[] = {
+      {"RFC 3339", "2026-05-01T10:00:00Z ERROR x", "2026-05-01T10:00:00Z"},
+      {"with fraction and offset", "2026-05-01T10:00:00.123456+02:00 x", "2026-05-01T08:00:00.123Z"},
+      {"a comma and no zone", "2026-05-01 10:00:00,123 x", "2026-05-01T10:00:00.123Z"},
+      {"an offset without colon behind a blank", "2026-05-01 10:00:00 -0330 x", "2026-05-01T13:30:00Z"},
+      {"UTC as a word", "2026-05-01 10:00:00.5 UTC [1] x", "2026-05-01T10:00:00.500Z"},
+      {"slashes", "2026/05/01 10:00:00 [error] x", "2026-05-01T10:00:00Z"},
+      {"in brackets", "[2026-05-01 10:00:00,123] INFO x", "2026-05-01T10:00:00.123Z"},
+      {"behind a level", "ERROR 2026-05-01T10:00:00Z x", "2026-05-01T10:00:00Z"},
+      {"common log format", R"(83.149.9.216 - - [17/May/2015:10:05:03 +0200] "GET /")",
+       "2015-05-17T08:05:03Z"},
+      {"syslog of last year", "Dec 31 23:59:58 host app[1]: x", "2025-12-31T23:59:58Z"},
+      {"syslog of this year, one-digit day", "Jan  2 01:02:03 host x", "2026-01-02T01:02:03Z"},
+      {"syslog with a priority", "<34>Jan  2 01:02:03 host x", "2026-01-02T01:02:03Z"},
+      {"epoch seconds", "1777629600 x", "2026-05-01T10:00:00Z"},
+      {"epoch milliseconds", "1777629600123 x", "2026-05-01T10:00:00.123Z"},
+      {"epoch with fraction", "1777629600.5 x", "2026-05-01T10:00:00.500Z"},
+      {"a number that is none", "17776296001 x", "none"},
+      {"no such day", "2026-02-30T10:00:00Z x", "none"},
+      {"no such hour", "2026-02-03T25:00:00Z x", "none"},
+      {"a date alone", "2026-02-03 x", "none"},
+      {"a version", "release 10.2026-05-01x", "none"},
+      {"too far in",
+       "x                                                                       2026-05-01T10:00:00Z",
+       "none"},
+      {"nothing", "", "none"},
+  };
+  for (const auto& row : rows) {
+    INFO(row.why);
+    CHECK(shown(reader().in_line(row.line, kReference)) == row.expected);
+  }
+}
+
+TEST_CASE("timestamp: a described format and a location", "[rules][timestamp]") {
+  CHECK(shown(reader("%d.%m.%Y %H:%M:%S").in_line("x 01.05.2026 10:00:00 y", kReference)) ==
+        "2026-05-01T10:00:00Z");
+  CHECK(shown(reader("%b %e, %Y %I:%M:%S %p").in_line("May 1, 2026 10:00:00 PM", kReference)) ==
+        "2026-05-01T22:00:00Z");
+  CHECK(shown(reader("%Y%m%d-%H:%M:%S.%L").in_line("20260501-10:00:00.250|x", kReference)) ==
+        "2026-05-01T10:00:00.250Z");
+  CHECK(shown(reader("%d.%m.%Y %T %z").in_value("01.05.2026 10:00:00 +0200", kReference)) ==
+        "2026-05-01T08:00:00Z");
+  CHECK(shown(reader("%d.%m.%Y").in_value("2026-05-01", kReference)) == "none");
+  // Summer and winter of a zone.
+  CHECK(shown(reader("", "Europe/Berlin").in_line("2026-07-01 10:00:00 x", kReference)) ==
+        "2026-07-01T08:00:00Z");
+  CHECK(shown(reader("", "Europe/Berlin").in_line("2026-01-01 10:00:00 x", kReference)) ==
+        "2026-01-01T09:00:00Z");
+  CHECK(shown(reader("", "Europe/Berlin").in_line("2026-03-29 03:00:00 x", kReference)) ==
+        "2026-03-29T01:00:00Z");
+  CHECK_FALSE(TimestampReader::make(TimestampSpec{"", "%Q", ""}).has_value());
+  CHECK_FALSE(TimestampReader::make(TimestampSpec{"", "%", ""}).has_value());
+  CHECK_FALSE(TimestampReader::make(TimestampSpec{"", "", "Mars/Base"}).has_value());
+}
+
+TEST_CASE("timestamp: a field's value, in any unit", "[rules][timestamp]") {
+  CHECK(shown(reader().in_value("1777629600", kReference)) == "2026-05-01T10:00:00Z");
+  CHECK(shown(reader().in_value("1777629600.25", kReference)) == "2026-05-01T10:00:00.250Z");
+  CHECK(shown(reader().in_value("1777629600123456", kReference)) == "2026-05-01T10:00:00.123Z");
+  CHECK(shown(reader().in_value("1777629600123456789", kReference)) == "2026-05-01T10:00:00.123Z");
+  CHECK(shown(reader().in_value("12", kReference)) == "none");
+}
+
+TEST_CASE("timestamp: any bytes are read without harm", "[rules][timestamp]") {
+  std::mt19937_64 random(3);  // NOLINT(cert-msc51-cpp): repeatable
+  const std::string alphabet = "0123456789-:T ./,+ZJanMay[]\xff";
+  for (int i = 0; i < 20'000; ++i) {
+    std::string text;
+    for (std::uint64_t n = random() % 40; n > 0; --n)
+      text += alphabet[random() % alphabet.size()];
+    const auto at = reader().in_line(text, kReference);
+    if (at) REQUIRE(*at > from_unix_ms(-62'200'000'000'000));
+    reader("%Y-%m-%dT%H:%M:%S.%f%z").in_line(text, kReference);
+  }
+}
