@@ -136,7 +136,7 @@ class Parser {
   }
 
   static bool starts_word(char c) {
-    return std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_' || c == ':';
+    return std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_';
   }
   static bool is_word(char c) {
     return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == ':';

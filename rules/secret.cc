@@ -12,7 +12,9 @@ namespace logbell::rules {
 Secret::Secret(std::string value) : value_(std::move(value)) {}
 Secret::Secret(const Secret&) = default;
 // A copy, then a wipe: a moved-from short string keeps its bytes.
-Secret::Secret(Secret&& other) noexcept : value_(other.value_) {  // NOLINT(performance-move-constructor-init)
+Secret::Secret(Secret&& other) noexcept
+    // NOLINTNEXTLINE(performance-move-constructor-init): moving a short string leaves its bytes behind
+    : value_(other.value_) {
   // Copied, then wiped: moving a short string leaves its bytes behind in the source.
   explicit_bzero(other.value_.data(), other.value_.size());
   other.value_.clear();

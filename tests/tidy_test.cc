@@ -97,9 +97,9 @@ std::vector<SourceFile> tree() {
 }
 
 std::vector<std::string> includes(const SourceFile& file) {
-  static const std::regex include(R"re(#[ \t]*include[ \t]*[<"]([^>"]+)[>"])re");
+  static const std::regex kInclude(R"re(#[ \t]*include[ \t]*[<"]([^>"]+)[>"])re");
   std::vector<std::string> names;
-  for (std::sregex_iterator it(file.code.begin(), file.code.end(), include), end; it != end; ++it) {
+  for (std::sregex_iterator it(file.code.begin(), file.code.end(), kInclude), end; it != end; ++it) {
     names.push_back((*it)[1]);
   }
   return names;
@@ -122,7 +122,7 @@ std::vector<std::string> where(const std::string& pattern, const std::vector<std
   return found;
 }
 
-const std::vector<std::string> nowhere;
+const std::vector<std::string> kNowhere;
 
 }  // namespace
 
@@ -166,7 +166,7 @@ TEST_CASE("tidy: rooms include one way", "[tidy]") {
       if (is_ours && !may && name != "engine/version.h") wrong.push_back(file.path + " includes " + name);
     }
   }
-  CHECK(wrong == nowhere);
+  CHECK(wrong == kNowhere);
 }
 
 TEST_CASE("tidy: each library has one door", "[tidy]") {
@@ -198,21 +198,21 @@ TEST_CASE("tidy: each library has one door", "[tidy]") {
       }
     }
   }
-  CHECK(wrong == nowhere);
+  CHECK(wrong == kNowhere);
 }
 
 TEST_CASE("tidy: nobody sleeps", "[tidy]") {
-  CHECK(where(R"(\b(sleep_for|sleep_until|usleep|nanosleep)\b|\bsleep\s*\()", {}, true) == nowhere);
+  CHECK(where(R"(\b(sleep_for|sleep_until|usleep|nanosleep)\b|\bsleep\s*\()", {}, true) == kNowhere);
 }
 
 TEST_CASE("tidy: only the clock asks the time", "[tidy]") {
   CHECK(where(R"(clock::now\b|\b(clock_gettime|gettimeofday)\b|\btime\s*\(\s*(nullptr|NULL|0|&))",
-              {"engine/run/clock.cc"}, false) == nowhere);
+              {"engine/run/clock.cc"}, false) == kNowhere);
 }
 
 TEST_CASE("tidy: only the commands and the console write to the terminal", "[tidy]") {
   CHECK(where(R"(\bstd::cout\b|\bputs\s*\(|\bstd::printf\b|fmt::print\s*\(\s*stdout)",
-              {"engine/cli/", "sinks/console.cc"}, false) == nowhere);
+              {"engine/cli/", "sinks/console.cc"}, false) == kNowhere);
 }
 
 TEST_CASE("tidy: every source file is listed by name in its CMakeLists.txt", "[tidy]") {
@@ -237,7 +237,7 @@ TEST_CASE("tidy: every source file is listed by name in its CMakeLists.txt", "[t
         unlisted.push_back(file.path);
     }
   }
-  CHECK(unlisted == nowhere);
+  CHECK(unlisted == kNowhere);
 }
 
 TEST_CASE("tidy: every header begins by saying what it is, and is included once", "[tidy]") {
@@ -248,7 +248,7 @@ TEST_CASE("tidy: every header begins by saying what it is, and is included once"
     if (file.text.find("#pragma once") == std::string::npos)
       wrong.push_back(file.path + " has no #pragma once");
   }
-  CHECK(wrong == nowhere);
+  CHECK(wrong == kNowhere);
 }
 
 TEST_CASE("tidy: a suppressed finding says which and why, and nothing is left to do", "[tidy]") {
@@ -269,5 +269,5 @@ TEST_CASE("tidy: a suppressed finding says which and why, and nothing is left to
     }
     if (std::regex_search(file.text, later)) wrong.push_back(file.path + " leaves something to do");
   }
-  CHECK(wrong == nowhere);
+  CHECK(wrong == kNowhere);
 }

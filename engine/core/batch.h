@@ -1,4 +1,5 @@
-// MatchBatch: what a reader hands to the core: matches, how far each source is known, and what to commit with them.
+// MatchBatch: what a reader hands to the core: matches, how far each source is known, and what to commit with
+// them.
 //
 // Value; moved through the queue from the reader thread to the core thread.
 #pragma once
@@ -24,14 +25,17 @@ struct TimedMatch {
 
 // How far a source is known. Sent whenever it changes or is confirmed.
 struct SourceStatus {
-  std::uint32_t source = 0;                             // index into Plan::sources
-  rules::Timestamp watermark = rules::kLongAgo;         // latest believed time, the smallest over streams not at their end
-  std::optional<rules::Timestamp> read_to_end_at;       // wall time at which all of it was known to be read; unset: behind
-  bool readable = false;                                // some file of it is open, or was and none is due yet
-  bool stalled = false;                                 // has left the merge: behind and not getting on (its rules are unknown)
-  std::optional<rules::Timestamp> watched_from;         // event time since which nothing is missing; moves forward at a gap
-  std::optional<rules::Timestamp> last_line_at;         // wall time of the last line's arrival
-  rules::Duration timestamp_offset{0};                  // steady distance of line times from arrival, 0 when below 15 min
+  std::uint32_t source = 0;  // index into Plan::sources
+  rules::Timestamp watermark =
+      rules::kLongAgo;  // latest believed time, the smallest over streams not at their end
+  std::optional<rules::Timestamp>
+      read_to_end_at;     // wall time at which all of it was known to be read; unset: behind
+  bool readable = false;  // some file of it is open, or was and none is due yet
+  bool stalled = false;   // has left the merge: behind and not getting on (its rules are unknown)
+  std::optional<rules::Timestamp>
+      watched_from;  // event time since which nothing is missing; moves forward at a gap
+  std::optional<rules::Timestamp> last_line_at;  // wall time of the last line's arrival
+  rules::Duration timestamp_offset{0};  // steady distance of line times from arrival, 0 when below 15 min
 };
 
 // An opaque entry of the store, committed with the batch it belongs to: positions.

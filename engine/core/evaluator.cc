@@ -1,1 +1,315 @@
-// engine/core/evaluator
+#include "engine/core/evaluator.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+namespace logbell::engine {
+
+using rules::Duration;
+using rules::Expr;
+using rules::LabelMatcher;
+using rules::Labels;
+using rules::Timestamp;
+using Op = Expr::BinaryOp;
+
+namespace {
+
+struct ManyToMany {};  // never leaves evaluate()
+
+struct Value {
+  bool scalar = false;
+  double number = 0;
+  std::vector<Sample> samples;
+};
+
+Labels labels_of(const PatternWindow& window, const Series& series) {
+  Labels labels;
+  for (std::size_t i = 0; i < series.values.size(); ++i)
+    labels.set(window.spec().labels[i], series.values[i]);
+  return labels;
+}
+
+bool selected(const Expr& call, const PatternWindow& window, const Series& series) {
+  return std::all_of(call.matchers.begin(), call.matchers.end(), [&](const LabelMatcher& matcher) {
+    const auto& names = window.spec().labels;
+    const auto found = std::find(names.begin(), names.end(), matcher.name);
+    return matcher.matches(
+        found == names.end()
+            ? std::string_view()
+            : std::string_view(series.values[static_cast<std::size_t>(found - names.begin())]));
+  });
+}
+
+Labels equal_matchers(const Expr& call) {
+  Labels labels;
+  for (const LabelMatcher& matcher : call.matchers) {
+    if (matcher.op == LabelMatcher::Op::kEqual) labels.set(matcher.name, matcher.value);
+  }
+  return labels;
+}
+
+// Whether `=` on every label names exactly one series: then it counts 0 when nothing matched.
+bool names_one_series(const Expr& call, const PatternWindow& window) {
+  return std::all_of(window.spec().labels.begin(), window.spec().labels.end(), [&](const std::string& label) {
+    return std::any_of(call.matchers.begin(), call.matchers.end(), [&](const LabelMatcher& m) {
+      return m.name == label && m.op == LabelMatcher::Op::kEqual;
+    });
+  });
+}
+
+Value range_call(const Expr& call, Timestamp at, const WindowOf& window_of) {
+  const PatternWindow& window = window_of(call.pattern_index);
+  Value out;
+  std::uint64_t total = 0;
+  for (const auto& [values, series] : window.series()) {
+    if ((!series.expected && series.first_seen > at) || !selected(call, window, series)) continue;
+    const std::uint64_t count = series.times.count(at - call.window, at);
+    total += count;
+    switch (call.function) {
+      case Expr::RangeFunction::kCountOverTime:
+        out.samples.push_back({labels_of(window, series), static_cast<double>(count)});
+        break;
+      case Expr::RangeFunction::kRate:
+        out.samples.push_back(
+            {labels_of(window, series),
+             static_cast<double>(count) / (static_cast<double>(call.window.count()) / 1000.0)});
+        break;
+      case Expr::RangeFunction::kPresentOverTime:
+        if (count > 0) out.samples.push_back({labels_of(window, series), 1});
+        break;
+      case Expr::RangeFunction::kAbsentOverTime:
+        break;
+    }
+  }
+  const bool counts =
+      call.function == Expr::RangeFunction::kCountOverTime || call.function == Expr::RangeFunction::kRate;
+  if (counts && out.samples.empty() && names_one_series(call, window))
+    out.samples.push_back({equal_matchers(call), 0});
+  if (call.function == Expr::RangeFunction::kAbsentOverTime && total == 0)
+    out.samples.push_back({equal_matchers(call), 1});
+  return out;
+}
+
+Value aggregate(const Expr& expr, Value operand) {
+  struct Group {
+    double sum = 0;
+    double min = 0;
+    double max = 0;
+    std::size_t count = 0;
+  };
+  std::map<Labels, Group> groups;
+  for (const Sample& sample : operand.samples) {
+    Labels key;
+    if (expr.has_grouping)
+      key = expr.without ? sample.labels.without(expr.grouping) : sample.labels.keep_only(expr.grouping);
+    Group& group = groups[key];
+    group.min =
+        group.count == 0 || sample.value < group.min || std::isnan(group.min) ? sample.value : group.min;
+    group.max =
+        group.count == 0 || sample.value > group.max || std::isnan(group.max) ? sample.value : group.max;
+    group.sum += sample.value;
+    ++group.count;
+  }
+  // "Nothing came" is 0: DESIGN.md §3 "Zero".
+  if (groups.empty() && !expr.has_grouping && expr.aggregation == Expr::Aggregation::kSum)
+    groups[Labels{}].count = 1;
+  Value out;
+  for (const auto& [labels, group] : groups) {
+    double value = group.sum;
+    switch (expr.aggregation) {
+      case Expr::Aggregation::kSum:
+        break;
+      case Expr::Aggregation::kMin:
+        value = group.min;
+        break;
+      case Expr::Aggregation::kMax:
+        value = group.max;
+        break;
+      case Expr::Aggregation::kAvg:
+        value = group.sum / static_cast<double>(group.count);
+        break;
+      case Expr::Aggregation::kCount:
+        value = static_cast<double>(group.count);
+        break;
+    }
+    out.samples.push_back({labels, value});
+  }
+  return out;
+}
+
+double arithmetic(Op op, double a, double b) {
+  switch (op) {
+    case Op::kAdd:
+      return a + b;
+    case Op::kSub:
+      return a - b;
+    case Op::kMul:
+      return a * b;
+    case Op::kDiv:
+      return a / b;
+    case Op::kMod:
+      return std::fmod(a, b);
+    default:
+      return std::pow(a, b);
+  }
+}
+
+bool compare(Op op, double a, double b) {
+  switch (op) {
+    case Op::kEq:
+      return a == b;
+    case Op::kNe:
+      return a != b;
+    case Op::kGt:
+      return a > b;
+    case Op::kLt:
+      return a < b;
+    case Op::kGe:
+      return a >= b;
+    default:
+      return a <= b;
+  }
+}
+
+Labels signature(const Expr& expr, const Labels& labels) {
+  if (!expr.has_matching) return labels;
+  return expr.on ? labels.keep_only(expr.matching) : labels.without(expr.matching);
+}
+
+Value set_operator(const Expr& expr, const Value& left, const Value& right) {
+  std::set<Labels> there;
+  const Value& other = expr.op == Op::kOr ? left : right;
+  for (const Sample& sample : other.samples)
+    there.insert(signature(expr, sample.labels));
+  Value out;
+  if (expr.op == Op::kOr) out.samples = left.samples;
+  for (const Sample& sample : expr.op == Op::kOr ? right.samples : left.samples) {
+    const bool found = there.count(signature(expr, sample.labels)) != 0;
+    if (found == (expr.op == Op::kAnd)) out.samples.push_back(sample);
+  }
+  return out;
+}
+
+// One element of each side, or an element and a number: the result, or nothing where a comparison filters it
+// out.
+void combine(const Expr& expr, const Sample& left, double right, const Labels& labels, double kept,
+             Value& out) {
+  if (!expr.is_comparison()) {
+    out.samples.push_back({labels, arithmetic(expr.op, left.value, right)});
+  } else if (expr.return_bool) {
+    out.samples.push_back({labels, compare(expr.op, left.value, right) ? 1.0 : 0.0});
+  } else if (compare(expr.op, left.value, right)) {
+    out.samples.push_back({labels, kept});
+  }
+}
+
+Value binary(const Expr& expr, const Value& left, const Value& right) {
+  Value out;
+  if (left.scalar && right.scalar) {
+    out.scalar = true;
+    // A comparison of numbers is 1 or 0, as with bool: nothing is filtered where there are no elements.
+    out.number = expr.is_comparison() ? (compare(expr.op, left.number, right.number) ? 1.0 : 0.0)
+                                      : arithmetic(expr.op, left.number, right.number);
+    return out;
+  }
+  if (expr.is_set_operator()) return set_operator(expr, left, right);
+  if (right.scalar) {
+    for (const Sample& sample : left.samples)
+      combine(expr, sample, right.number, sample.labels, sample.value, out);
+    return out;
+  }
+  if (left.scalar) {
+    for (const Sample& sample : right.samples)
+      combine(expr, {sample.labels, left.number}, sample.value, sample.labels, sample.value, out);
+    return out;
+  }
+  std::map<Labels, const Sample*> by_signature;
+  for (const Sample& sample : right.samples) {
+    if (!by_signature.emplace(signature(expr, sample.labels), &sample).second) throw ManyToMany{};
+  }
+  std::set<Labels> met;
+  for (const Sample& sample : left.samples) {
+    const Labels key = signature(expr, sample.labels);
+    const auto found = by_signature.find(key);
+    if (found == by_signature.end()) continue;
+    if (!met.insert(key).second) throw ManyToMany{};
+    const bool filters = expr.is_comparison() && !expr.return_bool;
+    combine(expr, sample, found->second->value, filters || !expr.has_matching ? sample.labels : key,
+            sample.value, out);
+  }
+  return out;
+}
+
+Value value_of(const Expr& expr, Timestamp at, const WindowOf& window_of) {
+  switch (expr.kind) {
+    case Expr::Kind::kNumber:
+      return {true, expr.number, {}};
+    case Expr::Kind::kParen:
+      return value_of(*expr.left, at, window_of);
+    case Expr::Kind::kNegate: {
+      Value value = value_of(*expr.left, at, window_of);
+      value.number = -value.number;
+      for (Sample& sample : value.samples)
+        sample.value = -sample.value;
+      return value;
+    }
+    case Expr::Kind::kRangeCall:
+      return range_call(expr, at, window_of);
+    case Expr::Kind::kAggregate:
+      return aggregate(expr, value_of(*expr.left, at, window_of));
+    case Expr::Kind::kBinary:
+      return binary(expr, value_of(*expr.left, at, window_of), value_of(*expr.right, at, window_of));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::optional<std::vector<Sample>> evaluate(const Expr& expr, Timestamp at, const WindowOf& window_of) {
+  try {
+    return value_of(expr, at, window_of).samples;
+  } catch (const ManyToMany&) {
+    return std::nullopt;
+  }
+}
+
+void change_instants(const Expr& expr, Timestamp from, Timestamp to, const WindowOf& window_of,
+                     std::set<Timestamp>& out) {
+  std::vector<Timestamp> times;
+  for (const Expr* call : rules::range_calls(expr)) {
+    const PatternWindow& window = window_of(call->pattern_index);
+    for (const auto& [values, series] : window.series()) {
+      if (!selected(*call, window, series)) continue;
+      times.clear();
+      series.times.times(from, to, times);
+      out.insert(times.begin(), times.end());
+      if (!series.expected && series.first_seen > from && series.first_seen <= to)
+        out.insert(series.first_seen);
+      times.clear();
+      const bool far = from < Timestamp::min() + call->window;
+      series.times.times(far ? from : from - call->window, to - call->window, times);
+      for (const Timestamp at : times)
+        out.insert(at + call->window);
+    }
+  }
+}
+
+std::optional<Timestamp> next_change(const Expr& expr, Timestamp from, const WindowOf& window_of) {
+  std::optional<Timestamp> next;
+  const auto consider = [&](Timestamp at) {
+    if (at > from && (!next || at < *next)) next = at;
+  };
+  for (const Expr* call : rules::range_calls(expr)) {
+    const PatternWindow& window = window_of(call->pattern_index);
+    for (const auto& [values, series] : window.series()) {
+      if (!selected(*call, window, series)) continue;
+      if (const auto arrival = series.times.first_after(from)) consider(*arrival);
+      if (const auto departure = series.times.first_after(from - call->window))
+        consider(*departure + call->window);
+    }
+  }
+  return next;
+}
+
+}  // namespace logbell::engine

@@ -17,14 +17,14 @@
 
 namespace logbell::engine {
 
-// A fact about logbell itself that a built-in alert rests on: SinkDead, StateLost. The core knows InputSilent,
-// RuleUnknown, TimestampSkew and SeriesOverflow by itself.
+// A fact about logbell itself that a built-in alert rests on: SinkDead, StateLost. The core knows
+// InputSilent, RuleUnknown, TimestampSkew and SeriesOverflow by itself.
 struct Condition {
   std::string alertname;
   rules::Labels labels;  // sink="ops-slack"
   std::string summary;   // one sentence for whoever is woken
   std::string severity = "critical";
-  bool active = true;    // false: it has ended
+  bool active = true;  // false: it has ended
 };
 
 // A counter or gauge as last computed, for /metrics. Counters are committed with the tick.
@@ -39,10 +39,10 @@ struct Tick {
   rules::Timestamp now;
   std::vector<rules::Transition> transitions;
   std::vector<rules::Notification> notifications;  // one per lane, keys set
-  std::vector<StoredEntry> entries;                // state to write: windows, alerts, groups, counters, positions
-  std::vector<MetricValue> counters;               // new totals of the counters that moved
-  bool must_sync = false;                          // carries an alert or lines that cannot be read again
-  std::size_t bytes = 0;                           // of entries: a commit comes at the latest every MiB
+  std::vector<StoredEntry> entries;   // state to write: windows, alerts, groups, counters, positions
+  std::vector<MetricValue> counters;  // new totals of the counters that moved
+  bool must_sync = false;             // carries an alert or lines that cannot be read again
+  std::size_t bytes = 0;              // of entries: a commit comes at the latest every MiB
 
   bool empty() const { return transitions.empty() && notifications.empty() && entries.empty(); }
 };
@@ -50,7 +50,7 @@ struct Tick {
 // An alert for people and /api/v1/alerts, with its rule.
 struct AlertView {
   rules::Alert alert;
-  std::size_t rule = 0;      // index into Plan::rules; SIZE_MAX: built in
+  std::size_t rule = 0;  // index into Plan::rules; SIZE_MAX: built in
   bool unknown = false;
 };
 
@@ -77,15 +77,17 @@ class Pipeline {
   // Which sinks refuse for good at the moment: SinkDead is routed around them.
   void set_sink_dead(const std::string& sink, bool dead);
 
-  // Evaluates every rule up to its clock, instant by instant, then groups. `now` is wall time and never decreases
-  // (the runtime holds and counts a step back). Everything since the last tick is in the returned value.
+  // Evaluates every rule up to its clock, instant by instant, then groups. `now` is wall time and never
+  // decreases (the runtime holds and counts a step back). Everything since the last tick is in the returned
+  // value.
   Tick tick(rules::Timestamp now);
 
-  // The next wall time at which something can change without a new line: a window's edge, a `for` that matures, a
-  // group's timer. Before it comes, the reader must confirm how far the sources are read.
+  // The next wall time at which something can change without a new line: a window's edge, a `for` that
+  // matures, a group's timer. Before it comes, the reader must confirm how far the sources are read.
   std::optional<rules::Timestamp> next_instant() const;
 
-  // A new plan from here on: the state of what is unchanged (by identity) carries over; removed rules resolve.
+  // A new plan from here on: the state of what is unchanged (by identity) carries over; removed rules
+  // resolve.
   void replace_plan(std::shared_ptr<const rules::Plan> plan, rules::Timestamp now);
 
   std::vector<AlertView> alerts() const;

@@ -1,1 +1,282 @@
-// engine/core/window
+#include "engine/core/window.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "rules/json.h"
+
+namespace logbell::engine {
+
+using rules::Duration;
+using rules::Json;
+using rules::Timestamp;
+
+namespace {
+
+// A labelled series is forgotten this long after its last match, or after twice its longest window (DESIGN.md
+// §3).
+constexpr Duration kSeriesMemory = std::chrono::hours(24);
+
+Duration block_span(Duration longest) {
+  return std::max<Duration>(std::chrono::seconds(1), longest / 16);
+}
+
+}  // namespace
+
+std::size_t MatchTimes::after(Timestamp at) const {
+  const auto begin = points_.begin() + static_cast<std::ptrdiff_t>(head_);
+  return static_cast<std::size_t>(
+      std::upper_bound(begin, points_.end(), at, [](Timestamp t, const Point& p) { return t < p.at; }) -
+      points_.begin());
+}
+
+void MatchTimes::add(Timestamp at, std::uint64_t count) {
+  const std::size_t index = after(at);
+  std::size_t from = index;
+  if (index > head_ && points_[index - 1].at == at) {
+    from = index - 1;
+  } else {
+    points_.insert(points_.begin() + static_cast<std::ptrdiff_t>(index), Point{at, total_before(index)});
+  }
+  // A line that comes late moves the totals of everything after it; in order this is one addition.
+  for (std::size_t i = from; i < points_.size(); ++i)
+    points_[i].total += count;
+}
+
+std::uint64_t MatchTimes::count(Timestamp from, Timestamp to) const {
+  return total_before(after(to)) - total_before(std::min(after(from), after(to)));
+}
+
+std::optional<Timestamp> MatchTimes::first_after(Timestamp at) const {
+  const std::size_t index = after(at);
+  if (index == points_.size()) return std::nullopt;
+  return points_[index].at;
+}
+
+void MatchTimes::times(Timestamp from, Timestamp to, std::vector<Timestamp>& out) const {
+  for (std::size_t i = after(from); i < points_.size() && points_[i].at <= to; ++i)
+    out.push_back(points_[i].at);
+}
+
+std::vector<std::pair<Timestamp, std::uint64_t>> MatchTimes::points(Timestamp from, Timestamp to) const {
+  std::vector<std::pair<Timestamp, std::uint64_t>> out;
+  for (std::size_t i = after(from); i < points_.size() && points_[i].at <= to; ++i)
+    out.emplace_back(points_[i].at, points_[i].total - total_before(i));
+  return out;
+}
+
+void MatchTimes::forget(Timestamp until) {
+  const std::size_t index = after(until);
+  base_ = total_before(index);
+  head_ = index;
+  if (head_ < 64 || head_ * 2 < points_.size()) return;  // moving is paid for by what was forgotten
+  points_.erase(points_.begin(), points_.begin() + static_cast<std::ptrdiff_t>(head_));
+  head_ = 0;
+}
+
+PatternWindow::PatternWindow(const rules::PatternSpec& spec, Duration longest)
+    : spec_(spec), longest_(longest), block_(block_span(longest)) {
+  for (const rules::Labels& labels : spec_.expect) {
+    std::vector<std::string> values;
+    for (const std::string& name : spec_.labels)
+      values.emplace_back(labels.get(name));
+    Series& series = series_[values];
+    series.values = values;
+    series.expected = true;
+  }
+  if (spec_.labels.empty()) {
+    series_[{}].expected = true;
+  }
+}
+
+std::int64_t PatternWindow::block_of(Timestamp at) const {
+  const std::int64_t ms = rules::to_unix_ms(at);
+  const std::int64_t span = block_.count();
+  return ms >= 0 ? ms / span : (ms - span + 1) / span;
+}
+
+void PatternWindow::touch(const Series& series, Timestamp at) {
+  dirty_blocks_.emplace(series.values, block_of(at));
+}
+
+PatternWindow::Added PatternWindow::add(const std::vector<std::string>& values, Timestamp at,
+                                        std::uint64_t count) {
+  Added added;
+  auto found = series_.find(values);
+  if (found == series_.end()) {
+    if (series_.size() >= spec_.max_series) {
+      added.overflowed = overflowing_ = true;
+      const std::vector<std::string> other(spec_.labels.size(), std::string(kOverflow));
+      found = series_.try_emplace(other).first;
+      found->second.values = other;
+    } else {
+      found = series_.try_emplace(values).first;
+      found->second.values = values;
+    }
+    if (found->second.times.empty() && !found->second.expected &&
+        found->second.first_seen == rules::kLongAgo) {
+      found->second.first_seen = at;
+      dirty_series_.insert(found->first);
+    }
+  }
+  Series& series = found->second;
+  if (!series.expected && at < series.first_seen) {
+    series.first_seen = at;
+    dirty_series_.insert(found->first);
+  }
+  if (points_ >= kMaxPoints) {
+    added.full = full_ = true;
+    return added;
+  }
+  const std::size_t before = series.times.size();
+  series.times.add(at, count);
+  points_ += series.times.size() - before;
+  touch(series, at);
+  return added;
+}
+
+void PatternWindow::forget(Timestamp clock, const std::set<std::vector<std::string>>& in_use) {
+  if (clock == rules::kLongAgo) return;
+  const Timestamp until = clock - longest_;
+  const Duration memory = std::max(kSeriesMemory, 2 * longest_);
+  for (auto it = series_.begin(); it != series_.end();) {
+    Series& series = it->second;
+    const bool had_any = !series.times.empty();
+    const Timestamp newest = had_any ? series.times.newest() : series.first_seen;
+    const std::size_t before = series.times.size();
+    // The newest point stays as the memory of when the series was last seen, out of every window's sight.
+    series.times.forget(had_any ? std::min(until, newest - Duration(1)) : until);
+    points_ -= before - series.times.size();
+    auto& blocks = stored_blocks_[it->first];
+    while (!blocks.empty() && *blocks.begin() < block_of(std::min(until, had_any ? newest : until))) {
+      dirty_blocks_.emplace(it->first, *blocks.begin());
+      blocks.erase(blocks.begin());
+    }
+    if (series.expected || newest + memory > clock || in_use.count(it->first) != 0) {
+      ++it;
+      continue;
+    }
+    points_ -= series.times.size();
+    for (const std::int64_t block : blocks)
+      dirty_blocks_.emplace(it->first, block);
+    stored_blocks_.erase(it->first);
+    dirty_series_.insert(it->first);
+    it = series_.erase(it);
+  }
+  if (points_ < kMaxPoints / 2) full_ = false;
+  if (series_.size() < spec_.max_series) overflowing_ = false;
+}
+
+std::string PatternWindow::series_key(const std::vector<std::string>& values) const {
+  // The values themselves, escaped by JSON: no hash, so no collision can join two series.
+  Json list{Json::Array{}};
+  for (const std::string& value : values)
+    list.push(Json(value));
+  return list.dump();
+}
+
+void PatternWindow::save(const std::string& prefix, std::vector<StoredEntry>& out) {
+  for (const auto& values : dirty_series_) {
+    const auto found = series_.find(values);
+    const std::string key = fmt::format("{}s/{}", prefix, series_key(values));
+    if (found == series_.end()) {
+      out.push_back({key, std::nullopt});
+    } else {
+      out.push_back({key, std::to_string(rules::to_unix_ms(found->second.first_seen))});
+    }
+  }
+  for (const auto& [values, block] : dirty_blocks_) {
+    const std::string key = fmt::format("{}b/{}/{}", prefix, block, series_key(values));
+    const auto found = series_.find(values);
+    std::string text;
+    if (found != series_.end()) {
+      const Timestamp from = rules::from_unix_ms(block * block_.count() - 1);
+      std::int64_t last = block * block_.count();
+      for (const auto& [at, count] : found->second.times.points(from, from + block_)) {
+        text += fmt::format("{}+{} ", rules::to_unix_ms(at) - last, count);
+        last = rules::to_unix_ms(at);
+      }
+    }
+    if (text.empty()) {
+      out.push_back({key, std::nullopt});
+      if (found != series_.end()) stored_blocks_[values].erase(block);
+    } else {
+      out.push_back({key, std::move(text)});
+      stored_blocks_[values].insert(block);
+    }
+  }
+  dirty_series_.clear();
+  dirty_blocks_.clear();
+}
+
+void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry) {
+  if (!entry.value || entry.key.compare(0, prefix.size(), prefix) != 0) return;
+  const std::string_view rest = std::string_view(entry.key).substr(prefix.size());
+  const auto read_values = [&](std::string_view text) -> std::optional<std::vector<std::string>> {
+    const auto parsed = Json::parse(text);
+    if (!parsed || parsed->array().size() != spec_.labels.size()) return std::nullopt;
+    std::vector<std::string> values;
+    for (const Json& value : parsed->array())
+      values.emplace_back(value.string());
+    return values;
+  };
+  if (rest.substr(0, 2) == "s/") {
+    const auto values = read_values(rest.substr(2));
+    if (!values) return;
+    Series& series = series_[*values];
+    series.values = *values;
+    std::int64_t ms = 0;
+    std::from_chars(entry.value->data(), entry.value->data() + entry.value->size(), ms);
+    if (!series.expected) series.first_seen = rules::from_unix_ms(ms);
+    return;
+  }
+  if (rest.substr(0, 2) != "b/") return;
+  const std::size_t slash = rest.find('/', 2);
+  if (slash == std::string_view::npos) return;
+  std::int64_t block = 0;
+  std::from_chars(rest.data() + 2, rest.data() + slash, block);
+  const auto values = read_values(rest.substr(slash + 1));
+  if (!values) return;
+  Series& series = series_[*values];
+  series.values = *values;
+  std::int64_t last = block * block_.count();
+  const char* at = entry.value->data();
+  const char* end = at + entry.value->size();
+  while (at < end) {
+    std::int64_t step = 0;
+    std::uint64_t count = 0;
+    auto read = std::from_chars(at, end, step);
+    if (read.ec != std::errc() || read.ptr == end || *read.ptr != '+') break;
+    read = std::from_chars(read.ptr + 1, end, count);
+    if (read.ec != std::errc()) break;
+    last += step;
+    const std::size_t before = series.times.size();
+    series.times.add(rules::from_unix_ms(last), count);
+    points_ += series.times.size() - before;
+    at = read.ptr + 1;
+  }
+  stored_blocks_[*values].insert(block);
+}
+
+void PatternWindow::adopt(PatternWindow&& old) {
+  for (auto& [values, series] : old.series_) {
+    Series& mine = series_[values];
+    const bool expected = mine.expected;
+    mine = std::move(series);
+    mine.expected = expected;
+    // Blocks may have another span now: everything is written anew.
+    for (const auto& [at, count] : mine.times.points(rules::kLongAgo, Timestamp::max()))
+      touch(mine, at);
+    if (!mine.expected) dirty_series_.insert(values);
+  }
+  points_ = old.points_;
+  full_ = old.full_;
+  overflowing_ = old.overflowing_;
+  if (old.block_ == block_) {
+    stored_blocks_ = std::move(old.stored_blocks_);
+  }
+}
+
+}  // namespace logbell::engine

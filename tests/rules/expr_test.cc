@@ -6,7 +6,7 @@
 
 #include <catch2/catch.hpp>
 
-using namespace logbell::rules;  // NOLINT(google-build-using-namespace)
+using namespace logbell::rules;
 
 namespace {
 
@@ -176,7 +176,7 @@ TEST_CASE("expr: what can never be true is refused, what can is not", "[rules][e
            "sum(count_over_time(errors{queue=\"b\"}[1m])) < 3",
        }) {
     INFO(can);
-    CHECK(bind_error(can).reason == "");
+    CHECK(bind_error(can).reason.empty());
   }
 }
 

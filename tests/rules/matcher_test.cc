@@ -3,7 +3,7 @@
 
 #include <catch2/catch.hpp>
 
-using namespace logbell::rules;  // NOLINT(google-build-using-namespace)
+using namespace logbell::rules;
 
 TEST_CASE("matcher: reads Alertmanager's text form", "[rules][matcher]") {
   const struct {

@@ -5,11 +5,11 @@
 
 #include <catch2/catch.hpp>
 
-using namespace logbell::rules;  // NOLINT(google-build-using-namespace)
+using namespace logbell::rules;
 
 namespace {
 
-PatternSpec pattern(std::vector<std::string> match, std::vector<std::string> labels = {},
+PatternSpec pattern(const std::vector<std::string>& match, std::vector<std::string> labels = {},
                     std::string value = "") {
   PatternSpec spec;
   spec.name = "p";

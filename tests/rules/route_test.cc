@@ -7,11 +7,11 @@
 
 #include <catch2/catch.hpp>
 
-using namespace logbell::rules;  // NOLINT(google-build-using-namespace)
+using namespace logbell::rules;
 
 namespace {
 
-Route node(std::string id, std::vector<std::string> matchers, std::vector<Route> children = {},
+Route node(std::string id, const std::vector<std::string>& matchers, std::vector<Route> children = {},
            bool go_on = false) {
   Route route;
   route.id = std::move(id);

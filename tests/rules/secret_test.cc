@@ -10,8 +10,7 @@ TEST_CASE("secret: what is moved from keeps nothing", "[rules][secret]") {
   Secret first("hunter2");
   const Secret second = std::move(first);
   CHECK(second.reveal() == "hunter2");
-  // NOLINTNEXTLINE(bugprone-use-after-move,clang-analyzer-cplusplus.Move): that is what is tested
-  const bool wiped = first.empty();
+  const bool wiped = first.empty();  // NOLINT(bugprone-use-after-move): that is what is tested
   CHECK(wiped);
 }
 

@@ -5,7 +5,7 @@
 
 #include <catch2/catch.hpp>
 
-using namespace logbell::rules;  // NOLINT(google-build-using-namespace)
+using namespace logbell::rules;
 
 TEST_CASE("template: renders labels, values and functions as Prometheus does", "[rules][template]") {
   const Labels labels{{"queue", "orders"}, {"n", "1500"}};

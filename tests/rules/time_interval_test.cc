@@ -3,7 +3,7 @@
 
 #include <catch2/catch.hpp>
 
-using namespace logbell::rules;  // NOLINT(google-build-using-namespace)
+using namespace logbell::rules;
 
 TEST_CASE("time interval: every given part must hold", "[rules][time_interval]") {
   TimeIntervalEntry office;

@@ -5,7 +5,7 @@
 
 #include <catch2/catch.hpp>
 
-using namespace logbell::rules;  // NOLINT(google-build-using-namespace)
+using namespace logbell::rules;
 
 namespace {
 std::string shown(const std::optional<Timestamp>& at) {

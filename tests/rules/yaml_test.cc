@@ -3,7 +3,7 @@
 
 #include <catch2/catch.hpp>
 
-using namespace logbell::rules;  // NOLINT(google-build-using-namespace)
+using namespace logbell::rules;
 
 TEST_CASE("yaml: every value knows where it stands", "[rules][yaml]") {
   Problems problems;

@@ -1,0 +1,43 @@
+// Evaluator: the value of an expression at an instant, and the instants at which it can change.
+//
+// Owned by the core thread. Pure: windows and time are arguments.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "engine/core/window.h"
+#include "rules/expr.h"
+#include "rules/labels.h"
+#include "rules/time.h"
+
+namespace logbell::engine {
+
+// One element of a result.
+struct Sample {
+  rules::Labels labels;
+  double value = 0;
+  friend bool operator==(const Sample&, const Sample&) = default;
+};
+
+using WindowOf = std::function<const PatternWindow&(std::uint32_t pattern_index)>;
+
+// The elements that `expr` has at `at`: those for which a rule of this expression fires. Nothing when two
+// elements of one side of an operator would have to meet the same element of the other (PromQL refuses
+// many-to-many likewise).
+std::optional<std::vector<Sample>> evaluate(const rules::Expr& expr, rules::Timestamp at,
+                                            const WindowOf& window_of);
+
+// Adds every instant in (from, to] at which a match of the expression's patterns comes into or leaves one of
+// its windows.
+void change_instants(const rules::Expr& expr, rules::Timestamp from, rules::Timestamp to,
+                     const WindowOf& window_of, std::set<rules::Timestamp>& out);
+
+// The first instant after `from` at which a match leaves one of the windows or, known already, comes into
+// one.
+std::optional<rules::Timestamp> next_change(const rules::Expr& expr, rules::Timestamp from,
+                                            const WindowOf& window_of);
+
+}  // namespace logbell::engine

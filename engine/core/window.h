@@ -1,0 +1,121 @@
+// Window storage: what was matched and when, kept as long as a window can still cover it.
+//
+// Owned by the core thread. Time is always passed in. Exact to the millisecond: the windows of DESIGN.md §3
+// are (t - W, t]. Counts are found by binary search over running totals, so a window's length costs nothing.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/core/batch.h"
+#include "rules/labels.h"
+#include "rules/pattern.h"
+#include "rules/time.h"
+
+namespace logbell::engine {
+
+// The matches of one series: (millisecond, count) pairs, oldest first.
+class MatchTimes {
+ public:
+  void add(rules::Timestamp at, std::uint64_t count);
+  // Matches in (from, to].
+  std::uint64_t count(rules::Timestamp from, rules::Timestamp to) const;
+  // The first time later than `at`.
+  std::optional<rules::Timestamp> first_after(rules::Timestamp at) const;
+  // Every distinct time in (from, to].
+  void times(rules::Timestamp from, rules::Timestamp to, std::vector<rules::Timestamp>& out) const;
+  // Forgets what is at or before `until`.
+  void forget(rules::Timestamp until);
+
+  bool empty() const { return head_ == points_.size(); }
+  std::size_t size() const { return points_.size() - head_; }
+  rules::Timestamp newest() const { return points_.back().at; }
+
+  struct Point {
+    rules::Timestamp at;
+    std::uint64_t total = 0;  // of this and all earlier points ever added before it
+  };
+  // The points in (from, to] with their own counts: for storing.
+  std::vector<std::pair<rules::Timestamp, std::uint64_t>> points(rules::Timestamp from,
+                                                                 rules::Timestamp to) const;
+
+ private:
+  std::size_t after(rules::Timestamp at) const;  // index of the first point later than `at`
+  std::uint64_t total_before(std::size_t index) const {
+    return index == head_ ? base_ : points_[index - 1].total;
+  }
+
+  std::vector<Point> points_;
+  std::size_t head_ = 0;    // points before it are forgotten
+  std::uint64_t base_ = 0;  // their total
+};
+
+// One series of a pattern: its label values, in the order of PatternSpec::labels.
+struct Series {
+  std::vector<std::string> values;
+  MatchTimes times;
+  rules::Timestamp first_seen = rules::kLongAgo;  // not there before; kLongAgo: expected from the start
+  bool expected = false;                          // never forgotten
+};
+
+// Every series of one pattern, bounded, stored in blocks.
+class PatternWindow {
+ public:
+  // Matches in memory per pattern at most: 16 bytes each, 16 MiB a pattern. Beyond it the pattern is unknown,
+  // counted, never silently approximate.
+  static constexpr std::size_t kMaxPoints = 1'000'000;
+  // The label value of the series that takes what is beyond max_series.
+  static constexpr std::string_view kOverflow = "__other__";
+
+  PatternWindow(const rules::PatternSpec& spec, rules::Duration longest);
+
+  struct Added {
+    bool overflowed = false;  // went to the overflow series
+    bool full = false;        // not kept: the memory bound was met
+    bool late = false;        // set by the caller
+  };
+  Added add(const std::vector<std::string>& values, rules::Timestamp at, std::uint64_t count);
+
+  // Forgets matches that no window ending after `clock` can cover, and series that are empty for long enough.
+  // `in_use` says whether an active alert rests on a series of these values.
+  void forget(rules::Timestamp clock, const std::set<std::vector<std::string>>& in_use);
+
+  const std::map<std::vector<std::string>, Series>& series() const { return series_; }
+  const rules::PatternSpec& spec() const { return spec_; }
+  rules::Duration longest() const { return longest_; }
+  bool overflowing() const { return overflowing_; }
+  bool full() const { return full_; }
+  std::size_t points() const { return points_; }
+
+  // Writes what changed since the last call; reads back what was written, under keys that begin with
+  // `prefix`.
+  void save(const std::string& prefix, std::vector<StoredEntry>& out);
+  void restore(const std::string& prefix, const StoredEntry& entry);
+  // Matches of the last windows under new settings (a reload that kept the pattern).
+  void adopt(PatternWindow&& old);
+
+ private:
+  std::int64_t block_of(rules::Timestamp at) const;
+  std::string series_key(const std::vector<std::string>& values) const;
+  void touch(const Series& series, rules::Timestamp at);
+
+  rules::PatternSpec spec_;
+  rules::Duration longest_;
+  rules::Duration
+      block_;  // a block's span: a sixteenth of the longest window, so that little is written twice
+  std::map<std::vector<std::string>, Series> series_;
+  std::size_t points_ = 0;
+  bool overflowing_ = false;
+  bool full_ = false;
+  // What must be written or erased: blocks by (series, number), and series themselves.
+  std::set<std::pair<std::vector<std::string>, std::int64_t>> dirty_blocks_;
+  std::set<std::vector<std::string>> dirty_series_;
+  std::map<std::vector<std::string>, std::set<std::int64_t>> stored_blocks_;
+};
+
+}  // namespace logbell::engine
