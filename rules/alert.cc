@@ -1,22 +1,11 @@
 #include "rules/alert.h"
 
-#include <cmath>
-#include <cstdlib>
-#include <limits>
-
 #include "rules/template.h"
 
 namespace logbell::rules {
 namespace {
 
 constexpr std::string_view kStates[] = {"inactive", "pending", "firing", "resolved"};
-
-double parse_number(std::string_view text) {
-  if (text == "+Inf") return std::numeric_limits<double>::infinity();
-  if (text == "-Inf") return -std::numeric_limits<double>::infinity();
-  if (text == "NaN") return std::numeric_limits<double>::quiet_NaN();
-  return std::strtod(std::string(text).c_str(), nullptr);
-}
 
 Json line_to_json(const std::optional<SampleLine>& line) {
   Json json;

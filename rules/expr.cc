@@ -135,9 +135,7 @@ class Parser {
     wrong(token_.offset, fmt::format("`{}` where {} is expected", token_.text, wanted));
   }
 
-  static bool starts_word(char c) {
-    return std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_';
-  }
+  static bool starts_word(char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_'; }
   static bool is_word(char c) {
     return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == ':';
   }

@@ -46,5 +46,7 @@ class Template {
 
 // Prometheus's number form: shortest that reads back, "+Inf", "-Inf", "NaN".
 std::string format_number(double value);
+// Reads format_number()'s text back.
+double parse_number(std::string_view text);
 
 }  // namespace logbell::rules

@@ -1,1 +1,133 @@
-// engine/core/alerts
+#include "engine/core/alerts.h"
+
+#include <utility>
+
+#include "rules/template.h"
+
+namespace logbell::engine {
+
+using rules::AlertState;
+using rules::Json;
+using rules::Labels;
+using rules::Timestamp;
+
+void ActiveAlerts::step(Timestamp at, const std::vector<Sample>& result, Certainty certainty,
+                        std::vector<Step>& out) {
+  std::map<Labels, double> holds;
+  for (const Sample& sample : result)
+    holds[sample.labels] = sample.value;
+
+  for (auto it = active_.begin(); it != active_.end();) {
+    ActiveAlert& alert = it->second;
+    const auto found = holds.find(it->first);
+    if (found != holds.end()) {
+      alert.value = found->second;
+      if (alert.absent_since) changed_.insert(it->first);
+      alert.absent_since.reset();
+      if (alert.state == AlertState::kPending && certainty.may_fire && at - alert.active_at >= for_) {
+        alert.state = AlertState::kFiring;
+        alert.fired_at = at;
+        changed_.insert(it->first);
+        out.push_back({AlertState::kPending, AlertState::kFiring, at, alert});
+      }
+      ++it;
+      continue;
+    }
+    // What is not known well enough to resolve is left as it is, the pending ones too.
+    if (!certainty.may_resolve) {
+      ++it;
+      continue;
+    }
+    if (alert.state == AlertState::kFiring && keep_firing_for_.count() > 0) {
+      if (!alert.absent_since) {
+        alert.absent_since = at;
+        changed_.insert(it->first);
+      }
+      if (at - *alert.absent_since < keep_firing_for_) {
+        ++it;
+        continue;
+      }
+    }
+    const AlertState from = alert.state;
+    out.push_back(
+        {from, from == AlertState::kFiring ? AlertState::kResolved : AlertState::kInactive, at, alert});
+    changed_.insert(it->first);
+    it = active_.erase(it);
+  }
+
+  if (!certainty.may_fire) return;
+  for (const auto& [labels, value] : holds) {
+    if (active_.count(labels) != 0) continue;
+    ActiveAlert alert;
+    alert.labels = labels;
+    alert.value = value;
+    alert.active_at = at;
+    out.push_back({AlertState::kInactive, AlertState::kPending, at, alert});
+    if (for_.count() == 0) {
+      alert.state = AlertState::kFiring;
+      alert.fired_at = at;
+      out.push_back({AlertState::kPending, AlertState::kFiring, at, alert});
+    }
+    changed_.insert(labels);
+    active_.emplace(labels, std::move(alert));
+  }
+}
+
+std::optional<Timestamp> ActiveAlerts::next_instant(Timestamp from) const {
+  std::optional<Timestamp> next;
+  for (const auto& [labels, alert] : active_) {
+    std::optional<Timestamp> at;
+    if (alert.state == AlertState::kPending) at = alert.active_at + for_;
+    if (alert.state == AlertState::kFiring && alert.absent_since) at = *alert.absent_since + keep_firing_for_;
+    if (at && *at > from && (!next || *at < *next)) next = at;
+  }
+  return next;
+}
+
+void ActiveAlerts::end_all(Timestamp at, std::vector<Step>& out) {
+  for (auto& [labels, alert] : active_) {
+    out.push_back({alert.state,
+                   alert.state == AlertState::kFiring ? AlertState::kResolved : AlertState::kInactive, at,
+                   alert});
+    changed_.insert(labels);
+  }
+  active_.clear();
+}
+
+void ActiveAlerts::restore(ActiveAlert alert) {
+  const Labels labels = alert.labels;
+  active_.insert_or_assign(labels, std::move(alert));
+}
+
+std::set<Labels> ActiveAlerts::take_changed() {
+  return std::exchange(changed_, {});
+}
+
+Json to_json(const ActiveAlert& alert) {
+  Json labels{Json::Object{}};
+  for (const auto& [name, value] : alert.labels)
+    labels.set(name, value);
+  Json json;
+  json.set("labels", std::move(labels))
+      .set("state", alert.state == AlertState::kFiring ? "firing" : "pending");
+  json.set("value", rules::format_number(alert.value));
+  json.set("active_at", rules::to_unix_ms(alert.active_at))
+      .set("fired_at", rules::to_unix_ms(alert.fired_at));
+  if (alert.absent_since) json.set("absent_since", rules::to_unix_ms(*alert.absent_since));
+  return json;
+}
+
+ActiveAlert active_alert_from_json(const Json& json) {
+  ActiveAlert alert;
+  for (const auto& [name, value] : json["labels"].object())
+    alert.labels.set(name, value.string());
+  alert.state = json["state"].string() == "firing" ? AlertState::kFiring : AlertState::kPending;
+  alert.value = rules::parse_number(json["value"].string());
+  alert.active_at = rules::from_unix_ms(json["active_at"].integer());
+  alert.fired_at = rules::from_unix_ms(json["fired_at"].integer());
+  if (!json["absent_since"].is_null())
+    alert.absent_since = rules::from_unix_ms(json["absent_since"].integer());
+  return alert;
+}
+
+}  // namespace logbell::engine

@@ -1,0 +1,87 @@
+#include "engine/core/rule_state.h"
+
+#include <algorithm>
+
+namespace logbell::engine {
+
+using rules::Timestamp;
+
+RuleState::RuleState(const rules::AlertingRule& rule, WindowOf window_of)
+    : rule_(&rule),
+      window_of_(std::move(window_of)),
+      longest_(rules::longest_window(*rule.expr)),
+      alerts_(rule.for_, rule.keep_firing_for) {}
+
+Certainty RuleState::certainty(Timestamp at, const RuleInputs& inputs) const {
+  // Unreadable: nothing fires and nothing resolves.
+  if (!inputs.readable) return {false, false};
+  Certainty certainty;
+  const bool watched = inputs.watched_from && at - longest_ >= *inputs.watched_from;
+  if (!watched) {
+    // What is missing could only add matches: they make presence true, and absence false.
+    certainty.may_fire = !rule_->polarity.absence;
+    certainty.may_resolve = !rule_->polarity.presence;
+  }
+  if (inputs.resolve_up_to && at > *inputs.resolve_up_to) certainty.may_resolve = false;
+  return certainty;
+}
+
+bool RuleState::unknown(const RuleInputs& inputs) const {
+  return !inputs.readable || !inputs.watched_from || clock_ == rules::kLongAgo ||
+         clock_ - longest_ < *inputs.watched_from;
+}
+
+void RuleState::evaluate_at(Timestamp at, const RuleInputs& inputs, std::vector<Step>& out) {
+  const auto result = evaluate(*rule_->expr, at, window_of_);
+  if (!result) {
+    ++failures_;
+    return;
+  }
+  const Certainty certain = certainty(at, inputs);
+  alerts_.step(at, *result, certain, out);
+  held_ = !certain.may_fire || !certain.may_resolve;
+}
+
+void RuleState::advance(const RuleInputs& inputs, bool late, std::vector<Step>& out) {
+  if (inputs.clock == rules::kLongAgo) return;
+  // Looked at for the first time: what happened before is not replayed as transitions of the past.
+  if (clock_ == rules::kLongAgo) {
+    const Timestamp start = inputs.watched_from ? std::min(*inputs.watched_from, inputs.clock) : inputs.clock;
+    clock_ = start;
+    evaluate_at(clock_, inputs, out);
+  } else if (late || held_) {
+    // A late line, or knowledge that came since: the present is looked at again.
+    evaluate_at(clock_, inputs, out);
+  }
+  if (inputs.clock <= clock_) return;
+  std::set<Timestamp> instants;
+  change_instants(*rule_->expr, clock_, inputs.clock, window_of_, instants);
+  if (inputs.watched_from) {
+    const Timestamp known = *inputs.watched_from + longest_;
+    if (known > clock_ && known <= inputs.clock) instants.insert(known);
+  }
+  while (clock_ < inputs.clock) {
+    const auto changed = instants.upper_bound(clock_);
+    std::optional<Timestamp> next;
+    if (changed != instants.end()) next = *changed;
+    const auto matures = alerts_.next_instant(clock_);
+    if (matures && *matures <= inputs.clock && (!next || *matures < *next)) next = matures;
+    if (!next) break;
+    clock_ = *next;
+    evaluate_at(clock_, inputs, out);
+  }
+  clock_ = inputs.clock;
+}
+
+std::optional<Timestamp> RuleState::next_instant(const RuleInputs& inputs) const {
+  if (clock_ == rules::kLongAgo) return std::nullopt;
+  std::optional<Timestamp> next = next_change(*rule_->expr, clock_, window_of_);
+  const auto consider = [&](std::optional<Timestamp> at) {
+    if (at && *at > clock_ && (!next || *at < *next)) next = at;
+  };
+  consider(alerts_.next_instant(clock_));
+  if (inputs.watched_from) consider(*inputs.watched_from + longest_);
+  return next;
+}
+
+}  // namespace logbell::engine

@@ -1,0 +1,63 @@
+// RuleState: one rule on its clock: evaluates it at every instant at which its value can have changed.
+//
+// Owned by the core thread. This is where windows, evaluator and alerts meet; what a source knows is an
+// argument.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "engine/core/alerts.h"
+#include "engine/core/evaluator.h"
+#include "rules/rule.h"
+
+namespace logbell::engine {
+
+// What is known of a rule's sources, taken together.
+struct RuleInputs {
+  rules::Timestamp clock = rules::kLongAgo;  // the smallest watermark of its readable sources
+  std::optional<rules::Timestamp>
+      watched_from;      // the latest of its sources'; unset: one is not watched at all
+  bool readable = true;  // all of them are, and none is stalled
+  std::optional<rules::Timestamp> resolve_up_to;  // with max_silence: the latest line; no resolve beyond it
+};
+
+class RuleState {
+ public:
+  // Both must outlive me.
+  RuleState(const rules::AlertingRule& rule, WindowOf window_of);
+
+  // Evaluates up to inputs.clock. `late`: a match at or before my clock came in since the last call, so that
+  // the present must be looked at again (DESIGN.md §3: it can make a rule fire now, never in the past).
+  void advance(const RuleInputs& inputs, bool late, std::vector<Step>& out);
+
+  // The next instant at which something can change without a new line.
+  std::optional<rules::Timestamp> next_instant(const RuleInputs& inputs) const;
+
+  rules::Timestamp clock() const { return clock_; }
+  // Since when the windows are not known in full; unset: they are.
+  bool unknown(const RuleInputs& inputs) const;
+  // Evaluations refused because elements met many to many.
+  std::uint64_t failures() const { return failures_; }
+
+  const rules::AlertingRule& rule() const { return *rule_; }
+  ActiveAlerts& alerts() { return alerts_; }
+  const ActiveAlerts& alerts() const { return alerts_; }
+  void restore_clock(rules::Timestamp clock) { clock_ = clock; }
+  // The wall clock was set back, and time with it: everything is looked at anew from here.
+  void rebase(rules::Timestamp clock) { clock_ = clock; }
+
+ private:
+  void evaluate_at(rules::Timestamp at, const RuleInputs& inputs, std::vector<Step>& out);
+  Certainty certainty(rules::Timestamp at, const RuleInputs& inputs) const;
+
+  const rules::AlertingRule* rule_;
+  WindowOf window_of_;
+  rules::Duration longest_;
+  ActiveAlerts alerts_;
+  rules::Timestamp clock_ = rules::kLongAgo;
+  bool held_ = false;  // a change could not be shown for want of knowledge: look again at every advance
+  std::uint64_t failures_ = 0;
+};
+
+}  // namespace logbell::engine

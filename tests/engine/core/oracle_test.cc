@@ -1,0 +1,338 @@
+// The oracle: a naive model that keeps every match and recounts every window at every millisecond that
+// matters. Random timelines, with late lines, silence and gaps in what is known, must give identical
+// transitions.
+#include <algorithm>
+#include <functional>
+#include <random>
+#include <set>
+
+#include <catch2/catch.hpp>
+
+#include "engine/core/rule_state.h"
+
+using namespace logbell;
+using engine::PatternWindow;
+using engine::RuleInputs;
+using engine::RuleState;
+using rules::AlertState;
+using rules::Duration;
+using rules::from_unix_ms;
+using rules::to_unix_ms;
+
+namespace {
+
+struct NaiveMatch {
+  int pattern;  // 0: errors{queue}, 1: plain
+  std::string queue;
+  std::int64_t at;
+};
+
+// What the model may ask: a recount of every match kept.
+struct Counter {
+  const std::vector<NaiveMatch>& matches;
+  std::int64_t now;
+  double in(int pattern, std::int64_t window, const std::string* queue = nullptr) const {
+    double count = 0;
+    for (const NaiveMatch& match : matches) {
+      if (match.pattern == pattern && match.at > now - window && match.at <= now &&
+          (queue == nullptr || match.queue == *queue))
+        ++count;
+    }
+    return count;
+  }
+  std::set<std::string> queues() const {
+    std::set<std::string> seen;
+    for (const NaiveMatch& match : matches) {
+      if (match.pattern == 0 && match.at <= now) seen.insert(match.queue);
+    }
+    return seen;
+  }
+};
+
+using Result = std::map<std::string, double>;  // queue ("" = no label) -> value
+
+struct Kind {
+  const char* expr;
+  std::vector<std::int64_t> windows;
+  bool presence;
+  bool absence;
+  std::function<Result(const Counter&)> value;
+};
+
+Result one(bool holds, double value) {
+  return holds ? Result{{"", value}} : Result{};
+}
+
+const std::vector<Kind>& kinds() {
+  static const std::vector<Kind> kAll{
+      {"count_over_time(plain[50ms]) >= 3",
+       {50},
+       true,
+       false,
+       [](const Counter& c) { return one(c.in(1, 50) >= 3, c.in(1, 50)); }},
+      {"count_over_time(plain[70ms]) == 0",
+       {70},
+       false,
+       true,
+       [](const Counter& c) { return one(c.in(1, 70) == 0, 0); }},
+      {"absent_over_time(errors{queue=\"a\"}[60ms])",
+       {60},
+       false,
+       true,
+       [](const Counter& c) {
+         const std::string a = "a";
+         return c.in(0, 60, &a) == 0 ? Result{{"a", 1}} : Result{};
+       }},
+      {"sum by (queue) (count_over_time(errors[40ms])) > 1",
+       {40},
+       true,
+       false,
+       [](const Counter& c) {
+         Result result;
+         for (const std::string& queue : c.queues()) {
+           if (c.in(0, 40, &queue) > 1) result[queue] = c.in(0, 40, &queue);
+         }
+         return result;
+       }},
+      {"count_over_time(errors[45ms]) < 2",
+       {45},
+       false,
+       true,
+       [](const Counter& c) {
+         Result result;
+         for (const std::string& queue : c.queues()) {
+           if (c.in(0, 45, &queue) < 2) result[queue] = c.in(0, 45, &queue);
+         }
+         return result;
+       }},
+      {"sum(count_over_time(errors[80ms])) / count_over_time(plain[80ms]) > 0.5 and "
+       "sum(count_over_time(errors[80ms])) >= 2",
+       {80},
+       true,
+       false,
+       [](const Counter& c) {
+         const double ratio = c.in(0, 80) / c.in(1, 80);
+         return one(ratio > 0.5 && c.in(0, 80) >= 2, ratio);
+       }},
+      {"count_over_time(plain[30ms]) > 1 unless sum(count_over_time(errors[90ms])) > 4",
+       {30, 90},
+       true,
+       true,
+       [](const Counter& c) { return one(c.in(1, 30) > 1 && !(c.in(0, 90) > 4), c.in(1, 30)); }},
+      {"count_over_time(plain[20ms]) - count_over_time(plain[60ms]) < -2 or count_over_time(plain[60ms]) == "
+       "1",
+       {20, 60},
+       true,
+       true,
+       [](const Counter& c) {
+         const double difference = c.in(1, 20) - c.in(1, 60);
+         if (difference < -2) return one(true, difference);
+         return one(c.in(1, 60) == 1, 1);
+       }},
+      {"rate(plain[50ms]) * 0.05 != 1",
+       {50},
+       true,
+       true,
+       [](const Counter& c) { return one(c.in(1, 50) / 0.05 * 0.05 != 1, c.in(1, 50) / 0.05 * 0.05); }},
+      {"max(count_over_time(errors[50ms])) >= 2",
+       {50},
+       true,
+       false,
+       [](const Counter& c) {
+         double most = 0;
+         for (const std::string& queue : c.queues())
+           most = std::max(most, c.in(0, 50, &queue));
+         return one(most >= 2, most);
+       }},
+  };
+  return kAll;
+}
+
+struct NaiveAlert {
+  bool firing = false;
+  std::int64_t active_at = 0;
+  std::optional<std::int64_t> absent_since;
+};
+
+// The whole rule again, as plainly as it can be said.
+class NaiveRule {
+ public:
+  NaiveRule(const Kind& kind, std::int64_t for_ms, std::int64_t keep_ms)
+      : kind_(kind), for_(for_ms), keep_(keep_ms) {}
+
+  void look(const std::vector<NaiveMatch>& matches, std::int64_t now, const RuleInputs& inputs,
+            std::vector<std::string>& out) {
+    const Result result = kind_.value({matches, now});
+    bool may_fire = inputs.readable;
+    bool may_resolve = inputs.readable;
+    const std::int64_t longest = *std::max_element(kind_.windows.begin(), kind_.windows.end());
+    if (!inputs.watched_from || now - longest < to_unix_ms(*inputs.watched_from)) {
+      may_fire = may_fire && !kind_.absence;
+      may_resolve = may_resolve && !kind_.presence;
+    }
+    std::set<std::string> names;
+    for (const auto& [queue, alert] : active)
+      names.insert(queue);
+    for (const auto& [queue, value] : result)
+      names.insert(queue);
+    for (const std::string& queue : names) {
+      const bool holds = result.count(queue) != 0;
+      const auto say = [&](const char* what) {
+        out.push_back(std::to_string(now) + " " + queue + " " + what);
+      };
+      if (active.count(queue) == 0) {
+        if (!may_fire) continue;
+        say("pending");
+        active[queue] = {for_ == 0, now, {}};
+        if (for_ == 0) say("firing");
+        continue;
+      }
+      NaiveAlert& alert = active[queue];
+      if (holds) {
+        alert.absent_since.reset();
+        if (!alert.firing && may_fire && now - alert.active_at >= for_) {
+          alert.firing = true;
+          say("firing");
+        }
+      } else if (may_resolve) {
+        if (alert.firing && keep_ > 0) {
+          if (!alert.absent_since) alert.absent_since = now;
+          if (now - *alert.absent_since < keep_) continue;
+        }
+        say(alert.firing ? "resolved" : "inactive");
+        active.erase(queue);
+      }
+    }
+  }
+
+  // Every millisecond of (from, to]: whatever matters is among them.
+  void run(const std::vector<NaiveMatch>& matches, std::int64_t from, std::int64_t to,
+           const RuleInputs& inputs, std::vector<std::string>& out) {
+    for (std::int64_t now = from + 1; now <= to; ++now)
+      look(matches, now, inputs, out);
+  }
+
+ private:
+  const Kind& kind_;
+  std::int64_t for_;
+  std::int64_t keep_;
+  std::map<std::string, NaiveAlert> active;
+};
+
+std::vector<rules::PatternSpec> patterns() {
+  std::vector<rules::PatternSpec> all(2);
+  all[0].name = "errors";
+  all[0].labels = {"queue"};
+  all[1].name = "plain";
+  return all;
+}
+
+// One random timeline; returns a description of the first difference, or "".
+std::string run_timeline(std::uint64_t seed, std::size_t& transitions) {
+  std::mt19937_64 random(seed);
+  const auto pick = [&](std::uint64_t n) { return static_cast<std::int64_t>(random() % n); };
+  const auto specs = patterns();
+  const Kind& kind = kinds()[static_cast<std::size_t>(pick(kinds().size()))];
+  rules::AlertingRule rule;
+  rule.name = "R";
+  rule.expr = *rules::bind_expr(*rules::parse_expr(kind.expr), specs);
+  rule.polarity = rules::polarity(*rule.expr);
+  const std::int64_t for_ms = pick(2) == 0 ? 0 : 5 + pick(60);
+  const std::int64_t keep_ms = pick(2) == 0 ? 0 : 5 + pick(60);
+  rule.for_ = Duration(for_ms);
+  rule.keep_firing_for = Duration(keep_ms);
+  if (rule.polarity.presence != kind.presence || rule.polarity.absence != kind.absence)
+    return "polarity of " + std::string(kind.expr);
+
+  std::vector<PatternWindow> windows;
+  for (const auto& spec : specs)
+    windows.emplace_back(spec, Duration(90));
+  RuleState state(rule, [&](std::uint32_t index) -> const PatternWindow& { return windows[index]; });
+  NaiveRule naive(kind, for_ms, keep_ms);
+  std::vector<NaiveMatch> matches;
+  std::vector<std::string> expected;
+  std::vector<std::string> got;
+  std::int64_t clock = 1000;
+  RuleInputs inputs;
+  inputs.watched_from = from_unix_ms(clock - (pick(2) == 0 ? 500 : 0));
+  bool started = false;
+  for (int batch = 0; batch < 12; ++batch) {
+    const std::int64_t next = clock + pick(120);
+    bool late = false;
+    for (std::int64_t n = pick(8); n > 0; --n) {
+      NaiveMatch match{static_cast<int>(pick(2)), pick(2) == 0 ? "a" : "b", 0};
+      if (match.pattern == 1) match.queue.clear();
+      const std::int64_t kind_of_time = pick(10);
+      match.at = kind_of_time == 0   ? clock - pick(100)
+                 : kind_of_time == 1 ? next + pick(60)
+                                     : clock + pick(static_cast<std::uint64_t>(next - clock + 1));
+      if (match.at <= clock && started) late = true;
+      matches.push_back(match);
+      const std::vector<std::string> values =
+          match.pattern == 0 ? std::vector<std::string>{match.queue} : std::vector<std::string>{};
+      windows[static_cast<std::size_t>(match.pattern)].add(values, from_unix_ms(match.at), 1);
+    }
+    if (pick(15) == 0) inputs.watched_from = from_unix_ms(clock);  // a gap
+    inputs.readable = pick(12) != 0;
+    inputs.clock = from_unix_ms(next);
+    if (!started) {
+      const std::int64_t start = std::min(to_unix_ms(*inputs.watched_from), next);
+      naive.look(matches, start, inputs, expected);
+      naive.run(matches, start, next, inputs, expected);
+      started = true;
+    } else {
+      // The present again, with what came late and what is known by now; then each millisecond.
+      naive.look(matches, clock, inputs, expected);
+      naive.run(matches, clock, next, inputs, expected);
+    }
+    std::vector<engine::Step> steps;
+    state.advance(inputs, late, steps);
+    for (const engine::Step& step : steps) {
+      got.push_back(std::to_string(to_unix_ms(step.at)) + " " + std::string(step.alert.labels.get("queue")) +
+                    " " + std::string(rules::to_string(step.to)));
+    }
+    // Within one instant the order of elements is of no meaning.
+    const auto sorted = [](std::vector<std::string> lines) {
+      std::stable_sort(lines.begin(), lines.end(), [](const std::string& a, const std::string& b) {
+        return std::stoll(a) < std::stoll(b);
+      });
+      return lines;
+    };
+    const auto same = [&] {
+      auto a = expected;
+      auto b = got;
+      std::sort(a.begin(), a.end());
+      std::sort(b.begin(), b.end());
+      return a == b;
+    };
+    if (!same()) {
+      std::string text = "seed " + std::to_string(seed) + ", " + kind.expr + ", for " +
+                         std::to_string(for_ms) + ", keep " + std::to_string(keep_ms) + "\nmodel:";
+      for (const auto& line : sorted(expected))
+        text += " [" + line + "]";
+      text += "\nlogbell:";
+      for (const auto& line : sorted(got))
+        text += " [" + line + "]";
+      return text;
+    }
+    clock = next;
+    // What no window can cover any more is forgotten, as in life.
+    for (PatternWindow& window : windows)
+      window.forget(from_unix_ms(clock), {});
+  }
+  transitions += got.size();
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("oracle: 10 000 random timelines give the transitions of the naive model", "[core][oracle]") {
+  std::size_t transitions = 0;
+  for (std::uint64_t seed = 1; seed <= 10'000; ++seed) {
+    const std::string difference = run_timeline(seed, transitions);
+    INFO(difference);
+    REQUIRE(difference.empty());
+  }
+  // A model that never fires would agree with anything.
+  CHECK(transitions > 20'000);
+}

@@ -1,0 +1,130 @@
+// Windows: exact counts whatever the order of arrival, bounded, stored and read back.
+#include "engine/core/window.h"
+
+#include <map>
+#include <random>
+
+#include <catch2/catch.hpp>
+
+using namespace logbell;
+using engine::MatchTimes;
+using engine::PatternWindow;
+using engine::StoredEntry;
+using rules::Duration;
+using rules::from_unix_ms;
+
+namespace {
+
+rules::PatternSpec labelled() {
+  rules::PatternSpec spec;
+  spec.name = "p";
+  spec.labels = {"queue"};
+  spec.max_series = 3;
+  return spec;
+}
+
+// What the store would hold after these writes.
+void write_down(std::map<std::string, std::string>& store, const std::vector<StoredEntry>& entries) {
+  for (const StoredEntry& entry : entries) {
+    if (entry.value) {
+      store[entry.key] = *entry.value;
+    } else {
+      store.erase(entry.key);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("window: counts what is in (from, to], in any order of arrival", "[core][window]") {
+  MatchTimes times;
+  std::multimap<std::int64_t, std::uint64_t> model;
+  std::mt19937_64 random(1);  // NOLINT(cert-msc51-cpp): the same run every time
+  std::int64_t forgotten = -1;
+  for (int i = 0; i < 3000; ++i) {
+    const std::int64_t at = forgotten + 1 + static_cast<std::int64_t>(random() % 500);
+    times.add(from_unix_ms(at), 1 + i % 3);
+    model.emplace(at, 1 + i % 3);
+    if (i % 50 == 0) {
+      forgotten += 20;
+      times.forget(from_unix_ms(forgotten));
+    }
+    const std::int64_t from = forgotten + static_cast<std::int64_t>(random() % 300);
+    const std::int64_t to = from + static_cast<std::int64_t>(random() % 300);
+    std::uint64_t expected = 0;
+    for (const auto& [when, count] : model)
+      expected += when > from && when <= to ? count : 0;
+    REQUIRE(times.count(from_unix_ms(from), from_unix_ms(to)) == expected);
+  }
+}
+
+TEST_CASE("window: series are bounded; what is beyond goes to the overflow series", "[core][window]") {
+  PatternWindow window(labelled(), std::chrono::minutes(1));
+  for (const char* queue : {"a", "b", "c"})
+    CHECK_FALSE(window.add({queue}, from_unix_ms(1), 1).overflowed);
+  CHECK(window.add({"d"}, from_unix_ms(2), 1).overflowed);
+  CHECK(window.add({"e"}, from_unix_ms(3), 1).overflowed);
+  CHECK_FALSE(window.add({"a"}, from_unix_ms(4), 1).overflowed);
+  REQUIRE(window.series().count({"__other__"}) == 1);
+  CHECK(window.series().at({"__other__"}).times.count(rules::kLongAgo, from_unix_ms(10)) == 2);
+  CHECK(window.overflowing());
+}
+
+TEST_CASE("window: a series is forgotten a day after its last match, unless an alert rests on it",
+          "[core][window]") {
+  PatternWindow window(labelled(), std::chrono::minutes(1));
+  window.add({"a"}, from_unix_ms(0), 1);
+  window.add({"b"}, from_unix_ms(0), 1);
+  window.forget(from_unix_ms(0) + std::chrono::hours(23), {});
+  CHECK(window.series().size() == 2);
+  window.forget(from_unix_ms(0) + std::chrono::hours(25), {{"b"}});
+  CHECK(window.series().size() == 1);
+  CHECK(window.series().count({"b"}) == 1);
+}
+
+TEST_CASE("window: what is stored reads back, written once and erased when it has left", "[core][window]") {
+  const Duration minute = std::chrono::minutes(1);
+  PatternWindow window(labelled(), minute);
+  std::map<std::string, std::string> store;
+  std::mt19937_64 random(2);  // NOLINT(cert-msc51-cpp): the same run every time
+  std::int64_t now = 1'000'000;
+  for (int tick = 0; tick < 200; ++tick) {
+    for (int i = 0; i < 5; ++i) {
+      now += static_cast<std::int64_t>(random() % 700);
+      window.add({random() % 2 == 0 ? "a/\"b" : "\xC3\xA4"},
+                 from_unix_ms(now - static_cast<std::int64_t>(random() % 3000)), 1);
+    }
+    window.forget(from_unix_ms(now), {});
+    std::vector<StoredEntry> entries;
+    window.save("x/", entries);
+    write_down(store, entries);
+    CHECK(store.size() < 60);
+
+    PatternWindow again(labelled(), minute);
+    for (const auto& [key, value] : store)
+      again.restore("x/", {key, value});
+    REQUIRE(again.series().size() == window.series().size());
+    for (const auto& [values, series] : window.series()) {
+      const auto& other = again.series().at(values);
+      REQUIRE(other.first_seen == series.first_seen);
+      for (const int back : {0, 1, 10'000, 59'999, 60'000}) {
+        const auto to = from_unix_ms(now);
+        REQUIRE(other.times.count(to - Duration(back), to) == series.times.count(to - Duration(back), to));
+      }
+    }
+  }
+  std::vector<StoredEntry> rest;
+  window.save("x/", rest);
+  std::vector<StoredEntry> nothing;
+  window.save("x/", nothing);
+  CHECK(nothing.empty());
+}
+
+TEST_CASE("window: at its memory bound a pattern says so and keeps no more", "[core][window]") {
+  PatternWindow window(labelled(), std::chrono::hours(24));
+  for (std::size_t i = 0; i < PatternWindow::kMaxPoints; ++i)
+    window.add({"a"}, from_unix_ms(static_cast<std::int64_t>(i)), 1);
+  CHECK_FALSE(window.full());
+  CHECK(window.add({"a"}, from_unix_ms(2'000'000), 1).full);
+  CHECK(window.full());
+}
