@@ -91,7 +91,7 @@ Value range_call(const Expr& call, Timestamp at, const WindowOf& window_of) {
   return out;
 }
 
-Value aggregate(const Expr& expr, Value operand) {
+Value aggregate(const Expr& expr, const Value& operand) {
   struct Group {
     double sum = 0;
     double min = 0;

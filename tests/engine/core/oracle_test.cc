@@ -14,7 +14,6 @@ using namespace logbell;
 using engine::PatternWindow;
 using engine::RuleInputs;
 using engine::RuleState;
-using rules::AlertState;
 using rules::Duration;
 using rules::from_unix_ms;
 using rules::to_unix_ms;
@@ -171,7 +170,7 @@ class NaiveRule {
       may_resolve = may_resolve && !kind_.presence;
     }
     std::set<std::string> names;
-    for (const auto& [queue, alert] : active)
+    for (const auto& [queue, alert] : active_)
       names.insert(queue);
     for (const auto& [queue, value] : result)
       names.insert(queue);
@@ -180,14 +179,14 @@ class NaiveRule {
       const auto say = [&](const char* what) {
         out.push_back(std::to_string(now) + " " + queue + " " + what);
       };
-      if (active.count(queue) == 0) {
+      if (active_.count(queue) == 0) {
         if (!may_fire) continue;
         say("pending");
-        active[queue] = {for_ == 0, now, {}};
+        active_[queue] = {for_ == 0, now, {}};
         if (for_ == 0) say("firing");
         continue;
       }
-      NaiveAlert& alert = active[queue];
+      NaiveAlert& alert = active_[queue];
       if (holds) {
         alert.absent_since.reset();
         if (!alert.firing && may_fire && now - alert.active_at >= for_) {
@@ -200,7 +199,7 @@ class NaiveRule {
           if (now - *alert.absent_since < keep_) continue;
         }
         say(alert.firing ? "resolved" : "inactive");
-        active.erase(queue);
+        active_.erase(queue);
       }
     }
   }
@@ -216,7 +215,7 @@ class NaiveRule {
   const Kind& kind_;
   std::int64_t for_;
   std::int64_t keep_;
-  std::map<std::string, NaiveAlert> active;
+  std::map<std::string, NaiveAlert> active_;
 };
 
 std::vector<rules::PatternSpec> patterns() {
@@ -245,6 +244,7 @@ std::string run_timeline(std::uint64_t seed, std::size_t& transitions) {
     return "polarity of " + std::string(kind.expr);
 
   std::vector<PatternWindow> windows;
+  windows.reserve(specs.size());
   for (const auto& spec : specs)
     windows.emplace_back(spec, Duration(90));
   RuleState state(rule, [&](std::uint32_t index) -> const PatternWindow& { return windows[index]; });
