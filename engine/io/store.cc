@@ -1,1 +1,1087 @@
+// Store: how state survives, on SQLite. See store.h for what, DESIGN.md §5 for why.
+//
+// One file in WAL mode. A commit is one BEGIN IMMEDIATE transaction; without `sync` it is in the kernel's
+// hands when commit returns (it survives kill -9), with `sync` it is on the disk (it survives the power cut).
 #include "engine/io/store.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <climits>
+#include <set>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sqlite3.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/io/thread_annotations.h"
+#include "rules/labels.h"
+
+namespace logbell::engine {
+
+namespace fs = std::filesystem;
+using rules::Error;
+using rules::ErrorCode;
+using rules::fail;
+using rules::Result;
+
+namespace {
+
+// Rises with every change of the tables. A file with a larger one was written by a newer logbell.
+constexpr std::int64_t kSchemaVersion = 1;
+// "LgBl": says that a file is ours even before its tables are looked at.
+constexpr std::int64_t kApplicationId = 0x4c67426c;
+// Checking reads every page: about half a second for this much from the disk cache. A larger file is opened
+// unchecked; SQLite still reports what it trips over.
+constexpr std::uintmax_t kMaxCheckedBytes = std::uintmax_t{256} << 20;
+// Files moved aside are for a person to look at; a bad disk in a crash loop must not fill itself with them.
+constexpr std::size_t kMaxCorruptKept = 3;
+// Pages (4 KiB) of write-ahead log before it is folded into the file: 4 MiB, a few seconds of commits.
+constexpr int kCheckpointPages = 1000;
+// The log is cut back to this once folded: one large commit does not hold disk space for ever.
+constexpr int kJournalSizeLimit = 8 << 20;
+// A person with the sqlite3 shell may hold a lock for a moment.
+constexpr int kBusyTimeoutMs = 5000;
+// How often a start asks again for the lock.
+constexpr int kLockPollMs = 50;
+// Repeats dropped at once when the outbox is full, so that the search for them is not paid for each row.
+constexpr int kTrimRows = 64;
+
+constexpr const char* kSchema = R"sql(
+CREATE TABLE kv(
+  key BLOB PRIMARY KEY NOT NULL,
+  value BLOB NOT NULL,
+  sum INTEGER NOT NULL             -- hash of key and value: SQLite's own check does not see a flipped bit in a value
+) WITHOUT ROWID;
+CREATE TABLE outbox(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: a late settlement cannot meet another's row
+  key TEXT NOT NULL UNIQUE,
+  sink TEXT NOT NULL,
+  lane TEXT NOT NULL,
+  group_key TEXT NOT NULL,
+  notification TEXT NOT NULL,
+  sum INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  not_before INTEGER,
+  maybe_sent INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  replaces TEXT NOT NULL,
+  priority INTEGER NOT NULL
+);
+CREATE INDEX outbox_by_lane ON outbox(lane, state, created_at);
+CREATE INDEX outbox_by_replaces ON outbox(lane, replaces) WHERE replaces <> '';
+CREATE INDEX outbox_by_group ON outbox(lane, group_key, id);
+CREATE INDEX outbox_repeats ON outbox(id) WHERE priority = 2 AND state = 0;
+CREATE INDEX outbox_dead ON outbox(id) WHERE state = 3;
+CREATE TABLE synced(n INTEGER NOT NULL);
+INSERT INTO synced VALUES(0);
+CREATE TABLE receipts(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  key TEXT NOT NULL UNIQUE,
+  sink TEXT NOT NULL,
+  lane TEXT NOT NULL,
+  state INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  receipt TEXT NOT NULL,
+  outcome TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  detail TEXT NOT NULL,
+  at INTEGER NOT NULL
+);
+)sql";
+
+// As stored; the partial indices above name 0 and 3.
+constexpr std::int64_t to_int(DeliveryState state) {
+  switch (state) {
+    case DeliveryState::kPending:
+      return 0;
+    case DeliveryState::kInFlight:
+      return 1;
+    case DeliveryState::kDelivered:
+      return 2;
+    case DeliveryState::kDead:
+      return 3;
+    case DeliveryState::kSuperseded:
+      return 4;
+  }
+  return 0;
+}
+
+constexpr DeliveryState to_state(std::int64_t value) {
+  switch (value) {
+    case 1:
+      return DeliveryState::kInFlight;
+    case 2:
+      return DeliveryState::kDelivered;
+    case 3:
+      return DeliveryState::kDead;
+    case 4:
+      return DeliveryState::kSuperseded;
+    default:
+      return DeliveryState::kPending;
+  }
+}
+
+std::string reason_of(int error) {
+  return std::generic_category().message(error);
+}
+
+std::int64_t checksum(std::string_view key, std::string_view value) {
+  std::string joined;
+  joined.reserve(key.size() + value.size() + 1);
+  joined.append(key).append(1, '\0').append(value);
+  return static_cast<std::int64_t>(rules::hash_bytes(joined));
+}
+
+ErrorCode code_of(int rc) {
+  switch (rc & 0xff) {
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+      return ErrorCode::kCorrupt;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+      return ErrorCode::kUnavailable;
+    default:
+      return ErrorCode::kIo;
+  }
+}
+
+class FileDescriptor {
+ public:
+  FileDescriptor() = default;
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+  ~FileDescriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int get() const { return fd_; }
+
+ private:
+  int fd_ = -1;
+};
+
+Result<> sync_path(const fs::path& path, bool directory) {
+  const int flags = O_RDONLY | O_CLOEXEC | (directory ? O_DIRECTORY : 0);
+  const FileDescriptor fd(::open(path.c_str(), flags));
+  if (fd.get() < 0 || ::fsync(fd.get()) != 0) {
+    return fail(ErrorCode::kIo, fmt::format("sync {}: {}", path.string(), reason_of(errno)));
+  }
+  return {};
+}
+
+// A connection that remembers the first error of a piece of work: statements after it do nothing, so that the
+// work can be written straight down and asked once at its end.
+class Connection {
+ public:
+  Connection() = default;
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+  ~Connection() { sqlite3_close_v2(db_); }
+
+  void open(const fs::path& path, int flags) {
+    const int rc = sqlite3_open_v2(path.c_str(), &db_, flags | SQLITE_OPEN_NOMUTEX, nullptr);
+    if (db_ != nullptr) sqlite3_extended_result_codes(db_, 1);
+    if (rc != SQLITE_OK) {
+      note(rc);
+      return;
+    }
+    note(sqlite3_busy_timeout(db_, kBusyTimeoutMs));
+    // The file may have been tampered with: its schema must not be able to do more than hold our tables.
+    note(sqlite3_db_config(db_, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr));
+    note(sqlite3_db_config(db_, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr));
+    execute("PRAGMA cell_size_check = ON");
+  }
+
+  bool ok() const { return code_ == SQLITE_OK; }
+  int code() const { return code_; }
+  void note(int rc) {
+    if (!ok() || rc == SQLITE_OK) return;
+    code_ = rc;
+    error_ = db_ != nullptr ? sqlite3_errmsg(db_) : sqlite3_errstr(rc);
+    const int system = db_ != nullptr ? sqlite3_system_errno(db_) : 0;
+    if ((rc & 0xff) == SQLITE_IOERR && system != 0) error_ += " (" + reason_of(system) + ")";
+  }
+  void note(int rc, std::string message) {
+    if (!ok()) return;
+    code_ = rc;
+    error_ = std::move(message);
+  }
+  // Hands the error over and is usable again.
+  Error take_error(std::string_view doing) {
+    Error error{code_of(code_), fmt::format("{}: {}", doing, error_)};
+    code_ = SQLITE_OK;
+    error_.clear();
+    return error;
+  }
+  void execute(const char* sql) {
+    if (ok()) note(sqlite3_exec(db_, sql, nullptr, nullptr, nullptr));
+  }
+  void roll_back() {
+    // An error such as a full disk may have rolled back already; then there is no transaction to end.
+    if (db_ != nullptr && sqlite3_get_autocommit(db_) == 0) {
+      sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
+    }
+  }
+  sqlite3* handle() { return db_; }
+
+ private:
+  sqlite3* db_ = nullptr;
+  int code_ = SQLITE_OK;
+  std::string error_;
+};
+
+// A prepared statement: arguments in order, then run() or row() until it says false.
+class Statement {
+ public:
+  Statement(Connection& connection, std::string_view sql) : connection_(connection) {
+    if (!connection_.ok()) return;
+    connection_.note(sqlite3_prepare_v3(connection_.handle(), sql.data(), static_cast<int>(sql.size()),
+                                        SQLITE_PREPARE_PERSISTENT, &statement_, nullptr));
+  }
+  ~Statement() { sqlite3_finalize(statement_); }
+  Statement(const Statement&) = delete;
+  Statement& operator=(const Statement&) = delete;
+
+  // Text and blobs must live until the statement has run: nothing is copied.
+  Statement& text(std::string_view value) {
+    if (usable(value.size())) {
+      connection_.note(
+          sqlite3_bind_text(statement_, ++bound_, data(value), static_cast<int>(value.size()), nullptr));
+    }
+    return *this;
+  }
+  Statement& blob(std::string_view value) {
+    if (usable(value.size())) {
+      connection_.note(
+          sqlite3_bind_blob(statement_, ++bound_, data(value), static_cast<int>(value.size()), nullptr));
+    }
+    return *this;
+  }
+  Statement& integer(std::int64_t value) {
+    if (usable(0)) connection_.note(sqlite3_bind_int64(statement_, ++bound_, value));
+    return *this;
+  }
+  Statement& time(std::optional<rules::Timestamp> value) {
+    if (value) return integer(rules::to_unix_ms(*value));
+    if (usable(0)) connection_.note(sqlite3_bind_null(statement_, ++bound_));
+    return *this;
+  }
+
+  // True: the columns hold a row. False: there is none (or an error, which the connection remembers).
+  bool row() {
+    if (!connection_.ok() || statement_ == nullptr) {
+      reset();
+      return false;
+    }
+    const int rc = sqlite3_step(statement_);
+    if (rc == SQLITE_ROW) return true;
+    if (rc != SQLITE_DONE) connection_.note(rc);
+    reset();
+    return false;
+  }
+  // For what gives no rows.
+  void run() {
+    while (row()) {
+    }
+  }
+  void reset() {
+    if (statement_ != nullptr) {
+      sqlite3_reset(statement_);  // it repeats the error of the step, which is noted already
+      sqlite3_clear_bindings(statement_);
+    }
+    bound_ = 0;
+  }
+
+  std::int64_t get_integer(int column) { return sqlite3_column_int64(statement_, column); }
+  std::optional<rules::Timestamp> get_time(int column) {
+    if (sqlite3_column_type(statement_, column) == SQLITE_NULL) return std::nullopt;
+    return rules::from_unix_ms(get_integer(column));
+  }
+  // Valid until the next row() or reset().
+  std::string_view get(int column) {
+    const void* bytes = sqlite3_column_blob(statement_, column);
+    const int size = sqlite3_column_bytes(statement_, column);
+    if (bytes == nullptr || size <= 0) return {};
+    return {static_cast<const char*>(bytes), static_cast<std::size_t>(size)};
+  }
+
+ private:
+  // A null pointer would bind NULL instead of the empty string.
+  static const char* data(std::string_view value) { return value.data() == nullptr ? "" : value.data(); }
+  bool usable(std::size_t size) {
+    if (!connection_.ok() || statement_ == nullptr) return false;
+    if (size <= INT_MAX) return true;
+    connection_.note(SQLITE_TOOBIG);
+    return false;
+  }
+
+  Connection& connection_;
+  sqlite3_stmt* statement_ = nullptr;
+  int bound_ = 0;
+};
+
+std::int64_t ask(Connection& connection, std::string_view sql) {
+  Statement statement(connection, sql);
+  return statement.row() ? statement.get_integer(0) : 0;
+}
+
+// What waits, kept beside the tables so that the bound costs nothing to check.
+struct Waiting {
+  std::uint64_t rows = 0;
+  std::uint64_t bytes = 0;
+
+  bool full() const { return rows > Store::kMaxOutboxRows || bytes > Store::kMaxOutboxBytes; }
+  void add(std::size_t size) {
+    ++rows;
+    bytes += size;
+  }
+  void remove(std::size_t size) {
+    rows -= std::min<std::uint64_t>(rows, 1);
+    bytes -= std::min<std::uint64_t>(bytes, size);
+  }
+};
+
+// The statements of a commit, prepared once.
+struct Writer {
+  explicit Writer(Connection& c)
+      :  // SQLite writes, and so syncs, nothing when a row is as it was; then earlier commits would stay
+         // unsynced.
+        mark_synced(c, "UPDATE synced SET n = n + 1"),
+        put(c,
+            "INSERT INTO kv(key, value, sum) VALUES(?,?,?) ON CONFLICT(key) DO UPDATE SET "
+            "value=excluded.value, "
+            "sum=excluded.sum"),
+        erase(c, "DELETE FROM kv WHERE key=?"),
+        find(c, "SELECT key, sink, lane, state, length(CAST(notification AS BLOB)) FROM outbox WHERE id=?"),
+        mark(c, "UPDATE outbox SET state=1 WHERE id=? AND state=0"),
+        retry(c, "UPDATE outbox SET state=?, attempts=?, not_before=?, maybe_sent=? WHERE id=?"),
+        remove(c, "DELETE FROM outbox WHERE id=?"),
+        known(c, "SELECT 1 FROM outbox WHERE key=?1 UNION ALL SELECT 1 FROM receipts WHERE key=?1"),
+        replaced(c, "SELECT id FROM outbox WHERE lane=? AND replaces=? AND replaces<>'' AND state=0"),
+        insert(
+            c,
+            "INSERT INTO outbox(key, sink, lane, group_key, notification, sum, state, attempts, not_before, "
+            "maybe_sent, created_at, replaces, priority) VALUES(?,?,?,?,?,?,0,0,NULL,0,?,?,?)"),
+        // A repeat behind which the same group says something newer goes first; then any repeat: who is told
+        // twice that it still fires knows it already.
+        stale_repeats(
+            c,
+            "SELECT id FROM outbox AS old WHERE priority=2 AND state=0 AND EXISTS (SELECT 1 FROM outbox "
+            "AS newer WHERE newer.lane=old.lane AND newer.group_key=old.group_key AND newer.id>old.id "
+            "AND newer.state IN (0,1)) ORDER BY id LIMIT ?"),
+        any_repeats(c, "SELECT id FROM outbox WHERE priority=2 AND state=0 ORDER BY id LIMIT ?"),
+        receipt(c,
+                "INSERT OR REPLACE INTO receipts(key, sink, lane, state, attempts, receipt, outcome, reason, "
+                "detail, "
+                "at) VALUES(?,?,?,?,?,?,?,?,?,?)"),
+        forget_receipts(c, "DELETE FROM receipts WHERE id <= (SELECT max(id) FROM receipts) - ?"),
+        forget_dead(
+            c,
+            "DELETE FROM outbox WHERE state=3 AND id IN (SELECT id FROM outbox WHERE state=3 ORDER BY id "
+            "DESC LIMIT -1 OFFSET ?)") {}
+
+  Statement mark_synced, put, erase, find, mark, retry, remove, known, replaced, insert, stale_repeats,
+      any_repeats, receipt, forget_receipts, forget_dead;
+};
+
+// A row of the outbox, as it was found.
+struct Row {
+  std::string key;
+  std::string sink;
+  std::string lane;
+  DeliveryState state = DeliveryState::kPending;
+  std::size_t bytes = 0;
+};
+
+constexpr std::string_view kSelectDeliveries =
+    "SELECT id, key, lane, notification, sum, state, attempts, not_before, maybe_sent, sink FROM outbox "
+    "WHERE state IN "
+    "(0,1) ORDER BY id";
+
+}  // namespace
+
+struct Store::Impl {
+  // The lock is released last: the next instance must find a closed file.
+  FileDescriptor instance_lock;
+
+  Mutex mutex;
+  Connection db GUARDED_BY(mutex);
+  std::unique_ptr<Writer> writer GUARDED_BY(mutex);
+  bool full_sync GUARDED_BY(mutex) = false;
+  Waiting waiting GUARDED_BY(mutex);
+  StoreCounters totals GUARDED_BY(mutex);
+  std::atomic<bool> broken{false};
+
+  Mutex read_mutex;
+  Connection reader GUARDED_BY(read_mutex);
+
+  // Opens both connections to a file that is known to be good.
+  Result<> start(const fs::path& path);
+
+  // One transaction: begin, apply, end. Errors in between stay in `db`; end() rolls back then. Such a
+  // transaction works on copies of `waiting` and `totals`, which replace them once it is committed.
+  Result<> begin(bool sync, std::string_view doing) REQUIRES(mutex);
+  void apply(const Commit& commit, Waiting& now_waiting, StoreCounters& now_totals,
+             std::vector<Delivery>& added) REQUIRES(mutex);
+  Result<> end(std::string_view doing) REQUIRES(mutex);
+
+  std::optional<Row> find(DeliveryId id) REQUIRES(mutex);
+  void settle(const Settlement& settlement, Waiting& now_waiting) REQUIRES(mutex);
+  void record(const Row& row, const Settlement& settlement) REQUIRES(mutex);
+  void queue(const rules::Notification& notification, Waiting& now_waiting, StoreCounters& now_totals,
+             std::vector<Delivery>& added) REQUIRES(mutex);
+  void supersede(DeliveryId id, const std::string& reason, rules::Timestamp at, Waiting& now_waiting,
+                 StoreCounters& now_totals) REQUIRES(mutex);
+  void make_room(rules::Timestamp at, Waiting& now_waiting, StoreCounters& now_totals) REQUIRES(mutex);
+};
+
+Result<> Store::Impl::begin(bool sync, std::string_view doing) {
+  if (broken) {
+    return fail(
+        ErrorCode::kIo,
+        fmt::format("{}: an fsync of the state file failed earlier; only a restart can tell what it holds",
+                    doing));
+  }
+  // Outside the transaction, where SQLite allows it. In WAL, FULL is one fsync of the log at the commit,
+  // which covers every earlier commit that did without.
+  if (sync != full_sync) {
+    db.execute(sync ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
+    if (db.ok()) full_sync = sync;
+  }
+  db.execute("BEGIN IMMEDIATE");
+  if (!db.ok()) return fail(db.take_error(doing));
+  return {};
+}
+
+Result<> Store::Impl::end(std::string_view doing) {
+  db.execute("COMMIT");
+  if (db.ok()) return {};
+  const int rc = db.code();
+  if (rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC) broken = true;
+  db.roll_back();
+  return fail(db.take_error(doing));
+}
+
+std::optional<Row> Store::Impl::find(DeliveryId id) {
+  std::optional<Row> found;
+  Statement& statement = writer->find.integer(id);
+  if (statement.row()) {
+    found = Row{std::string(statement.get(0)), std::string(statement.get(1)), std::string(statement.get(2)),
+                to_state(statement.get_integer(3)), static_cast<std::size_t>(statement.get_integer(4))};
+  }
+  statement.reset();
+  return found;
+}
+
+void Store::Impl::record(const Row& row, const Settlement& settlement) {
+  writer->receipt.text(row.key)
+      .text(row.sink)
+      .text(row.lane)
+      .integer(to_int(settlement.state))
+      .integer(settlement.attempts)
+      .text(settlement.receipt)
+      .text(settlement.outcome)
+      .text(settlement.reason)
+      .text(settlement.detail)
+      .time(settlement.at)
+      .run();
+  writer->forget_receipts.integer(static_cast<std::int64_t>(kMaxHistory)).run();
+}
+
+void Store::Impl::settle(const Settlement& settlement, Waiting& now_waiting) {
+  const std::optional<Row> row = find(settlement.id);
+  if (!row) return;  // dropped to make room, or settled before: there is nothing left to say of it
+  const bool waited = row->state == DeliveryState::kPending || row->state == DeliveryState::kInFlight;
+  switch (settlement.state) {
+    case DeliveryState::kPending:
+    case DeliveryState::kInFlight:
+      writer->retry.integer(to_int(settlement.state))
+          .integer(settlement.attempts)
+          .time(settlement.not_before)
+          .integer(settlement.maybe_sent ? 1 : 0)
+          .integer(settlement.id)
+          .run();
+      if (!waited) now_waiting.add(row->bytes);
+      return;
+    case DeliveryState::kDead:
+      // The row stays: a person may want it sent once the sink is repaired.
+      writer->retry.integer(to_int(settlement.state))
+          .integer(settlement.attempts)
+          .time(std::nullopt)
+          .integer(settlement.maybe_sent ? 1 : 0)
+          .integer(settlement.id)
+          .run();
+      writer->forget_dead.integer(static_cast<std::int64_t>(kMaxDead)).run();
+      break;
+    case DeliveryState::kDelivered:
+    case DeliveryState::kSuperseded:
+      writer->remove.integer(settlement.id).run();
+      break;
+  }
+  if (waited) now_waiting.remove(row->bytes);
+  record(*row, settlement);
+}
+
+void Store::Impl::supersede(DeliveryId id, const std::string& reason, rules::Timestamp at,
+                            Waiting& now_waiting, StoreCounters& now_totals) {
+  Settlement end;
+  end.id = id;
+  end.state = DeliveryState::kSuperseded;
+  end.outcome = "superseded";
+  end.reason = reason;
+  end.at = at;
+  settle(end, now_waiting);
+  ++now_totals.superseded;
+}
+
+void Store::Impl::make_room(rules::Timestamp at, Waiting& now_waiting, StoreCounters& now_totals) {
+  for (Statement* repeats : {&writer->stale_repeats, &writer->any_repeats}) {
+    while (now_waiting.full() && db.ok()) {
+      std::vector<DeliveryId> ids;
+      repeats->integer(kTrimRows);
+      while (repeats->row())
+        ids.push_back(repeats->get_integer(0));
+      if (ids.empty()) break;
+      for (const DeliveryId id : ids)
+        supersede(id, "outbox_full", at, now_waiting, now_totals);
+    }
+  }
+}
+
+void Store::Impl::queue(const rules::Notification& notification, Waiting& now_waiting,
+                        StoreCounters& now_totals, std::vector<Delivery>& added) {
+  Statement& known = writer->known.text(notification.key);
+  const bool is_known = known.row();
+  known.reset();
+  if (is_known || !db.ok()) return;
+
+  if (!notification.replaces.empty()) {
+    std::vector<DeliveryId> ids;
+    writer->replaced.text(notification.lane).text(notification.replaces);
+    while (writer->replaced.row())
+      ids.push_back(writer->replaced.get_integer(0));
+    for (const DeliveryId id : ids)
+      supersede(id, "replaced", notification.created_at, now_waiting, now_totals);
+  }
+
+  const std::string text = rules::encode(notification);
+  writer->insert.text(notification.key)
+      .text(notification.sink)
+      .text(notification.lane)
+      .text(notification.group_key)
+      .text(text)
+      .integer(checksum(notification.key, text))
+      .time(notification.created_at)
+      .text(notification.replaces)
+      .integer(notification.priority)
+      .run();
+  if (!db.ok()) return;
+  Delivery delivery;
+  delivery.id = sqlite3_last_insert_rowid(db.handle());
+  delivery.notification = notification;
+  added.push_back(std::move(delivery));
+  now_waiting.add(text.size());
+}
+
+void Store::Impl::apply(const Commit& commit, Waiting& now_waiting, StoreCounters& now_totals,
+                        std::vector<Delivery>& added) {
+  if (commit.sync) writer->mark_synced.run();
+  for (const StoredEntry& entry : commit.entries) {
+    if (entry.value) {
+      writer->put.blob(entry.key).blob(*entry.value).integer(checksum(entry.key, *entry.value)).run();
+    } else {
+      writer->erase.blob(entry.key).run();
+    }
+  }
+  for (const Settlement& settlement : commit.settlements)
+    settle(settlement, now_waiting);
+  for (const Settlement& settlement : commit.settlements) {
+    for (const rules::Notification& fallback : settlement.fallbacks)
+      queue(fallback, now_waiting, now_totals, added);
+  }
+  for (const DeliveryId id : commit.in_flight)
+    writer->mark.integer(id).run();
+  for (const rules::Notification& notification : commit.notifications)
+    queue(notification, now_waiting, now_totals, added);
+  if (now_waiting.full() && !added.empty()) {
+    make_room(added.back().notification.created_at, now_waiting, now_totals);
+    // One that came in with this commit may have made room at once: then nobody must try to send it.
+    std::vector<Delivery> kept;
+    for (Delivery& delivery : added) {
+      if (delivery.notification.priority < 2 || find(delivery.id)) kept.push_back(std::move(delivery));
+    }
+    added = std::move(kept);
+  }
+}
+
+namespace {
+
+struct Paths {
+  fs::path directory;
+  fs::path database;
+  fs::path lock;
+
+  explicit Paths(const fs::path& state_dir)
+      : directory(fs::absolute(state_dir) / "logbell"),
+        database(directory / "state.db"),
+        lock(directory / "lock") {}
+  static fs::path with(const fs::path& path, std::string_view suffix) {
+    return path.string() + std::string(suffix);
+  }
+};
+
+Result<> make_directory(const fs::path& directory) {
+  std::error_code error;
+  fs::create_directories(directory.parent_path(), error);
+  if (error) {
+    return fail(ErrorCode::kIo,
+                fmt::format("create {}: {}", directory.parent_path().string(), error.message()));
+  }
+  if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
+    return fail(ErrorCode::kIo, fmt::format("create {}: {}", directory.string(), reason_of(errno)));
+  }
+  struct stat status {};
+  if (::lstat(directory.c_str(), &status) != 0) {
+    return fail(ErrorCode::kIo, fmt::format("look at {}: {}", directory.string(), reason_of(errno)));
+  }
+  if (!S_ISDIR(status.st_mode)) {
+    return fail(ErrorCode::kIo,
+                fmt::format("open {}: not a directory (a symbolic link is refused)", directory.string()));
+  }
+  // Whoever owns it could put a link where we write. Root is no exception: files it leaves behind would lock
+  // the service's own user out.
+  if (status.st_uid != ::geteuid()) {
+    return fail(ErrorCode::kIo, fmt::format("open {}: it belongs to user {}, and this process is user {}",
+                                            directory.string(), status.st_uid, ::geteuid()));
+  }
+  if ((status.st_mode & 0777) != 0700 && ::chmod(directory.c_str(), 0700) != 0) {
+    return fail(ErrorCode::kIo, fmt::format("close {} to others: {}", directory.string(), reason_of(errno)));
+  }
+  return {};
+}
+
+Result<FileDescriptor> take_lock(const fs::path& path, rules::Duration wait) {
+  FileDescriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (fd.get() < 0) return fail(ErrorCode::kIo, fmt::format("open {}: {}", path.string(), reason_of(errno)));
+  // Waits are counted instead of a clock being asked: a little longer under load does no harm.
+  rules::Duration waited{0};
+  while (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) {
+      return fail(ErrorCode::kIo, fmt::format("lock {}: {}", path.string(), reason_of(errno)));
+    }
+    if (waited >= wait) {
+      std::array<char, 32> holder{};
+      const ssize_t size = ::pread(fd.get(), holder.data(), holder.size() - 1, 0);
+      std::string pid(holder.data(), size > 0 ? static_cast<std::size_t>(size) : 0);
+      while (!pid.empty() && (pid.back() < '0' || pid.back() > '9'))
+        pid.pop_back();
+      return fail(ErrorCode::kUnavailable,
+                  fmt::format("lock {}: another logbell uses this state_dir (process {})", path.string(),
+                              pid.empty() ? "unknown" : pid));
+    }
+    ::poll(nullptr, 0, kLockPollMs);
+    waited += rules::Duration(kLockPollMs);
+  }
+  const std::string pid = fmt::format("{}\n", ::getpid());
+  // The number is only for the message above, so a full disk must not keep us from starting.
+  if (::ftruncate(fd.get(), 0) == 0) {
+    [[maybe_unused]] const ssize_t written = ::pwrite(fd.get(), pid.data(), pid.size(), 0);
+  }
+  return fd;
+}
+
+// A new file appears under its name only when it is complete: an empty state.db is always damage, never a
+// start that was interrupted.
+Result<> create_database(const Paths& paths) {
+  const fs::path fresh = Paths::with(paths.database, ".new");
+  std::error_code ignored;
+  for (const char* suffix : {"", "-journal", "-wal", "-shm"})
+    fs::remove(Paths::with(fresh, suffix), ignored);
+  const std::string doing = "create " + paths.database.string();
+  // Before SQLite does, so that it is never readable by others; its companions take over the mode.
+  {
+    const FileDescriptor fd(::open(fresh.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (fd.get() < 0) return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, reason_of(errno)));
+  }
+  {
+    Connection db;
+    db.open(fresh, SQLITE_OPEN_READWRITE);
+    db.execute("BEGIN IMMEDIATE");
+    db.execute(kSchema);
+    const std::string marks =
+        fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {}", kApplicationId, kSchemaVersion);
+    db.execute(marks.c_str());
+    db.execute("COMMIT");
+    if (!db.ok()) return fail(db.take_error(doing));
+  }
+  Result<> synced = sync_path(fresh, false);
+  if (!synced) return synced;
+  if (::rename(fresh.c_str(), paths.database.c_str()) != 0) {
+    return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, reason_of(errno)));
+  }
+  return sync_path(paths.directory, true);
+}
+
+std::string basic_rfc3339(rules::Timestamp at) {
+  std::string text = rules::format_rfc3339(std::chrono::floor<std::chrono::seconds>(at));
+  text.erase(std::remove_if(text.begin(), text.end(), [](char c) { return c == '-' || c == ':'; }),
+             text.end());
+  return text;
+}
+
+// Keeps the newest few of what was moved aside; names sort by time.
+void forget_old_corrupt(const Paths& paths) {
+  std::error_code error;
+  std::set<std::string> stems;
+  const std::string prefix = paths.database.filename().string() + ".corrupt-";
+  for (fs::directory_iterator it(paths.directory, error), end; !error && it != end; it.increment(error)) {
+    std::string name = it->path().filename().string();
+    if (name.rfind(prefix, 0) != 0) continue;
+    for (const std::string_view suffix : {"-wal", "-shm"}) {
+      if (name.size() > suffix.size() &&
+          name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0) {
+        name.resize(name.size() - suffix.size());
+      }
+    }
+    stems.insert(name);
+  }
+  while (stems.size() > kMaxCorruptKept) {
+    for (const char* suffix : {"", "-wal", "-shm"})
+      fs::remove(Paths::with(paths.directory / *stems.begin(), suffix), error);
+    stems.erase(stems.begin());
+  }
+}
+
+Result<std::string> move_aside(const Paths& paths, rules::Timestamp now) {
+  const std::string base = paths.database.string() + ".corrupt-" + basic_rfc3339(now);
+  std::string target = base;
+  std::error_code error;
+  const auto taken = [&](const std::string& name) {
+    return fs::exists(fs::symlink_status(name, error)) ||
+           fs::exists(fs::symlink_status(name + "-wal", error));
+  };
+  for (int i = 2; taken(target); ++i)
+    target = fmt::format("{}.{}", base, i);
+  // The log first: a crash in between must not leave an old log beside a new file, which SQLite would replay
+  // into it.
+  for (const char* suffix : {"-wal", "-shm", ""}) {
+    const fs::path from = Paths::with(paths.database, suffix);
+    const fs::path to = target + suffix;
+    if (::rename(from.c_str(), to.c_str()) != 0 && errno != ENOENT) {
+      return fail(ErrorCode::kIo, fmt::format("move {} aside: {}", from.string(), reason_of(errno)));
+    }
+  }
+  Result<> synced = sync_path(paths.directory, true);
+  if (!synced) return fail(synced.error());
+  forget_old_corrupt(paths);
+  return target;
+}
+
+// kCorrupt: it must be moved aside. Another error: it must be left alone.
+Result<> check_database(Connection& db, const fs::path& path) {
+  std::error_code error;
+  const std::uintmax_t size = fs::file_size(path, error);
+  if (error) return fail(ErrorCode::kIo, fmt::format("look at {}: {}", path.string(), error.message()));
+  if (size == 0) return fail(ErrorCode::kCorrupt, fmt::format("open {}: the file is empty", path.string()));
+
+  const std::string doing = "open " + path.string();
+  const std::int64_t application = ask(db, "PRAGMA application_id");
+  const std::int64_t version = ask(db, "PRAGMA user_version");
+  if (!db.ok()) return fail(db.take_error(doing));
+  if (application != kApplicationId)
+    return fail(ErrorCode::kCorrupt, doing + ": not a state file of logbell");
+
+  if (size <= kMaxCheckedBytes) {
+    Statement check(db, "PRAGMA quick_check(1)");
+    std::string verdict = "no answer";
+    if (check.row()) verdict = check.get(0);
+    check.reset();
+    if (!db.ok()) return fail(db.take_error(doing));
+    if (verdict != "ok") return fail(ErrorCode::kCorrupt, doing + ": " + verdict);
+  }
+  if (version > kSchemaVersion) {
+    return fail(ErrorCode::kInvalid,
+                fmt::format("{}: written by a newer logbell (schema {}, this one knows {})", doing, version,
+                            kSchemaVersion));
+  }
+  if (version < 1) return fail(ErrorCode::kCorrupt, doing + ": it has no schema");
+  if (size <= kMaxCheckedBytes) {
+    for (const std::string_view sql :
+         {"SELECT key, value, sum FROM kv", "SELECT key, notification, sum FROM outbox"}) {
+      Statement rows(db, sql);
+      while (rows.row()) {
+        if (checksum(rows.get(0), rows.get(1)) != rows.get_integer(2)) {
+          return fail(ErrorCode::kCorrupt, fmt::format("{}: a value is not what was written", doing));
+        }
+      }
+    }
+    // A table that is not there is damage too, whatever SQLite calls it.
+    if (!db.ok()) {
+      const bool missing = (db.code() & 0xff) == SQLITE_ERROR;
+      Error wrong = db.take_error(doing);
+      if (missing) wrong.code = ErrorCode::kCorrupt;
+      return fail(std::move(wrong));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Store::Store(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Store::~Store() {
+  const MutexLock lock(impl_->mutex);
+  impl_->writer.reset();
+}
+
+Result<Store::Opened> Store::open(const fs::path& state_dir, rules::Timestamp now,
+                                  rules::Duration lock_wait) {
+  const Paths paths(state_dir);
+  Result<> made = make_directory(paths.directory);
+  if (!made) return fail(made.error());
+  auto impl = std::make_unique<Impl>();
+  Result<FileDescriptor> lock = take_lock(paths.lock, lock_wait);
+  if (!lock) return fail(lock.error());
+  impl->instance_lock = std::move(*lock);
+
+  Opened opened;
+  std::error_code error;
+  const auto there = [&](const fs::path& path) { return fs::exists(fs::symlink_status(path, error)); };
+  if (there(paths.database)) {
+    struct stat status {};
+    if (::lstat(paths.database.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
+      return fail(ErrorCode::kIo, fmt::format("open {}: not a regular file", paths.database.string()));
+    }
+    Result<> good;
+    {
+      Connection db;
+      db.open(paths.database, SQLITE_OPEN_READWRITE);
+      if (db.ok()) {
+        good = check_database(db, paths.database);
+      } else {
+        good = fail(db.take_error("open " + paths.database.string()));
+      }
+    }
+    if (!good && good.error().code != ErrorCode::kCorrupt) return fail(good.error());
+    if (!good) {
+      Result<std::string> moved = move_aside(paths, now);
+      if (!moved) return fail(moved.error().while_(good.error().message));
+      opened.moved_aside = *moved;
+    }
+  } else if (there(Paths::with(paths.database, "-wal"))) {
+    // A log without its file: what it holds cannot be read, and a new file must not meet it.
+    Result<std::string> moved = move_aside(paths, now);
+    if (!moved) return fail(moved.error());
+    opened.moved_aside = *moved;
+  }
+  if (!there(paths.database)) {
+    opened.fresh = opened.moved_aside.empty();
+    Result<> created = create_database(paths);
+    if (!created) return fail(created.error());
+  }
+  if (::chmod(paths.database.c_str(), 0600) != 0) {
+    return fail(ErrorCode::kIo,
+                fmt::format("close {} to others: {}", paths.database.string(), reason_of(errno)));
+  }
+
+  Result<> ready = impl->start(paths.database);
+  if (!ready) return fail(ready.error());
+  opened.store.reset(new Store(std::move(impl)));
+  return opened;
+}
+
+Result<> Store::Impl::start(const fs::path& path) {
+  const std::string doing = "open " + path.string();
+  const MutexLock write_lock(mutex);
+  db.open(path, SQLITE_OPEN_READWRITE);
+  {
+    Statement wal(db, "PRAGMA journal_mode = WAL");
+    if (wal.row() && wal.get(0) != "wal") {
+      return fail(ErrorCode::kIo, doing + ": this file system cannot hold a write-ahead log");
+    }
+    wal.reset();
+  }
+  const std::string settings = fmt::format(
+      "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = {}; PRAGMA journal_size_limit = {};",
+      kCheckpointPages, kJournalSizeLimit);
+  db.execute(settings.c_str());
+  // The single-instance lock is ours, so whoever had these in flight is no more: the sink may have them.
+  db.execute("UPDATE outbox SET state = 0, maybe_sent = 1 WHERE state = 1");
+  if (db.ok()) writer = std::make_unique<Writer>(db);
+  waiting.rows = static_cast<std::uint64_t>(ask(db, "SELECT count(*) FROM outbox WHERE state IN (0,1)"));
+  waiting.bytes = static_cast<std::uint64_t>(ask(
+      db, "SELECT coalesce(sum(length(CAST(notification AS BLOB))), 0) FROM outbox WHERE state IN (0,1)"));
+  if (!db.ok()) {
+    writer.reset();
+    return fail(db.take_error(doing));
+  }
+  const MutexLock read_lock(read_mutex);
+  reader.open(path, SQLITE_OPEN_READONLY);
+  if (!reader.ok()) {
+    writer.reset();
+    return fail(reader.take_error(doing));
+  }
+  return {};
+}
+
+Result<std::vector<StoredEntry>> Store::entries(std::string_view prefix) {
+  const MutexLock lock(impl_->read_mutex);
+  Connection& db = impl_->reader;
+  std::vector<StoredEntry> found;
+  {
+    Statement select(db, "SELECT key, value, sum FROM kv WHERE key >= ? ORDER BY key");
+    select.blob(prefix);
+    while (select.row()) {
+      const std::string_view key = select.get(0);
+      if (key.substr(0, prefix.size()) != prefix) break;
+      if (checksum(key, select.get(1)) != select.get_integer(2)) {
+        return fail(ErrorCode::kCorrupt,
+                    fmt::format("read entry {} of the state file: its value is not what was written", key));
+      }
+      found.push_back({std::string(key), std::string(select.get(1))});
+    }
+  }
+  if (!db.ok()) return fail(db.take_error("read entries of the state file"));
+  return found;
+}
+
+Result<std::vector<Delivery>> Store::commit(const Commit& commit) {
+  const MutexLock lock(impl_->mutex);
+  std::vector<Delivery> added;
+  Waiting waiting = impl_->waiting;
+  StoreCounters totals = impl_->totals;
+  constexpr std::string_view kDoing = "write to the state file";
+  Result<> done = impl_->begin(commit.sync, kDoing);
+  if (!done) return fail(done.error());
+  impl_->apply(commit, waiting, totals, added);
+  done = impl_->end(kDoing);
+  if (!done) return fail(done.error());
+  impl_->waiting = waiting;
+  impl_->totals = totals;
+  return added;
+}
+
+Result<std::vector<Delivery>> Store::undelivered() {
+  std::vector<Delivery> found;
+  std::vector<Settlement> unreadable;
+  {
+    const MutexLock lock(impl_->read_mutex);
+    Connection& db = impl_->reader;
+    {
+      Statement select(db, kSelectDeliveries);
+      while (select.row()) {
+        Delivery delivery;
+        delivery.id = select.get_integer(0);
+        delivery.state = to_state(select.get_integer(5));
+        delivery.attempts = static_cast<std::uint32_t>(select.get_integer(6));
+        delivery.not_before = select.get_time(7);
+        delivery.maybe_sent = select.get_integer(8) != 0;
+        const std::string_view text = select.get(3);
+        std::string why = "its text is not what was written";
+        if (checksum(select.get(1), text) == select.get_integer(4)) {
+          Result<rules::Notification> notification = rules::decode_notification(text);
+          if (notification) {
+            delivery.notification = std::move(*notification);
+            found.push_back(std::move(delivery));
+            continue;
+          }
+          why = notification.error().message;
+        }
+        Settlement end;
+        end.id = delivery.id;
+        end.state = DeliveryState::kDead;
+        end.attempts = delivery.attempts;
+        end.outcome = "rejected";
+        end.reason = "unreadable";
+        end.detail = why;
+        end.at = rules::from_unix_ms(0);
+        unreadable.push_back(std::move(end));
+      }
+    }
+    if (!db.ok()) return fail(db.take_error("read the outbox"));
+  }
+  if (!unreadable.empty()) {
+    Commit give_up;
+    give_up.settlements = std::move(unreadable);
+    const std::size_t count = give_up.settlements.size();
+    Result<std::vector<Delivery>> done = commit(give_up);
+    if (!done) return fail(done.error());
+    const MutexLock lock(impl_->mutex);
+    impl_->totals.unreadable += count;
+  }
+  return found;
+}
+
+Result<std::vector<OutboxStats>> Store::outbox() {
+  const MutexLock lock(impl_->read_mutex);
+  Connection& db = impl_->reader;
+  std::vector<OutboxStats> found;
+  {
+    Statement select(
+        db,
+        "SELECT lane, sum(state IN (0,1)), sum(state = 3), min(CASE WHEN state IN (0,1) THEN created_at "
+        "END) FROM outbox GROUP BY lane ORDER BY lane");
+    while (select.row()) {
+      found.push_back({std::string(select.get(0)), static_cast<std::uint64_t>(select.get_integer(1)),
+                       static_cast<std::uint64_t>(select.get_integer(2)), select.get_time(3)});
+    }
+  }
+  if (!db.ok()) return fail(db.take_error("count the outbox"));
+  return found;
+}
+
+Result<std::vector<Receipt>> Store::history(std::size_t limit) {
+  const MutexLock lock(impl_->read_mutex);
+  Connection& db = impl_->reader;
+  std::vector<Receipt> found;
+  {
+    Statement select(
+        db,
+        "SELECT key, sink, lane, state, attempts, receipt, outcome, reason, detail, at FROM receipts ORDER "
+        "BY id DESC LIMIT ?");
+    select.integer(static_cast<std::int64_t>(std::min<std::size_t>(limit, kMaxHistory)));
+    while (select.row()) {
+      Receipt receipt;
+      receipt.key = select.get(0);
+      receipt.sink = select.get(1);
+      receipt.lane = select.get(2);
+      receipt.state = to_state(select.get_integer(3));
+      receipt.attempts = static_cast<std::uint32_t>(select.get_integer(4));
+      receipt.receipt = select.get(5);
+      receipt.outcome = select.get(6);
+      receipt.reason = select.get(7);
+      receipt.detail = select.get(8);
+      receipt.at = rules::from_unix_ms(select.get_integer(9));
+      found.push_back(std::move(receipt));
+    }
+  }
+  if (!db.ok()) return fail(db.take_error("read the history of deliveries"));
+  return found;
+}
+
+StoreCounters Store::counters() const {
+  const MutexLock lock(impl_->mutex);
+  return impl_->totals;
+}
+
+bool Store::broken() const {
+  return impl_->broken;
+}
+
+}  // namespace logbell::engine

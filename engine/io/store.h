@@ -1,6 +1,8 @@
-// Store: one SQLite file with everything that must survive: state entries, the outbox, receipts. The only door to SQL.
+// Store: one SQLite file with everything that must survive: state entries, the outbox, receipts. The only
+// door to SQL.
 //
-// Thread-safe. One writing connection behind a mutex (the writer thread calls commit and settle); readers use their own.
+// Thread-safe. One writing connection behind a mutex (the writer thread calls commit); reads have a
+// connection of their own, so that a scrape never waits for a commit's fsync.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +32,7 @@ struct Delivery {
   DeliveryState state = DeliveryState::kPending;
   std::uint32_t attempts = 0;
   std::optional<rules::Timestamp> not_before;  // wall time; clamped when read after a restart
-  bool maybe_sent = false;                     // it was in flight when the process died, or its answer was lost
+  bool maybe_sent = false;  // it was in flight when the process died, or its answer was lost
 };
 
 // What became of one attempt, to be recorded.
@@ -40,10 +42,10 @@ struct Settlement {
   std::uint32_t attempts = 0;
   std::optional<rules::Timestamp> not_before;
   bool maybe_sent = false;
-  std::string receipt;   // what the sink gave back
-  std::string outcome;   // delivered, retry, rejected, unknown
-  std::string reason;    // closed set, see sinks/sink.h
-  std::string detail;    // for people; no secrets
+  std::string receipt;  // what the sink gave back
+  std::string outcome;  // delivered, retry, rejected, unknown
+  std::string reason;   // closed set, see sinks/sink.h
+  std::string detail;   // for people; no secrets
   rules::Timestamp at;
   std::vector<rules::Notification> fallbacks;  // to be queued with it, in the same transaction
 };
@@ -63,28 +65,75 @@ struct OutboxStats {
   std::optional<rules::Timestamp> oldest;
 };
 
+// A delivery that came to its end, for /api/v1/proof and for people. The newest kMaxHistory are kept.
+struct Receipt {
+  std::string key;  // of the notification
+  std::string sink;
+  std::string lane;
+  DeliveryState state = DeliveryState::kDelivered;  // or kDead, kSuperseded
+  std::uint32_t attempts = 0;
+  std::string receipt;
+  std::string outcome;
+  std::string reason;
+  std::string detail;
+  rules::Timestamp at;
+};
+
+// What the store did on its own since it was opened: totals for /metrics.
+struct StoreCounters {
+  std::uint64_t superseded =
+      0;  // unsent deliveries that a newer one replaced, or that made room at the outbox's bound
+  std::uint64_t unreadable = 0;  // rows that no longer decode: given up, listed in the history
+};
+
 class Store {
  public:
+  // How long a start waits for the previous instance to end: a rolling restart overlaps by the old one's
+  // grace.
+  static constexpr rules::Duration kLockWait{std::chrono::seconds(30)};
+  // Deliveries that may wait. Beyond it repeats make room; a first firing or a resolve is always taken.
+  static constexpr std::uint64_t kMaxOutboxRows = 100'000;
+  static constexpr std::uint64_t kMaxOutboxBytes = std::uint64_t{64} << 20;
+  // Ends of deliveries that are remembered: enough for a week of drills and a bad night, a few MB on disk.
+  static constexpr std::uint64_t kMaxHistory = 10'000;
+  // Dead deliveries whose text is kept, for a replay once the sink is repaired.
+  static constexpr std::uint64_t kMaxDead = 1'000;
+
   struct Opened {
     std::unique_ptr<Store> store;
-    bool fresh = false;               // there was no file
-    std::string moved_aside;          // path of a corrupt file that was replaced; "" = none
+    bool fresh = false;       // there was no file
+    std::string moved_aside;  // path of a corrupt file that was replaced; "" = none
   };
-  // Creates `state_dir`/logbell/state.db (0700, 0600) or opens it; takes the single-instance lock.
-  static rules::Result<Opened> open(const std::filesystem::path& state_dir, rules::Timestamp now);
+  // Creates `state_dir`/logbell/state.db (0700, 0600) or opens it; takes the single-instance lock, waiting
+  // for it at most `lock_wait`. `now` names a file that is moved aside. Deliveries in flight when the last
+  // process died become pending with maybe_sent. kUnavailable: another instance holds the lock. kInvalid:
+  // written by a newer logbell. kIo: everything else.
+  static rules::Result<Opened> open(const std::filesystem::path& state_dir, rules::Timestamp now,
+                                    rules::Duration lock_wait = kLockWait);
   ~Store();
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
 
   // Every entry whose key begins with `prefix`, in key order.
   rules::Result<std::vector<StoredEntry>> entries(std::string_view prefix);
 
-  // One transaction. Notifications become pending deliveries; one whose key exists already is ignored. Returns the new
-  // deliveries, in order.
+  // One transaction. Notifications (the settlements' fallbacks first) become pending deliveries; one whose
+  // key exists already, waiting or in the history, is ignored; one with `replaces` takes the place of unsent
+  // deliveries of its lane with the same value. Marks and settlements of rows that are gone are ignored.
+  // Returns the new deliveries, in order. After an error nothing of it is in the store and the next commit
+  // may work, unless broken().
   rules::Result<std::vector<Delivery>> commit(const Commit& commit);
 
-  // Undelivered rows of every lane, oldest first; those in flight when the process died come back as pending with
-  // maybe_sent.
+  // Undelivered rows of every lane, oldest first. A row that no longer decodes is given up and counted.
   rules::Result<std::vector<Delivery>> undelivered();
+  // Per lane, in its name's order. `oldest` is the creation of the oldest undelivered.
   rules::Result<std::vector<OutboxStats>> outbox();
+  // The newest first.
+  rules::Result<std::vector<Receipt>> history(std::size_t limit);
+  StoreCounters counters() const;
+  // An fsync failed: what the kernel holds and what the disk holds may differ, and asking again would lie.
+  // Every later commit fails; the process must end (exit 74) and start again from the disk.
+  bool broken() const;
 
  private:
   struct Impl;
