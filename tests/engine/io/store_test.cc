@@ -141,7 +141,7 @@ sqlite3_file* real_of(sqlite3_file* file) {
 sqlite3_vfs* real_vfs = nullptr;
 
 const sqlite3_io_methods* faulty_methods() {
-  static const sqlite3_io_methods methods = [] {
+  static const sqlite3_io_methods kMethods = [] {
     sqlite3_io_methods m{};
     m.iVersion = 3;
     m.xClose = [](sqlite3_file* f) {
@@ -196,7 +196,7 @@ const sqlite3_io_methods* faulty_methods() {
     m.xUnfetch = [](sqlite3_file*, sqlite3_int64, void*) { return SQLITE_OK; };
     return m;
   }();
-  return &methods;
+  return &kMethods;
 }
 
 // While one lives, every database is opened on the failing file system.
@@ -264,7 +264,7 @@ TEST_CASE("store: modes that somebody opened are closed again", "[io][store]") {
 
 TEST_CASE("store: entries come back by prefix, in key order, byte for byte", "[io][store]") {
   const StateDir dir;
-  const std::string binary("\0\xff\n'; DROP TABLE kv; --", 24);
+  const std::string binary("\0\xff\n'; DROP TABLE kv; --", 23);
   {
     const Store::Opened opened = open_store(dir);
     Commit c;
