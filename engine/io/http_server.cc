@@ -1,1 +1,403 @@
-// engine/io/http_server
+// HttpServer on libmicrohttpd. The only file that includes it.
+#include "engine/io/http_server.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <list>
+#include <system_error>
+
+#include <fmt/format.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace logbell::engine {
+
+using rules::ErrorCode;
+using rules::fail;
+using rules::Result;
+
+namespace {
+
+// Request line and headers of one connection; beyond it libmicrohttpd answers 431 itself.
+constexpr std::size_t kConnectionMemory = 16 * 1024;
+// Connections that the kernel holds while we are busy: a handler takes milliseconds.
+constexpr int kBacklog = 511;
+// An upload of unknown length that is too large is read this far for the sake of a proper 413, then cut off.
+constexpr std::size_t kMaxDiscarded = 1024 * 1024;
+// So few connections are always allowed, whatever the limit on file descriptors says: scrape, probe, person.
+constexpr unsigned kMinConnections = 8;
+
+std::string reason_of(int error) {
+  return std::generic_category().message(error);
+}
+
+bool same_ignoring_case(std::string_view a, std::string_view b) {
+  return a.size() == b.size() &&
+         std::equal(a.begin(), a.end(), b.begin(),
+                    [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+}
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+// Percent-decoding; what is not a valid escape stays as it is. In a query "+" is a space.
+std::string decode(std::string_view text, bool in_query) {
+  std::string out;
+  out.reserve(text.size());
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 2 < text.size()) {
+      const int high = hex_digit(text[i + 1]);
+      const int low = hex_digit(text[i + 2]);
+      if (high >= 0 && low >= 0) {
+        out += static_cast<char>(high * 16 + low);
+        i += 2;
+        continue;
+      }
+    }
+    out += in_query && text[i] == '+' ? ' ' : text[i];
+  }
+  return out;
+}
+
+// Fills path and query from "/a%20b?x=1&y". False: not a path of ours.
+bool parse_target(std::string_view target, HttpRequest& request) {
+  const std::size_t question = target.find('?');
+  request.path = decode(target.substr(0, question), false);
+  // An escaped NUL would make different readers see different paths.
+  if (request.path.empty() || request.path.front() != '/' || request.path.find('\0') != std::string::npos)
+    return false;
+  if (question == std::string_view::npos) return true;
+  std::string_view rest = target.substr(question + 1);
+  while (!rest.empty() && request.query.size() < HttpServer::kMaxFields) {
+    const std::string_view pair = rest.substr(0, rest.find('&'));
+    rest.remove_prefix(std::min(rest.size(), pair.size() + 1));
+    if (pair.empty()) continue;
+    const std::size_t equals = pair.find('=');
+    const std::string_view value =
+        equals == std::string_view::npos ? std::string_view{} : pair.substr(equals + 1);
+    request.query.emplace_back(decode(pair.substr(0, equals), true), decode(value, true));
+  }
+  return true;
+}
+
+// One request on its way: made when its first line was read, freed when it is answered or its connection is
+// gone.
+struct Exchange {
+  std::string target;
+  HttpRequest request;
+  bool started = false;
+  std::size_t received = 0;
+};
+
+struct Address {
+  std::string host;
+  std::string port;
+};
+
+Result<Address> split(const std::string& address) {
+  const auto wrong = [&](std::string_view why) {
+    return fail(ErrorCode::kInvalid, fmt::format("listen on \"{}\": {}", address, why));
+  };
+  const std::size_t colon = address.rfind(':');
+  if (colon == std::string::npos) return wrong("no port; write host:port");
+  Address found{address.substr(0, colon), address.substr(colon + 1)};
+  unsigned port = 0;
+  const auto [end, error] = std::from_chars(found.port.data(), found.port.data() + found.port.size(), port);
+  if (error != std::errc{} || end != found.port.data() + found.port.size() || port > 65535) {
+    return wrong("the port is not a number from 0 to 65535");
+  }
+  if (!found.host.empty() && found.host.front() == '[') {
+    if (found.host.back() != ']') return wrong("\"[\" without \"]\"");
+    found.host = found.host.substr(1, found.host.size() - 2);
+    if (found.host.empty()) return wrong("no address between \"[\" and \"]\"");
+  } else if (found.host.find(':') != std::string::npos) {
+    return wrong("an IPv6 address needs brackets: [::1]:port");
+  }
+  return found;
+}
+
+// A listening socket, or -1 with errno.
+int try_listen(const addrinfo& candidate, bool every_address) {
+  const int fd = ::socket(candidate.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -1;
+  const int on = 1;
+  const int off = 0;
+  // Without it a restart would wait a minute for the old connections to be forgotten.
+  bool good = ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0;
+  if (candidate.ai_family == AF_INET6) {
+    const int* only = every_address ? &off : &on;
+    good = good && ::setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, only, sizeof *only) == 0;
+  }
+  good = good && ::bind(fd, candidate.ai_addr, candidate.ai_addrlen) == 0 && ::listen(fd, kBacklog) == 0;
+  if (good) return fd;
+  const int error = errno;
+  ::close(fd);
+  errno = error;
+  return -1;
+}
+
+Result<int> listen_on(const std::string& address) {
+  Result<Address> parts = split(address);
+  if (!parts) return fail(parts.error());
+  const bool every_address = parts->host.empty();
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  const int rc =
+      ::getaddrinfo(every_address ? nullptr : parts->host.c_str(), parts->port.c_str(), &hints, &found);
+  if (rc != 0) {
+    return fail(ErrorCode::kInvalid, fmt::format("listen on {}: {}", address, ::gai_strerror(rc)));
+  }
+  // For every address IPv6 first: such a socket takes IPv4 as well.
+  std::vector<const addrinfo*> candidates;
+  for (const addrinfo* it = found; it != nullptr; it = it->ai_next)
+    candidates.push_back(it);
+  if (every_address) {
+    std::stable_sort(candidates.begin(), candidates.end(), [](const addrinfo* a, const addrinfo* b) {
+      return (a->ai_family == AF_INET6) > (b->ai_family == AF_INET6);
+    });
+  }
+  int fd = -1;
+  int error = 0;
+  for (const addrinfo* candidate : candidates) {
+    fd = try_listen(*candidate, every_address);
+    if (fd >= 0) break;
+    // Of several reasons the one that the operator can act on.
+    if (error == 0 || errno == EADDRINUSE || errno == EACCES) error = errno;
+    if (errno == EADDRINUSE) break;
+  }
+  ::freeaddrinfo(found);
+  if (fd >= 0) return fd;
+  const bool unavailable = error == EADDRINUSE || error == EADDRNOTAVAIL || error == EACCES;
+  return fail(unavailable ? ErrorCode::kUnavailable : ErrorCode::kIo,
+              fmt::format("listen on {}: {}", address, reason_of(error)));
+}
+
+unsigned allowed_connections(unsigned wanted) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return wanted;
+  const rlim_t half = limit.rlim_cur / 2;
+  return std::max(kMinConnections, static_cast<unsigned>(std::min<rlim_t>(wanted, half)));
+}
+
+}  // namespace
+
+std::string_view HttpRequest::query_value(std::string_view name) const {
+  for (const auto& [key, value] : query) {
+    if (key == name) return value;
+  }
+  return {};
+}
+
+std::string_view HttpRequest::header(std::string_view name) const {
+  for (const auto& [key, value] : headers) {
+    if (same_ignoring_case(key, name)) return value;
+  }
+  return {};
+}
+
+struct HttpServer::Impl {
+  HttpHandler handler;
+  MHD_Daemon* daemon = nullptr;
+  std::string address;
+  std::uint16_t port = 0;
+  std::size_t crowded = 0;  // from so many connections on, a new one costs the oldest its place
+
+  // Owned by the server's thread: sockets, the one that has been quiet longest first.
+  std::list<int> connections;
+
+  // libmicrohttpd's callbacks. An exception must not cross its frames: noexcept ends the process instead.
+  static void* on_target(void* self, const char* uri, MHD_Connection* connection) noexcept;
+  static MHD_Result on_request(void* self, MHD_Connection* connection, const char* url, const char* method,
+                               const char* version, const char* data, std::size_t* size,
+                               void** context) noexcept;
+  static void on_completed(void* self, MHD_Connection* connection, void** context,
+                           MHD_RequestTerminationCode code) noexcept;
+  static void on_connection(void* self, MHD_Connection* connection, void** context,
+                            MHD_ConnectionNotificationCode code) noexcept;
+
+  MHD_Result answer(MHD_Connection* connection, const HttpResponse& response) const;
+};
+
+void* HttpServer::Impl::on_target(void* /*self*/, const char* uri, MHD_Connection* /*connection*/) noexcept {
+  auto exchange = std::make_unique<Exchange>();
+  exchange->target = uri;
+  return exchange.release();  // on_completed frees it
+}
+
+MHD_Result HttpServer::Impl::answer(MHD_Connection* connection, const HttpResponse& response) const {
+  // libmicrohttpd only reads a buffer that it copies, but its signature wants it writable.
+  void* body =
+      const_cast<char*>(response.body.data());  // NOLINT(cppcoreguidelines-pro-type-const-cast): see above
+  MHD_Response* reply = MHD_create_response_from_buffer(response.body.size(), body, MHD_RESPMEM_MUST_COPY);
+  if (reply == nullptr) return MHD_NO;
+  bool good = true;
+  const auto add = [&](const std::string& name, const std::string& value) {
+    good = good && MHD_add_response_header(reply, name.c_str(), value.c_str()) == MHD_YES;
+  };
+  add("Content-Type", response.content_type);
+  // What we show quotes logs: no browser may guess that it is a page, keep it, or frame it.
+  add("X-Content-Type-Options", "nosniff");
+  add("Cache-Control", "no-store");
+  add("X-Frame-Options", "DENY");
+  for (const auto& [name, value] : response.headers)
+    add(name, value);
+  MHD_Result done = MHD_NO;
+  if (good) {
+    done = MHD_queue_response(connection, static_cast<unsigned>(response.status), reply);
+  }
+  MHD_destroy_response(reply);
+  // A header with a line break in it: nothing of it may leave.
+  if (!good)
+    done =
+        answer(connection, {500, "text/plain; charset=utf-8", "a header of the answer cannot be sent\n", {}});
+  return done;
+}
+
+MHD_Result HttpServer::Impl::on_request(void* self, MHD_Connection* connection, const char* /*url*/,
+                                        const char* method, const char* /*version*/, const char* data,
+                                        std::size_t* size, void** context) noexcept {
+  const Impl& server = *static_cast<const Impl*>(self);
+  auto* exchange = static_cast<Exchange*>(*context);
+  if (exchange == nullptr) return MHD_NO;
+  HttpRequest& request = exchange->request;
+  if (!exchange->started) {
+    exchange->started = true;
+    request.method = method;
+    MHD_get_connection_values(
+        connection, MHD_HEADER_KIND,
+        [](void* to, MHD_ValueKind, const char* name, const char* value) {
+          auto& headers = *static_cast<HttpRequest::Fields*>(to);
+          if (headers.size() >= kMaxFields) return MHD_NO;
+          headers.emplace_back(name, value == nullptr ? "" : value);
+          return MHD_YES;
+        },
+        &request.headers);
+    if (!parse_target(exchange->target, request)) {
+      return server.answer(connection, {400, "text/plain; charset=utf-8", "not a path\n", {}});
+    }
+    const std::string_view length = request.header("Content-Length");
+    std::uint64_t announced = 0;
+    std::from_chars(length.data(), length.data() + length.size(), announced);
+    if (announced > kMaxBodyBytes) {
+      return server.answer(connection,
+                           {413, "text/plain; charset=utf-8", "the body is larger than 64 KiB\n", {}});
+    }
+    return MHD_YES;
+  }
+  if (*size > 0) {
+    exchange->received += *size;
+    if (exchange->received <= kMaxBodyBytes) request.body.append(data, *size);
+    *size = 0;
+    return exchange->received > kMaxDiscarded ? MHD_NO : MHD_YES;
+  }
+  if (exchange->received > kMaxBodyBytes) {
+    return server.answer(connection,
+                         {413, "text/plain; charset=utf-8", "the body is larger than 64 KiB\n", {}});
+  }
+  return server.answer(connection, server.handler(request));
+}
+
+void HttpServer::Impl::on_completed(void* self, MHD_Connection* connection, void** context,
+                                    MHD_RequestTerminationCode /*code*/) noexcept {
+  delete static_cast<Exchange*>(
+      *context);  // NOLINT(cppcoreguidelines-owning-memory): it was the library's meanwhile
+  *context = nullptr;
+  // It has proven useful: it goes to the end of the queue of those that may lose their place.
+  auto& connections = static_cast<Impl*>(self)->connections;
+  const MHD_ConnectionInfo* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+  if (info == nullptr) return;
+  const auto place = std::find(connections.begin(), connections.end(), info->connect_fd);
+  if (place != connections.end()) connections.splice(connections.end(), connections, place);
+}
+
+void HttpServer::Impl::on_connection(void* self, MHD_Connection* connection, void** /*context*/,
+                                     MHD_ConnectionNotificationCode code) noexcept {
+  Impl& server = *static_cast<Impl*>(self);
+  const MHD_ConnectionInfo* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+  if (info == nullptr) return;
+  if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+    server.connections.remove(info->connect_fd);
+    return;
+  }
+  // Clients that drip a byte now and then never time out. When they crowd, a new one, which may be the health
+  // check, takes the place of the one that has been quiet longest: its socket ends, and the server's loop
+  // finds that out.
+  if (server.connections.size() >= server.crowded) {
+    ::shutdown(server.connections.front(), SHUT_RDWR);
+    server.connections.pop_front();
+  }
+  server.connections.push_back(info->connect_fd);
+}
+
+HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+HttpServer::~HttpServer() {
+  if (impl_->daemon != nullptr) MHD_stop_daemon(impl_->daemon);  // closes the listening socket too
+}
+
+Result<std::unique_ptr<HttpServer>> HttpServer::listen(const std::string& address, HttpHandler handler,
+                                                       unsigned max_connections) {
+  Result<int> fd = listen_on(address);
+  if (!fd) return fail(fd.error());
+
+  sockaddr_storage bound{};
+  socklen_t length = sizeof bound;
+  std::array<char, NI_MAXHOST> host{};
+  std::array<char, NI_MAXSERV> port{};
+  auto* name = reinterpret_cast<sockaddr*>(&bound);
+  if (::getsockname(*fd, name, &length) != 0 ||
+      ::getnameinfo(name, length, host.data(), host.size(), port.data(), port.size(),
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+    const int error = errno;
+    ::close(*fd);
+    return fail(ErrorCode::kIo, fmt::format("listen on {}: {}", address, reason_of(error)));
+  }
+
+  auto impl = std::make_unique<Impl>();
+  impl->handler = std::move(handler);
+  std::from_chars(port.data(), port.data() + std::strlen(port.data()), impl->port);
+  impl->address = bound.ss_family == AF_INET6 ? fmt::format("[{}]:{}", host.data(), impl->port)
+                                              : fmt::format("{}:{}", host.data(), impl->port);
+  const unsigned places = allowed_connections(max_connections);
+  // A quarter stays free for those that come while the loop has not yet closed the ones that lost their
+  // place.
+  impl->crowded = std::max<std::size_t>(1, places - places / 4);
+
+  impl->daemon = MHD_start_daemon(
+      MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC, 0, nullptr, nullptr, &Impl::on_request, impl.get(),
+      MHD_OPTION_LISTEN_SOCKET, *fd, MHD_OPTION_CONNECTION_LIMIT, places, MHD_OPTION_CONNECTION_TIMEOUT,
+      static_cast<unsigned>(kConnectionTimeout.count()), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+      kConnectionMemory, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK, &Impl::on_target,
+      impl.get(), MHD_OPTION_NOTIFY_COMPLETED, &Impl::on_completed, impl.get(), MHD_OPTION_NOTIFY_CONNECTION,
+      &Impl::on_connection, impl.get(), MHD_OPTION_END);
+  if (impl->daemon == nullptr) {
+    const int error = errno;
+    ::close(*fd);
+    return fail(ErrorCode::kIo, fmt::format("serve on {}: {}", address, reason_of(error)));
+  }
+  return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+}
+
+std::uint16_t HttpServer::port() const {
+  return impl_->port;
+}
+
+std::string HttpServer::address() const {
+  return impl_->address;
+}
+
+}  // namespace logbell::engine
