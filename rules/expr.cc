@@ -720,8 +720,14 @@ std::optional<ExprError> never_true(const Expr& expr) {
     }
     return std::nullopt;
   }
+  // sum() of nothing is 0, which may well be what is asked for.
+  if (node.kind == Kind::kAggregate && node.aggregation == Aggregation::kSum && !node.has_grouping) {
+    return std::nullopt;
+  }
   for (const ExprPtr& child : {node.left, node.right}) {
-    if (!child || node.op == Op::kOr) continue;
+    // Either side of `or` will do; the right side of `unless` had better be false.
+    if (!child || (node.kind == Kind::kBinary && node.op == Op::kOr)) continue;
+    if (node.kind == Kind::kBinary && node.op == Op::kUnless && child == node.right) continue;
     if (auto error = never_true(*child)) return error;
   }
   if (node.kind != Kind::kBinary) return std::nullopt;
@@ -858,6 +864,7 @@ struct Moves {
   bool down = false;        // more matches can lower it
   bool appears = false;     // more matches can make an element appear
   bool disappears = false;  // more matches can make one go away
+  bool ratio = false;       // matches are divided by: DESIGN.md §3 lets it rest on presence
 };
 
 Moves moves_of(const Expr& expr) {
@@ -905,6 +912,7 @@ Moves moves_of(const Expr& expr) {
         // §3).
         case Op::kDiv:
           out.up = left.up || right.up, out.down = left.down;
+          out.ratio = left.ratio || right.up || right.down;
           return out;
         case Op::kMod:
         case Op::kPow: {
@@ -929,6 +937,9 @@ Moves moves_of(const Expr& expr) {
       const bool nearer_down = left.down || right.up;
       if (expr.op == Op::kGt || expr.op == Op::kGe) more = nearer_up, fewer = nearer_down;
       if (expr.op == Op::kLt || expr.op == Op::kLe) more = nearer_down, fewer = nearer_up;
+      // A low ratio can come of a growing denominator or of a missing numerator: it rests on both.
+      const bool low_ratio = (expr.op == Op::kLt || expr.op == Op::kLe) ? left.ratio : right.ratio;
+      if (low_ratio) more = fewer = true;
       if (expr.op == Op::kEq || expr.op == Op::kNe) {
         const Interval low = range_of(*expr.left);
         const Interval other = range_of(*expr.right);
@@ -1088,8 +1099,7 @@ std::vector<std::string> result_labels(const Expr& expr, const std::vector<Patte
       if (expr.right->type == Type::kScalar) return result_labels(*expr.left, patterns);
       std::vector<std::string> left = result_labels(*expr.left, patterns);
       if (expr.op == Op::kOr) return united(left, result_labels(*expr.right, patterns));
-      if (expr.is_set_operator() || (expr.is_comparison() && !expr.return_bool) || !expr.has_matching)
-        return left;
+      if (expr.is_set_operator() || !expr.has_matching) return left;
       std::erase_if(left, [&](const std::string& name) { return contains(expr.matching, name) != expr.on; });
       return left;
     }
@@ -1128,8 +1138,7 @@ Labels fixed_labels(const Expr& expr, const std::vector<PatternSpec>& patterns) 
         }
         return both;
       }
-      if (expr.is_set_operator() || (expr.is_comparison() && !expr.return_bool) || !expr.has_matching)
-        return left;
+      if (expr.is_set_operator() || !expr.has_matching) return left;
       return expr.on ? left.keep_only(expr.matching) : left.without(expr.matching);
     }
   }

@@ -234,9 +234,7 @@ Value binary(const Expr& expr, const Value& left, const Value& right) {
     const auto found = by_signature.find(key);
     if (found == by_signature.end()) continue;
     if (!met.insert(key).second) throw ManyToMany{};
-    const bool filters = expr.is_comparison() && !expr.return_bool;
-    combine(expr, sample, found->second->value, filters || !expr.has_matching ? sample.labels : key,
-            sample.value, out);
+    combine(expr, sample, found->second->value, key, sample.value, out);
   }
   return out;
 }

@@ -46,7 +46,9 @@ void RuleState::advance(const RuleInputs& inputs, bool late, std::vector<Step>& 
   if (inputs.clock == rules::kLongAgo) return;
   // Looked at for the first time: what happened before is not replayed as transitions of the past.
   if (clock_ == rules::kLongAgo) {
-    const Timestamp start = inputs.watched_from ? std::min(*inputs.watched_from, inputs.clock) : inputs.clock;
+    Timestamp start = inputs.watched_from ? std::min(*inputs.watched_from, inputs.clock) : inputs.clock;
+    // Watched since ever: there is a present, but no first moment to begin at.
+    if (start == rules::kLongAgo) start = inputs.clock;
     clock_ = start;
     evaluate_at(clock_, inputs, out);
   } else if (late || held_) {
@@ -56,7 +58,7 @@ void RuleState::advance(const RuleInputs& inputs, bool late, std::vector<Step>& 
   if (inputs.clock <= clock_) return;
   std::set<Timestamp> instants;
   change_instants(*rule_->expr, clock_, inputs.clock, window_of_, instants);
-  if (inputs.watched_from) {
+  if (inputs.watched_from && *inputs.watched_from != rules::kLongAgo) {
     const Timestamp known = *inputs.watched_from + longest_;
     if (known > clock_ && known <= inputs.clock) instants.insert(known);
   }
@@ -80,7 +82,8 @@ std::optional<Timestamp> RuleState::next_instant(const RuleInputs& inputs) const
     if (at && *at > clock_ && (!next || *at < *next)) next = at;
   };
   consider(alerts_.next_instant(clock_));
-  if (inputs.watched_from) consider(*inputs.watched_from + longest_);
+  if (inputs.watched_from && *inputs.watched_from != rules::kLongAgo)
+    consider(*inputs.watched_from + longest_);
   return next;
 }
 

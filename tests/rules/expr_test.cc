@@ -172,6 +172,8 @@ TEST_CASE("expr: what can never be true is refused, what can is not", "[rules][e
            "absent_over_time(plain[1m])",
            "count_over_time(plain[1m]) * 0.5 == 1.5",
            "-count_over_time(plain[1m]) < -3",
+           "count_over_time(plain[1m]) > 5 unless count_over_time(plain[1m]) < 0",
+           "sum(count_over_time(plain[1m]) < 0) == 0",
            "count_over_time(errors{queue=\"a\"}[1m]) > 5 and on() "
            "sum(count_over_time(errors{queue=\"b\"}[1m])) < 3",
        }) {
@@ -196,6 +198,10 @@ TEST_CASE("expr: polarity says what a rule's truth rests on", "[rules][expr]") {
       {"present_over_time(plain[1m])", true, false},
       {"sum(count_over_time(requests{status=\"500\"}[5m])) / sum(count_over_time(requests[5m])) > 0.05", true,
        false},
+      // A low ratio may be so for want of either part: nothing is known until both were watched.
+      {"sum(count_over_time(requests{status=\"200\"}[5m])) / sum(count_over_time(requests[5m])) < 0.9", true,
+       true},
+      {"1 / count_over_time(plain[1m]) < 0.1", true, true},
       {"count_over_time(plain[1m]) > 3 unless count_over_time(plain[5m]) > 9", true, true},
       {"count_over_time(plain[1m]) - count_over_time(plain[5m]) > 3", true, true},
       {"sum(count_over_time(errors[1m]) > bool 3) > 0", true, false},
@@ -221,6 +227,9 @@ TEST_CASE("expr: the labels that a result can have", "[rules][expr]") {
   CHECK(result_labels(
             *good("sum by (queue) (count_over_time(errors[1m])) > 1 or sum by (zone) (rate(errors[1m])) > 1"),
             patterns()) == Names{"queue", "zone"});
+  // As in PromQL: what is matched on is what remains, in comparisons too.
+  CHECK(result_labels(*good("count_over_time(errors[1m]) > on (queue) sum by (queue) (rate(errors[1m]))"),
+                      patterns()) == Names{"queue"});
   CHECK(fixed_labels(*good("count_over_time(errors{queue=\"a\"}[1m]) > 1"), patterns()) ==
         Labels{{"queue", "a"}});
   CHECK(longest_window(*good("rate(plain[1m]) > 1 and rate(plain[2h]) > 1")) == std::chrono::hours(2));

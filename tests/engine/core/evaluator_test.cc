@@ -1,0 +1,183 @@
+// Evaluator: what PromQL gives, and that nothing is called "never true" or of one polarity that is not.
+#include "engine/core/evaluator.h"
+
+#include <functional>
+#include <random>
+
+#include <catch2/catch.hpp>
+
+#include "engine/core/rule_state.h"
+
+using namespace logbell;
+using engine::evaluate;
+using engine::PatternWindow;
+using engine::Sample;
+using rules::Duration;
+using rules::Expr;
+using rules::ExprPtr;
+using rules::from_unix_ms;
+
+namespace {
+
+std::vector<rules::PatternSpec> patterns() {
+  std::vector<rules::PatternSpec> all(3);
+  all[0].name = "errors";
+  all[0].labels = {"queue", "zone"};
+  all[1].name = "plain";
+  all[2].name = "other";
+  return all;
+}
+
+struct World {
+  std::vector<rules::PatternSpec> specs = patterns();
+  std::vector<PatternWindow> windows;
+  World() {
+    windows.reserve(specs.size());
+    for (const auto& spec : specs)
+      windows.emplace_back(spec, std::chrono::minutes(1));
+  }
+  std::optional<std::vector<Sample>> value(const Expr& expr, int at) const {
+    return evaluate(expr, from_unix_ms(at),
+                    [&](std::uint32_t index) -> const PatternWindow& { return windows[index]; });
+  }
+};
+
+}  // namespace
+
+TEST_CASE("evaluator: labels of results are PromQL's", "[core][evaluator]") {
+  World world;
+  world.windows[0].add({"a", "eu"}, from_unix_ms(10), 3);
+  world.windows[0].add({"b", "us"}, from_unix_ms(20), 1);
+  const struct {
+    const char* why;
+    const char* text;
+    std::vector<Sample> expected;
+  } rows[] = {
+      {"a comparison filters", "count_over_time(errors[1s]) > 1", {{{{"queue", "a"}, {"zone", "eu"}}, 3}}},
+      {"on keeps what it matches on",
+       "count_over_time(errors[1s]) > on (queue) sum by (queue) (count_over_time(errors[1s])) - 1",
+       {{{{"queue", "a"}}, 3}, {{{"queue", "b"}}, 1}}},
+      {"ignoring drops",
+       "count_over_time(errors[1s]) == ignoring (zone) sum by (queue) (count_over_time(errors[1s])) > 1",
+       {{{{"queue", "a"}}, 3}}},
+      {"a set operator keeps the left side whole",
+       "count_over_time(errors[1s]) and on (queue) sum by (queue) (count_over_time(errors[1s])) > 1",
+       {{{{"queue", "a"}, {"zone", "eu"}}, 3}}},
+      {"nothing summed is 0", "sum(count_over_time(errors{queue=\"z\"}[1s])) == 0", {{{}, 0}}},
+      {"nothing summed by a label is nothing",
+       "sum by (queue) (count_over_time(errors{queue=\"z\"}[1s])) == 0",
+       {}},
+      {"a whole selector counts 0",
+       "count_over_time(errors{queue=\"z\",zone=\"z\"}[1s]) == 0",
+       {{{{"queue", "z"}, {"zone", "z"}}, 0}}},
+  };
+  for (const auto& row : rows) {
+    INFO(row.why);
+    const auto parsed = rules::parse_expr(row.text);
+    REQUIRE(parsed.has_value());
+    const auto bound = rules::bind_expr(*parsed, world.specs);
+    REQUIRE(bound.has_value());
+    CHECK(world.value(**bound, 100) == row.expected);
+  }
+  const auto many = rules::bind_expr(
+      *rules::parse_expr("sum(count_over_time(errors[1s])) > on () count_over_time(errors[1s])"),
+      world.specs);
+  CHECK_FALSE(world.value(**many, 100).has_value());
+}
+
+TEST_CASE("evaluator: what is refused as never true has no value, and polarity holds", "[core][evaluator]") {
+  std::mt19937_64 random(42);  // NOLINT(cert-msc51-cpp): the same run every time
+  const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<std::uint64_t>(n)); };
+  // Division is left out below where DESIGN.md decides its polarity rather than arithmetic.
+  std::function<std::string(int, bool)> number = [&](int depth, bool divide) -> std::string {
+    const char* names[] = {"plain", "other"};
+    if (depth == 0 || pick(3) == 0) {
+      if (pick(3) == 0) return std::to_string(pick(5) - 1);
+      const char* functions[] = {"count_over_time", "rate", "absent_over_time", "present_over_time"};
+      return std::string(functions[pick(pick(3) == 0 ? 4 : 2)]) + "(" + names[pick(2)] + "[" +
+             std::to_string(10 * (1 + pick(3))) + "ms])";
+    }
+    const char* ops[] = {" + ", " - ", " * ", " > bool ", " == bool ", " <= bool ", " / "};
+    return "(" + number(depth - 1, divide) + ops[pick(divide ? 7 : 6)] + number(depth - 1, divide) + ")";
+  };
+  std::function<std::string(int, bool)> truth = [&](int depth, bool divide) -> std::string {
+    if (depth == 0 || pick(2) == 0) {
+      const char* compare[] = {" > ", " < ", " >= ", " <= ", " == ", " != "};
+      const std::string one =
+          "sum(" + number(2, divide) + ")" + compare[pick(6)] + std::to_string(pick(6) - 2);
+      return pick(6) == 0 ? "sum(" + one + ") == " + std::to_string(pick(2)) : one;
+    }
+    const char* ops[] = {" and ", " or ", " unless "};
+    return "(" + truth(depth - 1, divide) + ops[pick(3)] + truth(depth - 1, divide) + ")";
+  };
+  const auto specs = patterns();
+  int refused = 0;
+  int judged = 0;
+  for (int round = 0; round < 6000; ++round) {
+    const bool divide = round % 3 == 0;
+    const std::string text = truth(2, divide);
+    const auto parsed = rules::parse_expr(text);
+    if (!parsed) continue;  // sum() of a number: not typed
+    const auto bound = rules::bind_expr(*parsed, specs);
+    ExprPtr expr;
+    if (bound) {
+      expr = *bound;
+    } else {
+      if (bound.error().reason.find("never") == std::string::npos || rules::range_calls(**parsed).empty())
+        continue;
+      ++refused;
+      // Bound by hand: the tree as parsed, with its patterns found.
+      std::function<ExprPtr(const ExprPtr&)> bind = [&](const ExprPtr& from) -> ExprPtr {
+        auto node = std::make_shared<Expr>(*from);
+        if (node->left) node->left = bind(node->left);
+        if (node->right) node->right = bind(node->right);
+        if (node->kind == Expr::Kind::kRangeCall) node->pattern_index = node->pattern == "plain" ? 1 : 2;
+        return node;
+      };
+      expr = bind(*parsed);
+    }
+    INFO(text << (bound ? "" : ": " + bound.error().reason));
+    World world;
+    for (int i = 0; i < 12; ++i) {
+      const auto before = world.value(*expr, 100);
+      world.windows[static_cast<std::size_t>(1 + pick(2))].add({}, from_unix_ms(65 + pick(40)), 1);
+      const auto after = world.value(*expr, 100);
+      if (!before || !after) break;
+      if (!bound) {
+        REQUIRE(before->empty());
+        continue;
+      }
+      if (divide) continue;
+      ++judged;
+      const rules::Polarity polarity = rules::polarity(*expr);
+      if (before->empty() && !after->empty()) REQUIRE(polarity.presence);
+      if (!before->empty() && after->empty()) REQUIRE(polarity.absence);
+    }
+  }
+  CHECK(refused > 200);
+  CHECK(judged > 10'000);
+}
+
+TEST_CASE("rule state: a source watched since ever does not fire an absence of before there was a log",
+          "[core][evaluator]") {
+  World world;
+  rules::AlertingRule rule;
+  rule.name = "NoData";
+  rule.expr = *rules::bind_expr(*rules::parse_expr("count_over_time(plain[1m]) == 0"), world.specs);
+  rule.polarity = rules::polarity(*rule.expr);
+  engine::RuleState state(rule,
+                          [&](std::uint32_t index) -> const PatternWindow& { return world.windows[index]; });
+  const auto now = from_unix_ms(1'777'629'600'000);
+  world.windows[1].add({}, now - std::chrono::seconds(10), 1);
+  engine::RuleInputs inputs;
+  inputs.clock = now;
+  inputs.watched_from = rules::kLongAgo;
+  std::vector<engine::Step> steps;
+  state.advance(inputs, false, steps);
+  CHECK(steps.empty());
+  CHECK_FALSE(state.unknown(inputs));
+  inputs.clock = now + std::chrono::minutes(2);
+  state.advance(inputs, false, steps);
+  REQUIRE(steps.size() == 2);
+  CHECK(steps[1].at == now + std::chrono::seconds(50));
+}
