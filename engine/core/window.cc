@@ -193,7 +193,7 @@ void PatternWindow::save(const std::string& prefix, std::vector<StoredEntry>& ou
     std::string text;
     if (found != series_.end()) {
       const Timestamp from = rules::from_unix_ms(block * block_.count() - 1);
-      std::int64_t last = block * block_.count();
+      std::int64_t last = 0;  // the first time is absolute: another block span must not move it
       for (const auto& [at, count] : found->second.times.points(from, from + block_)) {
         text += fmt::format("{}+{} ", rules::to_unix_ms(at) - last, count);
         last = rules::to_unix_ms(at);
@@ -241,7 +241,7 @@ void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry)
   if (!values) return;
   Series& series = series_[*values];
   series.values = *values;
-  std::int64_t last = block * block_.count();
+  std::int64_t last = 0;
   const char* at = entry.value->data();
   const char* end = at + entry.value->size();
   while (at < end) {
@@ -255,6 +255,11 @@ void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry)
     const std::size_t before = series.times.size();
     series.times.add(rules::from_unix_ms(last), count);
     points_ += series.times.size() - before;
+    // Written under another span (the rule's window has changed): these matches belong to other blocks now.
+    if (block_of(rules::from_unix_ms(last)) != block) {
+      touch(series, rules::from_unix_ms(last));
+      dirty_blocks_.emplace(*values, block);
+    }
     at = read.ptr + 1;
   }
   stored_blocks_[*values].insert(block);
@@ -274,8 +279,11 @@ void PatternWindow::adopt(PatternWindow&& old) {
   points_ = old.points_;
   full_ = old.full_;
   overflowing_ = old.overflowing_;
-  if (old.block_ == block_) {
-    stored_blocks_ = std::move(old.stored_blocks_);
+  stored_blocks_ = std::move(old.stored_blocks_);
+  // And what stands under the old numbers is written over or erased.
+  for (const auto& [values, blocks] : stored_blocks_) {
+    for (const std::int64_t block : blocks)
+      dirty_blocks_.emplace(values, block);
   }
 }
 

@@ -41,7 +41,7 @@ TEST_CASE("window: counts what is in (from, to], in any order of arrival", "[cor
   std::multimap<std::int64_t, std::uint64_t> model;
   std::mt19937_64 random(1);  // NOLINT(cert-msc51-cpp): the same run every time
   std::int64_t forgotten = -1;
-  for (int i = 0; i < 3000; ++i) {
+  for (std::uint64_t i = 0; i < 3000; ++i) {
     const std::int64_t at = forgotten + 1 + static_cast<std::int64_t>(random() % 500);
     times.add(from_unix_ms(at), 1 + i % 3);
     model.emplace(at, 1 + i % 3);
@@ -118,6 +118,47 @@ TEST_CASE("window: what is stored reads back, written once and erased when it ha
   std::vector<StoredEntry> nothing;
   window.save("x/", nothing);
   CHECK(nothing.empty());
+}
+
+TEST_CASE("window: a restart or a reload with another window keeps every match at its time",
+          "[core][window]") {
+  const auto at = from_unix_ms(1'777'629'600'123);
+  PatternWindow before(labelled(), std::chrono::minutes(1));
+  std::map<std::string, std::string> store;
+  for (int i = 0; i < 50; ++i)
+    before.add({"a"}, at - std::chrono::seconds(i), 1);
+  std::vector<StoredEntry> entries;
+  before.save("x/", entries);
+  write_down(store, entries);
+
+  const auto check = [&](const PatternWindow& window) {
+    const auto& times = window.series().at({"a"}).times;
+    CHECK(times.count(at - std::chrono::seconds(10), at) == 10);
+    CHECK(times.count(rules::kLongAgo, rules::Timestamp::max()) == 50);
+  };
+  PatternWindow restarted(labelled(), std::chrono::hours(2));
+  for (const auto& [key, value] : store)
+    restarted.restore("x/", {key, value});
+  check(restarted);
+  PatternWindow reloaded(labelled(), std::chrono::hours(2));
+  reloaded.adopt(std::move(before));
+  check(reloaded);
+  // What either writes from now on reads back, with nothing of the old blocks left over.
+  for (PatternWindow* window : {&restarted, &reloaded}) {
+    std::map<std::string, std::string> after = store;
+    entries.clear();
+    window->save("x/", entries);
+    write_down(after, entries);
+    PatternWindow again(labelled(), std::chrono::hours(2));
+    for (const auto& [key, value] : after)
+      again.restore("x/", {key, value});
+    check(again);
+    again.forget(at + std::chrono::hours(100), {});
+    entries.clear();
+    again.save("x/", entries);
+    write_down(after, entries);
+    CHECK(after.empty());
+  }
 }
 
 TEST_CASE("window: at its memory bound a pattern says so and keeps no more", "[core][window]") {
