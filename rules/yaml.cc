@@ -118,6 +118,7 @@ class QuoteCheck {
       : file_(file), text_(text), problems_(problems) {}
 
   bool run() {
+    int flow_depth = 0;     // [ and { that are open
     int block_indent = -1;  // inside a block scalar (| or >) quotes mean nothing
     int line_number = 0;
     std::size_t at = 0;
@@ -159,9 +160,19 @@ class QuoteCheck {
           block_indent = static_cast<int>(indent);
           break;
         }
-        value_start = c == ' ' ? value_start || (i > 0 && std::string_view(":-,?").find(line[i - 1]) !=
-                                                              std::string_view::npos)
-                               : c == '[' || c == '{' || (value_start && c == '-') || c == ',';
+        // Brackets and commas have a meaning only where a value begins or inside brackets: in "well, 'tis"
+        // they are text.
+        if ((c == '[' || c == '{') && (value_start || flow_depth > 0)) {
+          ++flow_depth;
+          value_start = true;
+        } else if ((c == ']' || c == '}') && flow_depth > 0) {
+          --flow_depth;
+          value_start = false;
+        } else if (c == ' ') {
+          value_start = value_start || (i > 0 && line[i - 1] == ':');
+        } else {
+          value_start = (c == ',' && flow_depth > 0) || (c == '-' && value_start);
+        }
       }
       at = end + 1;
     next_line:;

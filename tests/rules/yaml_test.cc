@@ -71,6 +71,8 @@ TEST_CASE("yaml: what is right stays silent", "[rules][yaml]") {
            "m: >-\n  don't\n  \"care\nb: 'x'\n",
            "\xEF\xBB\xBF"
            "a: 1\r\nb: 'c'\r\n",
+           "s: well, 'tis only - 'text, [ 'really\nb: 1\n",
+           "l: [x,\n    'a', \"b\"]\nn: a, 'b\n",
            "l: ['a', \"b\", {c: 'd'}]\n",
        }) {
     INFO(fine);
