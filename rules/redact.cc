@@ -62,6 +62,11 @@ bool is_token_char(char c) {
 // The end of a keyed secret's value that begins at `at`; `at` when there is no value to hide.
 std::size_t end_of_value(std::string_view text, std::size_t at) {
   if (at >= text.size()) return at;
+  // In a text that is itself quoted the value ends at the next escaped quote.
+  if (text.substr(at, 2) == "\\\"") {
+    const std::size_t close = text.find("\\\"", at + 2);
+    return close == std::string_view::npos ? text.size() : close;
+  }
   const char quote = text[at];
   if (quote == '"' || quote == '\'') {
     std::size_t end = at + 1;
@@ -89,6 +94,8 @@ std::size_t secret_value_start(std::string_view text, std::size_t at) {
            std::isupper(static_cast<unsigned char>(word[word.size() - key.size()])) != 0;
   });
   if (!secret) return std::string_view::npos;
+  // The quote may be escaped: JSON inside a JSON text.
+  if (text.substr(end, 2) == "\\\"") ++end;
   if (end < text.size() && (text[end] == '"' || text[end] == '\'')) ++end;
   while (end < text.size() && text[end] == ' ')
     ++end;
@@ -132,6 +139,16 @@ std::size_t end_of_card(std::string_view text, std::size_t at) {
     sum += digit;
   }
   return sum % 10 == 0 ? end : at;
+}
+
+// The "@" that ends a URL's user part which begins at `at`, or `at`.
+std::size_t end_of_user(std::string_view text, std::size_t at) {
+  std::size_t end = at;
+  while (end < text.size() && std::string_view(" \t/?#\"'<>").find(text[end]) == std::string_view::npos) {
+    if (text[end] == '@') return end;
+    ++end;
+  }
+  return at;
 }
 
 // The end of an e-mail address whose "@" is at `sign`, or `sign`; `begin` receives its start.
@@ -202,6 +219,7 @@ std::string redact(std::string_view text) {
       if (const std::size_t value = secret_value_start(text, at); value != std::string_view::npos) {
         std::size_t from = value;
         std::size_t to = end_of_value(text, value);
+        if (text.substr(from, 2) == "\\\"") ++from;
         if (from < text.size() && (text[from] == '"' || text[from] == '\'')) ++from;
         // "Authorization: Bearer abc": the scheme stays, what follows it goes.
         for (const std::string_view scheme : {"bearer", "basic", "digest", "token"}) {
@@ -233,6 +251,16 @@ std::string redact(std::string_view text) {
           hide(at, end);
           continue;
         }
+      }
+    }
+    if (text.substr(at, 3) == "://") {
+      const std::size_t end = end_of_user(text, at + 3);
+      const std::size_t colon = text.substr(0, end).find(':', at + 3);
+      if (end != at + 3 && colon != std::string_view::npos && colon + 1 < end) {
+        hide(colon + 1, end);
+        // What follows is "@host": no address begins in the part that is gone.
+        ++at;
+        continue;
       }
     }
     if (text[at] == '@') {
