@@ -58,6 +58,9 @@ void split(const Route& node, const LabelSpace& space, const Walk& walk, std::ve
   takes.push_back(std::move(current));
 }
 
+// Thrown when there are more ways than kMaxPaths; never leaves possible_paths().
+struct TooManyPaths {};
+
 std::vector<Walk> walk_node(const Route& node, const LabelSpace& space, Walk start) {
   const std::size_t before = start.nodes.size();
   std::vector<Walk> open{std::move(start)};
@@ -72,10 +75,7 @@ std::vector<Walk> walk_node(const Route& node, const LabelSpace& space, Walk sta
           (child.continue_ ? next : done).push_back(std::move(after));
         }
       }
-      if (next.size() + done.size() > kMaxPaths) {
-        done.push_back(Walk{{}, {{"more ways through the route than can be looked at", true}}});
-        return done;
-      }
+      if (next.size() + done.size() > kMaxPaths) throw TooManyPaths{};
     }
     open = std::move(next);
   }
@@ -96,12 +96,17 @@ std::vector<const Route*> Route::match(const Labels& labels) const {
 
 std::vector<RoutePath> possible_paths(const Route& root, const LabelSpace& space) {
   std::vector<RoutePath> paths;
-  for (Walk& walk : walk_node(root, space, Walk{})) {
-    RoutePath path;
-    path.nodes = std::move(walk.nodes);
-    for (const auto& [text, held] : walk.assumed)
-      path.assumptions.push_back(text + (held ? " holds" : " does not hold"));
-    paths.push_back(std::move(path));
+  try {
+    for (Walk& walk : walk_node(root, space, Walk{})) {
+      RoutePath path;
+      path.nodes = std::move(walk.nodes);
+      for (const auto& [text, held] : walk.assumed)
+        path.assumptions.push_back(text + (held ? " holds" : " does not hold"));
+      paths.push_back(std::move(path));
+    }
+  } catch (const TooManyPaths&) {
+    // What cannot be looked at is not believed: one way that nobody takes.
+    return {RoutePath{{}, {"the route has more ways for this rule than can be looked at"}}};
   }
   return paths;
 }

@@ -86,3 +86,22 @@ TEST_CASE("route: every real alert travels one of the possible paths", "[rules][
     }
   }
 }
+
+TEST_CASE("route: a tree with more ways than can be looked at covers nothing", "[rules][route]") {
+  std::vector<Route> children;
+  std::vector<std::string> names;
+  for (int i = 0; i < 14; ++i) {
+    const std::string name = "l" + std::to_string(i);
+    names.push_back(name);
+    children.push_back(node("child/" + name, {name + "=x"}, {}, true));
+  }
+  // Once at the root, once below a node that goes on to its siblings.
+  const Route flat = node("root", {}, children);
+  const Route deep = node("root", {}, {node("outer", {}, children, true), node("after", {})});
+  for (const Route& root : {flat, deep}) {
+    bool uncovered = false;
+    for (const RoutePath& path : possible_paths(root, LabelSpace{{}, names}))
+      uncovered = uncovered || path.nodes.empty();
+    CHECK(uncovered);
+  }
+}
