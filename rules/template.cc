@@ -316,14 +316,24 @@ Result<Template> Template::parse(std::string_view text) {
     if (close == std::string_view::npos)
       return fail(ErrorCode::kInvalid, fmt::format("template: {{{{ at byte {} is never closed", open + 1));
     std::string_view inside = text.substr(open + 2, close - open - 2);
-    if (!inside.empty() && inside.front() == '-') inside.remove_prefix(1);
-    if (!inside.empty() && inside.back() == '-') inside.remove_suffix(1);
+    at = close + 2;
+    // {{- and -}} take the white space beside them, as in Go's templates.
+    static constexpr std::string_view kBlanks = " \t\r\n";
+    if (!inside.empty() && inside.front() == '-') {
+      inside.remove_prefix(1);
+      if (auto* before = out.parts_.empty() ? nullptr : std::get_if<std::string>(&out.parts_.back())) {
+        before->erase(before->find_last_not_of(kBlanks) + 1);
+      }
+    }
+    if (!inside.empty() && inside.back() == '-') {
+      inside.remove_suffix(1);
+      at = std::min(text.find_first_not_of(kBlanks, at), text.size());
+    }
     Hole hole;
     std::string error;
     if (!read_hole(inside, hole, error))
       return fail(ErrorCode::kInvalid, fmt::format("template, byte {}: {}", open + 1, error));
     out.parts_.emplace_back(std::move(hole));
-    at = close + 2;
   }
   return out;
 }

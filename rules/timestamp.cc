@@ -125,7 +125,8 @@ void read_zone(Cursor& in, Parts& parts) {
   if (!hours || *hours > 18) return;
   ahead.take(':');
   const auto minutes = ahead.number(2, 2);
-  if (!minutes && ahead.at != in.at && is_digit(ahead.peek())) return;
+  // Behind a blank two digits alone are a number: "10:00:00 -12 items".
+  if (!minutes && in.peek() == ' ') return;
   if (is_digit(ahead.peek())) return;  // "-1234…" is not a zone
   in.at = ahead.at;
   const Duration size = std::chrono::hours(*hours) + std::chrono::minutes(minutes.value_or(0));

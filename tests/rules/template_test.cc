@@ -30,6 +30,7 @@ TEST_CASE("template: renders labels, values and functions as Prometheus does", "
       {"{{ $value | printf \"%.2f\" }} s", 1.005, "1.00 s"},
       {"{{ printf \"%.1f%\" $value }}", 1, nullptr},
       {"{{ $value }}", std::numeric_limits<double>::infinity(), "+Inf"},
+      {"a \n{{- $value -}}\n b", 1, "a1b"},
       {"{{ $value", 0, nullptr},
       {"{{ }}", 0, nullptr},
       {"{{ $label.queue }}", 0, nullptr},

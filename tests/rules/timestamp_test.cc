@@ -27,6 +27,7 @@ TEST_CASE("timestamp: the usual forms are recognised in a line", "[rules][timest
       {"with fraction and offset", "2026-05-01T10:00:00.123456+02:00 x", "2026-05-01T08:00:00.123Z"},
       {"a comma and no zone", "2026-05-01 10:00:00,123 x", "2026-05-01T10:00:00.123Z"},
       {"an offset without colon behind a blank", "2026-05-01 10:00:00 -0330 x", "2026-05-01T13:30:00Z"},
+      {"a negative number is no zone", "2026-05-01 10:00:00 -12 items left", "2026-05-01T10:00:00Z"},
       {"UTC as a word", "2026-05-01 10:00:00.5 UTC [1] x", "2026-05-01T10:00:00.500Z"},
       {"slashes", "2026/05/01 10:00:00 [error] x", "2026-05-01T10:00:00Z"},
       {"in brackets", "[2026-05-01 10:00:00,123] INFO x", "2026-05-01T10:00:00.123Z"},
