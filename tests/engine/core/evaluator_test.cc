@@ -140,7 +140,7 @@ TEST_CASE("evaluator: what is refused as never true has no value, and polarity h
     World world;
     for (int i = 0; i < 12; ++i) {
       const auto before = world.value(*expr, 100);
-      world.windows[static_cast<std::size_t>(1 + pick(2))].add({}, from_unix_ms(65 + pick(40)), 1);
+      world.windows[1U + static_cast<std::size_t>(pick(2))].add({}, from_unix_ms(65 + pick(40)), 1);
       const auto after = world.value(*expr, 100);
       if (!before || !after) break;
       if (!bound) {
