@@ -1,1 +1,19 @@
 #include "engine/run/clock.h"
+
+#include <ctime>
+
+namespace logbell::engine {
+
+rules::Timestamp SystemClock::now() const {
+  return std::chrono::floor<rules::Duration>(std::chrono::system_clock::now());
+}
+
+rules::Instant SystemClock::instant() const {
+  // CLOCK_BOOTTIME, not steady_clock: a suspended laptop's retries are due when it wakes.
+  timespec at{};
+  clock_gettime(CLOCK_BOOTTIME, &at);
+  return rules::Instant(std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::seconds(at.tv_sec) + std::chrono::nanoseconds(at.tv_nsec)));
+}
+
+}  // namespace logbell::engine
