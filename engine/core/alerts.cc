@@ -84,6 +84,18 @@ std::optional<Timestamp> ActiveAlerts::next_instant(Timestamp from) const {
   return next;
 }
 
+void ActiveAlerts::drop_pending(Timestamp at, std::vector<Step>& out) {
+  for (auto it = active_.begin(); it != active_.end();) {
+    if (it->second.state != AlertState::kPending) {
+      ++it;
+      continue;
+    }
+    out.push_back({AlertState::kPending, AlertState::kInactive, at, it->second});
+    changed_.insert(it->first);
+    it = active_.erase(it);
+  }
+}
+
 void ActiveAlerts::end_all(Timestamp at, std::vector<Step>& out) {
   for (auto& [labels, alert] : active_) {
     out.push_back({alert.state,

@@ -55,6 +55,8 @@ class ActiveAlerts {
             std::vector<Step>& out);
   // When a `for` or a keep_firing_for matures next, after `from`.
   std::optional<rules::Timestamp> next_instant(rules::Timestamp from) const;
+  // Forgets what is only pending: nobody watched for too long to say that its condition held all the time.
+  void drop_pending(rules::Timestamp at, std::vector<Step>& out);
   // Ends every alert: the rule is no more.
   void end_all(rules::Timestamp at, std::vector<Step>& out);
 

@@ -1,1 +1,796 @@
-// engine/core/dispatcher
+// Groups after Alertmanager's dispatch and notify packages (dispatch.go, notify.go: needsUpdate), with the
+// decision in one pure function.
+#include "engine/core/dispatcher.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include <fmt/format.h>
+
+namespace logbell::engine {
+
+using rules::Alert;
+using rules::AlertState;
+using rules::Fingerprint;
+using rules::Json;
+using rules::Labels;
+using rules::Notification;
+using rules::NotifyReason;
+using rules::RouteOptions;
+using rules::SinkSpec;
+using rules::Timestamp;
+
+namespace {
+
+constexpr std::string_view kBuiltIn = "builtin";
+constexpr std::string_view kPrefix = "core/d/";
+
+Timestamp read_time(const Json& json) {
+  return rules::from_unix_ms(json.integer());
+}
+
+Fingerprint read_fingerprint(std::string_view text) {
+  Fingerprint fingerprint = 0;
+  std::from_chars(text.data(), text.data() + text.size(), fingerprint, 16);
+  return fingerprint;
+}
+
+Json episodes_json(const Episodes& episodes) {
+  Json json{Json::Object{}};
+  for (const auto& [fingerprint, fired_at] : episodes)
+    json.set(rules::format_fingerprint(fingerprint), rules::to_unix_ms(fired_at));
+  return json;
+}
+
+Episodes read_episodes(const Json& json) {
+  Episodes episodes;
+  for (const auto& [name, value] : json.object())
+    episodes[read_fingerprint(name)] = read_time(value);
+  return episodes;
+}
+
+Json labels_json(const Labels& labels) {
+  Json json{Json::Object{}};
+  for (const auto& [name, value] : labels)
+    json.set(name, value);
+  return json;
+}
+
+Labels read_labels(const Json& json) {
+  Labels labels;
+  for (const auto& [name, value] : json.object())
+    labels.set(name, value.string());
+  return labels;
+}
+
+std::string group_hash(const std::string& key) {
+  return rules::format_fingerprint(rules::hash_bytes(key));
+}
+
+bool is_critical(const Alert& alert) {
+  const std::string_view severity = alert.labels.get("severity");
+  return severity == "critical" || severity == "page";
+}
+
+// Next full minute: time intervals turn at minutes.
+Timestamp next_minute(Timestamp now) {
+  return std::chrono::floor<std::chrono::minutes>(now) + std::chrono::minutes(1);
+}
+
+}  // namespace
+
+NotifyReason needs_update(const Told* told, const Episodes& firing, const Episodes& resolved,
+                          bool send_resolved, rules::Duration repeat_interval, Timestamp now) {
+  const bool knows_nothing = told == nullptr || (told->firing.empty() && told->resolved.empty());
+  // Nobody was told it fired, so nobody needs to hear it resolved.
+  if (knows_nothing) return firing.empty() ? NotifyReason::kNone : NotifyReason::kFirstFiring;
+
+  const bool more_fires = std::any_of(firing.begin(), firing.end(), [&](const auto& episode) {
+    return told->firing.count(episode.first) == 0;
+  });
+  if (more_fires) return told->firing.empty() ? NotifyReason::kFirstFiring : NotifyReason::kNewAlerts;
+
+  // It fired and ended between two messages of this group: who follows the group must hear of it.
+  const bool came_and_went = std::any_of(resolved.begin(), resolved.end(), [&](const auto& episode) {
+    const auto known = told->resolved.find(episode.first);
+    return told->firing.count(episode.first) == 0 &&
+           (known == told->resolved.end() || known->second != episode.second);
+  });
+  if (send_resolved) {
+    if (firing.empty() && !told->firing.empty()) return NotifyReason::kAllResolved;
+    const bool some_ended = std::any_of(told->firing.begin(), told->firing.end(), [&](const auto& episode) {
+      return firing.count(episode.first) == 0;
+    });
+    if (some_ended) return NotifyReason::kResolvedSome;
+  }
+  if (came_and_went) return NotifyReason::kNewAlerts;
+  if (!firing.empty() && now - told->at >= repeat_interval) return NotifyReason::kRepeat;
+  return NotifyReason::kNone;
+}
+
+Dispatcher::Dispatcher(const rules::Plan& plan) : plan_(&plan) {
+  default_options_.group_by = {"alertname"};
+  index_plan();
+}
+
+void Dispatcher::index_plan() {
+  nodes_.clear();
+  own_.clear();
+  rules_.clear();
+  const std::function<void(const rules::Route&)> add = [&](const rules::Route& route) {
+    nodes_[route.id] = &route;
+    for (const rules::Route& child : route.routes)
+      add(child);
+  };
+  if (plan_->has_route) add(plan_->route);
+  for (std::size_t i = 0; i < plan_->rules.size(); ++i) {
+    const rules::AlertingRule& rule = plan_->rules[i];
+    rules_[rule.identity()] = i;
+    if (!rule.sinks.empty()) own_[fmt::format("sinks/{}", fmt::join(rule.sinks, ","))] = rule.sinks;
+  }
+}
+
+std::vector<Destination> Dispatcher::destinations(const Labels& labels, std::optional<Fingerprint> rule,
+                                                  Timestamp now) const {
+  std::vector<Destination> found;
+  const auto add = [&](const std::string& id) { found.push_back({id, &options_of(id), sinks_of(id)}); };
+  if (rule) {
+    const auto at = rules_.find(*rule);
+    if (at == rules_.end()) return found;
+    const rules::AlertingRule& written = plan_->rules[at->second];
+    if (written.silent && now < written.silent->until) return found;
+    if (!written.sinks.empty()) {
+      add(fmt::format("sinks/{}", fmt::join(written.sinks, ",")));
+      return found;
+    }
+  }
+  const std::string prefix = rule ? "" : std::string(kBuiltIn) + "/";
+  if (!plan_->has_route) {
+    // What logbell has to say of itself goes to everybody. A rule is never here: it would reach no sink.
+    add(std::string(kBuiltIn));
+    return found;
+  }
+  for (const rules::Route* node : plan_->route.match(labels))
+    add(prefix + node->id);
+  return found;
+}
+
+const RouteOptions& Dispatcher::options_of(const std::string& id) const {
+  const std::string_view name =
+      id.rfind("builtin/", 0) == 0 ? std::string_view(id).substr(kBuiltIn.size() + 1) : std::string_view(id);
+  const auto node = nodes_.find(std::string(name));
+  if (node != nodes_.end()) return node->second->options;
+  return plan_->has_route ? plan_->route.options : default_options_;
+}
+
+std::vector<std::string> Dispatcher::sinks_of(const std::string& id) const {
+  const auto own = own_.find(id);
+  if (own != own_.end()) return own->second;
+  const bool built_in = id.rfind(kBuiltIn, 0) == 0;
+  const std::string name = id.rfind("builtin/", 0) == 0 ? id.substr(kBuiltIn.size() + 1) : id;
+  std::vector<std::string> sinks;
+  const auto node = nodes_.find(name);
+  if (node != nodes_.end()) sinks = node->second->options.sinks;
+  if (!built_in) return sinks;
+
+  // A dead sink cannot say of itself that it is dead: who is alive says it.
+  std::vector<std::string> people;
+  for (const auto& [sink, spec] : plan_->sinks) {
+    if (spec.tells_people) people.push_back(sink);
+  }
+  if (people.empty()) {
+    for (const auto& [sink, spec] : plan_->sinks)
+      people.push_back(sink);
+  }
+  if (sinks.empty()) sinks = people;
+  const auto alive = [&](std::vector<std::string> of) {
+    of.erase(std::remove_if(of.begin(), of.end(), [&](const auto& s) { return dead_.count(s) != 0; }),
+             of.end());
+    return of;
+  };
+  std::vector<std::string> living = alive(sinks);
+  if (living.empty()) living = alive(people);
+  return living.empty() ? sinks : living;
+}
+
+bool Dispatcher::is_muted(const RouteOptions& options, Timestamp now) const {
+  const auto within = [&](const std::string& name) {
+    const auto interval = plan_->time_intervals.find(name);
+    return interval != plan_->time_intervals.end() && interval->second.contains(now);
+  };
+  if (std::any_of(options.mute_time_intervals.begin(), options.mute_time_intervals.end(), within))
+    return true;
+  return !options.active_time_intervals.empty() &&
+         std::none_of(options.active_time_intervals.begin(), options.active_time_intervals.end(), within);
+}
+
+Dispatcher::Group& Dispatcher::group_for(const Destination& destination, const Labels& labels,
+                                         const Alert& first, Timestamp now) {
+  const RouteOptions& options = *destination.options;
+  const Labels by = options.group_by_all ? labels : labels.keep_only(options.group_by);
+  const std::string key = destination.id + ":" + by.format();
+  auto [at, is_new] = groups_.try_emplace(key);
+  Group& group = at->second;
+  if (is_new) {
+    group.key = key;
+    group.id = destination.id;
+    group.labels = by;
+    group.began = first.fired_at;
+    group.next_flush = now + options.group_wait;
+  }
+  return group;
+}
+
+void Dispatcher::place(const Alert& alert, std::optional<Fingerprint> rule, Timestamp caused_at,
+                       Timestamp now) {
+  const Fingerprint fingerprint = alert.fingerprint();
+  for (const Destination& destination : destinations(alert.labels, rule, now)) {
+    Group& group = group_for(destination, alert.labels, alert, now);
+    if (!group.pending) group.caused_at = caused_at;
+    group.members.insert_or_assign(fingerprint, Member{alert, rule});
+    group.pending = true;
+    ++group.changes;
+    groups_of_[fingerprint].insert(group.key);
+    touch(group);
+    touch(group, fingerprint);
+  }
+  touched_ = true;
+}
+
+void Dispatcher::insert(const rules::Transition& transition, std::optional<Fingerprint> rule, bool caught_up,
+                        Timestamp caused_at, Timestamp now) {
+  const Alert& alert = transition.alert;
+  const Fingerprint fingerprint = alert.fingerprint();
+  if (transition.to == AlertState::kFiring) {
+    if (rule && !caught_up && now - transition.at > plan_->max_replay_age) {
+      held_.insert_or_assign(fingerprint, Held{alert, *rule});
+      changed_held_.insert(fingerprint);
+      return;
+    }
+    place(alert, rule, caused_at, now);
+    return;
+  }
+  if (transition.to != AlertState::kResolved) return;
+  const auto held = held_.find(fingerprint);
+  if (held != held_.end()) {
+    // A first start reads the log to fill its windows: what ended before it was never ours to tell.
+    if (!first_start_) {
+      std::set<std::string> sinks;
+      for (const Destination& destination : destinations(alert.labels, rule, now))
+        sinks.insert(destination.sinks.begin(), destination.sinks.end());
+      past_.push_back(
+          {fmt::format("{} fired {}, resolved {}", alert.labels.format(),
+                       rules::format_rfc3339(alert.fired_at), rules::format_rfc3339(transition.at)),
+           {sinks.begin(), sinks.end()}});
+      past_changed_ = true;
+    }
+    held_.erase(held);
+    changed_held_.insert(fingerprint);
+    return;
+  }
+  const auto groups = groups_of_.find(fingerprint);
+  if (groups == groups_of_.end()) return;
+  for (const std::string& key : groups->second) {
+    Group& group = groups_.at(key);
+    Member& member = group.members.at(fingerprint);
+    if (!member.alert.is_firing()) continue;
+    Alert ended = alert;
+    ended.fired_at = member.alert.fired_at;  // of what was told
+    // Its lines have left the windows by now: the message shows those that began it.
+    if (!ended.first_line) ended.first_line = member.alert.first_line;
+    if (!ended.last_line) ended.last_line = member.alert.last_line;
+    if (ended.top_values.empty()) ended.top_values = member.alert.top_values;
+    member.alert = std::move(ended);
+    if (!group.pending) group.caused_at = caused_at;
+    group.pending = true;
+    ++group.changes;
+    touch(group);
+    touch(group, fingerprint);
+  }
+  touched_ = true;
+}
+
+void Dispatcher::release(const std::function<bool(Fingerprint)>& caught_up, bool everything_caught_up,
+                         Timestamp now) {
+  for (auto held = held_.begin(); held != held_.end();) {
+    if (!caught_up(held->second.rule)) {
+      ++held;
+      continue;
+    }
+    place(held->second.alert, held->second.rule, now, now);
+    changed_held_.insert(held->first);
+    held = held_.erase(held);
+  }
+  if (!everything_caught_up) return;
+  first_start_ = false;
+  if (!past_.empty()) {
+    summary_due_ = true;
+    touched_ = true;
+  }
+}
+
+void Dispatcher::emit(const std::string& group_key, const Labels& labels, Timestamp began,
+                      Timestamp caused_at, const SinkSpec& sink, NotifyReason reason,
+                      std::vector<Alert> alerts, std::uint32_t changes, Timestamp now,
+                      std::vector<Notification>& out) {
+  std::stable_sort(alerts.begin(), alerts.end(),
+                   [](const Alert& a, const Alert& b) { return a.is_firing() && !b.is_firing(); });
+  for (std::size_t from = 0; from == 0 || from < alerts.size(); from += kMaxAlertsPerNotification) {
+    Notification notification;
+    const std::size_t to = std::min(alerts.size(), from + kMaxAlertsPerNotification);
+    notification.alerts.assign(std::make_move_iterator(alerts.begin() + static_cast<std::ptrdiff_t>(from)),
+                               std::make_move_iterator(alerts.begin() + static_cast<std::ptrdiff_t>(to)));
+    notification.sink = sink.name;
+    notification.reason = reason;
+    notification.group_key = group_key;
+    notification.group_labels = labels;
+    notification.changes = changes;
+    notification.created_at = now;
+    notification.caused_at = caused_at;
+    const bool again = reason == NotifyReason::kRepeat || reason == NotifyReason::kRefresh;
+    const bool critical = std::any_of(notification.alerts.begin(), notification.alerts.end(), is_critical);
+    notification.priority = again ? 2 : critical ? 0 : 1;
+    ++sequence_;
+    sequence_changed_ = true;
+    for (const std::string& lane : sink.lanes) {
+      notification.lane = lane;
+      notification.key =
+          group_hash(fmt::format("{}\n{}\n{}\n{}", group_key, rules::to_unix_ms(began), sequence_, lane));
+      if (again)
+        notification.replaces = fmt::format("{}/{}/{}", to_string(reason), group_hash(group_key), from);
+      out.push_back(notification);
+    }
+  }
+}
+
+void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bool(Alert&)>& renew,
+                             std::vector<Notification>& out) {
+  const std::vector<std::string> members = sinks_of(group.id);
+  const RouteOptions& options = options_of(group.id);
+  const bool muted = is_muted(options, now);
+  const bool due = now >= group.next_flush;
+
+  Episodes firing;
+  Episodes resolved;
+  for (const auto& [fingerprint, member] : group.members)
+    (member.alert.is_firing() ? firing : resolved)[fingerprint] = member.alert.fired_at;
+
+  std::set<std::string> all(members.begin(), members.end());
+  for (const auto& [sink, told] : group.told)
+    all.insert(sink);
+
+  group.muted = false;
+  bool spoke = false;
+  bool waits = false;  // a sink that is told group by group, whose time has not come
+  bool renewed = false;
+  for (const std::string& name : all) {
+    const auto spec = plan_->sinks.find(name);
+    if (spec == plan_->sinks.end()) {
+      // Gone from the configuration: nobody is there to be told.
+      group.told.erase(name);
+      touch(group);
+      continue;
+    }
+    const SinkSpec& sink = spec->second;
+    if (!sink.per_alert && !due) {
+      waits = true;
+      continue;
+    }
+    const auto told = group.told.find(name);
+    const Told* known = told == group.told.end() ? nullptr : &told->second;
+    const bool is_member = std::find(members.begin(), members.end(), name) != members.end();
+    Episodes fires;
+    if (is_member) {
+      fires = firing;
+    } else if (known != nullptr) {
+      // The route leads elsewhere now: it hears only how what it was told of goes on.
+      for (const auto& episode : firing) {
+        if (known->firing.count(episode.first) != 0) fires.insert(episode);
+      }
+    }
+    const auto repeat = sink.refresh ? rules::Duration::max() : options.repeat_interval;
+    const NotifyReason reason =
+        needs_update(known, fires, is_member ? resolved : Episodes{}, sink.send_resolved, repeat, now);
+    if (reason == NotifyReason::kNone) {
+      if (known != nullptr && !sink.send_resolved && known->firing != fires && !muted) {
+        told->second.firing = fires;
+        touch(group);
+      }
+      continue;
+    }
+    if (muted) {
+      group.muted = true;
+      continue;
+    }
+    if (!renewed) {
+      renewed = true;
+      for (auto& [fingerprint, member] : group.members) {
+        if (member.alert.is_firing()) renew(member.alert);
+      }
+    }
+    std::vector<Alert> alerts;
+    for (const auto& [fingerprint, member] : group.members) {
+      const bool was_told = known != nullptr && known->firing.count(fingerprint) != 0;
+      if (member.alert.is_firing()) {
+        if (fires.count(fingerprint) != 0 && (!sink.per_alert || !was_told)) alerts.push_back(member.alert);
+        continue;
+      }
+      if (!is_member && !was_told) continue;
+      const auto before = known == nullptr ? Episodes::const_iterator{} : known->resolved.find(fingerprint);
+      const bool told_already =
+          known != nullptr && before != known->resolved.end() && before->second == member.alert.fired_at;
+      if (told_already || (was_told && !sink.send_resolved)) continue;
+      alerts.push_back(member.alert);
+      if (sink.refresh) resolved_[name][fingerprint] = {now, member.alert};
+    }
+    Told& tell = group.told[name];
+    for (const Alert& alert : alerts) {
+      if (!alert.is_firing()) tell.resolved[alert.fingerprint()] = alert.fired_at;
+    }
+    tell.firing = fires;
+    tell.at = now;
+    if (sink.refresh) next_refresh_.try_emplace(name, now + *sink.refresh);
+    emit(group.key, group.labels, group.began, group.caused_at, sink, reason, std::move(alerts),
+         group.changes, now, out);
+    touch(group);
+    if (!sink.per_alert) spoke = true;
+  }
+  if (waits) {
+    return;
+  }
+  group.pending = false;
+  if (spoke) {
+    group.changes = 0;
+    group.next_flush = now + options.group_interval;
+  }
+  // What has ended is forgotten once nobody is owed its end.
+  for (const auto& [fingerprint, fired_at] : resolved) {
+    const bool owed = std::any_of(group.told.begin(), group.told.end(), [&](const auto& told) {
+      return told.second.firing.count(fingerprint) != 0;
+    });
+    if (!owed) forget_member(group, fingerprint);
+  }
+  touch(group);
+}
+
+void Dispatcher::forget_member(Group& group, Fingerprint fingerprint) {
+  group.members.erase(fingerprint);
+  for (auto& [sink, told] : group.told)
+    told.resolved.erase(fingerprint);
+  const auto groups = groups_of_.find(fingerprint);
+  if (groups != groups_of_.end()) {
+    groups->second.erase(group.key);
+    if (groups->second.empty()) groups_of_.erase(groups);
+  }
+  touch(group);
+  touch(group, fingerprint);
+}
+
+void Dispatcher::emit_summary(Timestamp now, std::vector<Notification>& out) {
+  summary_due_ = false;
+  std::map<std::string, std::vector<std::string>> lines;
+  for (const Past& past : past_) {
+    for (const std::string& sink : past.sinks)
+      lines[sink].push_back(past.line);
+  }
+  past_.clear();
+  past_changed_ = true;
+  for (const auto& [name, of_sink] : lines) {
+    const auto spec = plan_->sinks.find(name);
+    // Nobody is woken for what is over.
+    if (spec == plan_->sinks.end() || spec->second.pages || spec->second.per_alert) continue;
+    std::string text =
+        fmt::format("While logbell was not reading, {} alert{} fired and resolved:", of_sink.size(),
+                    of_sink.size() == 1 ? "" : "s");
+    for (std::size_t i = 0; i < std::min(of_sink.size(), kMaxSummaryLines); ++i)
+      text += "\n" + of_sink[i];
+    if (of_sink.size() > kMaxSummaryLines)
+      text += fmt::format("\nand {} more", of_sink.size() - kMaxSummaryLines);
+    const std::size_t first = out.size();
+    emit("summary", {}, rules::from_unix_ms(0), now, spec->second, NotifyReason::kSummary, {},
+         static_cast<std::uint32_t>(of_sink.size()), now, out);
+    for (std::size_t i = first; i < out.size(); ++i)
+      out[i].text = text;
+  }
+}
+
+void Dispatcher::emit_refreshes(Timestamp now, const std::function<bool(Alert&)>& renew,
+                                std::vector<Notification>& out) {
+  for (auto next = next_refresh_.begin(); next != next_refresh_.end();) {
+    const auto spec = plan_->sinks.find(next->first);
+    if (spec == plan_->sinks.end() || !spec->second.refresh) {
+      resolved_.erase(next->first);
+      next = next_refresh_.erase(next);
+      continue;
+    }
+    if (now < next->second) {
+      ++next;
+      continue;
+    }
+    std::vector<Alert> alerts;
+    for (auto& [key, group] : groups_) {
+      const auto told = group.told.find(next->first);
+      if (told == group.told.end()) continue;
+      for (auto& [fingerprint, member] : group.members) {
+        if (!member.alert.is_firing() || told->second.firing.count(fingerprint) == 0) continue;
+        renew(member.alert);
+        alerts.push_back(member.alert);
+      }
+    }
+    auto& ended = resolved_[next->first];
+    for (auto it = ended.begin(); it != ended.end();) {
+      const bool fires_again = std::any_of(
+          alerts.begin(), alerts.end(), [&](const Alert& alert) { return alert.fingerprint() == it->first; });
+      if (now - it->second.told_at > kRefreshResolved || fires_again) {
+        it = ended.erase(it);
+        continue;
+      }
+      alerts.push_back(it->second.alert);
+      ++it;
+    }
+    if (alerts.empty()) {
+      resolved_.erase(next->first);
+      next = next_refresh_.erase(next);
+      continue;
+    }
+    emit("refresh", {}, rules::from_unix_ms(0), now, spec->second, NotifyReason::kRefresh, std::move(alerts),
+         0, now, out);
+    next->second = now + *spec->second.refresh;
+    ++next;
+  }
+}
+
+void Dispatcher::flush(Timestamp now, const std::function<bool(Alert&)>& renew,
+                       std::vector<Notification>& out) {
+  if (!touched_ && (!next_due_ || now < *next_due_)) return;
+  for (auto at = groups_.begin(); at != groups_.end();) {
+    flush_group(at->second, now, renew, out);
+    if (at->second.members.empty()) {
+      changed_groups_.insert(at->first);
+      at = groups_.erase(at);
+    } else {
+      ++at;
+    }
+  }
+  if (summary_due_) emit_summary(now, out);
+  emit_refreshes(now, renew, out);
+  touched_ = false;
+  next_due_ = next_instant(now);
+}
+
+std::optional<Timestamp> Dispatcher::next_instant(Timestamp now) const {
+  std::optional<Timestamp> next;
+  const auto consider = [&](Timestamp at) {
+    if (!next || at < *next) next = at;
+  };
+  if (summary_due_) consider(now);
+  for (const auto& [sink, at] : next_refresh_)
+    consider(at);
+  for (const auto& [key, group] : groups_) {
+    if (group.pending) consider(group.next_flush);
+    if (group.muted) consider(next_minute(now));
+    const RouteOptions& options = options_of(group.id);
+    for (const std::string& name : sinks_of(group.id)) {
+      const auto told = group.told.find(name);
+      const auto spec = plan_->sinks.find(name);
+      if (told == group.told.end() || told->second.firing.empty() || spec == plan_->sinks.end() ||
+          spec->second.refresh)
+        continue;
+      if (!group.muted) consider(std::max(told->second.at + options.repeat_interval, group.next_flush));
+    }
+  }
+  return next;
+}
+
+void Dispatcher::set_sink_dead(const std::string& sink, bool dead) {
+  const bool changed = dead ? dead_.insert(sink).second : dead_.erase(sink) != 0;
+  touched_ = touched_ || changed;
+}
+
+std::vector<Alert> Dispatcher::firing() const {
+  std::map<Fingerprint, Alert> found;
+  for (const auto& [key, group] : groups_) {
+    for (const auto& [fingerprint, member] : group.members) {
+      if (member.alert.is_firing()) found.try_emplace(fingerprint, member.alert);
+    }
+  }
+  for (const auto& [fingerprint, held] : held_)
+    found.try_emplace(fingerprint, held.alert);
+  std::vector<Alert> alerts;
+  for (auto& [fingerprint, alert] : found)
+    alerts.push_back(std::move(alert));
+  return alerts;
+}
+
+void Dispatcher::replace_plan(const rules::Plan& plan, Timestamp now) {
+  plan_ = &plan;
+  index_plan();
+  touched_ = true;
+  struct Moved {
+    std::string from;
+    Fingerprint fingerprint;
+    Member member;
+    std::vector<Destination> to;
+  };
+  std::vector<Moved> moved;
+  for (auto& [key, group] : groups_) {
+    for (const auto& [fingerprint, member] : group.members) {
+      if (!member.alert.is_firing()) continue;
+      moved.push_back({key, fingerprint, member, destinations(member.alert.labels, member.rule, now)});
+    }
+  }
+  for (const Moved& move : moved) {
+    bool stays = false;
+    for (const Destination& destination : move.to) {
+      Group& group = group_for(destination, move.member.alert.labels, move.member.alert, now);
+      if (group.key == move.from) {
+        stays = true;
+        continue;
+      }
+      Group& old = groups_.at(move.from);
+      if (group.members.try_emplace(move.fingerprint, move.member).second) {
+        group.pending = true;
+        group.caused_at = old.caused_at;
+      }
+      groups_of_[move.fingerprint].insert(group.key);
+      // Whoever was told of it in the old group was told of it in the new one.
+      for (const std::string& sink : destination.sinks) {
+        const auto told = old.told.find(sink);
+        if (told == old.told.end()) continue;
+        const auto episode = told->second.firing.find(move.fingerprint);
+        if (episode == told->second.firing.end()) continue;
+        Told& here = group.told[sink];
+        here.firing.insert(*episode);
+        here.at = std::max(here.at, told->second.at);
+        told->second.firing.erase(episode);
+      }
+      touch(group);
+      touch(group, move.fingerprint);
+      touch(old);
+    }
+    Group& old = groups_.at(move.from);
+    if (stays) continue;
+    const bool owed = std::any_of(old.told.begin(), old.told.end(), [&](const auto& told) {
+      return told.second.firing.count(move.fingerprint) != 0;
+    });
+    if (!owed && !move.to.empty()) forget_member(old, move.fingerprint);
+  }
+}
+
+void Dispatcher::save(std::vector<StoredEntry>& out) {
+  const std::string prefix(kPrefix);
+  for (const auto& [key, fingerprint] : changed_members_) {
+    const std::string entry =
+        fmt::format("{}a/{}/{}", prefix, group_hash(key), rules::format_fingerprint(fingerprint));
+    const auto group = groups_.find(key);
+    const auto member = group == groups_.end() ? decltype(group->second.members.begin()){}
+                                               : group->second.members.find(fingerprint);
+    if (group == groups_.end() || member == group->second.members.end()) {
+      out.push_back({entry, std::nullopt});
+      continue;
+    }
+    Json json;
+    json.set("alert", rules::to_json(member->second.alert));
+    if (member->second.rule) json.set("rule", rules::format_fingerprint(*member->second.rule));
+    out.push_back({entry, json.dump()});
+  }
+  for (const std::string& key : changed_groups_) {
+    const std::string entry = fmt::format("{}g/{}", prefix, group_hash(key));
+    const auto found = groups_.find(key);
+    if (found == groups_.end()) {
+      out.push_back({entry, std::nullopt});
+      continue;
+    }
+    const Group& group = found->second;
+    Json told{Json::Object{}};
+    for (const auto& [sink, of] : group.told) {
+      Json one;
+      one.set("firing", episodes_json(of.firing)).set("resolved", episodes_json(of.resolved));
+      one.set("at", rules::to_unix_ms(of.at));
+      told.set(sink, std::move(one));
+    }
+    Json json;
+    json.set("key", group.key).set("id", group.id).set("labels", labels_json(group.labels));
+    json.set("told", std::move(told)).set("next_flush", rules::to_unix_ms(group.next_flush));
+    json.set("changes", static_cast<std::int64_t>(group.changes))
+        .set("began", rules::to_unix_ms(group.began));
+    json.set("caused_at", rules::to_unix_ms(group.caused_at)).set("pending", group.pending);
+    out.push_back({entry, json.dump()});
+  }
+  for (const Fingerprint fingerprint : changed_held_) {
+    const std::string entry = fmt::format("{}h/{}", prefix, rules::format_fingerprint(fingerprint));
+    const auto held = held_.find(fingerprint);
+    if (held == held_.end()) {
+      out.push_back({entry, std::nullopt});
+      continue;
+    }
+    Json json;
+    json.set("alert", rules::to_json(held->second.alert));
+    json.set("rule", rules::format_fingerprint(held->second.rule));
+    out.push_back({entry, json.dump()});
+  }
+  if (past_changed_) {
+    Json list{Json::Array{}};
+    for (const Past& past : past_) {
+      Json sinks{Json::Array{}};
+      for (const std::string& sink : past.sinks)
+        sinks.push(Json(sink));
+      Json one;
+      one.set("line", past.line).set("sinks", std::move(sinks));
+      list.push(std::move(one));
+    }
+    out.push_back({prefix + "past", past_.empty() ? std::optional<std::string>() : list.dump()});
+  }
+  if (sequence_changed_) out.push_back({prefix + "sequence", std::to_string(sequence_)});
+  changed_members_.clear();
+  changed_groups_.clear();
+  changed_held_.clear();
+  past_changed_ = sequence_changed_ = false;
+}
+
+void Dispatcher::restore(const std::vector<StoredEntry>& entries) {
+  std::map<std::string, std::string> keys;  // hash -> key
+  std::vector<std::pair<std::string_view, Json>> members;
+  const auto after = [](const std::string& key, std::string_view prefix) -> std::optional<std::string_view> {
+    if (key.compare(0, prefix.size(), prefix) != 0) return std::nullopt;
+    return std::string_view(key).substr(prefix.size());
+  };
+  for (const StoredEntry& entry : entries) {
+    if (!entry.value || !after(entry.key, kPrefix)) continue;
+    if (entry.key == std::string(kPrefix) + "sequence") {
+      std::from_chars(entry.value->data(), entry.value->data() + entry.value->size(), sequence_);
+      continue;
+    }
+    const auto parsed = Json::parse(*entry.value);
+    if (!parsed) continue;
+    const Json& json = *parsed;
+    if (const auto hash = after(entry.key, "core/d/g/")) {
+      Group group;
+      group.key = json["key"].string();
+      group.id = json["id"].string();
+      group.labels = read_labels(json["labels"]);
+      for (const auto& [sink, of] : json["told"].object())
+        group.told[sink] = {read_episodes(of["firing"]), read_episodes(of["resolved"]), read_time(of["at"])};
+      group.next_flush = read_time(json["next_flush"]);
+      group.changes = static_cast<std::uint32_t>(json["changes"].integer());
+      group.began = read_time(json["began"]);
+      group.caused_at = read_time(json["caused_at"]);
+      group.pending = json["pending"].boolean();
+      keys[std::string(*hash)] = group.key;
+      // A sink that forgets hears at once what still fires.
+      for (const auto& [sink, of] : group.told) {
+        const auto spec = plan_->sinks.find(sink);
+        if (spec != plan_->sinks.end() && spec->second.refresh)
+          next_refresh_.try_emplace(sink, rules::kLongAgo);
+      }
+      const std::string key = group.key;
+      groups_.insert_or_assign(key, std::move(group));
+    } else if (const auto member = after(entry.key, "core/d/a/")) {
+      members.emplace_back(*member, json);
+    } else if (const auto held = after(entry.key, "core/d/h/")) {
+      auto alert = rules::alert_from_json(json["alert"]);
+      if (alert) held_[read_fingerprint(*held)] = {*alert, read_fingerprint(json["rule"].string())};
+    } else if (after(entry.key, "core/d/past")) {
+      for (const Json& one : json.array()) {
+        Past past{std::string(one["line"].string()), {}};
+        for (const Json& sink : one["sinks"].array())
+          past.sinks.emplace_back(sink.string());
+        past_.push_back(std::move(past));
+      }
+    }
+  }
+  for (const auto& [path, json] : members) {
+    const auto key = keys.find(std::string(path.substr(0, path.find('/'))));
+    auto alert = rules::alert_from_json(json["alert"]);
+    if (key == keys.end() || !alert) continue;
+    Group& group = groups_.at(key->second);
+    const Fingerprint fingerprint = alert->fingerprint();
+    std::optional<Fingerprint> rule;
+    if (json["rule"].is_string()) rule = read_fingerprint(json["rule"].string());
+    group.members[fingerprint] = {*alert, rule};
+    groups_of_[fingerprint].insert(group.key);
+  }
+  touched_ = true;
+}
+
+}  // namespace logbell::engine

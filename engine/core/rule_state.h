@@ -4,6 +4,7 @@
 // argument.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -33,6 +34,11 @@ class RuleState {
 
   // The next instant at which something can change without a new line.
   std::optional<rules::Timestamp> next_instant(const RuleInputs& inputs) const;
+
+  // Nothing can have changed up to `clock` (the caller knows next_instant()): the clock alone moves.
+  void skip_to(rules::Timestamp clock) { clock_ = std::max(clock_, clock); }
+  // A change waits for knowledge: advance() must be called whenever something may have become known.
+  bool held() const { return held_; }
 
   rules::Timestamp clock() const { return clock_; }
   // Since when the windows are not known in full; unset: they are.

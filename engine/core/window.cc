@@ -265,6 +265,15 @@ void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry)
   stored_blocks_[*values].insert(block);
 }
 
+void PatternWindow::erase_stored(const std::string& prefix, std::vector<StoredEntry>& out) const {
+  for (const auto& [values, blocks] : stored_blocks_) {
+    for (const std::int64_t block : blocks)
+      out.push_back({fmt::format("{}b/{}/{}", prefix, block, series_key(values)), std::nullopt});
+  }
+  for (const auto& [values, series] : series_)
+    out.push_back({fmt::format("{}s/{}", prefix, series_key(values)), std::nullopt});
+}
+
 void PatternWindow::adopt(PatternWindow&& old) {
   for (auto& [values, series] : old.series_) {
     Series& mine = series_[values];

@@ -96,6 +96,8 @@ class PatternWindow {
   // `prefix`.
   void save(const std::string& prefix, std::vector<StoredEntry>& out);
   void restore(const std::string& prefix, const StoredEntry& entry);
+  // Erases everything that save() ever wrote under `prefix`: the pattern is no more.
+  void erase_stored(const std::string& prefix, std::vector<StoredEntry>& out) const;
   // Matches of the last windows under new settings (a reload that kept the pattern).
   void adopt(PatternWindow&& old);
 

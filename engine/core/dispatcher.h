@@ -1,0 +1,181 @@
+// Dispatcher: who is told what, and when: groups, their timers, what each sink was told.
+//
+// Owned by the core thread. Time is always passed in: wall time, since it is people who wait. Alertmanager's
+// model (route tree, group_wait, group_interval, repeat_interval, mute and active hours), with three things
+// of our own: the first of a group leaves at once, a resolve always goes to whoever was told that it fired,
+// and what is too old to be sent one by one is held until the log has been caught up with (DESIGN.md §3
+// "Downtime").
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "engine/core/batch.h"
+#include "rules/alert.h"
+#include "rules/json.h"
+#include "rules/notification.h"
+#include "rules/plan.h"
+#include "rules/time.h"
+
+namespace logbell::engine {
+
+// Alerts by what identifies them to people, with the moment each episode began.
+using Episodes = std::map<rules::Fingerprint, rules::Timestamp>;
+
+// What one sink was last told of one group.
+struct Told {
+  Episodes firing;
+  Episodes resolved;    // told as resolved and not forgotten by the group yet
+  rules::Timestamp at;  // wall time at which it was told last
+};
+
+// What a group has to say to one sink, decided in one place. `told`: null when it was never told anything.
+// `has_new`: something that fires, or fired and ended since, of which the sink knows nothing.
+rules::NotifyReason needs_update(const Told* told, const Episodes& firing, const Episodes& resolved,
+                                 bool send_resolved, rules::Duration repeat_interval, rules::Timestamp now);
+
+// Where an alert goes: the rule's own sinks, or the route's nodes.
+struct Destination {
+  std::string id;  // of the route's node, or of the rule's own sinks: part of the group's key
+  const rules::RouteOptions* options;  // of the node; a rule's own sinks take the root's timers
+  std::vector<std::string> sinks;
+};
+
+class Dispatcher {
+ public:
+  // Alerts in one message at most: more are sent as further messages of the same moment. A hundred with their
+  // sample lines are about 150 KB, below every sink's own limit on a request.
+  static constexpr std::size_t kMaxAlertsPerNotification = 100;
+  // Alerts named in a summary of the past; the rest are counted in it.
+  static constexpr std::size_t kMaxSummaryLines = 30;
+  // Alertmanager wants to hear of a resolve more than once: it may have been restarted in between.
+  static constexpr rules::Duration kRefreshResolved{std::chrono::minutes(15)};
+
+  // `plan` must outlive me, or the next replace_plan().
+  explicit Dispatcher(const rules::Plan& plan);
+
+  // Puts back what save() wrote: of `entries` those whose keys begin with "core/d/".
+  void restore(const std::vector<StoredEntry>& entries);
+
+  // Takes a step of an alert. `rule`: its identity; unset: built in. `caught_up`: its rule has read
+  // up to the present, so that what is older than max_replay_age is news all the same. `caused_at`: when the
+  // line behind it was read.
+  void insert(const rules::Transition& transition, std::optional<rules::Fingerprint> rule, bool caught_up,
+              rules::Timestamp caused_at, rules::Timestamp now);
+
+  // What is held back because its rule is still reading the past: `caught_up(identity)` says which rules are
+  // not.
+  void release(const std::function<bool(rules::Fingerprint identity)>& caught_up, bool everything_caught_up,
+               rules::Timestamp now);
+
+  // Everything that is due. `renew` brings an alert's value, annotations and last line up to date; false: the
+  // alert is not known any more.
+  void flush(rules::Timestamp now, const std::function<bool(rules::Alert&)>& renew,
+             std::vector<rules::Notification>& out);
+
+  // The next wall time at which flush() has something to do.
+  std::optional<rules::Timestamp> next_instant(rules::Timestamp now) const;
+
+  // Writes what changed since the last call.
+  void save(std::vector<StoredEntry>& out);
+
+  // Groups are formed anew under the new route; what was told stays told.
+  void replace_plan(const rules::Plan& plan, rules::Timestamp now);
+
+  void set_sink_dead(const std::string& sink, bool dead);
+
+  // Nothing older is told in a summary: there was no earlier run whose reader could have missed it.
+  void set_first_start(bool first_start) { first_start_ = first_start; }
+
+  // Every alert that a group holds as firing: after a restart, those that no rule knows any more must end.
+  std::vector<rules::Alert> firing() const;
+
+ private:
+  struct Member {
+    rules::Alert alert;
+    std::optional<rules::Fingerprint> rule;  // its identity; unset: built in
+  };
+  struct Group {
+    std::string key;
+    std::string id;  // of the destination
+    rules::Labels labels;
+    std::map<rules::Fingerprint, Member> members;
+    std::map<std::string, Told> told;  // by sink
+    rules::Timestamp next_flush;       // for sinks that are told group by group
+    std::uint32_t changes = 0;         // since it spoke last
+    rules::Timestamp began;            // when the first alert of this life fired: part of its keys
+    rules::Timestamp caused_at;
+    bool pending = false;  // something was inserted since the last flush
+    bool muted = false;    // something waits for its hours
+  };
+  // Fired in the past, while the log was being caught up with.
+  struct Held {
+    rules::Alert alert;
+    rules::Fingerprint rule = 0;
+  };
+  // Fired and ended in that past: told once, in a summary.
+  struct Past {
+    std::string line;
+    std::vector<std::string> sinks;
+  };
+
+  std::vector<Destination> destinations(const rules::Labels& labels, std::optional<rules::Fingerprint> rule,
+                                        rules::Timestamp now) const;
+  std::vector<std::string> sinks_of(const std::string& id) const;
+  const rules::RouteOptions& options_of(const std::string& id) const;
+  bool is_muted(const rules::RouteOptions& options, rules::Timestamp now) const;
+  Group& group_for(const Destination& destination, const rules::Labels& labels, const rules::Alert& first,
+                   rules::Timestamp now);
+  void place(const rules::Alert& alert, std::optional<rules::Fingerprint> rule, rules::Timestamp caused_at,
+             rules::Timestamp now);
+  void flush_group(Group& group, rules::Timestamp now, const std::function<bool(rules::Alert&)>& renew,
+                   std::vector<rules::Notification>& out);
+  void emit(const std::string& group_key, const rules::Labels& labels, rules::Timestamp began,
+            rules::Timestamp caused_at, const rules::SinkSpec& sink, rules::NotifyReason reason,
+            std::vector<rules::Alert> alerts, std::uint32_t changes, rules::Timestamp now,
+            std::vector<rules::Notification>& out);
+  void emit_summary(rules::Timestamp now, std::vector<rules::Notification>& out);
+  void emit_refreshes(rules::Timestamp now, const std::function<bool(rules::Alert&)>& renew,
+                      std::vector<rules::Notification>& out);
+  void forget_member(Group& group, rules::Fingerprint fingerprint);
+  void touch(const Group& group) { changed_groups_.insert(group.key); }
+  void touch(const Group& group, rules::Fingerprint fingerprint) {
+    changed_members_.emplace(group.key, fingerprint);
+  }
+  void index_plan();
+
+  const rules::Plan* plan_;
+  rules::RouteOptions default_options_;                  // where no route is written
+  std::map<std::string, const rules::Route*> nodes_;     // by id
+  std::map<std::string, std::vector<std::string>> own_;  // "sinks/a,b" -> [a, b]
+  std::map<rules::Fingerprint, std::size_t> rules_;      // identity -> index
+  std::map<std::string, Group> groups_;                  // by key
+  std::map<rules::Fingerprint, std::set<std::string>> groups_of_;
+  std::map<rules::Fingerprint, Held> held_;
+  std::vector<Past> past_;
+  bool summary_due_ = false;
+  bool first_start_ = false;
+  std::set<std::string> dead_;
+  std::map<std::string, rules::Timestamp> next_refresh_;  // by sink
+  struct Resolved {
+    rules::Timestamp told_at;
+    rules::Alert alert;
+  };
+  std::map<std::string, std::map<rules::Fingerprint, Resolved>> resolved_;  // by sink that refreshes
+  std::uint64_t sequence_ = 0;
+  bool touched_ = true;                       // something came since the last flush
+  std::optional<rules::Timestamp> next_due_;  // of the last flush
+  // To be written.
+  std::set<std::string> changed_groups_;
+  std::set<std::pair<std::string, rules::Fingerprint>> changed_members_;
+  std::set<rules::Fingerprint> changed_held_;
+  bool sequence_changed_ = false;
+  bool past_changed_ = false;
+};
+
+}  // namespace logbell::engine

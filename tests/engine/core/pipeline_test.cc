@@ -1,0 +1,623 @@
+// Pipeline: what people are told, paragraph by paragraph of what the configuration promises.
+#include "engine/core/pipeline.h"
+
+#include <algorithm>
+#include <set>
+
+#include <catch2/catch.hpp>
+
+#include "tests/support/core_world.h"
+
+using namespace logbell;
+using namespace std::chrono_literals;
+using tests::CoreWorld;
+using Lines = std::vector<std::string>;
+
+namespace {
+
+constexpr std::int64_t kSecond = 1'000;
+constexpr std::int64_t kMinute = 60'000;
+constexpr std::int64_t kHour = 60 * kMinute;
+
+// One pattern, one rule that its third match within a minute sets off, one sink.
+CoreWorld queue_world() {
+  CoreWorld world;
+  world.pattern("queue_error", {"queue"});
+  world.rule("QueueUnreachable", "sum by (queue) (count_over_time(queue_error[1m])) >= 3");
+  world.sink("ops");
+  world.route({"ops"});
+  return world;
+}
+
+void three_errors(CoreWorld& world, std::int64_t when, const std::string& queue = "orders") {
+  for (int i = 0; i < 3; ++i)
+    world.match("queue_error", when + i, {queue}, "QueueNotFoundException: queue " + queue);
+}
+
+}  // namespace
+
+TEST_CASE("notification: the first of a group leaves at once, and the resolve goes to whoever was told",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.start();
+  CHECK(world.tick(0).notifications.empty());
+  three_errors(world, kSecond);
+  const engine::Tick fired = world.tick(kSecond + 5);
+  CHECK(CoreWorld::summary(fired) == Lines{"ops: first_firing QueueUnreachable+"});
+  CHECK(fired.must_sync);
+  const rules::Alert& alert = fired.notifications[0].alerts[0];
+  CHECK(CoreWorld::since(alert.fired_at) == kSecond + 2);  // the third line's own time
+  CHECK(alert.value == 3);
+  CHECK(
+      alert.labels.format() ==
+      R"({alertname="QueueUnreachable", environment="test", instance="here", queue="orders", severity="critical"})");
+  CHECK(alert.annotation("summary") == "value 3");
+  CHECK(fired.notifications[0].priority == 0);
+  CHECK(CoreWorld::since(fired.notifications[0].caused_at) == kSecond + 2);
+
+  CHECK(world.pipeline->next_instant() == CoreWorld::at(kMinute + kSecond));  // the first leaves its window
+  const engine::Tick ended = world.tick(kMinute + kSecond + 1);
+  CHECK(CoreWorld::summary(ended) == Lines{"ops: all_resolved QueueUnreachable-"});
+  CHECK(CoreWorld::since(*ended.notifications[0].alerts[0].resolved_at) == kMinute + kSecond);
+  CHECK(CoreWorld::since(ended.notifications[0].alerts[0].fired_at) == kSecond + 2);
+  CHECK(fired.notifications[0].key != ended.notifications[0].key);
+}
+
+TEST_CASE("notification: changes within group_interval are one message that says how often it changed",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.start();
+  three_errors(world, 0, "a");
+  CHECK(world.tick(10).notifications.size() == 1);
+  three_errors(world, 5 * kSecond, "b");
+  CHECK(world.tick(5 * kSecond + 10).notifications.empty());
+  three_errors(world, 6 * kSecond, "c");
+  CHECK(world.tick(6 * kSecond + 10).notifications.empty());
+  CHECK(world.pipeline->next_instant() == CoreWorld::at(30 * kSecond + 10));
+  const engine::Tick batch = world.tick(30 * kSecond + 10);
+  CHECK(CoreWorld::summary(batch) ==
+        Lines{"ops: new_alerts QueueUnreachable+ QueueUnreachable+ QueueUnreachable+"});
+  CHECK(batch.notifications[0].changes == 2);
+}
+
+TEST_CASE("notification: what fired and ended between two messages is told all the same",
+          "[core][pipeline]") {
+  CoreWorld world;
+  world.pattern("oom", {"host"});
+  world.rule("OutOfMemory", "sum by (host) (count_over_time(oom[5s])) >= 1");
+  world.sink("ops");
+  world.route({"ops"});
+  world.start();
+  world.match("oom", 0, {"a"});
+  CHECK(world.tick(1).notifications.size() == 1);
+  world.match("oom", 2 * kSecond, {"b"});
+  CHECK(world.tick(2 * kSecond).notifications.empty());
+  CHECK(world.tick(10 * kSecond).notifications.empty());  // both have ended by now
+  const engine::Tick after = world.tick(31 * kSecond);
+  CHECK(CoreWorld::summary(after) == Lines{"ops: all_resolved OutOfMemory- OutOfMemory-"});
+}
+
+TEST_CASE("notification: one that fires and ends within one tick is told of both", "[core][pipeline]") {
+  CoreWorld world;
+  world.pattern("oom");
+  world.rule("OutOfMemory", "count_over_time(oom[5s]) >= 1");
+  world.sink("ops");
+  world.route({"ops"});
+  world.start();
+  world.tick(0);
+  world.match("oom", kSecond);
+  // Read a minute late: the log was not looked at in between.
+  CHECK(CoreWorld::summary(world.tick(kMinute)) == Lines{"ops: first_firing OutOfMemory+"});
+  CHECK(CoreWorld::summary(world.tick(kMinute + 30 * kSecond)) == Lines{"ops: all_resolved OutOfMemory-"});
+}
+
+TEST_CASE("notification: repeated after repeat_interval while it fires, replacing its unsent predecessor",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.written.route.options.repeat_interval = 10s;
+  world.start();
+  three_errors(world, 0);
+  world.tick(10);
+  CHECK(world.tick(9 * kSecond).notifications.empty());
+  world.written.route.options.group_interval = 1s;
+  const engine::Tick early = world.tick(10 * kSecond + 10);
+  CHECK(early.notifications.empty());  // group_interval (30s) has not passed
+  const engine::Tick repeat = world.tick(30 * kSecond + 10);
+  CHECK(CoreWorld::summary(repeat) == Lines{"ops: repeat QueueUnreachable+"});
+  CHECK(repeat.notifications[0].priority == 2);
+  CHECK_FALSE(repeat.notifications[0].replaces.empty());
+}
+
+TEST_CASE("notification: each lane of a sink has its own, with a key that survives a crash",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.written.sinks["ops"].lanes = {"ops#1", "ops#2"};
+  world.start();
+  world.tick(0);
+  const auto before = world.store;
+  three_errors(world, kSecond);
+  const engine::Tick first = world.tick(2 * kSecond);
+  REQUIRE(first.notifications.size() == 2);
+  CHECK(first.notifications[0].key != first.notifications[1].key);
+  // Nothing of that tick was committed: it is read and told again, under the same keys.
+  world.store = before;
+  world.restart();
+  three_errors(world, kSecond);
+  const engine::Tick again = world.tick(3 * kSecond);
+  REQUIRE(again.notifications.size() == 2);
+  CHECK(again.notifications[0].key == first.notifications[0].key);
+  CHECK(again.notifications[1].key == first.notifications[1].key);
+}
+
+TEST_CASE("notification: a later episode has another key", "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.start();
+  std::set<std::string> keys;
+  for (std::int64_t i = 0; i < 5; ++i) {
+    three_errors(world, i * 10 * kMinute);
+    for (const auto& n : world.tick(i * 10 * kMinute + 10).notifications)
+      CHECK(keys.insert(n.key).second);
+    for (const auto& n : world.tick(i * 10 * kMinute + 5 * kMinute).notifications)
+      CHECK(keys.insert(n.key).second);
+  }
+  CHECK(keys.size() == 10);
+}
+
+TEST_CASE("who is told: a rule's own sinks are exactly who is told; the others go by the route",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.pattern("other");
+  world.rule("Other", "count_over_time(other[1m]) >= 1", {"pager"});
+  world.sink("pager");
+  world.start();
+  three_errors(world, 0);
+  world.match("other", 1);
+  const Lines told = CoreWorld::summary(world.tick(10));
+  CHECK(std::set<std::string>(told.begin(), told.end()) ==
+        std::set<std::string>{"ops: first_firing QueueUnreachable+", "pager: first_firing Other+"});
+}
+
+TEST_CASE("who is told: `sinks: none` tells nobody until its date, and shows all the same",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.written.rules[0].silent = rules::DeliberatelySilent{"being written", CoreWorld::at(kHour)};
+  world.start();
+  three_errors(world, 0);
+  CHECK(world.tick(10).notifications.empty());
+  REQUIRE(world.pipeline->alerts().size() == 1);
+  world.tick(kHour - kMinute);
+  three_errors(world, kHour + kMinute);
+  CHECK(CoreWorld::summary(world.tick(kHour + kMinute + 10)) == Lines{"ops: first_firing QueueUnreachable+"});
+}
+
+TEST_CASE("hours: what fires while muted is told when the hours begin, and its end is not lost",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  rules::TimeInterval office{"office", {{{{9 * 60, 17 * 60}}, {}, {}, {}, {}, ""}}};
+  world.written.time_intervals["office"] = office;
+  world.written.route.options.active_time_intervals = {"office"};
+  world.written.rules[0].keep_firing_for = 2h;
+  world.start();
+  three_errors(world, 0);  // 08:00
+  CHECK(world.tick(10).notifications.empty());
+  CHECK(world.pipeline->next_instant() == CoreWorld::at(kMinute));
+  CHECK(world.tick(kHour - kMinute).notifications.empty());
+  CHECK(CoreWorld::summary(world.tick(kHour)) == Lines{"ops: first_firing QueueUnreachable+"});
+  // 17:00: out of hours again; it ends at 03:00 in the night and is told at 09:00.
+  world.written.time_intervals.clear();
+  const std::int64_t evening = 10 * kHour;
+  CHECK(CoreWorld::summary(world.tick(2 * kHour + 2 * kMinute)) ==
+        Lines{"ops: all_resolved QueueUnreachable-"});
+  three_errors(world, evening - 2 * kHour);
+  CHECK(world.tick(evening - 2 * kHour + 10).notifications.size() == 1);
+  CHECK(world.tick(evening + 5 * kMinute).notifications.empty());
+  CHECK(world.tick(24 * kHour).notifications.empty());
+  CHECK(CoreWorld::summary(world.tick(25 * kHour)) == Lines{"ops: all_resolved QueueUnreachable-"});
+}
+
+TEST_CASE("alertmanager: no grouping, told at once, refreshed while firing and a while after",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  rules::SinkSpec& sink = world.written.sinks["ops"];
+  sink.per_alert = true;
+  sink.refresh = 60s;
+  world.written.rules[0].keep_firing_for = 2min;
+  world.start();
+  three_errors(world, 0, "a");
+  CHECK(CoreWorld::summary(world.tick(10)) == Lines{"ops: first_firing QueueUnreachable+"});
+  three_errors(world, kSecond, "b");
+  const engine::Tick second = world.tick(kSecond + 10);
+  REQUIRE(CoreWorld::summary(second) == Lines{"ops: new_alerts QueueUnreachable+"});
+  CHECK(second.notifications[0].alerts[0].labels.get("queue") == "b");
+  const engine::Tick refresh = world.tick(kMinute + 10);
+  CHECK(CoreWorld::summary(refresh) == Lines{"ops: refresh QueueUnreachable+ QueueUnreachable+"});
+  CHECK_FALSE(refresh.must_sync);
+  CHECK_FALSE(refresh.notifications[0].replaces.empty());
+  CHECK(world.wait(2 * kMinute).notifications.empty());
+  const Lines ended = CoreWorld::summary(world.tick(3 * kMinute + 10 * kSecond));
+  CHECK(ended == Lines{"ops: all_resolved QueueUnreachable- QueueUnreachable-",
+                       "ops: refresh QueueUnreachable- QueueUnreachable-"});
+  CHECK(CoreWorld::summary(world.wait(5 * kMinute)) ==
+        Lines{"ops: refresh QueueUnreachable- QueueUnreachable-"});
+  CHECK(world.wait(40 * kMinute).notifications.empty());
+}
+
+TEST_CASE("restart: `for`, firing alerts and what was told survive; counters go on", "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.written.rules[0].for_ = 30s;
+  world.start();
+  world.tick(-1);
+  three_errors(world, 0);
+  CHECK(world.tick(10).notifications.empty());
+  world.restart();
+  CHECK(CoreWorld::summary(world.tick(30 * kSecond + 2)) == Lines{"ops: first_firing QueueUnreachable+"});
+  world.restart();
+  CHECK(world.tick(31 * kSecond).notifications.empty());  // told already
+  const auto metrics = world.pipeline->metrics();
+  const auto matches = std::find_if(metrics.begin(), metrics.end(),
+                                    [](const auto& m) { return m.name == "logbell_pattern_matches_total"; });
+  REQUIRE(matches != metrics.end());
+  CHECK(matches->value == 3);
+  const engine::Tick ended = world.tick(2 * kMinute);
+  CHECK(CoreWorld::summary(ended) == Lines{"ops: all_resolved QueueUnreachable-"});
+  CHECK(CoreWorld::since(ended.notifications[0].alerts[0].fired_at) == 30 * kSecond + 2);
+}
+
+TEST_CASE("downtime: what is over is told once in a summary, what still fires with its real start",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.sink("pager").pages = true;
+  world.written.route.options.sinks = {"ops", "pager"};
+  world.start();
+  world.tick(0);
+  world.restart();
+  // Two hours later: an hour-old episode, and one that goes on.
+  three_errors(world, kHour, "a");
+  CHECK(world.behind(kHour + 10, 2 * kHour).notifications.empty());
+  CHECK(world.behind(kHour + 5 * kMinute, 2 * kHour).notifications.empty());
+  three_errors(world, 2 * kHour - 30 * kSecond, "b");
+  const Lines told = CoreWorld::summary(world.tick(2 * kHour + kSecond));
+  CHECK(std::count(told.begin(), told.end(), "ops: first_firing QueueUnreachable+") == 1);
+  CHECK(std::count(told.begin(), told.end(), "pager: first_firing QueueUnreachable+") == 1);
+  CHECK(std::count(told.begin(), told.end(), "ops: summary") == 1);
+  CHECK(told.size() == 3);
+  for (const auto& n : world.told) {
+    if (n.reason == rules::NotifyReason::kSummary) {
+      CHECK(n.text.find("1 alert fired and resolved") != std::string::npos);
+      CHECK(n.text.find("queue=\"a\"") != std::string::npos);
+    } else {
+      CHECK(CoreWorld::since(n.alerts[0].fired_at) == 2 * kHour - 30 * kSecond + 2);
+    }
+  }
+}
+
+TEST_CASE("downtime: an alert that began long ago and still fires is told when the log is caught up with",
+          "[core][pipeline]") {
+  CoreWorld world;
+  world.pattern("error");
+  world.rule("Errors", "count_over_time(error[3h]) >= 1");
+  world.sink("ops");
+  world.route({"ops"});
+  world.start();
+  world.tick(0);
+  world.restart();
+  world.match("error", kMinute);
+  CHECK(world.behind(2 * kMinute, 2 * kHour).notifications.empty());
+  world.restart();  // and a crash in between forgets nothing
+  const engine::Tick caught_up = world.tick(2 * kHour);
+  CHECK(CoreWorld::summary(caught_up) == Lines{"ops: first_firing Errors+"});
+  CHECK(CoreWorld::since(caught_up.notifications[0].alerts[0].fired_at) == kMinute);
+}
+
+TEST_CASE("first start: the log that is there fills the windows, and nothing old is sent",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.start();
+  world.status.watched_from = CoreWorld::at(0);
+  three_errors(world, kMinute, "old");
+  CHECK(world.behind(kMinute + 10, 2 * kHour).notifications.empty());
+  CHECK(world.behind(kHour, 2 * kHour).notifications.empty());
+  three_errors(world, 2 * kHour - 10, "new");
+  CHECK(CoreWorld::summary(world.tick(2 * kHour)) == Lines{"ops: first_firing QueueUnreachable+"});
+}
+
+TEST_CASE("clock: the slowest source leads; one that catches up pushes nobody's lines out",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  rules::SourceSpec second;
+  second.name = "batch";
+  world.written.sources.push_back(second);
+  world.written.rules[0].sources = {0, 1};
+  world.start();
+  engine::MatchBatch batch;
+  batch.generation = 1;
+  const auto status = [](std::uint32_t source, std::int64_t watermark) {
+    engine::SourceStatus s;
+    s.source = source;
+    s.watermark = CoreWorld::at(watermark);
+    s.readable = true;
+    s.watched_from = rules::kLongAgo;
+    return s;
+  };
+  // Source 0 is an hour ahead of source 1; source 1 then brings three errors of its own past.
+  batch.sources = {status(0, kHour), status(1, 0)};
+  world.pipeline->ingest(batch);
+  world.pipeline->tick(CoreWorld::at(kHour));
+  batch.sources = {status(1, kMinute)};
+  for (int i = 0; i < 3; ++i) {
+    engine::TimedMatch match;
+    match.at = CoreWorld::at(30 * kSecond + i);
+    match.labels = {"orders"};
+    batch.matches.push_back(match);
+  }
+  batch.lines = {"line"};
+  world.pipeline->ingest(batch);
+  const engine::Tick tick = world.pipeline->tick(CoreWorld::at(kHour));
+  REQUIRE(tick.transitions.size() == 2);
+  CHECK(CoreWorld::since(tick.transitions[1].at) == 30 * kSecond + 2);
+  CHECK(world.pipeline->rules()[0].clock == CoreWorld::at(kMinute));
+}
+
+TEST_CASE("clock: set back with the wall clock, its rules unknown until watched again", "[core][pipeline]") {
+  CoreWorld world;
+  world.pattern("received");
+  world.rule("NoData", "count_over_time(received[10m]) == 0");
+  world.sink("ops");
+  world.route({"ops"});
+  world.start();
+  world.match("received", kHour);
+  world.tick(kHour);
+  CHECK_FALSE(world.pipeline->rules()[0].unknown);
+  // Somebody set the clock back by half an hour; lines go on.
+  world.status.watermark = CoreWorld::at(kHour / 2);
+  world.status.read_to_end_at = CoreWorld::at(kHour / 2);
+  world.tick_as_is(kHour / 2);
+  CHECK(world.pipeline->rules()[0].clock == CoreWorld::at(kHour / 2));
+  CHECK(world.pipeline->rules()[0].unknown);
+  CHECK(world.tick(kHour / 2 + 9 * kMinute).notifications.empty());
+  CHECK(CoreWorld::summary(world.tick(kHour / 2 + 10 * kMinute)) == Lines{"ops: first_firing NoData+"});
+  const auto metrics = world.pipeline->metrics();
+  CHECK(std::any_of(metrics.begin(), metrics.end(),
+                    [](const auto& m) { return m.name == "logbell_clock_setbacks_total" && m.value == 1; }));
+}
+
+TEST_CASE("clock: a line that comes late fires now, never in the past", "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.start();
+  world.tick(30 * kSecond);
+  three_errors(world, 20 * kSecond);
+  const engine::Tick tick = world.tick(31 * kSecond);
+  REQUIRE(tick.notifications.size() == 1);
+  CHECK(CoreWorld::since(tick.notifications[0].alerts[0].fired_at) == 30 * kSecond);
+}
+
+TEST_CASE("unknown: an unreadable source neither fires nor resolves; after 5 minutes that is an alert itself",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.start();
+  three_errors(world, 0);
+  world.tick(10);
+  world.status.readable = false;
+  CHECK(world.tick(2 * kMinute).notifications.empty());
+  CHECK(world.pipeline->rules()[0].unknown);
+  // RuleUnknown: unknown for longer than twice its window.
+  CHECK(CoreWorld::summary(world.tick(4 * kMinute)) == Lines{"ops: first_firing RuleUnknown+"});
+  CHECK(CoreWorld::summary(world.tick(7 * kMinute)) == Lines{"ops: first_firing InputSilent+"});
+  world.status.readable = true;
+  world.status.watched_from = CoreWorld::at(7 * kMinute);
+  const Lines back = CoreWorld::summary(world.tick(8 * kMinute));
+  CHECK(std::count(back.begin(), back.end(), "ops: all_resolved InputSilent-") == 1);
+  CHECK(std::count(back.begin(), back.end(), "ops: all_resolved RuleUnknown-") == 1);
+  CHECK(std::count(back.begin(), back.end(), "ops: all_resolved QueueUnreachable-") == 1);
+}
+
+TEST_CASE("unknown: with max_silence the wall clock alone resolves nothing, and silence is an alert",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.written.sources[0].max_silence = 10min;
+  world.start();
+  three_errors(world, 0);
+  world.status.watermark = CoreWorld::at(2);
+  world.status.last_line_at = CoreWorld::at(2);
+  world.status.read_to_end_at = CoreWorld::at(10);
+  CHECK(world.tick_as_is(10).notifications.size() == 1);
+  world.status.read_to_end_at = CoreWorld::at(5 * kMinute);
+  CHECK(world.tick_as_is(5 * kMinute).notifications.empty());
+  world.status.read_to_end_at = CoreWorld::at(10 * kMinute + 2);
+  CHECK(CoreWorld::summary(world.tick_as_is(10 * kMinute + 2)) == Lines{"ops: first_firing InputSilent+"});
+  // A later line: silence is over, and so is the alert.
+  world.status.watermark = world.status.last_line_at.emplace(CoreWorld::at(11 * kMinute));
+  world.status.read_to_end_at = CoreWorld::at(11 * kMinute);
+  const Lines back = CoreWorld::summary(world.tick_as_is(11 * kMinute));
+  CHECK(std::count(back.begin(), back.end(), "ops: all_resolved QueueUnreachable-") == 1);
+  CHECK(std::count(back.begin(), back.end(), "ops: all_resolved InputSilent-") == 1);
+}
+
+TEST_CASE("built in: a dead sink is told of by those that live", "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.sink("mail");
+  world.start();
+  world.tick(0);
+  engine::Condition dead{"SinkDead", rules::Labels{{"sink", "ops"}}, "sink ops refuses: no_service"};
+  world.pipeline->set_sink_dead("ops", true);
+  world.pipeline->set_condition(dead, CoreWorld::at(kSecond));
+  const engine::Tick tick = world.wait(kSecond);
+  CHECK(CoreWorld::summary(tick) == Lines{"mail: first_firing SinkDead+"});
+  CHECK(tick.notifications[0].alerts[0].labels.get("sink") == "ops");
+  // It survives a restart, and ends when the sink works again.
+  world.restart();
+  CHECK(world.wait(2 * kSecond).notifications.empty());
+  dead.active = false;
+  world.pipeline->set_sink_dead("ops", false);
+  world.pipeline->set_condition(dead, CoreWorld::at(kMinute));
+  CHECK(CoreWorld::summary(world.wait(kMinute)) == Lines{"mail: all_resolved SinkDead-"});
+}
+
+TEST_CASE("built in: a steady offset of a source's times, and more series than a pattern may have",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.written.patterns[0].max_series = 2;
+  world.start();
+  world.status.timestamp_offset = -1h;
+  for (const char* queue : {"a", "b", "c", "d"})
+    world.match("queue_error", 0, {queue});
+  Lines told = CoreWorld::summary(world.tick(1));
+  std::sort(told.begin(), told.end());
+  CHECK(told == Lines{"ops: first_firing SeriesOverflow+", "ops: first_firing TimestampSkew+"});
+  const auto metrics = world.pipeline->metrics();
+  CHECK(std::any_of(metrics.begin(), metrics.end(),
+                    [](const auto& m) { return m.name == "logbell_series_dropped_total" && m.value == 2; }));
+}
+
+TEST_CASE("identity: a reload keeps the state of what is unchanged and ends what is gone",
+          "[core][pipeline][F35]") {
+  CoreWorld world = queue_world();
+  world.pattern("other");
+  world.rule("Other", "count_over_time(other[1m]) >= 1");
+  world.written.rules[0].for_ = 20s;
+  world.start();
+  world.tick(-1);
+  three_errors(world, 0);
+  world.match("other", 1);
+  CHECK(CoreWorld::summary(world.tick(10)) == Lines{"ops: first_firing Other+"});
+  // Another annotation changes nothing: its `for` goes on.
+  world.written.rules[0].annotations.clear();
+  world.reload(10 * kSecond);
+  CHECK(world.tick(10 * kSecond).notifications.empty());
+  CHECK(CoreWorld::summary(world.tick(20 * kSecond + 2)) == Lines{"ops: first_firing QueueUnreachable+"});
+  // A rule that is no more is resolved, and says why.
+  world.written.rules.pop_back();
+  world.reload(31 * kSecond);
+  const engine::Tick removed = world.tick(31 * kSecond);
+  REQUIRE(CoreWorld::summary(removed) == Lines{"ops: all_resolved Other-"});
+  CHECK(removed.notifications[0].alerts[0].resolve_reason == "rule removed");
+  CHECK(world.pipeline->rules().size() == 1);
+}
+
+TEST_CASE("identity: a rule removed while the process was down is resolved at the next start",
+          "[core][pipeline][F35]") {
+  CoreWorld world = queue_world();
+  world.pattern("other");
+  world.rule("Other", "count_over_time(other[1m]) >= 1");
+  world.start();
+  world.match("other", 1);
+  CHECK(world.tick(10).notifications.size() == 1);
+  world.written.rules.pop_back();
+  world.restart();
+  const engine::Tick tick = world.tick(31 * kSecond);
+  REQUIRE(CoreWorld::summary(tick) == Lines{"ops: all_resolved Other-"});
+  for (const auto& [key, value] : world.store)
+    CHECK(value.find("Other") == std::string::npos);
+}
+
+TEST_CASE("identity: a new rule over an old pattern begins at its present", "[core][pipeline][F35]") {
+  CoreWorld world = queue_world();
+  world.start();
+  world.tick(0);
+  world.tick(kHour);
+  world.rule("Nothing", "count_over_time(queue_error[30s]) == 0");
+  world.written.rules.back().expr_text = "x";
+  world.reload(kHour + kSecond);
+  // The pattern was watched all the time (for a minute back), so absence is known at once.
+  const engine::Tick tick = world.tick(kHour + kSecond);
+  CHECK(tick.transitions.empty());  // a labelled pattern without a series is no zero
+  world.pattern("fresh");
+  world.rule("Fresh", "count_over_time(fresh[30s]) == 0");
+  world.reload(kHour + 2 * kSecond);
+  CHECK(world.tick(kHour + 20 * kSecond).transitions.empty());  // never looked for before the reload
+  const engine::Tick known = world.tick(kHour + 40 * kSecond);
+  REQUIRE(known.transitions.size() == 2);
+  CHECK(CoreWorld::since(known.transitions[1].at) ==
+        kHour + 31 * kSecond);  // watched since the last tick before
+}
+
+TEST_CASE("reload: another route tells new sinks what fires, and the old ones how it ended",
+          "[core][pipeline][F35]") {
+  CoreWorld world = queue_world();
+  world.sink("mail");
+  world.start();
+  three_errors(world, 0);
+  CHECK(CoreWorld::summary(world.tick(10)) == Lines{"ops: first_firing QueueUnreachable+"});
+  world.written.route.options.sinks = {"mail"};
+  world.reload(kSecond);
+  CHECK(CoreWorld::summary(world.tick(31 * kSecond)) == Lines{"mail: first_firing QueueUnreachable+"});
+  Lines ended = CoreWorld::summary(world.tick(3 * kMinute));
+  std::sort(ended.begin(), ended.end());
+  CHECK(ended == Lines{"mail: all_resolved QueueUnreachable-", "ops: all_resolved QueueUnreachable-"});
+}
+
+TEST_CASE("reload: a rule that gets sinks of its own does not tell the same sink twice",
+          "[core][pipeline][F35]") {
+  CoreWorld world = queue_world();
+  world.sink("mail");
+  world.start();
+  three_errors(world, 0);
+  world.tick(10);
+  world.written.rules[0].sinks = {"ops", "mail"};
+  world.reload(kSecond);
+  CHECK(CoreWorld::summary(world.tick(31 * kSecond)) == Lines{"mail: first_firing QueueUnreachable+"});
+  Lines ended = CoreWorld::summary(world.tick(3 * kMinute));
+  std::sort(ended.begin(), ended.end());
+  CHECK(ended == Lines{"mail: all_resolved QueueUnreachable-", "ops: all_resolved QueueUnreachable-"});
+}
+
+TEST_CASE("redaction: nothing secret is in a message or in the store", "[core][pipeline]") {
+  CoreWorld world;
+  world.pattern("login", {"user"});
+  world.rule("Logins", "sum(count_over_time(login[1m])) >= 2");
+  world.sink("ops");
+  world.route({"ops"});
+  world.start();
+  world.match("login", 0, {"anna"}, "login failed password=hunter2 user=anna");
+  world.match("login", 1, {"anna"}, "login failed token=xoxb-123456789012-abcdefabcdef user=anna");
+  const engine::Tick tick = world.tick(10);
+  REQUIRE(tick.notifications.size() == 1);
+  const rules::Alert& alert = tick.notifications[0].alerts[0];
+  REQUIRE(alert.first_line);
+  REQUIRE(alert.last_line);
+  CHECK(alert.first_line->text.find("login failed") == 0);
+  CHECK(alert.first_line->text.find("hunter2") == std::string::npos);
+  CHECK(alert.last_line->text.find("xoxb-123456789012") == std::string::npos);
+  REQUIRE(alert.top_values.size() == 1);
+  CHECK(alert.top_values[0].first == "user");
+  CHECK(alert.top_values[0].second[0] == std::make_pair(std::string("anna"), std::uint64_t{2}));
+  for (const auto& [key, value] : world.store)
+    CHECK(value.find("hunter2") == std::string::npos);
+}
+
+TEST_CASE("samples: the first and the last line of the window, still there when it ends",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.start();
+  world.match("queue_error", 0, {"orders"}, "too old");
+  for (int i = 0; i < 100; ++i)
+    world.match("queue_error", kHour + i * 100, {"orders"}, "line " + std::to_string(i));
+  const engine::Tick fired = world.tick(kHour + 10 * kSecond);
+  REQUIRE(fired.notifications.size() == 1);
+  CHECK(fired.notifications[0].alerts[0].first_line->text == "line 0");
+  const engine::Tick ended = world.tick(2 * kHour);
+  REQUIRE(ended.notifications.size() == 1);
+  CHECK(ended.notifications[0].alerts[0].first_line->text == "line 0");
+}
+
+TEST_CASE("metrics: a histogram of a pattern's values, in Prometheus's shape", "[core][pipeline]") {
+  CoreWorld world;
+  world.pattern("request", {"status"});
+  world.written.patterns[0].value = "took";
+  world.written.patterns[0].metric =
+      rules::MetricSpec{"request_ms", "", rules::MetricSpec::Type::kHistogram, {5, 25}};
+  world.start();
+  world.match("request", 0, {"200"}, "x", 3);
+  world.match("request", 0, {"200"}, "x", 10);
+  world.match("request", 0, {"200"}, "x", 1000);
+  world.tick(1);
+  world.restart();
+  std::map<std::string, double> values;
+  for (const auto& m : world.pipeline->metrics())
+    values[m.name + m.labels.format()] = m.value;
+  CHECK(values.at(R"(request_ms_bucket{le="5", status="200"})") == 1);
+  CHECK(values.at(R"(request_ms_bucket{le="25", status="200"})") == 2);
+  CHECK(values.at(R"(request_ms_bucket{le="+Inf", status="200"})") == 3);
+  CHECK(values.at(R"(request_ms_sum{status="200"})") == 1013);
+  CHECK(values.at(R"(request_ms_count{status="200"})") == 3);
+}
