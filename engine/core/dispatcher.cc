@@ -587,6 +587,23 @@ void Dispatcher::set_sink_dead(const std::string& sink, bool dead) {
   touched_ = touched_ || changed;
 }
 
+void Dispatcher::set_back(Timestamp now) {
+  for (auto& [key, group] : groups_) {
+    const RouteOptions& options = options_of(group.id);
+    group.next_flush = std::min(group.next_flush, now + std::max(options.group_wait, options.group_interval));
+    for (auto& [sink, told] : group.told)
+      told.at = std::min(told.at, now);
+    touch(group);
+  }
+  for (auto& [sink, at] : next_refresh_)
+    at = std::min(at, now);
+  for (auto& [sink, ended] : resolved_) {
+    for (auto& [fingerprint, resolved] : ended)
+      resolved.told_at = std::min(resolved.told_at, now);
+  }
+  touched_ = true;
+}
+
 std::vector<Alert> Dispatcher::firing() const {
   std::map<Fingerprint, Alert> found;
   for (const auto& [key, group] : groups_) {

@@ -89,6 +89,9 @@ class Dispatcher {
 
   void set_sink_dead(const std::string& sink, bool dead);
 
+  // The wall clock was set back to `now`: no timer waits for a moment that was near before and is far now.
+  void set_back(rules::Timestamp now);
+
   // Nothing older is told in a summary: there was no earlier run whose reader could have missed it.
   void set_first_start(bool first_start) { first_start_ = first_start; }
 

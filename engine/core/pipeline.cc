@@ -177,7 +177,6 @@ struct Pipeline::Impl {
   Timestamp caused_at = rules::kLongAgo;
   Timestamp last_now = rules::kLongAgo;
   std::optional<Timestamp> next_built_in;
-  bool conditions_changed = true;
   bool cannot_be_read_again = false;
   bool first_tick = true;
 
@@ -633,6 +632,23 @@ struct Pipeline::Impl {
   }
   std::vector<std::optional<Fingerprint>> transition_rules;  // parallel to pending_transitions
 
+  // Timers of people run on the wall clock: none waits for a moment that was near before the step.
+  void set_back_timers(Timestamp now) {
+    dispatcher->set_back(now);
+    const auto clamp = [&](std::optional<Timestamp>& at) {
+      if (at) at = std::min(*at, now);
+    };
+    for (SourceState& source : sources) {
+      clamp(source.unreadable_since);
+      clamp(source.heard_at);
+      clamp(source.status.last_line_at);
+    }
+    for (RuleSlot& rule : rules)
+      clamp(rule.unknown_since);
+    for (auto& [key, known] : conditions)
+      known.since = std::min(known.since, now);
+  }
+
   void set_back(Timestamp now) {
     // The wall clock was set back: what was counted "in the future" is forgotten, and nothing is known of the
     // windows until they have been watched again.
@@ -651,7 +667,7 @@ struct Pipeline::Impl {
   }
 
   Tick tick(Timestamp now) {
-    if (last_now != rules::kLongAgo && now + kMaxAhead < last_now) conditions_changed = true;
+    if (last_now != rules::kLongAgo && now + kMaxAhead < last_now) set_back_timers(now);
     last_now = now;
     set_back(now);
     for (std::size_t i = 0; i < rules.size(); ++i)
@@ -908,7 +924,6 @@ struct Pipeline::Impl {
       transition_rules.emplace_back(std::nullopt);
       at = built_in.erase(at);
     }
-    conditions_changed = false;
   }
 
   std::string unknown_reason(const RuleSlot& rule) const {

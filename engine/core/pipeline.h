@@ -77,9 +77,9 @@ class Pipeline {
   // Which sinks refuse for good at the moment: SinkDead is routed around them.
   void set_sink_dead(const std::string& sink, bool dead);
 
-  // Evaluates every rule up to its clock, instant by instant, then groups. `now` is wall time and never
-  // decreases (the runtime holds and counts a step back). Everything since the last tick is in the returned
-  // value.
+  // Evaluates every rule up to its clock, instant by instant, then groups. `now` is wall time. The runtime
+  // holds steps back of up to 10 s; a larger one sets clocks and timers back (DESIGN.md §3 "Clock").
+  // Everything since the last tick is in the returned value.
   Tick tick(rules::Timestamp now);
 
   // The next wall time at which something can change without a new line: a window's edge, a `for` that

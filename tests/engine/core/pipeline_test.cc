@@ -381,6 +381,18 @@ TEST_CASE("clock: set back with the wall clock, its rules unknown until watched 
                     [](const auto& m) { return m.name == "logbell_clock_setbacks_total" && m.value == 1; }));
 }
 
+TEST_CASE("clock: set back, no message waits for the time before the step", "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.start();
+  three_errors(world, 10 * kHour, "a");
+  CHECK(world.tick(10 * kHour + 10).notifications.size() == 1);
+  world.status.watermark = world.status.read_to_end_at.emplace(CoreWorld::at(kHour));
+  three_errors(world, kHour, "b");
+  world.tick_as_is(kHour + 10);
+  CHECK(*world.pipeline->next_instant() <= CoreWorld::at(kHour + 31 * kSecond));
+  CHECK_FALSE(world.tick(kHour + 31 * kSecond).notifications.empty());
+}
+
 TEST_CASE("clock: a line that comes late fires now, never in the past", "[core][pipeline]") {
   CoreWorld world = queue_world();
   world.start();
