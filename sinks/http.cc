@@ -1,1 +1,704 @@
-// sinks/http
+#include "sinks/http.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <mutex>
+
+#include <arpa/inet.h>
+#include <curl/curl.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "rules/json.h"
+#include "rules/redact.h"
+
+namespace logbell::sinks {
+namespace {
+
+using rules::Duration;
+using rules::ErrorCode;
+using rules::Secret;
+using std::chrono::seconds;
+
+// A connection that was idle for longer is not used again: the other side has probably closed it by then, and
+// a request that meets the close may or may not have arrived.
+constexpr long kMaxIdleSeconds = 20;
+// Fewer bytes a second than one, for this long, is a hung sink (FAULTS F42).
+constexpr long kLowSpeedSeconds = 10;
+
+struct UrlDeleter {
+  void operator()(CURLU* url) const { curl_url_cleanup(url); }
+};
+struct EasyDeleter {
+  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
+};
+struct ListDeleter {
+  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+};
+using UrlHandle = std::unique_ptr<CURLU, UrlDeleter>;
+using Easy = std::unique_ptr<CURL, EasyDeleter>;
+using List = std::unique_ptr<curl_slist, ListDeleter>;
+
+void init_curl() {
+  static std::once_flag once;
+  std::call_once(once, [] { LOGBELL_CHECK(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK); });
+}
+
+std::string part_of(CURLU* url, CURLUPart part, unsigned flags = 0) {
+  char* text = nullptr;
+  if (curl_url_get(url, part, &text, flags) != CURLUE_OK || text == nullptr) return {};
+  std::string out = text;
+  curl_free(text);
+  return out;
+}
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  std::transform(out.begin(), out.end(), out.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return out;
+}
+
+// The bytes of an address written as such; "" when `host` is a name.
+std::string literal_address(const std::string& host) {
+  std::array<char, 16> bytes{};
+  if (inet_pton(AF_INET, host.c_str(), bytes.data()) == 1) return {bytes.data(), 4};
+  // "fe80::1%eth0": the zone is no part of the address.
+  if (inet_pton(AF_INET6, host.substr(0, host.find('%')).c_str(), bytes.data()) == 1)
+    return {bytes.data(), 16};
+  return {};
+}
+
+bool is_refused_v4(std::uint32_t address) {
+  struct Net {
+    std::uint32_t base;
+    int bits;
+  };
+  static constexpr std::array<Net, 7> kRefused{{
+      {0x00000000, 8},   // 0/8: "this network"; Linux takes 0.0.0.0 for itself
+      {0xA9FE0000, 16},  // 169.254/16: link-local, and the metadata service of most clouds
+      {0xE0000000, 4},   // 224/4: multicast
+      {0xF0000000, 4},   // 240/4: reserved, and broadcast
+      {0x646464C8, 32},  // 100.100.100.200: Alibaba's metadata
+      {0xA83F8110, 32},  // 168.63.129.16: Azure's host
+      {0xC00000C0, 32},  // 192.0.0.192: Oracle's metadata
+  }};
+  return std::any_of(kRefused.begin(), kRefused.end(), [&](const Net& net) {
+    return (address >> (32 - net.bits)) == (net.base >> (32 - net.bits));
+  });
+}
+
+// What became of one request; the callbacks' user data.
+struct Call {
+  CURL* easy = nullptr;
+  std::size_t body_bytes = 0;
+  bool refused_address = false;
+  bool allowed_address = false;
+  int starts = 0;         // how often a request was about to be written
+  bool resend = false;    // curl wanted to repeat a request that may have arrived
+  bool body_cut = false;  // the answer was longer than we read
+  std::size_t header_bytes = 0;
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body;
+
+  bool is_written() const {
+    curl_off_t uploaded = 0;
+    curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
+    return uploaded >= static_cast<curl_off_t>(body_bytes);
+  }
+};
+
+curl_socket_t open_socket(void* user, curlsocktype /*purpose*/, curl_sockaddr* address) {
+  auto* call = static_cast<Call*>(user);
+  std::string bytes;
+  if (address->family == AF_INET) {
+    sockaddr_in in{};
+    std::memcpy(&in, &address->addr, sizeof in);
+    bytes.resize(4);
+    std::memcpy(bytes.data(), &in.sin_addr, 4);
+  } else if (address->family == AF_INET6) {
+    sockaddr_in6 in{};
+    // curl leaves room for any address behind `addr`, of which it declares only the smallest.
+    std::memcpy(&in, static_cast<const void*>(&address->addr),
+                std::min<std::size_t>(sizeof in, address->addrlen));
+    bytes.resize(16);
+    std::memcpy(bytes.data(), &in.sin6_addr, 16);
+  }
+  if (bytes.empty() || is_refused_address(bytes)) {
+    call->refused_address = true;
+    return CURL_SOCKET_BAD;
+  }
+  call->allowed_address = true;
+  return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+// Called when a connection stands and the request is about to be written. A second time means that a kept
+// connection was closed without an answer and curl would repeat the request: only if it cannot have arrived.
+int before_request(void* user, char* /*to*/, char* /*from*/, int /*to_port*/, int /*from_port*/) {
+  auto* call = static_cast<Call*>(user);
+  if (++call->starts > 1 && call->is_written()) {
+    call->resend = true;
+    return CURL_PREREQFUNC_ABORT;
+  }
+  return CURL_PREREQFUNC_OK;
+}
+
+std::size_t on_header(char* data, std::size_t size, std::size_t count, void* user) {
+  auto* call = static_cast<Call*>(user);
+  const std::string_view line(data, size * count);
+  call->header_bytes += line.size();
+  if (call->header_bytes > kMaxResponseBytes) return 0;
+  if (line.substr(0, 5) == "HTTP/") {
+    call->headers.clear();  // of a "100 Continue"
+  } else if (const std::size_t colon = line.find(':'); colon != std::string_view::npos) {
+    std::string_view value = line.substr(colon + 1);
+    while (!value.empty() && std::isspace(static_cast<unsigned char>(value.front())) != 0)
+      value.remove_prefix(1);
+    while (!value.empty() && std::isspace(static_cast<unsigned char>(value.back())) != 0)
+      value.remove_suffix(1);
+    call->headers.emplace_back(lower(line.substr(0, colon)), std::string(value));
+  }
+  return size * count;
+}
+
+std::size_t on_body(char* data, std::size_t size, std::size_t count, void* user) {
+  auto* call = static_cast<Call*>(user);
+  const std::size_t bytes = size * count;
+  const std::size_t room = kMaxResponseBytes - call->body.size();
+  call->body.append(data, std::min(bytes, room));
+  if (bytes > room) {
+    call->body_cut = true;
+    return 0;
+  }
+  return bytes;
+}
+
+bool is_certificate_error(CURLcode code) {
+  switch (code) {
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_ISSUER_ERROR:
+    case CURLE_SSL_INVALIDCERTSTATUS:
+    case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
+    case CURLE_SSL_CERTPROBLEM:
+      return true;
+    default:
+      return false;
+  }
+}
+
+Reason reason_of(CURLcode code) {
+  if (is_certificate_error(code)) return Reason::kTls;
+  switch (code) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+      return Reason::kDns;
+    case CURLE_COULDNT_RESOLVE_PROXY:
+    case CURLE_PROXY:
+      return Reason::kProxy;
+    case CURLE_OPERATION_TIMEDOUT:
+      return Reason::kTimeout;
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_SSL_ENGINE_NOTFOUND:
+    case CURLE_SSL_ENGINE_SETFAILED:
+    case CURLE_SSL_CIPHER:
+    case CURLE_SSL_ENGINE_INITFAILED:
+    case CURLE_USE_SSL_FAILED:
+      return Reason::kTls;
+    default:
+      return Reason::kConnect;
+  }
+}
+
+void replace_all(std::string& text, std::string_view what, std::string_view with) {
+  for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size()))
+    text.replace(at, what.size(), with);
+}
+
+// Longer pieces first, so that a piece of a secret never keeps the rest from being found.
+std::string without_secrets(std::string text, const std::vector<Secret>& secrets) {
+  static constexpr std::string_view kHidden = "<secret>";
+  for (const Secret& secret : secrets) {
+    const std::string& value = secret.reveal();
+    if (value.empty()) continue;
+    replace_all(text, value, kHidden);
+    if (value.find("://") == std::string::npos) {
+      // "user:password": the password alone, too.
+      const std::size_t colon = value.find(':');
+      if (colon != std::string::npos && value.size() - colon > 4)
+        replace_all(text, value.substr(colon + 1), kHidden);
+      continue;
+    }
+    const rules::Result<Url> url = parse_url(value);
+    if (!url) continue;
+    // A server likes to repeat the path it did not find, or the part of it that was the token.
+    if (url->path.size() > 1) replace_all(text, url->path, kHidden);
+    std::string piece;
+    for (const char c : url->path + "/") {
+      if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_') {
+        piece += c;
+        continue;
+      }
+      if (piece.size() >= 8 && piece != "services" && piece != "webhooks") replace_all(text, piece, kHidden);
+      piece.clear();
+    }
+  }
+  return text;
+}
+
+struct StatusRow {
+  int from;
+  int to;
+  Outcome::Kind kind;
+  Reason reason;
+  bool sink_is_dead;
+};
+// The first row that holds the status decides (SINKS.md §0).
+constexpr std::array<StatusRow, 16> kStatuses{{
+    {200, 299, Outcome::Kind::kDelivered, Reason::kOk, false},
+    // Redirects are not followed, and nobody's API answers a POST with one: the address is wrong.
+    {300, 399, Outcome::Kind::kRejected, Reason::kBadResponse, true},
+    {401, 401, Outcome::Kind::kRejected, Reason::kAuth, true},
+    {403, 403, Outcome::Kind::kRejected, Reason::kAuth, true},
+    {404, 404, Outcome::Kind::kRejected, Reason::kGone, true},
+    {405, 405, Outcome::Kind::kRejected, Reason::kGone, true},
+    {407, 407, Outcome::Kind::kRejected, Reason::kProxy, true},
+    {408, 408, Outcome::Kind::kRetry, Reason::kTimeout, false},
+    {410, 410, Outcome::Kind::kRejected, Reason::kGone, true},
+    {425, 425, Outcome::Kind::kRetry, Reason::kServerError, false},
+    {429, 429, Outcome::Kind::kRetry, Reason::kRateLimited, false},
+    // 400, 413, 415, 422 and what else is new: this message is refused, not the sender.
+    {400, 499, Outcome::Kind::kRejected, Reason::kBadRequest, false},
+    {504, 504, Outcome::Kind::kRetry, Reason::kServerError, false},
+    {500, 599, Outcome::Kind::kRetry, Reason::kServerError, false},
+    {100, 199, Outcome::Kind::kRetry, Reason::kBadResponse, false},
+    {0, 999, Outcome::Kind::kRetry, Reason::kBadResponse, false},
+}};
+
+Duration clamp_hint(double hint_seconds) {
+  const double limit = static_cast<double>(kMaxRetryAfter.count());
+  return Duration(static_cast<Duration::rep>(std::min(std::ceil(hint_seconds * 1000.0), limit)));
+}
+
+}  // namespace
+
+bool is_refused_address(std::string_view bytes) {
+  const auto byte = [&](std::size_t i) {
+    return static_cast<std::uint32_t>(static_cast<unsigned char>(bytes[i]));
+  };
+  const auto v4_at = [&](std::size_t i) {
+    return byte(i) << 24U | byte(i + 1) << 16U | byte(i + 2) << 8U | byte(i + 3);
+  };
+  if (bytes.size() == 4) return is_refused_v4(v4_at(0));
+  if (bytes.size() != 16) return true;
+  const auto starts = [&](std::initializer_list<unsigned char> prefix) {
+    return std::equal(prefix.begin(), prefix.end(), bytes.begin(),
+                      [](unsigned char a, char b) { return a == static_cast<unsigned char>(b); });
+  };
+  if (byte(0) == 0xFE && (byte(1) & 0xC0U) == 0x80U) return true;  // fe80::/10 link-local
+  if (byte(0) == 0xFF) return true;                                // multicast
+  // fd00:ec2::254: Amazon's metadata.
+  if (starts({0xFD, 0x00, 0x0E, 0xC2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54})) return true;
+  // fd20:ce::254: Google's.
+  if (starts({0xFD, 0x20, 0x00, 0xCE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54})) return true;
+  const bool v4_mapped = starts({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF});
+  const bool nat64 = starts({0x00, 0x64, 0xFF, 0x9B, 0, 0, 0, 0, 0, 0, 0, 0});
+  if (v4_mapped || nat64) return is_refused_v4(v4_at(12));
+  // ::/96 holds :: (nobody), ::1 (loopback) and old v4-compatible addresses.
+  if (starts({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})) return v4_at(12) != 1;
+  if (byte(0) == 0x20 && byte(1) == 0x02) return is_refused_v4(v4_at(2));  // 2002::/16: 6to4
+  return false;
+}
+
+bool Url::is_loopback() const {
+  if (host == "localhost") return true;
+  const std::string bytes = literal_address(host);
+  if (bytes.size() == 4) return static_cast<unsigned char>(bytes[0]) == 127;
+  return bytes.size() == 16 && bytes == std::string(15, '\0') + '\x01';
+}
+
+rules::Result<Url> parse_url(std::string_view text) {
+  // curl would take a control character or a blank for part of a path.
+  if (std::any_of(text.begin(), text.end(), [](unsigned char c) { return c <= 0x20 || c == 0x7F; })) {
+    return rules::fail(ErrorCode::kInvalid, "the URL has a blank or a control character in it");
+  }
+  if (text.find("://") == std::string_view::npos) {
+    return rules::fail(ErrorCode::kInvalid, "this is no URL: it does not begin with https://");
+  }
+  const UrlHandle handle(curl_url());
+  LOGBELL_CHECK(handle != nullptr);
+  const CURLUcode code =
+      curl_url_set(handle.get(), CURLUPART_URL, std::string(text).c_str(), CURLU_NON_SUPPORT_SCHEME);
+  if (code != CURLUE_OK) {
+    return rules::fail(ErrorCode::kInvalid, std::string("this is no URL: ") + lower(curl_url_strerror(code)));
+  }
+  Url url;
+  url.scheme = lower(part_of(handle.get(), CURLUPART_SCHEME));
+  if (url.scheme != "http" && url.scheme != "https") {
+    return rules::fail(ErrorCode::kInvalid, "the URL's scheme is neither https nor http");
+  }
+  if (!part_of(handle.get(), CURLUPART_USER).empty() || !part_of(handle.get(), CURLUPART_PASSWORD).empty()) {
+    return rules::fail(ErrorCode::kInvalid, "the URL has a user or a password in it");
+  }
+  if (text.find('#') != std::string_view::npos) {
+    return rules::fail(ErrorCode::kInvalid, "the URL has a fragment (#…) in it, which is never sent");
+  }
+  url.host = lower(part_of(handle.get(), CURLUPART_HOST));
+  if (url.host.size() > 2 && url.host.front() == '[') url.host = url.host.substr(1, url.host.size() - 2);
+  if (url.host.empty()) return rules::fail(ErrorCode::kInvalid, "the URL names no host");
+  const std::string port = part_of(handle.get(), CURLUPART_PORT);
+  const std::string port_or_default = part_of(handle.get(), CURLUPART_PORT, CURLU_DEFAULT_PORT);
+  std::from_chars(port_or_default.data(), port_or_default.data() + port_or_default.size(), url.port);
+  if (url.port == 0) return rules::fail(ErrorCode::kInvalid, "the URL's port is none");
+  url.path = part_of(handle.get(), CURLUPART_PATH);
+  if (const std::string query = part_of(handle.get(), CURLUPART_QUERY); !query.empty())
+    url.path += "?" + query;
+  const bool is_v6 = url.host.find(':') != std::string::npos;
+  url.shown =
+      url.scheme + "://" + (is_v6 ? "[" + url.host + "]" : url.host) + (port.empty() ? "" : ":" + port);
+  return url;
+}
+
+std::vector<Secret> HttpOptions::secrets() const {
+  std::vector<Secret> all;
+  for (const Secret* secret : {&proxy_auth, &bearer_token, &basic_auth}) {
+    if (!secret->empty()) all.push_back(*secret);
+  }
+  return all;
+}
+
+std::optional<HttpOptions> read_http_options(FieldReader& fields) {
+  HttpOptions options;
+  bool good = true;
+  const auto wrong = [&](std::string_view key, std::string reason, std::string fix) {
+    fields.error(key, std::move(reason), std::move(fix));
+    good = false;
+  };
+
+  if (const std::optional<Duration> timeout = fields.duration("timeout")) {
+    if (*timeout < Duration(100) || *timeout > seconds(15)) {
+      wrong("timeout", "a timeout is at least 100ms and at most 15s",
+            "a sink that needs longer is not reached in time; leave it out for 15s");
+    }
+    options.timeout = *timeout;
+  }
+  if (const std::optional<std::string> proxy = fields.text("proxy", false)) {
+    if (*proxy == "none") {
+      options.proxy = "";
+    } else {
+      const rules::Result<Url> url = parse_url(*proxy);
+      if (!url) {
+        wrong("proxy", "as a proxy: " + url.error().message,
+              "write http://host:port, or none to ignore the environment's; user and password belong in "
+              "proxy_auth");
+      } else {
+        options.proxy = url->shown;
+      }
+    }
+  }
+  if (const std::optional<Secret> auth = fields.secret("proxy_auth", false)) {
+    if (!fields.assume_secrets() && auth->reveal().find(':') == std::string::npos) {
+      wrong("proxy_auth", "a proxy's credentials have the form user:password", "");
+    }
+    options.proxy_auth = *auth;
+  }
+  if (const std::optional<std::string> ca_file = fields.text("ca_file", false)) {
+    if (!fields.assume_secrets() && access(ca_file->c_str(), R_OK) != 0) {
+      wrong("ca_file", fmt::format("cannot read {}: {}", *ca_file, std::strerror(errno)),
+            "name a file with the certificates to trust, in PEM form");
+    }
+    options.ca_file = *ca_file;
+  }
+  if (!good) return std::nullopt;
+  return options;
+}
+
+bool read_authorization(FieldReader& fields, HttpOptions& options) {
+  bool good = true;
+  const std::optional<Secret> bearer = fields.secret("bearer_token", false);
+  const std::optional<std::string> username = fields.text("username", false);
+  const std::optional<Secret> password = fields.secret("password", username.has_value());
+  if (bearer && (username || password)) {
+    fields.error("bearer_token", "there is a bearer_token and a username with its password",
+                 "only one of them can stand in the Authorization header");
+    good = false;
+  }
+  if (password && !username) {
+    fields.error("password", "there is a password but no username", "add username:, or use bearer_token");
+    good = false;
+  }
+  if (username && username->find(':') != std::string::npos) {
+    fields.error("username", "a user name cannot have a colon in it", "");
+    good = false;
+  }
+  if (username && !password) good = false;
+  if (bearer) options.bearer_token = *bearer;
+  if (username && password) options.basic_auth = Secret(*username + ":" + password->reveal());
+  return good;
+}
+
+std::optional<Url> check_url(FieldReader& fields, std::string_view key, std::string_view text,
+                             bool plain_http_elsewhere) {
+  rules::Result<Url> url = parse_url(text);
+  if (!url) {
+    fields.error(key, url.error().message,
+                 "write the whole URL, such as https://host/path, and nothing else");
+    return std::nullopt;
+  }
+  if (url->scheme == "http" && !plain_http_elsewhere && !url->is_loopback()) {
+    fields.error(key, "plain HTTP would show the secret in the URL to everybody on the way", "use https://");
+    return std::nullopt;
+  }
+  const std::string bytes = literal_address(url->host);
+  if (!bytes.empty() && is_refused_address(bytes)) {
+    fields.error(key, "the address " + url->host + " is link-local, multicast or a cloud's metadata service",
+                 "name the host that is to be told");
+    return std::nullopt;
+  }
+  return std::move(*url);
+}
+
+std::string_view HttpResult::header(std::string_view lower_case_name) const {
+  const auto found = std::find_if(headers.begin(), headers.end(),
+                                  [&](const auto& header) { return header.first == lower_case_name; });
+  return found == headers.end() ? std::string_view() : std::string_view(found->second);
+}
+
+std::optional<Duration> parse_retry_after(std::string_view header, rules::Timestamp now) {
+  if (header.empty()) return std::nullopt;
+  if (header.find_first_not_of("0123456789.") == std::string_view::npos) {
+    double hint = 0;
+    const auto [end, error] = std::from_chars(header.data(), header.data() + header.size(), hint);
+    if (error == std::errc::result_out_of_range) return kMaxRetryAfter;
+    if (error != std::errc() || end != header.data() + header.size() || hint <= 0) return std::nullopt;
+    return clamp_hint(hint);
+  }
+  const std::time_t at = curl_getdate(std::string(header).c_str(), nullptr);
+  if (at < 0) return std::nullopt;
+  const Duration wait = rules::from_unix_ms(static_cast<std::int64_t>(at) * 1000) - now;
+  if (wait <= Duration(0)) return std::nullopt;
+  return std::min(wait, kMaxRetryAfter);
+}
+
+std::optional<Duration> retry_after_in(std::string_view json) {
+  const rules::Result<rules::Json> body = rules::Json::parse(json);
+  if (!body) return std::nullopt;
+  const rules::Json& hint = (*body)["retry_after"];
+  if (!hint.is_number() || !(hint.number() > 0)) return std::nullopt;
+  return clamp_hint(hint.number());
+}
+
+std::string describe(const HttpResult& result, const std::vector<Secret>& hide) {
+  if (result.kind != HttpResult::Kind::kAnswered) return result.error;
+  std::string text = fmt::format("HTTP {}", result.status);
+  // Hidden before it is cut: half a secret is still one.
+  const std::string body = rules::clean_text(rules::redact(without_secrets(result.body, hide)), 200);
+  if (!body.empty()) text += ": " + body;
+  return text;
+}
+
+Outcome outcome_of(const HttpResult& result, const std::vector<Secret>& hide) {
+  const std::string detail = describe(result, hide);
+  if (result.kind == HttpResult::Kind::kLost) return Outcome::unknown(detail);
+  if (result.kind == HttpResult::Kind::kNotSent) {
+    if (result.permanent) return Outcome::rejected(result.reason, detail, true);
+    return Outcome::retry(result.reason, detail, result.retry_after);
+  }
+  const auto row = std::find_if(kStatuses.begin(), kStatuses.end(), [&](const StatusRow& r) {
+    return result.status >= r.from && result.status <= r.to;
+  });
+  LOGBELL_CHECK(row != kStatuses.end());
+  switch (row->kind) {
+    case Outcome::Kind::kDelivered:
+      return Outcome::delivered(fmt::format("HTTP {}", result.status));
+    case Outcome::Kind::kRejected:
+      return Outcome::rejected(row->reason, detail, row->sink_is_dead);
+    default:
+      return Outcome::retry(row->reason, detail, result.retry_after);
+  }
+}
+
+struct HttpClient::Impl {
+  HttpOptions options;
+  Easy easy;
+};
+
+HttpClient::HttpClient(HttpOptions options) : impl_(std::make_unique<Impl>()) {
+  init_curl();
+  impl_->options = std::move(options);
+  impl_->easy.reset(curl_easy_init());
+  LOGBELL_CHECK(impl_->easy != nullptr);
+}
+HttpClient::~HttpClient() = default;
+HttpClient::HttpClient(HttpClient&&) noexcept = default;
+HttpClient& HttpClient::operator=(HttpClient&&) noexcept = default;
+
+Duration HttpClient::budget(Duration attempt) const {
+  return std::min(attempt, impl_->options.timeout);
+}
+
+HttpResult HttpClient::post(const HttpRequest& request) {
+  HttpResult result;
+  const HttpOptions& options = impl_->options;
+  std::vector<Secret> hide = options.secrets();
+  hide.push_back(request.url);
+  for (const HttpHeader& header : request.headers)
+    hide.push_back(header.value);
+
+  const Duration timeout = budget(request.timeout);
+  if (timeout <= Duration(0)) {
+    result.reason = Reason::kTimeout;
+    result.error = "no time was left to ask";
+    return result;
+  }
+  const rules::Result<Url> url = parse_url(request.url.reveal());
+  if (!url) {
+    result.reason = Reason::kBadRequest;
+    result.error = url.error().message;
+    result.permanent = true;
+    return result;
+  }
+  const std::string literal = literal_address(url->host);
+  if (!literal.empty() && is_refused_address(literal)) {
+    result.reason = Reason::kBlocked;
+    result.error = "the address " + url->host + " is one that is never asked";
+    result.permanent = true;
+    return result;
+  }
+
+  CURL* easy = impl_->easy.get();
+  curl_easy_reset(easy);  // options only: connections and names stay known
+  Call call;
+  call.easy = easy;
+  call.body_bytes = request.body.size();
+  std::array<char, CURL_ERROR_SIZE> error{};
+  const auto set = [&](CURLoption option, auto value) {
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): this is curl's interface
+    LOGBELL_CHECK(curl_easy_setopt(easy, option, value) == CURLE_OK);
+  };
+  set(CURLOPT_ERRORBUFFER, error.data());
+  set(CURLOPT_NOSIGNAL, 1L);
+  set(CURLOPT_URL, request.url.reveal().c_str());
+  set(CURLOPT_PROTOCOLS_STR, url->scheme.c_str());
+  set(CURLOPT_FOLLOWLOCATION, 0L);
+  // One request at a time: HTTP/2 gains nothing, and with 1.1 "written in full" has one meaning.
+  set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+  set(CURLOPT_TIMEOUT_MS, static_cast<long>(timeout.count()));
+  set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(std::min(timeout, kMaxConnectTime).count()));
+  set(CURLOPT_LOW_SPEED_LIMIT, 1L);
+  set(CURLOPT_LOW_SPEED_TIME, kLowSpeedSeconds);
+  set(CURLOPT_DNS_CACHE_TIMEOUT, 60L);
+  set(CURLOPT_TCP_KEEPALIVE, 1L);
+  set(CURLOPT_MAXAGE_CONN, kMaxIdleSeconds);
+  set(CURLOPT_MAXCONNECTS, 1L);
+  set(CURLOPT_SSL_VERIFYPEER, 1L);
+  set(CURLOPT_SSL_VERIFYHOST, 2L);
+  set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+  set(CURLOPT_PROXY_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+  if (!options.ca_file.empty()) {
+    set(CURLOPT_CAINFO, options.ca_file.c_str());
+    set(CURLOPT_PROXY_CAINFO, options.ca_file.c_str());
+  }
+  if (url->is_loopback() || (options.proxy && options.proxy->empty())) {
+    set(CURLOPT_NOPROXY, "*");
+  } else if (options.proxy) {
+    set(CURLOPT_PROXY, options.proxy->c_str());
+    set(CURLOPT_NOPROXY, "");  // this proxy was named for this sink: the environment has no say
+  }
+  if (!options.proxy_auth.empty()) set(CURLOPT_PROXYUSERPWD, options.proxy_auth.reveal().c_str());
+  if (!options.bearer_token.empty()) {
+    set(CURLOPT_HTTPAUTH, static_cast<long>(CURLAUTH_BEARER));
+    set(CURLOPT_XOAUTH2_BEARER, options.bearer_token.reveal().c_str());
+  } else if (!options.basic_auth.empty()) {
+    const std::string& pair = options.basic_auth.reveal();
+    set(CURLOPT_HTTPAUTH, static_cast<long>(CURLAUTH_BASIC));
+    set(CURLOPT_USERNAME, pair.substr(0, pair.find(':')).c_str());
+    set(CURLOPT_PASSWORD, pair.substr(pair.find(':') + 1).c_str());
+  }
+  set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+  set(CURLOPT_OPENSOCKETFUNCTION, &open_socket);
+  set(CURLOPT_OPENSOCKETDATA, static_cast<void*>(&call));
+  set(CURLOPT_PREREQFUNCTION, &before_request);
+  set(CURLOPT_PREREQDATA, static_cast<void*>(&call));
+  set(CURLOPT_HEADERFUNCTION, &on_header);
+  set(CURLOPT_HEADERDATA, static_cast<void*>(&call));
+  set(CURLOPT_WRITEFUNCTION, &on_body);
+  set(CURLOPT_WRITEDATA, static_cast<void*>(&call));
+  set(CURLOPT_POST, 1L);
+  set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+  set(CURLOPT_POSTFIELDS, request.body.c_str());
+
+  List list;
+  // "Expect: 100-continue" would cost a round trip and one more state to be lost in.
+  list.reset(curl_slist_append(nullptr, "Expect:"));
+  for (const HttpHeader& header : request.headers) {
+    const std::string line = header.name + ": " + header.value.reveal();
+    LOGBELL_CHECK(line.find_first_of(std::string_view("\r\n\0", 3)) == std::string::npos);
+    curl_slist* longer = curl_slist_append(list.get(), line.c_str());
+    LOGBELL_CHECK(longer != nullptr);
+    static_cast<void>(list.release());
+    list.reset(longer);
+  }
+  set(CURLOPT_HTTPHEADER, list.get());
+
+  const CURLcode code = curl_easy_perform(easy);
+
+  curl_off_t elapsed_us = 0;
+  curl_easy_getinfo(easy, CURLINFO_TOTAL_TIME_T, &elapsed_us);
+  result.elapsed = Duration((elapsed_us + 999) / 1000);
+  long status = 0;
+  curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+  long connect_status = 0;
+  curl_easy_getinfo(easy, CURLINFO_HTTP_CONNECTCODE, &connect_status);
+  double lookup = 0;
+  curl_easy_getinfo(easy, CURLINFO_NAMELOOKUP_TIME, &lookup);
+  const bool written = call.resend || (call.starts > 0 && call.is_written());
+
+  // A refusal counts even when its text was cut off; a success only when it is whole.
+  const bool is_answered =
+      code == CURLE_OK || (code == CURLE_WRITE_ERROR && call.body_cut) || (status >= 300 && call.starts > 0);
+  if (is_answered && status > 0) {
+    result.kind = HttpResult::Kind::kAnswered;
+    result.status = static_cast<int>(status);
+    result.headers = std::move(call.headers);
+    result.body = std::move(call.body);
+    result.retry_after = parse_retry_after(result.header("retry-after"), request.now);
+    if (const auto in_body = retry_after_in(result.body); in_body > result.retry_after)
+      result.retry_after = in_body;
+    return result;
+  }
+
+  const std::string why = error[0] != '\0' ? error.data() : curl_easy_strerror(code);
+  result.error = rules::clean_text(without_secrets(why, hide), 200);
+  if (written) {
+    result.kind = HttpResult::Kind::kLost;
+    result.reason = Reason::kResponseLost;
+    if (call.resend) result.error = "the connection was closed before an answer came";
+    result.error = "sent, but the answer was lost: " + result.error;
+    return result;
+  }
+  result.kind = HttpResult::Kind::kNotSent;
+  result.reason = reason_of(code);
+  if (call.refused_address && !call.allowed_address) {
+    result.reason = Reason::kBlocked;
+    result.permanent = true;
+    result.error = url->host + " leads to a link-local, multicast or metadata address, which is never asked";
+  } else if (connect_status != 0 && connect_status / 100 != 2) {
+    result.reason = Reason::kProxy;
+    // It knows us and says no, or does not know us: neither passes by itself.
+    result.permanent = connect_status == 403 || connect_status == 407;
+    result.error = fmt::format("the proxy answered {}", connect_status);
+  } else if (code == CURLE_OPERATION_TIMEDOUT && call.starts == 0 && !call.allowed_address && lookup == 0) {
+    result.reason = Reason::kDns;
+  } else if (is_certificate_error(code)) {
+    result.retry_after = kRetryAfterBadCertificate;
+  }
+  return result;
+}
+
+}  // namespace logbell::sinks

@@ -1,1 +1,84 @@
 #include "sinks/registry.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "sinks/alertmanager.h"
+#include "sinks/console.h"
+#include "sinks/file.h"
+#include "sinks/slack.h"
+#include "sinks/webhook.h"
+
+namespace logbell::sinks {
+namespace {
+
+using std::chrono::seconds;
+
+std::vector<std::string_view> with(std::vector<std::string_view> keys,
+                                   const std::vector<std::string_view>& more) {
+  keys.insert(keys.end(), more.begin(), more.end());
+  return keys;
+}
+
+std::vector<SinkType> make_types() {
+  const std::vector<std::string_view> http{"timeout", "proxy", "proxy_auth", "proxy_auth_file", "ca_file"};
+  const std::vector<std::string_view> authorized =
+      with({"bearer_token", "bearer_token_file", "username", "password", "password_file"}, http);
+  std::vector<SinkType> types;
+
+  SinkType slack;
+  slack.key = "slack";
+  slack.parse = parse_slack;
+  slack.keys = with({"webhook_url", "webhook_url_file"}, http);
+  // Slack's own limit for incoming webhooks; going past it can cost the app.
+  slack.min_interval = seconds(1);
+  types.push_back(slack);
+
+  SinkType alertmanager;
+  alertmanager.key = "alertmanager";
+  alertmanager.parse = parse_alertmanager;
+  alertmanager.keys = with({"url", "urls"}, authorized);
+  // What it does with an alert is its own affair: it may page, so it gets no summaries of what is over.
+  alertmanager.pages = true;
+  alertmanager.per_alert = true;
+  alertmanager.refresh = seconds(60);
+  types.push_back(alertmanager);
+
+  SinkType webhook;
+  webhook.key = "webhook";
+  webhook.parse = parse_webhook;
+  webhook.keys = with({"url", "url_file", "secret", "secret_file", "headers", "receipt"}, authorized);
+  types.push_back(webhook);
+
+  SinkType file;
+  file.key = "file";
+  file.parse = parse_file;
+  file.keys = {"path"};
+  file.tells_people = false;
+  types.push_back(file);
+
+  SinkType console;
+  console.key = "console";
+  console.parse = parse_console;
+  console.keys = {"stream", "colour"};
+  console.tells_people = false;
+  types.push_back(console);
+
+  return types;
+}
+
+}  // namespace
+
+std::span<const SinkType> sink_types() {
+  static const std::vector<SinkType> kTypes = make_types();
+  return kTypes;
+}
+
+const SinkType* find_sink_type(std::string_view key) {
+  const std::span<const SinkType> types = sink_types();
+  const auto found =
+      std::find_if(types.begin(), types.end(), [&](const SinkType& type) { return type.key == key; });
+  return found == types.end() ? nullptr : &*found;
+}
+
+}  // namespace logbell::sinks

@@ -1,7 +1,7 @@
 // Sink: how a notification leaves. What a sink type must declare to be one.
 //
-// A sink is called by one send loop at a time, blocks until its deadline at most, and neither retries, logs nor counts.
-// Repeating a notification with the same key must be harmless wherever the protocol allows it.
+// A sink is called by one send loop at a time, blocks until its deadline at most, and neither retries, logs
+// nor counts. Repeating a notification with the same key must be harmless wherever the protocol allows it.
 #pragma once
 
 #include <memory>
@@ -24,7 +24,7 @@ enum class Reason {
   kOk,
   kRateLimited,
   kTimeout,
-  kConnect,       // refused, unreachable, reset before the request was sent
+  kConnect,  // refused, unreachable, reset before the request was sent
   kDns,
   kTls,
   kProxy,
@@ -48,10 +48,10 @@ struct Outcome {
   };
   Kind kind = Kind::kRetry;
   Reason reason = Reason::kOk;
-  std::string receipt;                            // kDelivered: what the sink gave back
-  std::string detail;                             // for people: status and the answer's beginning; never a secret
-  std::optional<rules::Duration> retry_after;     // the sink's own hint
-  bool sink_is_dead = false;                      // kRejected: not this message but the destination or secret is refused
+  std::string receipt;  // kDelivered: what the sink gave back
+  std::string detail;   // for people: status and the answer's beginning; never a secret
+  std::optional<rules::Duration> retry_after;  // the sink's own hint
+  bool sink_is_dead = false;  // kRejected: not this message but the destination or secret is refused
 
   static Outcome delivered(std::string receipt);
   static Outcome retry(Reason reason, std::string detail, std::optional<rules::Duration> after = {});
@@ -62,8 +62,8 @@ struct Outcome {
 // What a message may say of its own delivery.
 struct Attempt {
   std::uint32_t number = 1;
-  rules::Timestamp now;         // wall time
-  bool maybe_sent = false;      // an earlier attempt may have arrived
+  rules::Timestamp now;                               // wall time
+  bool maybe_sent = false;                            // an earlier attempt may have arrived
   rules::Duration timeout{std::chrono::seconds(15)};  // connecting at most 5 s of it
 };
 
@@ -92,35 +92,36 @@ class SinkConfig {
   virtual std::string destination() const = 0;
 };
 
-// Reads a field of a sink's configuration; supplied by engine/run/config.cc, which knows the environment and the files.
-// Each records problems itself and returns nothing in that case.
+// Reads a field of a sink's configuration; supplied by engine/run/config.cc, which knows the environment and
+// the files. Each records problems itself and returns nothing in that case.
 class FieldReader {
  public:
   virtual ~FieldReader() = default;
   virtual std::optional<std::string> text(std::string_view key, bool required) = 0;
-  // `key` or `key_file`; placeholders and empties are problems. With --assume-secrets a stand-in that is never sent.
+  // `key` or `key_file`; placeholders and empties are problems. With --assume-secrets a stand-in that is
+  // never sent.
   virtual std::optional<rules::Secret> secret(std::string_view key, bool required) = 0;
   virtual std::optional<std::vector<std::string>> text_list(std::string_view key, bool required) = 0;
   virtual std::optional<bool> boolean(std::string_view key) = 0;
   virtual std::optional<rules::Duration> duration(std::string_view key) = 0;
   virtual const rules::yaml::Node* raw(std::string_view key) = 0;
   virtual bool assume_secrets() const = 0;
-  virtual rules::Place place(std::string_view key) const = 0;   // of the key's value, else of the sink
+  virtual rules::Place place(std::string_view key) const = 0;  // of the key's value, else of the sink
   virtual void error(std::string_view key, std::string reason, std::string fix = {}) = 0;
   virtual void warn(std::string_view key, std::string reason, std::string fix = {}) = 0;
 };
 
-// One row in sinks/registry.cc. Keys that no reader asked for are unknown keys: the caller reports them with a
-// suggestion from `keys`.
+// One row in sinks/registry.cc. Keys that no reader asked for are unknown keys: the caller reports them with
+// a suggestion from `keys`.
 struct SinkType {
-  std::string_view key;                       // "slack", as written under the sink's name
+  std::string_view key;  // "slack", as written under the sink's name
   std::unique_ptr<SinkConfig> (*parse)(FieldReader& fields);
-  std::vector<std::string_view> keys;         // every key it knows
+  std::vector<std::string_view> keys;  // every key it knows
   bool tells_people = true;
   bool pages = false;
   bool per_alert = false;
   std::optional<rules::Duration> refresh;
-  rules::Duration min_interval{0};            // between two messages: the destination's rate limit
+  rules::Duration min_interval{0};  // between two messages: the destination's rate limit
 };
 
 }  // namespace logbell::sinks

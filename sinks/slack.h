@@ -1,0 +1,15 @@
+// Slack: the incoming webhook. Slack's incoming webhook: Block Kit out, "ok" back.
+//
+// The configuration is immutable; the sink it builds belongs to one send loop.
+#pragma once
+
+#include <memory>
+
+#include "sinks/sink.h"
+
+namespace logbell::sinks {
+
+// Null when problems were recorded.
+std::unique_ptr<SinkConfig> parse_slack(FieldReader& fields);
+
+}  // namespace logbell::sinks
