@@ -1,8 +1,15 @@
 #include "sinks/alertmanager.h"
 
+#include <algorithm>
+#include <cctype>
+#include <span>
 #include <utility>
 
+#include <fmt/format.h>
+
+#include "sinks/encode.h"
 #include "sinks/http.h"
+#include "sinks/message.h"
 
 namespace logbell::sinks {
 namespace {
@@ -10,21 +17,126 @@ namespace {
 using rules::Secret;
 
 constexpr std::string_view kPath = "/api/v2/alerts";
+// Four refreshes, as Prometheus does it: an alert of a logbell that has died resolves by itself after that.
+constexpr rules::Duration kFiringFor{std::chrono::minutes(4)};
 
 class AlertmanagerSink final : public Sink {
  public:
   AlertmanagerSink(std::string url, const HttpOptions& options, SinkContext context)
-      : url_(std::move(url)), client_(options), context_(std::move(context)) {}
+      : url_(std::move(url)), hide_(options.secrets()), client_(options), context_(std::move(context)) {}
   Outcome deliver(const rules::Notification& notification, const Attempt& attempt) override;
 
  private:
+  // One deliver(), which may be several requests.
+  struct Sending {
+    const Attempt& attempt;
+    rules::Duration left;
+    std::size_t refused = 0;
+    std::string detail;              // of the last refusal
+    std::optional<Outcome> stopped;  // by what was not a refusal of an alert
+  };
+  void send(std::span<const Payload> alerts, Sending& sending);
+
   std::string url_;
+  std::vector<Secret> hide_;
   HttpClient client_;
   SinkContext context_;
 };
 
-Outcome AlertmanagerSink::deliver(const rules::Notification& /*notification*/, const Attempt& /*attempt*/) {
-  return Outcome::retry(Reason::kIo, "not built yet");
+// Alertmanager refuses an alert with a label name of another kind; ours are of this one already.
+std::string label_name(std::string_view name) {
+  std::string out(name);
+  for (char& c : out) {
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
+  }
+  if (out.empty() || std::isdigit(static_cast<unsigned char>(out.front())) != 0) out.insert(0, "_");
+  return out;
+}
+
+Payload annotations_of(const rules::Alert& alert) {
+  Payload out = Payload::object();
+  const auto add = [&](std::string_view name, const std::string& value) {
+    // What the operator wrote stands.
+    if (!value.empty() && alert.annotation(name).empty())
+      out.set(JsonString(label_name(name)), JsonString(value));
+  };
+  for (const auto& [name, value] : alert.annotations)
+    out.set(JsonString(label_name(name)), JsonString(value));
+  if (!alert.built_in) add("value", value_words(alert));
+  add("expr", alert.expr);
+  if (alert.first_line) add("first_line", alert.first_line->text);
+  if (alert.last_line) add("last_line", alert.last_line->text);
+  for (const auto& [label, values] : alert.top_values) {
+    std::string words;
+    for (const auto& [value, count] : values)
+      words += fmt::format("{}{} ({})", words.empty() ? "" : ", ", value, count);
+    add("top_" + label, words);
+  }
+  add("resolve_reason", alert.resolve_reason);
+  return out;
+}
+
+Payload alert_object(const rules::Alert& alert, const Attempt& attempt, const SinkContext& context) {
+  Payload labels = Payload::object();
+  for (const auto& [name, value] : alert.labels) {
+    const JsonString text(value);
+    if (!text.str().empty()) labels.set(JsonString(label_name(name)), text);
+  }
+  // A resolve that lies ahead, as event time may by some seconds, would fire until then.
+  const bool is_over = alert.resolved_at.has_value();
+  rules::Timestamp ends = is_over ? std::min(*alert.resolved_at, attempt.now) : attempt.now + kFiringFor;
+  const rules::Timestamp starts = is_over ? alert.fired_at : std::min(alert.fired_at, attempt.now);
+  ends = std::max(ends, starts);
+
+  Payload out = Payload::object();
+  out.set("labels", std::move(labels));
+  out.set("annotations", annotations_of(alert));
+  out.set("startsAt", JsonString(rules::format_rfc3339(starts)));
+  out.set("endsAt", JsonString(rules::format_rfc3339(ends)));
+  if (const std::optional<LinkUrl> url = LinkUrl::from(context.external_url)) out.set("generatorURL", *url);
+  return out;
+}
+
+Outcome AlertmanagerSink::deliver(const rules::Notification& notification, const Attempt& attempt) {
+  std::vector<Payload> alerts;
+  for (const rules::Alert& alert : alerts_or_text(notification, context_))
+    alerts.push_back(alert_object(alert, attempt, context_));
+  // Nothing to say, and "[]" is a valid request that says it.
+  Sending sending{attempt, client_.budget(attempt.timeout), 0, {}, {}};
+  send(alerts, sending);
+  if (sending.stopped) return *sending.stopped;
+  if (sending.refused == 0) return Outcome::delivered(fmt::format("{} alerts accepted", alerts.size()));
+  return Outcome::rejected(
+      Reason::kBadRequest,
+      fmt::format("{} of {} alerts refused: {}", sending.refused, alerts.size(), sending.detail), false);
+}
+
+void AlertmanagerSink::send(std::span<const Payload> alerts, Sending& sending) {
+  Payload body = Payload::array();
+  for (const Payload& alert : alerts)
+    body.push(alert);
+  HttpRequest request;
+  request.url = Secret(url_);
+  request.headers.push_back({"Content-Type", Secret("application/json")});
+  request.body = body.dump();
+  request.timeout = sending.left;
+  request.now = sending.attempt.now;
+  const HttpResult result = client_.post(request);
+  sending.left -= result.elapsed;
+  if (result.is_success()) return;
+  if (result.kind == HttpResult::Kind::kAnswered && result.status == 400) {
+    if (alerts.size() <= 1) {
+      sending.refused += alerts.size();
+      sending.detail = describe(result, hide_);
+      return;
+    }
+    // It keeps the valid ones and says only that some were not: asked in halves until those are known.
+    // Sending one again is harmless.
+    send(alerts.first(alerts.size() / 2), sending);
+    if (!sending.stopped) send(alerts.subspan(alerts.size() / 2), sending);
+    return;
+  }
+  sending.stopped = outcome_of(result, hide_);
 }
 
 class AlertmanagerConfig final : public SinkConfig {

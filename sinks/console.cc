@@ -1,8 +1,18 @@
 #include "sinks/console.h"
 
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <utility>
 
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
+
+#include "sinks/encode.h"
+#include "sinks/message.h"
 
 namespace logbell::sinks {
 namespace {
@@ -12,7 +22,6 @@ enum class Colour { kAuto, kAlways, kNever };
 struct ConsoleSettings {
   int fd = STDOUT_FILENO;
   Colour colour = Colour::kAuto;
-  std::size_t width = 0;  // 0: the terminal's, within bounds
 };
 
 class ConsoleSink final : public Sink {
@@ -24,10 +33,52 @@ class ConsoleSink final : public Sink {
  private:
   ConsoleSettings settings_;
   SinkContext context_;
+  bool torn_ = false;  // the last message was cut off in the middle of a line
 };
 
-Outcome ConsoleSink::deliver(const rules::Notification& /*notification*/, const Attempt& /*attempt*/) {
-  return Outcome::retry(Reason::kIo, "not built yet");
+ConsoleStyle style_of(const ConsoleSettings& settings) {
+  // Wider is hard to read, narrower hardly holds a label.
+  static constexpr std::size_t kMinWidth = 60;
+  static constexpr std::size_t kMaxWidth = 100;
+  ConsoleStyle style;
+  const bool is_terminal = isatty(settings.fd) == 1;
+  if (settings.colour == Colour::kAlways) {
+    style.colour = true;
+  } else if (settings.colour == Colour::kAuto && is_terminal) {
+    const char* terminal = std::getenv("TERM");
+    const char* no_colour = std::getenv("NO_COLOR");
+    style.colour = (no_colour == nullptr || *no_colour == '\0') && terminal != nullptr &&
+                   std::string_view(terminal) != "dumb";
+  }
+  winsize size{};
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): ioctl(2)
+  if (is_terminal && ioctl(settings.fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
+    style.width = std::clamp<std::size_t>(size.ws_col, kMinWidth, kMaxWidth);
+  }
+  return style;
+}
+
+Outcome ConsoleSink::deliver(const rules::Notification& notification, const Attempt& attempt) {
+  // So little is always taken at once by a terminal or pipe that says it has room: write() never waits, and a
+  // stopped terminal (Ctrl-S) or a stuck reader costs the deadline and no more.
+  static constexpr std::size_t kChunk = 256;
+  std::string text = console_text(notification, attempt, context_, style_of(settings_));
+  if (torn_) text.insert(0, "\n");
+  const std::size_t chunks = text.size() / kChunk + 1;
+  const auto patience = static_cast<int>(attempt.timeout.count() / static_cast<rules::Duration::rep>(chunks));
+  for (std::size_t at = 0; at < text.size();) {
+    pollfd waiting{settings_.fd, POLLOUT, 0};
+    const int ready = poll(&waiting, 1, patience);
+    if (ready == 0) return Outcome::retry(Reason::kTimeout, "the terminal takes nothing");
+    ssize_t written = -1;
+    if (ready > 0) written = write(settings_.fd, text.data() + at, std::min(kChunk, text.size() - at));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0)
+      return Outcome::retry(Reason::kIo, std::string("write to the terminal: ") + std::strerror(errno));
+    at += static_cast<std::size_t>(written);
+    torn_ = at < text.size();
+  }
+  return Outcome::delivered(settings_.fd == STDERR_FILENO ? "stderr" : "stdout");
 }
 
 class ConsoleConfig final : public SinkConfig {
@@ -42,7 +93,159 @@ class ConsoleConfig final : public SinkConfig {
   ConsoleSettings settings_;
 };
 
+// Writes lines of at most `width` columns, colours aside.
+class Page {
+ public:
+  explicit Page(const ConsoleStyle& style) : style_(style) {}
+
+  // One paragraph: `label` in front, the rest wrapped beside it.
+  void add(Literal label, const ConsoleText& text, std::string_view colour = {}) {
+    static constexpr std::size_t kIndent = 10;
+    std::string front = "  " + std::string(label.view());
+    front.resize(std::max(front.size() + 1, kIndent), ' ');
+    for (const std::string& line : wrap(text.str(), style_.width - front.size())) {
+      out_ += front + paint(line, colour) + "\n";
+      front.assign(front.size(), ' ');
+    }
+  }
+  // The first line: what it is, and as much of the title as fits beside it.
+  void add_title(Literal badge, const ConsoleText& text, std::string_view colour) {
+    const std::string front(badge.view());
+    std::string shown = paint("[" + front + "]", colour);
+    for (const std::string& line : wrap(text.str(), style_.width - front.size() - 3)) {
+      out_ += shown + " " + paint(line, "1") + "\n";
+      shown.assign(front.size() + 2, ' ');
+    }
+  }
+  std::string take() { return out_ + "\n"; }
+
+ private:
+  std::string paint(const std::string& text, std::string_view colour) const {
+    if (!style_.colour || colour.empty()) return text;
+    return fmt::format("\x1b[{}m{}\x1b[0m", colour, text);
+  }
+  // Breaks at blanks, and inside a word only if it is longer than a line.
+  static std::vector<std::string> wrap(std::string_view text, std::size_t width) {
+    std::vector<std::string> lines;
+    std::string line;
+    std::size_t columns = 0;
+    std::size_t blank = std::string::npos;  // in `line`: where it may break
+    for (std::size_t at = 0; at < text.size();) {
+      const auto [code, bytes] = code_point_at(text, at);
+      const auto wide = static_cast<std::size_t>(columns_of(code));
+      if (columns + wide > width) {
+        std::string rest;
+        if (blank != std::string::npos) {
+          rest = line.substr(blank + 1);
+          line.resize(blank);
+        }
+        lines.push_back(line);
+        line = rest;
+        columns = ConsoleText(rest).columns();
+        blank = std::string::npos;
+      }
+      if (code == ' ') blank = line.size();
+      line += text.substr(at, bytes);
+      columns += wide;
+      at += bytes;
+    }
+    if (!line.empty()) lines.push_back(line);
+    return lines;
+  }
+
+  ConsoleStyle style_;
+  std::string out_;
+};
+
+std::string_view colour_of(Tone tone) {
+  switch (tone) {
+    case Tone::kCritical:
+      return "1;31";
+    case Tone::kWarning:
+      return "1;33";
+    case Tone::kInfo:
+      return "1;34";
+    case Tone::kResolved:
+      return "1;32";
+    default:
+      return "1;35";
+  }
+}
+
+Literal badge_of(const rules::Notification& notification) {
+  if (notification.reason == rules::NotifyReason::kRefused) return "REFUSED";
+  if (notification.reason == rules::NotifyReason::kSummary) return "SUMMARY";
+  return notification.is_resolved() ? Literal("RESOLVED") : Literal("FIRING");
+}
+
+void add_alert(Page& page, const rules::Alert& alert, const rules::Labels& common, bool alone,
+               const Attempt& attempt) {
+  static constexpr std::string_view kDim = "2";
+  std::string labels;
+  for (const auto& [name, value] : alert.labels) {
+    if (name == "alertname" || name == "severity" || (!alone && common.get(name) == value)) continue;
+    labels += (labels.empty() ? "" : "  ") + name + "=" + value;
+  }
+  std::string facts;
+  if (const std::string_view severity = alert.labels.get("severity"); !severity.empty())
+    facts = std::string(severity) + ", ";
+  if (alert.is_firing()) {
+    if (!alert.built_in) facts += value_words(alert) + ", ";
+    facts += fmt::format("for {}, since {}", format_span(lasted(alert, attempt.now)),
+                         rules::format_rfc3339(alert.fired_at));
+  } else {
+    facts += fmt::format("resolved after {}", format_span(lasted(alert, attempt.now)));
+    if (!alert.resolve_reason.empty()) facts += ": " + alert.resolve_reason;
+  }
+
+  if (!alone) page.add("alert", ConsoleText(std::string(alert.name()), 200), "1");
+  if (const std::string summary = summary_of(alert); !summary.empty())
+    page.add("what", ConsoleText(summary, 1000), alone ? "1" : "");
+  page.add(alert.is_firing() ? Literal("now") : Literal("over"), ConsoleText(facts, 500));
+  if (!labels.empty()) page.add("labels", ConsoleText(labels, 1000));
+  if (!alert.is_firing()) return;
+  if (alone && !alert.expr.empty()) page.add("rule", ConsoleText(alert.expr, 1000), kDim);
+  const bool one_line = alert.first_line == alert.last_line;
+  if (alert.first_line)
+    page.add(one_line ? Literal("line") : Literal("first"), ConsoleText(alert.first_line->text), kDim);
+  if (alert.last_line && !one_line) page.add("last", ConsoleText(alert.last_line->text), kDim);
+  for (const auto& [label, values] : alert.top_values) {
+    std::string words = label + ": ";
+    for (std::size_t i = 0; i < values.size() && i < 5; ++i)
+      words += fmt::format("{}{} ×{}", i == 0 ? "" : ", ", values[i].first, values[i].second);
+    page.add("top", ConsoleText(words, 500));
+  }
+  if (const std::string_view runbook = alert.annotation("runbook_url"); !runbook.empty())
+    page.add("runbook", ConsoleText(runbook, 500));
+}
+
 }  // namespace
+
+std::string console_text(const rules::Notification& notification, const Attempt& attempt,
+                         const SinkContext& context, const ConsoleStyle& style) {
+  // A screen holds some fifty lines.
+  static constexpr std::size_t kMaxAlertsShown = 8;
+  Page page(style);
+  std::string title = headline(notification, context);
+  if (notification.alerts.size() > 1) title = status_words(notification) + ": " + title;
+  page.add_title(badge_of(notification), ConsoleText(title, 300), colour_of(tone_of(notification)));
+  for (const std::string& note : delivery_notes(notification, attempt))
+    page.add("note", ConsoleText(note, 300), "33");
+  std::string_view text = notification.text;
+  for (int lines = 0; !text.empty() && lines < 20; ++lines) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    page.add("", ConsoleText(line, 1000));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+  }
+  const rules::Labels common = notification.common_labels();
+  const std::size_t shown = std::min(notification.alerts.size(), kMaxAlertsShown);
+  for (std::size_t i = 0; i < shown; ++i)
+    add_alert(page, notification.alerts[i], common, notification.alerts.size() == 1, attempt);
+  if (notification.alerts.size() > shown) {
+    page.add("", ConsoleText(fmt::format("and {} more", notification.alerts.size() - shown)));
+  }
+  return page.take();
+}
 
 std::unique_ptr<SinkConfig> parse_console(FieldReader& fields) {
   ConsoleSettings settings;

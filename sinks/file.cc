@@ -1,10 +1,38 @@
 #include "sinks/file.h"
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <utility>
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sinks/encode.h"
+#include "sinks/webhook.h"
+
 namespace logbell::sinks {
 namespace {
+
+class Fd {
+ public:
+  explicit Fd(int fd = -1) : fd_(fd) {}
+  Fd(const Fd&) = delete;
+  Fd& operator=(const Fd&) = delete;
+  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Fd& operator=(Fd&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Fd() {
+    if (fd_ >= 0) close(fd_);
+  }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
 
 class FileSink final : public Sink {
  public:
@@ -12,12 +40,81 @@ class FileSink final : public Sink {
   Outcome deliver(const rules::Notification& notification, const Attempt& attempt) override;
 
  private:
+  bool is_current() const;
+  bool ends_with_newline(off_t size) const;
+
   std::string path_;
   SinkContext context_;
+  Fd fd_;
+  bool torn_ = false;  // the file ends in the middle of a line
 };
 
-Outcome FileSink::deliver(const rules::Notification& /*notification*/, const Attempt& /*attempt*/) {
-  return Outcome::retry(Reason::kIo, "not built yet");
+// One line: the webhook's document with the instant and the attempt before it.
+std::string line_for(const rules::Notification& notification, const Attempt& attempt,
+                     const SinkContext& context) {
+  Payload line = Payload::object();
+  line.set("time", JsonString(rules::format_rfc3339(attempt.now)));
+  line.set("attempt", attempt.number);
+  line.set("notification", webhook_payload(notification, attempt, context));
+  if (!notification.text.empty()) line.set("text", JsonString(notification.text));
+  return line.dump() + "\n";
+}
+
+Outcome failed(const std::string& doing) {
+  return Outcome::retry(Reason::kIo, doing + ": " + std::strerror(errno));
+}
+
+// Rotated away, deleted or replaced: what we hold open is no longer what the path names.
+bool FileSink::is_current() const {
+  struct stat held {};
+  struct stat named {};
+  return fd_.get() >= 0 && fstat(fd_.get(), &held) == 0 && lstat(path_.c_str(), &named) == 0 &&
+         held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+}
+
+Outcome FileSink::deliver(const rules::Notification& notification, const Attempt& attempt) {
+  if (!is_current()) {
+    // O_NONBLOCK: a fifo without a reader is an error at once instead of a hang; a regular file does not
+    // care. NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): open(2)
+    fd_ = Fd(open(path_.c_str(),
+                  O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600));
+    if (fd_.get() < 0 && errno == ELOOP)
+      return Outcome::rejected(Reason::kIo, path_ + " is a symbolic link, which is not followed", true);
+    if (fd_.get() < 0) return failed("open " + path_);
+    struct stat status {};
+    if (fstat(fd_.get(), &status) != 0) return failed("stat " + path_);
+    if (!S_ISREG(status.st_mode)) {
+      fd_ = Fd();
+      return Outcome::rejected(Reason::kIo, path_ + " is not a regular file", true);
+    }
+    // A line that was cut off by a crash or a full disk: ours begins on a fresh one.
+    torn_ = !ends_with_newline(status.st_size);
+  }
+  std::string line = line_for(notification, attempt, context_);
+  if (torn_) line.insert(0, "\n");
+  ssize_t written = 0;
+  do {
+    written = write(fd_.get(), line.data(), line.size());
+  } while (written < 0 && errno == EINTR);
+  if (written < 0) return failed("write " + path_);
+  if (static_cast<std::size_t>(written) < line.size()) {
+    torn_ = true;
+    return Outcome::retry(Reason::kIo, "write " + path_ + ": only a part of the line fitted");
+  }
+  torn_ = false;
+  if (fsync(fd_.get()) != 0) {
+    const Outcome outcome = failed("fsync " + path_);
+    fd_ = Fd();  // what the kernel holds of it is not to be trusted: begin again from the path
+    return outcome;
+  }
+  return Outcome::delivered(path_);
+}
+
+bool FileSink::ends_with_newline(off_t size) const {
+  if (size == 0) return true;
+  const Fd reading(open(path_.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+  char last = 0;
+  return reading.get() >= 0 && pread(reading.get(), &last, 1, size - 1) == 1 && last == '\n';
 }
 
 class FileConfig final : public SinkConfig {

@@ -4,7 +4,12 @@
 #include <cctype>
 #include <utility>
 
+#include <fmt/format.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
 #include "sinks/http.h"
+#include "sinks/message.h"
 
 namespace logbell::sinks {
 namespace {
@@ -18,6 +23,15 @@ struct WebhookSettings {
   std::vector<std::string> receipt;  // the members that lead to it: `$.data.id`
   HttpOptions http;
   std::string shown;
+
+  std::vector<Secret> secrets() const {
+    std::vector<Secret> all = http.secrets();
+    all.push_back(url);
+    if (!secret.empty()) all.push_back(secret);
+    for (const HttpHeader& header : headers)
+      all.push_back(header.value);
+    return all;
+  }
 };
 
 class WebhookSink final : public Sink {
@@ -32,8 +46,38 @@ class WebhookSink final : public Sink {
   SinkContext context_;
 };
 
-Outcome WebhookSink::deliver(const rules::Notification& /*notification*/, const Attempt& /*attempt*/) {
-  return Outcome::retry(Reason::kIo, "not built yet");
+// What the receiver calls this delivery: the member that `receipt` leads to, else the status.
+std::string receipt_of(const HttpResult& result, const std::vector<std::string>& path) {
+  const std::string status = fmt::format("HTTP {}", result.status);
+  if (path.empty()) return status;
+  const rules::Result<rules::Json> body = rules::Json::parse(result.body);
+  if (!body) return status;
+  const rules::Json* found = &*body;
+  for (const std::string& name : path)
+    found = &(*found)[name];
+  std::string text = found->is_string() ? std::string(found->string()) : std::string();
+  if (found->is_number()) text = found->dump();
+  return text.empty() ? status : JsonString(text, 200).str();
+}
+
+Outcome WebhookSink::deliver(const rules::Notification& notification, const Attempt& attempt) {
+  HttpRequest request;
+  request.url = settings_.url;
+  request.timeout = attempt.timeout;
+  request.now = attempt.now;
+  request.body = webhook_payload(notification, attempt, context_).dump();
+  request.headers = settings_.headers;
+  request.headers.push_back({"Content-Type", Secret("application/json")});
+  request.headers.push_back({std::string(kIdempotencyHeader), Secret(HeaderText(notification.key).str())});
+  if (!settings_.secret.empty()) {
+    const std::string timestamp = fmt::format("{}", rules::to_unix_ms(attempt.now) / 1000);
+    request.headers.push_back({std::string(kTimestampHeader), Secret(timestamp)});
+    request.headers.push_back({std::string(kSignatureHeader),
+                               Secret("sha256=" + sign(settings_.secret, timestamp + "." + request.body))});
+  }
+  const HttpResult result = client_.post(request);
+  if (result.is_success()) return Outcome::delivered(receipt_of(result, settings_.receipt));
+  return outcome_of(result, settings_.secrets());
 }
 
 class WebhookConfig final : public SinkConfig {
@@ -42,12 +86,7 @@ class WebhookConfig final : public SinkConfig {
   std::unique_ptr<Sink> build(std::size_t /*lane*/, const SinkContext& context) const override {
     return std::make_unique<WebhookSink>(settings_, context);
   }
-  std::vector<Secret> secrets() const override {
-    std::vector<Secret> all = settings_.http.secrets();
-    all.push_back(settings_.url);
-    if (!settings_.secret.empty()) all.push_back(settings_.secret);
-    return all;
-  }
+  std::vector<Secret> secrets() const override { return settings_.secrets(); }
   std::string destination() const override { return settings_.shown; }
 
  private:
@@ -125,7 +164,104 @@ bool read_receipt(FieldReader& fields, std::vector<std::string>& path) {
   return good;
 }
 
+JsonString time_string(rules::Timestamp at) {
+  return JsonString(rules::format_rfc3339(at));
+}
+
+Payload labels_object(const rules::Labels& labels) {
+  Payload out = Payload::object();
+  for (const auto& [name, value] : labels)
+    out.set(JsonString(name), JsonString(value));
+  return out;
+}
+
+Payload annotations_object(const std::vector<std::pair<std::string, std::string>>& annotations) {
+  Payload out = Payload::object();
+  for (const auto& [name, value] : annotations)
+    out.set(JsonString(name), JsonString(value));
+  return out;
+}
+
+Payload line_object(const rules::SampleLine& line) {
+  return Payload::object().set("at", time_string(line.at)).set("text", JsonString(line.text));
+}
+
+Payload alert_object(const rules::Alert& alert, const SinkContext& context) {
+  Payload out = Payload::object();
+  out.set("status", alert.is_firing() ? JsonString(Literal("firing")) : JsonString(Literal("resolved")));
+  out.set("labels", labels_object(alert.labels));
+  out.set("annotations", annotations_object(alert.annotations));
+  out.set("startsAt", time_string(alert.fired_at));
+  // What Go's zero time looks like: receivers test for it.
+  out.set("endsAt",
+          alert.resolved_at ? time_string(*alert.resolved_at) : JsonString(Literal("0001-01-01T00:00:00Z")));
+  out.set("generatorURL", JsonString(context.external_url));
+  out.set("fingerprint", JsonString(rules::format_fingerprint(alert.fingerprint())));
+  out.set("value", alert.value);
+  if (!alert.expr.empty()) out.set("expr", JsonString(alert.expr));
+  if (alert.first_line) out.set("firstLine", line_object(*alert.first_line));
+  if (alert.last_line) out.set("lastLine", line_object(*alert.last_line));
+  if (!alert.top_values.empty()) {
+    Payload tops = Payload::array();
+    for (const auto& [label, values] : alert.top_values) {
+      Payload list = Payload::array();
+      for (const auto& [value, count] : values)
+        list.push(Payload::object().set("value", JsonString(value)).set("count", count));
+      tops.push(Payload::object().set("label", JsonString(label)).set("values", std::move(list)));
+    }
+    out.set("topValues", std::move(tops));
+  }
+  if (!alert.resolve_reason.empty()) out.set("resolveReason", JsonString(alert.resolve_reason));
+  return out;
+}
+
 }  // namespace
+
+std::string sign(const Secret& secret, std::string_view text) {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned int size = 0;
+  const std::string bytes(text);
+  const unsigned char* done = HMAC(
+      EVP_sha256(), secret.reveal().data(), static_cast<int>(secret.reveal().size()),
+      static_cast<const unsigned char*>(static_cast<const void*>(bytes.data())), bytes.size(), digest, &size);
+  LOGBELL_CHECK(done != nullptr);
+  std::string hex;
+  for (unsigned int i = 0; i < size; ++i)
+    hex += fmt::format("{:02x}", digest[i]);
+  return hex;
+}
+
+Payload webhook_payload(const rules::Notification& notification, const Attempt& attempt,
+                        const SinkContext& context) {
+  const std::vector<rules::Alert> alerts = alerts_or_text(notification, context);
+  const bool firing =
+      std::any_of(alerts.begin(), alerts.end(), [](const rules::Alert& a) { return a.is_firing(); });
+  rules::Notification shown = notification;
+  shown.alerts = alerts;
+
+  Payload list = Payload::array();
+  for (const rules::Alert& alert : alerts)
+    list.push(alert_object(alert, context));
+  Payload notes = Payload::array();
+  for (const std::string& note : delivery_notes(notification, attempt))
+    notes.push(JsonString(note));
+
+  Payload out = Payload::object();
+  out.set("version", "4");
+  out.set("groupKey", JsonString(notification.group_key));
+  out.set("truncatedAlerts", 0);
+  out.set("status", firing ? JsonString(Literal("firing")) : JsonString(Literal("resolved")));
+  out.set("receiver", JsonString(notification.sink));
+  out.set("groupLabels", labels_object(notification.group_labels));
+  out.set("commonLabels", labels_object(shown.common_labels()));
+  out.set("commonAnnotations", annotations_object(shown.common_annotations()));
+  out.set("externalURL", JsonString(context.external_url));
+  out.set("alerts", std::move(list));
+  out.set("reason", JsonString(rules::to_string(notification.reason)));
+  out.set("deliveryKey", JsonString(notification.key));
+  out.set("notes", std::move(notes));
+  return out;
+}
 
 std::unique_ptr<SinkConfig> parse_webhook(FieldReader& fields) {
   WebhookSettings settings;
