@@ -1,1 +1,706 @@
 #include "engine/run/send_loop.h"
+
+#include <algorithm>
+#include <array>
+#include <deque>
+#include <limits>
+#include <random>
+#include <set>
+#include <unordered_map>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "engine/run/thread_annotations.h"
+
+namespace logbell::engine {
+
+using rules::Duration;
+using rules::Instant;
+using rules::Notification;
+using rules::Timestamp;
+using sinks::Outcome;
+
+namespace {
+
+// In the order in which deliveries were added: that of the store.
+using Sequence = std::uint64_t;
+
+// Critical, the rest, repeats: Notification::priority.
+constexpr std::size_t kUrgencies = 3;
+
+std::size_t urgency_of(const Notification& notification) {
+  return std::min<std::size_t>(notification.priority, kUrgencies - 1);
+}
+
+struct Item {
+  Delivery delivery;
+  std::string group;
+  bool resolved = false;
+  bool movable = false;    // it has a fallback
+  bool elsewhere = false;  // which has been told
+  bool tried = false;      // while draining
+  Instant added;
+  Instant expires_at;
+  // Failed while the lane was well otherwise. Twice, and it is the message rather than the destination: then
+  // it has a back-off of its own, so that it does not hold up the others.
+  std::uint32_t failed_alone = 0;
+  std::optional<Instant> not_before;
+  // How often it probed during the present outage: the next probe is somebody else's turn.
+  std::uint64_t outage = 0;
+  std::uint32_t probes = 0;
+};
+
+// What waits of one group, in order. Only its head may be sent.
+struct Group {
+  std::set<Sequence> members;
+  std::array<std::uint32_t, kUrgencies> urgencies{};  // how many of each wait
+  std::pair<std::size_t, Sequence> turn;              // as it stands in `turns_`
+
+  std::size_t urgency() const {
+    std::size_t most = 0;
+    while (most + 1 < kUrgencies && urgencies[most] == 0)
+      ++most;
+    return most;
+  }
+};
+
+// Which groups a fallback was told of, forgetting the oldest beyond a bound.
+class RecentGroups {
+ public:
+  void add(const std::string& group, std::size_t bound) {
+    if (!stamps_.emplace(group, next_).second) return;
+    by_age_.emplace(next_++, group);
+    if (by_age_.size() <= bound) return;
+    stamps_.erase(by_age_.begin()->second);
+    by_age_.erase(by_age_.begin());
+  }
+  void erase(const std::string& group) {
+    const auto found = stamps_.find(group);
+    if (found == stamps_.end()) return;
+    by_age_.erase(found->second);
+    stamps_.erase(found);
+  }
+  bool has(const std::string& group) const { return stamps_.find(group) != stamps_.end(); }
+
+ private:
+  std::unordered_map<std::string, std::uint64_t> stamps_;
+  std::map<std::uint64_t, std::string> by_age_;
+  std::uint64_t next_ = 0;
+};
+
+// What is settled in one transaction. Deliveries that it ends live on in it.
+struct Batch {
+  std::vector<Settled> settled;
+  std::deque<Item> ended;
+};
+
+std::string describe(const Outcome& outcome) {
+  const std::string_view reason = sinks::to_string(outcome.reason);
+  return outcome.detail.empty() ? std::string(reason) : fmt::format("{}: {}", reason, outcome.detail);
+}
+
+}  // namespace
+
+Fallbacks fallbacks_of(const rules::Plan& plan) {
+  Fallbacks all;
+  for (const auto& [name, sink] : plan.sinks) {
+    for (const std::string& fallback : sink.fallback) {
+      const auto found = plan.sinks.find(fallback);
+      if (found != plan.sinks.end()) all[name].push_back({fallback, found->second.lanes});
+    }
+  }
+  return all;
+}
+
+class SendLoop::Impl {
+ public:
+  Impl(std::unique_ptr<sinks::Sink> sink, Options options)
+      : sink_(std::move(sink)), options_(std::move(options)), random_(options_.seed) {
+    LOGBELL_CHECK(sink_ && options_.clock != nullptr && options_.log != nullptr);
+    counts_.sink = options_.sink;
+    counts_.lane = options_.lane;
+    publish();
+  }
+
+  void add(Delivery delivery);
+  std::optional<Instant> step();
+  void drain(Instant deadline) {
+    draining_ = true;
+    drained_ = false;
+    drain_probed_ = false;
+    drain_failures_ = 0;
+    drain_deadline_ = deadline;
+  }
+  bool idle() const { return items_.empty() || (draining_ && drained_); }
+  LaneView view() const {
+    const MutexLock lock(mutex_);
+    return view_;
+  }
+
+ private:
+  Item remove(Sequence sequence);
+  void place(Group& group);  // where the group's head stands among the others, after a change
+  void publish();
+
+  const Fallback* next_fallback(const Notification& notification) const;
+  std::vector<Notification> stand_ins(const Notification& notification) const;
+  Settlement settlement(const Item& item, DeliveryState state, std::string_view outcome,
+                        std::string_view reason);
+  void end(Sequence sequence, Settlement settlement, Batch& batch);
+  void settle(const Item& item, Settlement settlement) {
+    options_.log->settle({{std::move(settlement), &item.delivery.notification}});
+  }
+  void told_elsewhere(Sequence sequence, Item& item);
+
+  std::optional<Instant> work();
+  std::optional<Instant> work_draining();
+  void expire(Instant now);
+  void tell_fallbacks_too(Instant now);
+  void hand_over();
+  std::optional<Sequence> choose(Instant now) const;
+  std::optional<Instant> next(Instant now) const;
+  Instant gate() const { return std::max({pause_until_, hint_until_, spaced_until_, store_until_}); }
+
+  void attempt(Sequence sequence, Duration timeout);
+  void succeeded(Sequence sequence, const Outcome& outcome);
+  void failed(Sequence sequence, const Outcome& outcome, Instant now);
+  void rejected(Sequence sequence, const Outcome& outcome, Instant now);
+  void keep_dead(Instant now);
+  Duration backoff(std::uint32_t failures);
+
+  const std::unique_ptr<sinks::Sink> sink_;
+  const Options options_;
+  std::mt19937_64 random_;
+
+  // What waits, and how it is found: by age, by turn, by key, by what it would be replaced through.
+  Sequence last_ = 0;
+  std::map<Sequence, Item> items_;
+  std::unordered_map<std::string, Group> groups_;
+  std::set<std::pair<std::size_t, Sequence>> turns_;  // the head of each group, the most urgent first
+  std::unordered_map<std::string, Sequence> by_key_;
+  std::unordered_map<std::string, Sequence> by_replaces_;
+  std::set<std::pair<Instant, Sequence>> by_expiry_;
+  std::set<Sequence> movable_;  // those with a fallback
+  std::set<Sequence> owed_;     // of these, critical firings that no fallback has been told
+  std::set<Sequence> copies_;   // of these, the ones whose fallback is to be told now
+  RecentGroups elsewhere_;
+
+  // The lane.
+  bool proven_ = false;    // a delivery has succeeded
+  bool dead_ = false;      // the circuit is open
+  bool overlong_ = false;  // the sink asked for more than kMaxHint
+  std::uint32_t failures_ = 0;
+  std::uint64_t outage_ = 0;  // counts them
+  Instant failing_since_;
+  Instant pause_until_;   // our back-off
+  Instant hint_until_;    // the sink's own
+  Instant spaced_until_;  // min_interval
+  Instant store_until_;   // the store said no
+  Instant probe_at_;      // while dead
+  Duration probe_interval_{0};
+
+  bool draining_ = false;
+  bool drained_ = false;
+  bool drain_probed_ = false;
+  std::uint32_t drain_failures_ = 0;
+  Instant drain_deadline_;
+
+  LaneView counts_;  // what only the loop's thread touches
+  mutable Mutex mutex_;
+  LaneView view_ GUARDED_BY(mutex_);
+};
+
+void SendLoop::Impl::place(Group& group) {
+  turns_.erase(group.turn);
+  if (group.members.empty()) return;
+  group.turn = {group.urgency(), *group.members.begin()};
+  turns_.insert(group.turn);
+}
+
+void SendLoop::Impl::add(Delivery delivery) {
+  const Instant now = options_.clock->instant();
+  const Timestamp wall = options_.clock->now();
+  const auto known = by_key_.find(delivery.notification.key);
+  if (known != by_key_.end()) {
+    Delivery& waiting = items_.at(known->second).delivery;
+    if (waiting.id <= 0 && delivery.id > 0) waiting.id = delivery.id;
+    return;
+  }
+  drained_ = false;
+  if (!delivery.notification.replaces.empty()) {
+    const auto old = by_replaces_.find(delivery.notification.replaces);
+    if (old != by_replaces_.end()) {
+      remove(old->second);  // the store has done the same to its row
+      ++counts_.superseded;
+    }
+  }
+
+  const Sequence sequence = ++last_;
+  Item item;
+  if (delivery.state == DeliveryState::kInFlight) delivery.maybe_sent = true;
+  if (delivery.not_before) {
+    hint_until_ = std::max(hint_until_, now + std::clamp(*delivery.not_before - wall, Duration(0), kMaxHint));
+  }
+  const Notification& notification = delivery.notification;
+  // Those of no group have no order to keep.
+  item.group = notification.group_key.empty()
+                   ? fmt::format("\n{}", sequence)
+                   : fmt::format("{}\n{}", notification.fallback_for, notification.group_key);
+  item.resolved = notification.is_resolved();
+  item.movable = next_fallback(notification) != nullptr;
+  item.added = now;
+  const Duration age = std::clamp(wall - notification.created_at, Duration(0), kMaxAge);
+  item.expires_at = now + std::max(kMaxAge - age, kMinStay);
+  by_key_.emplace(notification.key, sequence);
+  if (!notification.replaces.empty()) by_replaces_.emplace(notification.replaces, sequence);
+  by_expiry_.emplace(item.expires_at, sequence);
+  if (item.movable) {
+    movable_.insert(sequence);
+    if (notification.priority == 0 && !item.resolved) owed_.insert(sequence);
+    if (item.resolved && elsewhere_.has(item.group)) copies_.insert(sequence);
+    if (overlong_ && notification.priority < 2) copies_.insert(sequence);
+  }
+  Group& group = groups_[item.group];
+  group.members.insert(sequence);
+  ++group.urgencies[urgency_of(notification)];
+  item.delivery = std::move(delivery);
+  items_.emplace(sequence, std::move(item));
+  place(group);
+  publish();
+}
+
+Item SendLoop::Impl::remove(Sequence sequence) {
+  const auto found = items_.find(sequence);
+  Item item = std::move(found->second);
+  items_.erase(found);
+  const Notification& notification = item.delivery.notification;
+  const auto group = groups_.find(item.group);
+  group->second.members.erase(sequence);
+  --group->second.urgencies[urgency_of(notification)];
+  place(group->second);
+  if (group->second.members.empty()) groups_.erase(group);
+  by_key_.erase(notification.key);
+  const auto replaces = by_replaces_.find(notification.replaces);
+  if (replaces != by_replaces_.end() && replaces->second == sequence) by_replaces_.erase(replaces);
+  by_expiry_.erase({item.expires_at, sequence});
+  movable_.erase(sequence);
+  owed_.erase(sequence);
+  copies_.erase(sequence);
+  return item;
+}
+
+const Fallback* SendLoop::Impl::next_fallback(const Notification& notification) const {
+  const bool stands_in = !notification.fallback_for.empty();
+  const auto chain = options_.fallbacks.find(stands_in ? notification.fallback_for : options_.sink);
+  if (chain == options_.fallbacks.end()) return nullptr;
+  const auto end = chain->second.end();
+  auto next = chain->second.begin();
+  if (stands_in) {
+    next = std::find_if(next, end, [&](const Fallback& fallback) { return fallback.sink == options_.sink; });
+    if (next == end) return nullptr;  // the list changed meanwhile, and I am not on it any more
+    ++next;
+  }
+  // Nobody stands in for himself.
+  next = std::find_if(next, end, [&](const Fallback& fallback) {
+    return !fallback.lanes.empty() && fallback.sink != options_.sink &&
+           fallback.sink != notification.fallback_for;
+  });
+  return next == end ? nullptr : &*next;
+}
+
+std::vector<Notification> SendLoop::Impl::stand_ins(const Notification& notification) const {
+  std::vector<Notification> all;
+  const Fallback* fallback = next_fallback(notification);
+  if (fallback == nullptr) return all;
+  const bool stands_in = !notification.fallback_for.empty();
+  // One key for each lane whatever way leads there and however often: the store takes it once.
+  std::string origin = notification.key;
+  const std::string mine = "/" + options_.lane;
+  if (stands_in && origin.size() > mine.size() &&
+      origin.compare(origin.size() - mine.size(), mine.size(), mine) == 0) {
+    origin.resize(origin.size() - mine.size());
+  }
+  for (const std::string& lane : fallback->lanes) {
+    Notification copy = notification;
+    copy.sink = fallback->sink;
+    copy.lane = lane;
+    copy.key = fmt::format("{}/{}", origin, lane);
+    if (!stands_in) {
+      copy.fallback_for = options_.sink;
+      // It must not replace what that sink has to say for itself.
+      if (!copy.replaces.empty()) copy.replaces = fmt::format("{}/{}", options_.sink, copy.replaces);
+    }
+    all.push_back(std::move(copy));
+  }
+  return all;
+}
+
+Settlement SendLoop::Impl::settlement(const Item& item, DeliveryState state, std::string_view outcome,
+                                      std::string_view reason) {
+  Settlement settlement;
+  settlement.id = item.delivery.id;
+  settlement.state = state;
+  settlement.attempts = item.delivery.attempts;
+  settlement.maybe_sent = item.delivery.maybe_sent;
+  settlement.outcome = outcome;
+  settlement.reason = reason;
+  settlement.at = options_.clock->now();
+  const Instant now = options_.clock->instant();
+  // Only what the sink itself asked for outlives the process: our own back-off starts anew with it.
+  if (state == DeliveryState::kPending && hint_until_ > now) {
+    settlement.not_before = settlement.at + std::chrono::ceil<Duration>(hint_until_ - now);
+  }
+  return settlement;
+}
+
+// A fallback has been told of `item`: its resolve must go there too, whoever else hears it.
+void SendLoop::Impl::told_elsewhere(Sequence sequence, Item& item) {
+  if (!item.elsewhere) ++counts_.handed_over;
+  item.elsewhere = true;
+  owed_.erase(sequence);
+  copies_.erase(sequence);
+  if (item.resolved) {
+    elsewhere_.erase(item.group);
+    return;
+  }
+  elsewhere_.add(item.group, kMaxElsewhere);
+  const std::set<Sequence>& members = groups_.at(item.group).members;
+  for (auto later = members.upper_bound(sequence); later != members.end(); ++later) {
+    const Item& other = items_.at(*later);
+    if (other.resolved && other.movable && !other.elsewhere) copies_.insert(*later);
+  }
+}
+
+// The delivery comes to its end here without being delivered; its fallback speaks instead, if that has not
+// spoken.
+void SendLoop::Impl::end(Sequence sequence, Settlement settlement, Batch& batch) {
+  Item& item = items_.at(sequence);
+  if (item.movable && !item.elsewhere) {
+    settlement.fallbacks = stand_ins(item.delivery.notification);
+    told_elsewhere(sequence, item);
+  }
+  ++counts_.dead;
+  batch.ended.push_back(remove(sequence));
+  batch.settled.push_back({std::move(settlement), &batch.ended.back().delivery.notification});
+}
+
+void SendLoop::Impl::expire(Instant now) {
+  Batch batch;
+  while (!by_expiry_.empty() && by_expiry_.begin()->first <= now && batch.settled.size() < kMaxBatch) {
+    const Sequence sequence = by_expiry_.begin()->second;
+    Settlement gone = settlement(items_.at(sequence), DeliveryState::kDead, "rejected", kExpired);
+    gone.detail =
+        fmt::format("not delivered within {}; last: {}", rules::format_duration(kMaxAge), counts_.last_error);
+    end(sequence, std::move(gone), batch);
+  }
+  if (!batch.settled.empty()) options_.log->settle(batch.settled);
+}
+
+void SendLoop::Impl::hand_over() {
+  Batch batch;
+  while (!movable_.empty() && batch.settled.size() < kMaxBatch) {
+    const Sequence sequence = *movable_.begin();
+    Settlement gone = settlement(items_.at(sequence), DeliveryState::kDead, "rejected", kCircuitOpen);
+    gone.detail = counts_.last_error;
+    end(sequence, std::move(gone), batch);
+  }
+  if (!batch.settled.empty()) options_.log->settle(batch.settled);
+}
+
+void SendLoop::Impl::tell_fallbacks_too(Instant now) {
+  // In the order of their arrival, so the first that is not due ends it.
+  while (failures_ > 0 && !owed_.empty() &&
+         std::max(failing_since_, items_.at(*owed_.begin()).added) + kFallbackAfter <= now) {
+    copies_.insert(*owed_.begin());
+    owed_.erase(owed_.begin());
+  }
+  std::vector<Settled> batch;
+  while (!copies_.empty() && batch.size() < kMaxBatch) {
+    const Sequence sequence = *copies_.begin();
+    Item& item = items_.at(sequence);
+    Settled told{settlement(item, DeliveryState::kPending, "retry", kFallback), &item.delivery.notification};
+    told.settlement.detail = counts_.last_error;
+    told.settlement.fallbacks = stand_ins(item.delivery.notification);
+    told_elsewhere(sequence, item);
+    batch.push_back(std::move(told));
+  }
+  if (!batch.empty()) options_.log->settle(batch);
+}
+
+std::optional<Sequence> SendLoop::Impl::choose(Instant now) const {
+  std::optional<Sequence> chosen;
+  std::uint32_t fewest = std::numeric_limits<std::uint32_t>::max();
+  for (const auto& turn : turns_) {
+    const Item& item = items_.at(turn.second);
+    if (draining_ ? item.tried : item.not_before > now) continue;
+    if (failures_ == 0 && !dead_) return turn.second;
+    // One probe at a time, and not always the same: it may be that message alone which the sink chokes on.
+    const std::uint32_t probes = item.outage == outage_ ? item.probes : 0;
+    if (probes >= fewest) continue;
+    fewest = probes;
+    chosen = turn.second;
+  }
+  return chosen;
+}
+
+std::optional<Instant> SendLoop::Impl::step() {
+  const std::optional<Instant> next = draining_ ? work_draining() : work();
+  publish();
+  return next;
+}
+
+std::optional<Instant> SendLoop::Impl::work() {
+  const Instant now = options_.clock->instant();
+  // While all is well nothing can be too old: it is about to leave.
+  if (failures_ > 0 || dead_) expire(now);
+  if (dead_) {
+    const bool probe = std::max(probe_at_, gate()) <= now;
+    const std::optional<Sequence> chosen = probe ? choose(now) : std::nullopt;
+    if (chosen) {
+      attempt(*chosen, movable_.empty() ? kTimeout : kProbeTimeout);
+    } else {
+      hand_over();
+    }
+  } else {
+    tell_fallbacks_too(now);
+    const bool may = copies_.empty() && gate() <= now;
+    const std::optional<Sequence> chosen = may ? choose(now) : std::nullopt;
+    if (chosen) attempt(*chosen, kTimeout);
+  }
+  return next(options_.clock->instant());
+}
+
+std::optional<Instant> SendLoop::Impl::next(Instant now) const {
+  if (items_.empty()) return std::nullopt;
+  Instant at = Instant::max();
+  if (failures_ > 0 || dead_) at = by_expiry_.begin()->first;
+  if (dead_) {
+    if (!movable_.empty()) return now;
+    return std::max(now, std::min(at, std::max(probe_at_, gate())));
+  }
+  if (!copies_.empty()) return now;
+  if (failures_ > 0 && !owed_.empty()) {
+    at = std::min(at, std::max(failing_since_, items_.at(*owed_.begin()).added) + kFallbackAfter);
+  }
+  for (const auto& turn : turns_) {
+    const std::optional<Instant>& own = items_.at(turn.second).not_before;
+    at = std::min(at, std::max(gate(), own.value_or(Instant::min())));
+    if (!own) break;
+  }
+  return std::max(now, at);
+}
+
+std::optional<Instant> SendLoop::Impl::work_draining() {
+  const Instant now = options_.clock->instant();
+  const auto done = [&] {
+    drained_ = true;
+    return std::optional<Instant>();
+  };
+  if (items_.empty()) return done();
+  if (dead_) {
+    // Durable with its settlement: the fallback's own lane, or the next process, takes it from there.
+    hand_over();
+    if (!movable_.empty()) return now;
+  } else {
+    tell_fallbacks_too(now);
+    if (!copies_.empty()) return now;
+  }
+  if (drain_failures_ >= kMaxDrainFailures || (dead_ && drain_probed_)) return done();
+  if (std::max(now, hint_until_) + kMinAttempt > drain_deadline_) return done();
+  if (hint_until_ > now) return hint_until_;
+  const std::optional<Sequence> chosen = choose(now);
+  if (!chosen) return done();
+  items_.at(*chosen).tried = true;
+  drain_probed_ = drain_probed_ || dead_;
+  attempt(*chosen, std::min(kTimeout, std::chrono::floor<Duration>(drain_deadline_ - now)));
+  return options_.clock->instant();
+}
+
+void SendLoop::Impl::attempt(Sequence sequence, Duration timeout) {
+  Item& item = items_.at(sequence);
+  if (!options_.log->begin(item.delivery.id)) {
+    store_until_ = options_.clock->instant() + kStoreRetry;
+    ++drain_failures_;
+    return;
+  }
+  ++item.delivery.attempts;
+  if (item.outage != outage_) item.probes = 0;
+  item.outage = outage_;
+  ++item.probes;
+  ++counts_.attempts;
+  sinks::Attempt attempt;
+  attempt.number = item.delivery.attempts;
+  attempt.now = options_.clock->now();
+  attempt.maybe_sent = item.delivery.maybe_sent;
+  attempt.timeout = timeout;
+  const Outcome outcome = sink_->deliver(item.delivery.notification, attempt);
+  const Instant now = options_.clock->instant();
+  // From its end: when during the attempt the destination counted it cannot be known.
+  spaced_until_ = now + options_.min_interval;
+  if (outcome.kind == Outcome::Kind::kDelivered) {
+    succeeded(sequence, outcome);
+    return;
+  }
+  counts_.last_error = describe(outcome);
+  counts_.last_error_at = options_.clock->now();
+  if (outcome.kind == Outcome::Kind::kRejected) {
+    rejected(sequence, outcome, now);
+  } else {
+    failed(sequence, outcome, now);
+  }
+}
+
+void SendLoop::Impl::succeeded(Sequence sequence, const Outcome& outcome) {
+  const bool news = dead_ || !proven_;
+  if (dead_ || failures_ > 0) ++outage_;
+  proven_ = true;
+  dead_ = false;
+  overlong_ = false;
+  failures_ = 0;
+  drain_failures_ = 0;
+  pause_until_ = Instant();
+  ++counts_.delivered;
+  counts_.last_delivered = options_.clock->now();
+  counts_.last_receipt = outcome.receipt;
+
+  const Item& item = items_.at(sequence);
+  Settlement delivered = settlement(item, DeliveryState::kDelivered, "delivered", to_string(outcome.reason));
+  delivered.receipt = outcome.receipt;
+  delivered.detail = outcome.detail;
+  settle(item, std::move(delivered));
+  remove(sequence);
+  if (news) options_.log->sink_alive(options_.sink, options_.lane);
+}
+
+void SendLoop::Impl::failed(Sequence sequence, const Outcome& outcome, Instant now) {
+  Item& item = items_.at(sequence);
+  const bool unknown = outcome.kind == Outcome::Kind::kUnknown;
+  const bool limited = outcome.reason == sinks::Reason::kRateLimited;
+  if (limited) {
+    ++counts_.rate_limited;
+    --item.probes;  // the message is not to blame: it keeps its turn
+  }
+  if (unknown) item.delivery.maybe_sent = true;
+  ++drain_failures_;
+  const Duration hint = outcome.retry_after.value_or(Duration(0));
+  if (hint > Duration(0)) hint_until_ = std::max(hint_until_, now + std::min(hint, kMaxHint));
+  if (dead_) {
+    keep_dead(now);
+  } else {
+    if (failures_ == 0) {
+      failing_since_ = now;
+      if (!limited) ++item.failed_alone;
+    }
+    ++failures_;
+    // The hint wins, also when it is shorter; but not for ever.
+    const bool trusted = hint > Duration(0) && failures_ <= kHintsTrusted;
+    pause_until_ = now + (trusted ? kMinBackoff : backoff(failures_));
+    if (item.failed_alone > 1) item.not_before = now + backoff(item.failed_alone);
+    overlong_ = hint > kMaxHint;
+    if (overlong_) {
+      for (const Sequence waiting : movable_) {
+        const Item& other = items_.at(waiting);
+        if (!other.elsewhere && other.delivery.notification.priority < 2) copies_.insert(waiting);
+      }
+    }
+  }
+  Settlement retry =
+      settlement(item, DeliveryState::kPending, unknown ? "unknown" : "retry", to_string(outcome.reason));
+  retry.detail = outcome.detail;
+  settle(item, std::move(retry));
+}
+
+void SendLoop::Impl::rejected(Sequence sequence, const Outcome& outcome, Instant now) {
+  const bool opens = outcome.sink_is_dead && !dead_;
+  if (opens) {
+    dead_ = true;
+    ++outage_;
+    probe_interval_ = Duration(0);
+  }
+  if (dead_) {
+    // A refusal of this message alone proves nothing for the sink: it stays dead.
+    keep_dead(now);
+    drain_probed_ = true;
+  } else {
+    // It answered, and of this message it wants no more: the lane works.
+    if (failures_ > 0) ++outage_;
+    failures_ = 0;
+    overlong_ = false;
+    pause_until_ = Instant();
+  }
+  Item& item = items_.at(sequence);
+  const bool waits = outcome.sink_is_dead && !item.movable;
+  Settlement refused = settlement(item, waits ? DeliveryState::kPending : DeliveryState::kDead, "rejected",
+                                  to_string(outcome.reason));
+  refused.detail = outcome.detail;
+  if (waits) {
+    settle(item, std::move(refused));
+  } else {
+    Batch batch;
+    end(sequence, std::move(refused), batch);
+    options_.log->settle(batch.settled);
+  }
+  if (opens) options_.log->sink_dead(options_.sink, options_.lane, counts_.last_error);
+}
+
+void SendLoop::Impl::keep_dead(Instant now) {
+  failures_ = 0;
+  pause_until_ = Instant();
+  overlong_ = false;
+  probe_interval_ = probe_interval_ == Duration(0) ? kFirstProbe : std::min(2 * probe_interval_, kLastProbe);
+  probe_at_ = now + probe_interval_;
+}
+
+Duration SendLoop::Impl::backoff(std::uint32_t failures) {
+  const std::uint32_t doublings = std::min<std::uint32_t>(failures - 1, 16);
+  const Duration most = std::min(kMaxBackoff, kBaseBackoff * (std::int64_t{1} << doublings));
+  std::uniform_int_distribution<Duration::rep> draw(kMinBackoff.count(), most.count());
+  return Duration(draw(random_));
+}
+
+void SendLoop::Impl::publish() {
+  counts_.pending = items_.size();
+  counts_.oldest.reset();
+  if (!items_.empty()) counts_.oldest = items_.begin()->second.delivery.notification.created_at;
+  counts_.failures = failures_;
+  counts_.state = dead_           ? SinkState::kDead
+                  : failures_ > 0 ? SinkState::kFailing
+                  : proven_       ? SinkState::kAlive
+                                  : SinkState::kUnknown;
+  const Instant now = options_.clock->instant();
+  const Instant until = dead_ ? std::max(probe_at_, gate()) : gate();
+  counts_.paused_until.reset();
+  if (until > now) {
+    counts_.paused_until = options_.clock->now() + std::chrono::ceil<Duration>(until - now);
+  }
+  const MutexLock lock(mutex_);
+  view_ = counts_;
+}
+
+SendLoop::SendLoop(std::unique_ptr<sinks::Sink> sink, Options options)
+    : impl_(std::make_unique<Impl>(std::move(sink), std::move(options))) {}
+
+SendLoop::~SendLoop() = default;
+
+void SendLoop::add(Delivery delivery) {
+  impl_->add(std::move(delivery));
+}
+
+std::optional<Instant> SendLoop::step() {
+  return impl_->step();
+}
+
+void SendLoop::drain(Instant deadline) {
+  impl_->drain(deadline);
+}
+
+bool SendLoop::idle() const {
+  return impl_->idle();
+}
+
+LaneView SendLoop::view() const {
+  return impl_->view();
+}
+
+}  // namespace logbell::engine

@@ -1,0 +1,1426 @@
+// The send loop: what is sent when, and what becomes of it when the sink is slow, down, strict or gone.
+#include "engine/run/send_loop.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <random>
+#include <set>
+#include <thread>
+#include <utility>
+
+#include <catch2/catch.hpp>
+#include <fmt/format.h>
+
+#include "tests/support/fake_clock.h"
+#include "tests/support/fake_sink.h"
+
+namespace logbell::engine {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace std::chrono_literals;
+using rules::Duration;
+using rules::Instant;
+using rules::Notification;
+using rules::NotifyReason;
+using rules::Timestamp;
+using sinks::Outcome;
+using sinks::Reason;
+using tests::FakeClock;
+using tests::FakeSink;
+using Keys = std::vector<std::string>;
+
+rules::Alert alert(bool firing) {
+  rules::Alert alert;
+  alert.labels = {{"alertname", "Q"}};
+  alert.state = firing ? rules::AlertState::kFiring : rules::AlertState::kResolved;
+  return alert;
+}
+
+// What a row of the outbox becomes, as the store does it.
+class MemoryLog final : public DeliveryLog {
+ public:
+  bool begin(DeliveryId id) override {
+    if (refuse) return false;
+    begun.push_back(id);
+    return true;
+  }
+  void settle(const std::vector<Settled>& settled) override {
+    largest = std::max(largest, settled.size());
+    for (const Settled& one : settled) {
+      REQUIRE(one.notification != nullptr);
+      all.push_back({one.notification->key, one.settlement});
+      const auto row = rows.find(one.settlement.id);
+      if (row == rows.end()) continue;
+      CHECK(row->second.notification.key == one.notification->key);
+      row->second.state = one.settlement.state;
+      row->second.attempts = one.settlement.attempts;
+      row->second.not_before = one.settlement.not_before;
+      row->second.maybe_sent = one.settlement.maybe_sent;
+    }
+  }
+  void sink_dead(const std::string& sink, const std::string& lane, const std::string& why) override {
+    events.push_back(fmt::format("dead {} {} {}", sink, lane, why));
+  }
+  void sink_alive(const std::string& sink, const std::string& lane) override {
+    events.push_back(fmt::format("alive {} {}", sink, lane));
+  }
+
+  // "key: outcome reason [-> fallback keys]", one for each settlement.
+  Keys told() const {
+    Keys lines;
+    for (const auto& [key, settlement] : all) {
+      std::string line = fmt::format("{}: {} {}", key, settlement.outcome, settlement.reason);
+      for (const Notification& fallback : settlement.fallbacks)
+        line += " -> " + fallback.key;
+      lines.push_back(line);
+    }
+    return lines;
+  }
+  const Settlement& last() const { return all.back().second; }
+  Notification fallback_of(const std::string& key) const {
+    for (const auto& [settled, settlement] : all) {
+      if (settled == key && !settlement.fallbacks.empty()) return settlement.fallbacks.front();
+    }
+    FAIL("no fallback for " << key);
+    return {};
+  }
+
+  bool refuse = false;
+  std::size_t largest = 0;
+  std::vector<DeliveryId> begun;
+  std::vector<std::pair<std::string, Settlement>> all;
+  Keys events;
+  std::map<DeliveryId, Delivery> rows;
+};
+
+// One lane, its sink and its clock.
+class Lane {
+ public:
+  explicit Lane(SendLoop::Options options = {}) : options_(std::move(options)) {
+    script.clock = &clock;
+    if (options_.sink.empty()) options_.sink = "ops";
+    if (options_.lane.empty()) options_.lane = options_.sink;
+    options_.clock = &clock;
+    options_.log = &log;
+    restart();
+  }
+  // The process died: another one finds the rows as they are.
+  void restart() {
+    loop = std::make_unique<SendLoop>(std::make_unique<FakeSink>(script), options_);
+    for (const auto& [id, row] : log.rows) {
+      if (row.state == DeliveryState::kPending) loop->add(row);
+    }
+  }
+
+  Notification firing(const std::string& key, const std::string& group = "", int priority = 1) const {
+    Notification n;
+    n.key = key;
+    n.sink = options_.sink;
+    n.lane = options_.lane;
+    n.group_key = group.empty() ? "group of " + key : group;
+    n.reason = NotifyReason::kFirstFiring;
+    n.alerts = {alert(true)};
+    n.priority = static_cast<std::uint8_t>(priority);
+    n.created_at = clock.now();
+    return n;
+  }
+  Notification resolve(const std::string& key, const std::string& group) const {
+    Notification n = firing(key, group);
+    n.reason = NotifyReason::kAllResolved;
+    n.alerts = {alert(false)};
+    return n;
+  }
+  DeliveryId add(const Notification& notification) {
+    Delivery delivery;
+    delivery.id = ++last_id_;
+    delivery.notification = notification;
+    log.rows[delivery.id] = delivery;
+    loop->add(delivery);
+    return delivery.id;
+  }
+  // Steps whenever the loop asks for it.
+  void run(Duration duration) {
+    const Instant end = clock.instant() + duration;
+    for (int i = 0; i < 1'000'000; ++i) {
+      const std::optional<Instant> next = loop->step();
+      const Instant at = std::min(next.value_or(end), end);
+      if (next && *next <= clock.instant()) continue;
+      if (clock.instant() >= end) return;
+      clock.advance(std::chrono::ceil<Duration>(at - clock.instant()));
+    }
+    FAIL("the loop does not come to rest");
+  }
+  // Until nothing can be done at this moment.
+  void now() {
+    for (int i = 0; i < 100'000; ++i) {
+      const std::optional<Instant> next = loop->step();
+      if (!next || *next > clock.instant()) return;
+    }
+    FAIL("the loop does not come to rest");
+  }
+
+  FakeClock clock;
+  FakeSink::Script script;
+  MemoryLog log;
+  std::unique_ptr<SendLoop> loop;
+
+ private:
+  SendLoop::Options options_;
+  DeliveryId last_id_ = 0;
+};
+
+SendLoop::Options with_fallbacks(std::vector<Fallback> list, const std::string& of = "ops") {
+  SendLoop::Options options;
+  options.fallbacks[of] = std::move(list);
+  return options;
+}
+
+Outcome down() {
+  return Outcome::retry(Reason::kServerError, "503 down for maintenance");
+}
+Outcome revoked() {
+  return Outcome::rejected(Reason::kAuth, "403 invalid_token", true);
+}
+Outcome refused() {
+  return Outcome::rejected(Reason::kBadRequest, "400 invalid_blocks", false);
+}
+
+}  // namespace
+
+// --- order
+
+TEST_CASE("send_loop: delivers, and settles with the receipt", "[run][send_loop]") {
+  Lane lane;
+  CHECK(lane.loop->idle());
+  CHECK_FALSE(lane.loop->step().has_value());
+  const DeliveryId id = lane.add(lane.firing("a"));
+  CHECK_FALSE(lane.loop->idle());
+  CHECK_FALSE(lane.loop->step().has_value());
+  CHECK(lane.script.keys() == Keys{"a"});
+  CHECK(lane.log.begun == std::vector<DeliveryId>{id});
+  const Settlement& settled = lane.log.last();
+  CHECK(settled.id == id);
+  CHECK(settled.state == DeliveryState::kDelivered);
+  CHECK(settled.receipt == "receipt");
+  CHECK(settled.outcome == "delivered");
+  CHECK(settled.reason == "ok");
+  CHECK(settled.attempts == 1);
+  CHECK(settled.at == lane.clock.now());
+  CHECK(lane.loop->idle());
+
+  const sinks::Attempt& attempt = lane.script.sent[0].attempt;
+  CHECK(attempt.number == 1);
+  CHECK(attempt.now == lane.clock.now());
+  CHECK_FALSE(attempt.maybe_sent);
+  CHECK(attempt.timeout == SendLoop::kTimeout);
+}
+
+TEST_CASE("send_loop: the most urgent first, then the oldest", "[run][send_loop]") {
+  Lane lane;
+  lane.add(lane.firing("repeat", "", 2));
+  lane.add(lane.firing("old", "", 1));
+  lane.add(lane.firing("young", "", 1));
+  lane.add(lane.firing("critical", "", 0));
+  lane.now();
+  CHECK(lane.script.keys() == Keys{"critical", "old", "young", "repeat"});
+}
+
+TEST_CASE("send_loop: a group speaks in order, and who waits lends the first its urgency",
+          "[run][send_loop]") {
+  Lane lane;
+  lane.add(lane.firing("other", "h", 1));
+  lane.add(lane.firing("repeat", "g", 2));
+  lane.add(lane.firing("critical", "g", 0));
+  lane.add(lane.firing("no group 1", "", 1));
+  lane.now();
+  CHECK(lane.script.keys() == Keys{"repeat", "critical", "other", "no group 1"});
+}
+
+TEST_CASE("send_loop: deliveries of no group wait for nobody", "[run][send_loop]") {
+  Lane lane;
+  Notification first = lane.firing("first");
+  Notification second = lane.firing("second", "", 0);
+  first.group_key.clear();
+  second.group_key.clear();
+  lane.add(first);
+  lane.add(second);
+  lane.now();
+  CHECK(lane.script.keys() == Keys{"second", "first"});
+}
+
+TEST_CASE("send_loop: a resolve never overtakes its firing", "[run][send_loop]") {
+  Lane lane;
+  lane.add(lane.firing("firing", "g", 2));
+  lane.add(lane.resolve("resolve", "g"));
+  lane.script.next = {down(), down(), down()};
+  lane.run(1h);
+  CHECK(lane.script.keys() == Keys{"firing", "firing", "firing", "firing", "resolve"});
+}
+
+TEST_CASE("send_loop: an older one that is refused holds up nobody", "[run][send_loop]") {
+  Lane lane;
+  lane.add(lane.firing("firing", "g"));
+  lane.add(lane.resolve("resolve", "g"));
+  lane.script.next = {refused()};
+  lane.now();
+  CHECK(lane.log.told() == Keys{"firing: rejected bad_request", "resolve: delivered ok"});
+  CHECK(lane.log.rows[1].state == DeliveryState::kDead);
+}
+
+TEST_CASE("send_loop: a newer repeat takes the place of an unsent one", "[run][send_loop]") {
+  Lane lane;
+  Notification repeat = lane.firing("repeat 1", "g", 2);
+  repeat.replaces = "repeat of g";
+  Notification newer = repeat;
+  newer.key = "repeat 2";
+  lane.script.next = {down()};
+  lane.add(repeat);
+  lane.now();
+  lane.add(newer);
+  lane.run(1min);
+  CHECK(lane.script.keys() == Keys{"repeat 1", "repeat 2"});
+  CHECK(lane.loop->view().superseded == 1);
+  CHECK(lane.log.told() == Keys{"repeat 1: retry server_error", "repeat 2: delivered ok"});
+}
+
+TEST_CASE("send_loop: a key that waits is not added twice, and an undurable one gets its row",
+          "[run][send_loop]") {
+  Lane lane;
+  lane.script.next = {down()};
+  Delivery undurable;
+  undurable.notification = lane.firing("a");
+  lane.loop->add(undurable);
+  lane.now();
+  CHECK(lane.log.begun == std::vector<DeliveryId>{0});
+  CHECK(lane.log.last().id == 0);
+  const DeliveryId id = lane.add(undurable.notification);
+  lane.add(undurable.notification);  // and no third
+  CHECK(lane.loop->view().pending == 1);
+  lane.run(1min);
+  CHECK(lane.log.begun == std::vector<DeliveryId>{0, id});
+  CHECK(lane.log.last().id == id);
+  CHECK(lane.log.last().attempts == 2);
+}
+
+// --- passing failures
+
+TEST_CASE("send_loop: F41 a passing failure is tried again, in full jitter, until it works",
+          "[run][send_loop][F41]") {
+  Lane lane;
+  lane.add(lane.firing("a"));
+  lane.script.next.assign(30, down());
+  lane.run(3h);
+  REQUIRE(lane.script.sent.size() == 31);
+  Duration before{0};
+  for (std::size_t i = 1; i < lane.script.sent.size(); ++i) {
+    const auto pause = lane.script.sent[i].at - lane.script.sent[i - 1].at;
+    const Duration most =
+        std::min(SendLoop::kMaxBackoff, SendLoop::kBaseBackoff * (1 << std::min<std::size_t>(i - 1, 20)));
+    CHECK(pause >= SendLoop::kMinBackoff);
+    CHECK(pause <= most);
+    CHECK(lane.script.sent[i].attempt.number == i + 1);
+    before = std::max(before, std::chrono::floor<Duration>(pause));
+  }
+  CHECK(before > 2min);  // it does grow
+  CHECK(lane.log.last().attempts == 31);
+  CHECK(lane.log.last().state == DeliveryState::kDelivered);
+}
+
+TEST_CASE("send_loop: the same seed draws the same pauses, another one others", "[run][send_loop]") {
+  const auto pauses = [](std::uint64_t seed) {
+    SendLoop::Options options;
+    options.seed = seed;
+    Lane lane(options);
+    lane.script.always = down();
+    lane.add(lane.firing("a"));
+    lane.run(1h);
+    std::vector<Instant> at;
+    for (const FakeSink::Sent& sent : lane.script.sent)
+      at.push_back(sent.at);
+    return at;
+  };
+  CHECK(pauses(1) == pauses(1));
+  CHECK(pauses(1) != pauses(2));
+}
+
+TEST_CASE("send_loop: F41 a sink that is down is probed, not hammered with everything that waits",
+          "[run][send_loop][F41][F47]") {
+  Lane lane;
+  for (int i = 0; i < 1000; ++i)
+    lane.add(lane.firing(fmt::format("{}", i)));
+  lane.script.always = down();
+  lane.run(1h);
+  CHECK(lane.script.sent.size() < 60);
+  CHECK(lane.loop->view().pending == 1000);
+  CHECK(lane.loop->view().state == SinkState::kFailing);
+  // One success, and everything goes at once.
+  lane.script.always = Outcome::delivered("ok");
+  lane.run(SendLoop::kMaxBackoff);
+  CHECK(lane.loop->idle());
+  CHECK(lane.loop->view().state == SinkState::kAlive);
+  CHECK(lane.loop->view().delivered == 1000);
+}
+
+TEST_CASE("send_loop: one message that the sink chokes on does not hold up the others",
+          "[run][send_loop][F41]") {
+  Lane lane;
+  lane.script.answer = [](const Notification& n, const sinks::Attempt&) {
+    return n.key == "poison" ? Outcome::retry(Reason::kServerError, "500") : Outcome::delivered("ok");
+  };
+  lane.add(lane.firing("poison", "", 0));
+  lane.add(lane.firing("a", "", 1));
+  lane.run(1min);
+  CHECK(lane.loop->view().delivered == 1);
+  // And it does not slow them down for ever: an alert a minute, each delivered before the next one.
+  std::size_t poison = 0;
+  for (int i = 0; i < 120; ++i) {
+    lane.add(lane.firing(fmt::format("{}", i)));
+    lane.run(1min);
+    CHECK(lane.loop->view().pending == 1);
+  }
+  for (const std::string& key : lane.script.keys())
+    poison += key == "poison" ? 1 : 0;
+  CHECK(poison < 120);
+  CHECK(poison > 12);  // it is not forgotten either
+}
+
+TEST_CASE("send_loop: F41 an answer that was lost is told at the next try", "[run][send_loop][F41]") {
+  Lane lane;
+  const DeliveryId id = lane.add(lane.firing("a"));
+  lane.script.next = {Outcome::unknown("closed after the request"), down()};
+  lane.loop->step();
+  CHECK(lane.log.last().outcome == "unknown");
+  CHECK(lane.log.last().reason == "response_lost");
+  CHECK(lane.log.last().maybe_sent);
+  CHECK(lane.log.rows[id].state == DeliveryState::kPending);
+  lane.run(1min);
+  REQUIRE(lane.script.sent.size() == 3);
+  CHECK_FALSE(lane.script.sent[0].attempt.maybe_sent);
+  CHECK(lane.script.sent[1].attempt.maybe_sent);
+  CHECK(lane.script.sent[2]
+            .attempt.maybe_sent);  // the second failed for certain, the first may still have arrived
+}
+
+TEST_CASE("send_loop: F41 after a day it is given up, with a reason and its fallback",
+          "[run][send_loop][F41]") {
+  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  lane.script.always = down();
+  lane.add(lane.firing("a"));
+  lane.run(23h + 55min);
+  CHECK(lane.loop->view().pending == 1);
+  lane.run(6min);
+  CHECK(lane.loop->idle());
+  CHECK(lane.log.told().back() == "a: rejected expired -> a/mail");
+  CHECK(lane.log.last().state == DeliveryState::kDead);
+  CHECK(lane.log.last().detail.find("503 down for maintenance") != std::string::npos);
+  CHECK(lane.loop->view().dead == 1);
+}
+
+TEST_CASE("send_loop: a wall clock that is set neither ages nor hurries anything", "[run][send_loop]") {
+  const Duration step = GENERATE(as<Duration>{}, Duration(72h), Duration(-72h));
+  Lane lane;
+  lane.script.always = down();
+  lane.add(lane.firing("a"));
+  lane.run(1h);
+  const std::size_t tries = lane.script.sent.size();
+  lane.clock.step_wall(step);
+  lane.now();
+  CHECK(lane.script.sent.size() == tries);
+  lane.run(1h);
+  CHECK(lane.script.sent.size() < tries + 60);
+  CHECK(lane.script.sent.size() > tries + 10);
+  CHECK(lane.loop->view().pending == 1);
+}
+
+TEST_CASE("send_loop: what looks old at a start gets its tries all the same", "[run][send_loop]") {
+  // A machine without a battery: its clock was wrong by years until the network came.
+  Lane lane;
+  Notification old = lane.firing("a");
+  old.created_at -= std::chrono::hours(24 * 365);
+  lane.add(old);
+  lane.script.next.assign(3, down());
+  lane.run(1min);
+  CHECK(lane.loop->view().delivered == 1);
+}
+
+// --- rate limits
+
+TEST_CASE("send_loop: F39 the sink's own hint pauses the whole lane, and is kept", "[run][send_loop][F39]") {
+  const auto [why, hint, pause] = GENERATE(table<std::string, Duration, Duration>({
+      {"a second, shorter than any back-off may be", 1000ms, 1000ms},
+      {"a fraction, as in JSON", 1500ms, 1500ms},
+      {"a minute", 60s, 60s},
+      {"exactly the longest that is believed", 15min, 15min},
+      {"a day: it is tried after the longest", 24h, 15min},
+  }));
+  INFO(why);
+  Lane lane;
+  lane.add(lane.firing("a"));
+  lane.add(lane.firing("b", "", 0));
+  lane.script.next = {Outcome::retry(Reason::kRateLimited, "429", hint)};
+  const Instant began = lane.clock.instant();
+  const Timestamp wall = lane.clock.now();
+  lane.loop->step();
+  CHECK(lane.log.last().not_before == wall + pause);
+  CHECK(lane.loop->view().paused_until == wall + pause);
+  lane.run(1h);
+  REQUIRE(lane.script.keys() == Keys{"b", "b", "a"});
+  CHECK(lane.script.sent[1].at == began + pause);
+  CHECK(lane.loop->view().rate_limited == 1);
+}
+
+TEST_CASE("send_loop: F39 a hint outlives the process, our own back-off does not", "[run][send_loop][F39]") {
+  Lane lane;
+  lane.add(lane.firing("a"));
+  lane.add(lane.firing("b"));
+  SECTION("a hint") {
+    lane.script.next = {Outcome::retry(Reason::kRateLimited, "429", Duration(10min))};
+    lane.loop->step();
+    lane.clock.advance(1min);
+    lane.restart();
+    lane.run(8min);
+    CHECK(lane.script.sent.size() == 1);
+    lane.run(2min);
+    CHECK(lane.script.keys() == Keys{"a", "a", "b"});
+  }
+  SECTION("a hint, and the wall clock was set back by a year: no more than the longest hint") {
+    lane.script.next = {Outcome::retry(Reason::kRateLimited, "429", Duration(10min))};
+    lane.loop->step();
+    lane.clock.step_wall(std::chrono::hours(-24 * 365));
+    lane.restart();
+    lane.run(16min);
+    CHECK(lane.loop->idle());
+  }
+  SECTION("back-off") {
+    lane.script.next.assign(10, down());
+    lane.run(20min);
+    lane.restart();
+    lane.now();
+    CHECK(lane.loop->idle());
+  }
+}
+
+TEST_CASE("send_loop: F39 429 without a hint, or with the same short one for ever, backs off",
+          "[run][send_loop][F39]") {
+  const auto hint =
+      GENERATE(as<std::optional<Duration>>{}, std::nullopt, Duration(0ms), Duration(1s), Duration(1ms));
+  Lane lane;
+  lane.script.always = Outcome::retry(Reason::kRateLimited, "429", hint);
+  lane.add(lane.firing("a"));
+  lane.run(1h);
+  CHECK(lane.script.sent.size() < 70);
+  CHECK(lane.script.sent.size() > 12);
+}
+
+TEST_CASE("send_loop: F39 a lane that is paused for too long uses its fallbacks at once",
+          "[run][send_loop][F39]") {
+  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  lane.script.always = Outcome::retry(Reason::kRateLimited, "429", Duration(24h));
+  lane.add(lane.firing("a"));
+  lane.add(lane.firing("b"));
+  lane.add(lane.firing("repeat", "", 2));
+  lane.now();
+  lane.add(lane.firing("c"));
+  lane.now();
+  CHECK(lane.log.told() == Keys{"a: retry rate_limited", "a: retry fallback -> a/mail",
+                                "b: retry fallback -> b/mail", "c: retry fallback -> c/mail"});
+  CHECK(lane.loop->view().pending == 4);  // the sink itself still gets them
+  lane.script.always = Outcome::delivered("ok");
+  lane.run(15min);
+  CHECK(lane.loop->idle());
+  CHECK(lane.loop->view().delivered == 4);
+}
+
+TEST_CASE("send_loop: F39 two messages keep the sink type's distance", "[run][send_loop][F39]") {
+  SendLoop::Options options;
+  options.min_interval = 1s;
+  Lane lane(options);
+  lane.script.answer = [&](const Notification&, const sinks::Attempt&) {
+    lane.clock.advance(300ms);
+    return Outcome::delivered("ok");
+  };
+  for (int i = 0; i < 10; ++i)
+    lane.add(lane.firing(fmt::format("{}", i)));
+  lane.run(1min);
+  REQUIRE(lane.script.sent.size() == 10);
+  for (std::size_t i = 1; i < 10; ++i)
+    CHECK(lane.script.sent[i].at - lane.script.sent[i - 1].at == 1300ms);
+}
+
+// --- a sink that refuses for good
+
+TEST_CASE("send_loop: F40 a revoked secret opens the circuit, and the fallback speaks within seconds",
+          "[run][send_loop][F40]") {
+  Lane lane(with_fallbacks({{"mail", {"mail"}}, {"pager", {"pager"}}}));
+  lane.script.always = revoked();
+  const Instant began = lane.clock.instant();
+  for (int i = 0; i < 600; ++i)
+    lane.add(lane.firing(fmt::format("{:03}", i)));
+  lane.now();
+  CHECK(lane.clock.instant() - began < 5s);
+  CHECK(lane.script.sent.size() == 1);  // no hot retry
+  CHECK(lane.log.events == Keys{"dead ops ops auth: 403 invalid_token"});
+  CHECK(lane.loop->view().state == SinkState::kDead);
+  CHECK(lane.loop->view().handed_over == 600);
+  CHECK(lane.log.largest == SendLoop::kMaxBatch);
+  REQUIRE(lane.log.all.size() == 600);
+  CHECK(lane.log.told()[0] == "000: rejected auth -> 000/mail");
+  CHECK(lane.log.told()[599] == "599: rejected circuit_open -> 599/mail");
+
+  const Notification fallback = lane.log.fallback_of("001");
+  CHECK(fallback.sink == "mail");
+  CHECK(fallback.lane == "mail");
+  CHECK(fallback.fallback_for == "ops");
+  CHECK(fallback.group_key == "group of 001");
+
+  SECTION("what comes later goes there at once, and opens nothing again") {
+    lane.clock.advance(1min);
+    lane.add(lane.firing("later"));
+    lane.now();
+    CHECK(lane.log.told().back() == "later: rejected circuit_open -> later/mail");
+    CHECK(lane.script.sent.size() == 1);
+    CHECK(lane.log.events.size() == 1);
+  }
+  SECTION("now and then one goes to the sink first; refused, to the fallback; accepted, the circuit closes") {
+    lane.clock.advance(SendLoop::kFirstProbe);
+    lane.add(lane.firing("probe"));
+    lane.add(lane.firing("beside"));
+    lane.now();
+    CHECK(lane.script.keys() == Keys{"000", "probe"});
+    CHECK(lane.script.sent[1].attempt.timeout == SendLoop::kProbeTimeout);  // somebody waits for the outcome
+    CHECK(lane.log.told()[600] == "probe: rejected auth -> probe/mail");
+    CHECK(lane.log.told()[601] == "beside: rejected circuit_open -> beside/mail");
+    lane.script.always = Outcome::delivered("ok");
+    lane.clock.advance(9min);
+    lane.add(lane.firing("too early"));
+    lane.now();
+    CHECK(lane.script.sent.size() == 2);
+    lane.clock.advance(1min);
+    lane.add(lane.firing("works"));
+    lane.add(lane.firing("too"));
+    lane.now();
+    CHECK(lane.script.keys() == Keys{"000", "probe", "works", "too"});
+    CHECK(lane.log.events == Keys{"dead ops ops auth: 403 invalid_token", "alive ops ops"});
+  }
+}
+
+TEST_CASE("send_loop: F40 without a fallback everything waits for the fix", "[run][send_loop][F40]") {
+  Lane lane;
+  lane.script.always = Outcome::rejected(Reason::kGone, "404 no_service", true);
+  for (int i = 0; i < 10; ++i)
+    lane.add(lane.firing(fmt::format("{}", i)));
+  lane.now();
+  CHECK(lane.script.sent.size() == 1);
+  CHECK(lane.log.last().state == DeliveryState::kPending);
+  CHECK(lane.log.last().outcome == "rejected");
+  CHECK(lane.log.last().reason == "gone");
+  // 5, 10, 20 and then every 30 minutes, with one real delivery, not always the same one.
+  lane.run(5min - 1s);
+  CHECK(lane.script.sent.size() == 1);
+  lane.run(1s);
+  CHECK(lane.script.sent.size() == 2);
+  lane.run(10h);
+  CHECK(lane.script.sent.size() == 23);
+  CHECK(lane.loop->view().pending == 10);
+  CHECK(lane.log.events.size() == 1);
+  std::set<std::string> tried;
+  for (const std::string& key : lane.script.keys())
+    tried.insert(key);
+  CHECK(tried.size() == 10);
+
+  lane.script.always = Outcome::delivered("ok");
+  lane.run(30min);
+  CHECK(lane.loop->idle());
+  CHECK(lane.loop->view().delivered == 10);
+  CHECK(lane.log.events == Keys{"dead ops ops gone: 404 no_service", "alive ops ops"});
+}
+
+TEST_CASE(
+    "send_loop: F40 a start tries a sink that was dead before: the secret may be the reason for the start",
+    "[run][send_loop][F40]") {
+  Lane lane;
+  lane.script.always = revoked();
+  lane.add(lane.firing("a"));
+  lane.run(1h);
+  lane.script.always = Outcome::delivered("ok");
+  lane.restart();
+  lane.now();
+  CHECK(lane.loop->idle());
+  CHECK(lane.log.events.back() == "alive ops ops");
+}
+
+TEST_CASE("send_loop: a message that is refused goes to the fallback alone", "[run][send_loop][F40]") {
+  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  lane.script.next = {refused()};
+  lane.add(lane.firing("a"));
+  lane.add(lane.firing("b"));
+  lane.now();
+  CHECK(lane.log.told() == Keys{"a: rejected bad_request -> a/mail", "b: delivered ok"});
+  CHECK(lane.log.all[0].second.state == DeliveryState::kDead);
+  CHECK(lane.log.events == Keys{"alive ops ops"});
+}
+
+TEST_CASE("send_loop: F40 a sink that stays dead is not proven alive by refusing a message otherwise",
+          "[run][send_loop][F40]") {
+  Lane lane;
+  lane.script.next = {revoked(), refused(), down(), Outcome::unknown("lost")};
+  for (int i = 0; i < 6; ++i)
+    lane.add(lane.firing(fmt::format("{}", i)));
+  lane.run(40min);
+  CHECK(lane.script.sent.size() == 4);
+  CHECK(lane.log.events.size() == 1);
+  lane.run(30min);
+  CHECK(lane.loop->idle());
+  CHECK(lane.log.events.back() == "alive ops ops");
+  CHECK(lane.loop->view().delivered == 5);
+}
+
+TEST_CASE("send_loop: F40 each lane of the fallback is told, under a key of its own",
+          "[run][send_loop][F40]") {
+  Lane lane(with_fallbacks({{"am", {"am#1", "am#2"}}}));
+  lane.script.always = revoked();
+  Notification n = lane.firing("k", "g");
+  n.replaces = "repeat of g";
+  lane.add(n);
+  lane.now();
+  CHECK(lane.log.told() == Keys{"k: rejected auth -> k/am#1 -> k/am#2"});
+  const std::vector<Notification>& fallbacks = lane.log.last().fallbacks;
+  CHECK(fallbacks[0].lane == "am#1");
+  CHECK(fallbacks[1].lane == "am#2");
+  CHECK(fallbacks[1].sink == "am");
+  CHECK(fallbacks[1].replaces == "ops/repeat of g");  // it replaces nothing that am has to say itself
+}
+
+TEST_CASE("send_loop: F40 the next fallback speaks when the first is refused too; after the last it waits",
+          "[run][send_loop][F40]") {
+  SendLoop::Options options = with_fallbacks({{"mail", {"mail"}}, {"pager", {"pager"}}});
+  options.fallbacks["mail"] = {{"other", {"other"}}};
+  SECTION("the second of the list, not the fallback of the fallback") {
+    options.sink = "mail";
+    Lane lane(options);
+    lane.script.always = revoked();
+    Notification n = lane.firing("k/mail");
+    n.fallback_for = "ops";
+    lane.add(n);
+    lane.add(lane.firing("own"));
+    lane.now();
+    CHECK(lane.log.told() ==
+          Keys{"k/mail: rejected auth -> k/pager", "own: rejected circuit_open -> own/other"});
+    CHECK(lane.log.fallback_of("k/mail").fallback_for == "ops");
+  }
+  SECTION("the last: it waits for the fix") {
+    options.sink = "pager";
+    Lane lane(options);
+    lane.script.always = revoked();
+    Notification n = lane.firing("k/pager");
+    n.fallback_for = "ops";
+    lane.add(n);
+    lane.now();
+    CHECK(lane.log.told() == Keys{"k/pager: rejected auth"});
+    CHECK(lane.log.last().state == DeliveryState::kPending);
+  }
+  SECTION("the last, and this message is refused: dead") {
+    options.sink = "pager";
+    Lane lane(options);
+    lane.script.always = refused();
+    Notification n = lane.firing("k/pager");
+    n.fallback_for = "ops";
+    lane.add(n);
+    lane.now();
+    CHECK(lane.log.told() == Keys{"k/pager: rejected bad_request"});
+    CHECK(lane.log.last().state == DeliveryState::kDead);
+  }
+  SECTION("a list that names the sink itself, or a sink without lanes") {
+    Lane lane(with_fallbacks({{"ops", {"ops"}}, {"gone", {}}, {"mail", {"mail"}}}));
+    lane.script.always = revoked();
+    lane.add(lane.firing("k"));
+    lane.now();
+    CHECK(lane.log.told() == Keys{"k: rejected auth -> k/mail"});
+  }
+}
+
+// --- someone must hear
+
+TEST_CASE("send_loop: a critical alert that finds only passing failures is told to the fallback too, once",
+          "[run][send_loop][F41]") {
+  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  lane.script.always = down();
+  lane.add(lane.firing("critical", "g", 0));
+  lane.add(lane.firing("warning", "", 1));
+  lane.run(2min - 1s);
+  CHECK(lane.loop->view().handed_over == 0);
+  lane.run(2s);
+  CHECK(lane.loop->view().handed_over == 1);
+  CHECK(lane.log.fallback_of("critical").key == "critical/mail");
+  lane.run(1h);
+  CHECK(lane.loop->view().handed_over == 1);
+  CHECK(lane.loop->view().pending == 2);
+
+  // One that comes while the sink is down has its two minutes, too.
+  lane.add(lane.firing("second", "", 0));
+  lane.run(1min);
+  CHECK(lane.loop->view().handed_over == 1);
+  lane.run(61s);
+  CHECK(lane.loop->view().handed_over == 2);
+
+  SECTION("and then its resolve goes there, even before the sink works") {
+    lane.add(lane.resolve("resolve", "g"));
+    lane.now();
+    CHECK(lane.log.told().back() == "resolve: retry fallback -> resolve/mail");
+  }
+  SECTION("and then its resolve goes to both") {
+    lane.script.always = Outcome::delivered("ok");
+    lane.run(5min);
+    CHECK(lane.loop->idle());
+    lane.add(lane.resolve("resolve", "g"));
+    lane.now();
+    const Keys told = lane.log.told();
+    CHECK(told[told.size() - 2] == "resolve: retry fallback -> resolve/mail");
+    CHECK(told.back() == "resolve: delivered ok");
+    // The next episode is the sink's alone again.
+    lane.add(lane.firing("again", "g"));
+    lane.add(lane.resolve("over", "g"));
+    lane.now();
+    CHECK(lane.log.told().back() == "over: delivered ok");
+    CHECK(lane.log.fallback_of("resolve").fallback_for == "ops");
+    CHECK(lane.loop->view().handed_over == 3);
+  }
+  SECTION("and when the sink turns out to be dead, the fallback does not hear it again") {
+    lane.script.always = revoked();
+    lane.run(5min);
+    for (const auto& [key, settlement] : lane.log.all) {
+      if (settlement.reason == "circuit_open" && key == "critical") CHECK(settlement.fallbacks.empty());
+    }
+    CHECK(lane.log.rows[1].state == DeliveryState::kDead);
+  }
+}
+
+TEST_CASE("send_loop: a resolve that waits behind its firing follows it to the fallback",
+          "[run][send_loop]") {
+  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  lane.script.always = down();
+  lane.add(lane.firing("firing", "g", 0));
+  lane.run(1min);
+  lane.add(lane.resolve("resolve", "g"));
+  lane.run(2min);
+  Keys moved;
+  for (const std::string& line : lane.log.told()) {
+    if (line.find("->") != std::string::npos) moved.push_back(line);
+  }
+  CHECK(moved == Keys{"firing: retry fallback -> firing/mail", "resolve: retry fallback -> resolve/mail"});
+}
+
+// --- the store
+
+TEST_CASE("send_loop: what the store does not mark is not sent", "[run][send_loop]") {
+  Lane lane;
+  lane.log.refuse = true;
+  lane.add(lane.firing("a"));
+  lane.run(10s);
+  CHECK(lane.script.sent.empty());
+  lane.log.refuse = false;
+  lane.run(2s);
+  CHECK(lane.script.keys() == Keys{"a"});
+  CHECK(lane.script.sent[0].attempt.number == 1);
+  CHECK(lane.loop->view().failures == 0);
+}
+
+namespace {
+
+// The real store behind a loop: what the runtime does, without its threads.
+class StoreLog final : public DeliveryLog {
+ public:
+  explicit StoreLog(Store& store) : store_(store) {}
+  bool begin(DeliveryId id) override {
+    Commit commit;
+    commit.in_flight = {id};
+    return store_.commit(commit).has_value();
+  }
+  void settle(const std::vector<Settled>& settled) override {
+    if (lose) return;
+    Commit commit;
+    for (const Settled& one : settled)
+      commit.settlements.push_back(one.settlement);
+    const auto added = store_.commit(commit);
+    REQUIRE(added);
+    fallbacks.insert(fallbacks.end(), added->begin(), added->end());
+  }
+  void sink_dead(const std::string&, const std::string&, const std::string&) override {}
+  void sink_alive(const std::string&, const std::string&) override {}
+
+  bool lose = false;  // killed before it was recorded
+  std::vector<Delivery> fallbacks;
+
+ private:
+  Store& store_;
+};
+
+class StateDir {
+ public:
+  StateDir() {
+    std::string name = (fs::temp_directory_path() / "logbell-send-XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path_ = name;
+  }
+  ~StateDir() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  StateDir(const StateDir&) = delete;
+  StateDir& operator=(const StateDir&) = delete;
+  std::unique_ptr<Store> open(const FakeClock& clock) const {
+    rules::Result<Store::Opened> opened = Store::open(path_, clock.now(), Duration(0));
+    if (!opened) FAIL(opened.error().message);
+    return std::move(opened->store);
+  }
+
+ private:
+  fs::path path_;
+};
+
+std::unique_ptr<SendLoop> start(Store& store, StoreLog& log, FakeSink::Script& script, const FakeClock& clock,
+                                SendLoop::Options options = {}) {
+  options.sink = "ops";
+  options.lane = "ops";
+  options.clock = &clock;
+  options.log = &log;
+  auto loop = std::make_unique<SendLoop>(std::make_unique<FakeSink>(script), options);
+  auto rows = store.undelivered();
+  REQUIRE(rows);
+  for (Delivery& row : *rows)
+    loop->add(std::move(row));
+  return loop;
+}
+
+}  // namespace
+
+TEST_CASE("send_loop: F43 killed between the send and its settlement, it is sent again and says so",
+          "[run][send_loop][F43]") {
+  const StateDir dir;
+  const Lane names;  // only for its notifications
+  FakeClock clock;
+  FakeSink::Script script;
+  script.clock = &clock;
+  {
+    const auto store = dir.open(clock);
+    Commit commit;
+    commit.notifications = {names.firing("firing", "g"), names.resolve("resolve", "g")};
+    for (Notification& n : commit.notifications)
+      n.sink = n.lane = "ops";
+    REQUIRE(store->commit(commit));
+    StoreLog log(*store);
+    log.lose = true;
+    const auto loop = start(*store, log, script, clock);
+    loop->step();
+  }
+  const auto store = dir.open(clock);
+  StoreLog log(*store);
+  const auto loop = start(*store, log, script, clock);
+  while (!loop->idle())
+    loop->step();
+  REQUIRE(script.keys() == Keys{"firing", "firing", "resolve"});
+  CHECK_FALSE(script.sent[0].attempt.maybe_sent);
+  CHECK(script.sent[1].attempt.maybe_sent);
+  CHECK_FALSE(script.sent[2].attempt.maybe_sent);
+  CHECK(store->undelivered()->empty());
+  CHECK(store->history(10)->size() == 2);
+}
+
+TEST_CASE("send_loop: F40 the fallback is queued with the refusal, and only once", "[run][send_loop][F40]") {
+  const StateDir dir;
+  const Lane names;
+  FakeClock clock;
+  FakeSink::Script script;
+  script.clock = &clock;
+  const auto store = dir.open(clock);
+  Commit commit;
+  Notification n = names.firing("k", "g", 0);
+  n.sink = n.lane = "ops";
+  commit.notifications = {n};
+  REQUIRE(store->commit(commit));
+  StoreLog log(*store);
+  {
+    const auto loop = start(*store, log, script, clock, with_fallbacks({{"mail", {"mail"}}}));
+    script.always = down();
+    std::optional<Instant> next = loop->step();
+    while (log.fallbacks.empty()) {
+      REQUIRE(next);
+      clock.advance(std::chrono::ceil<Duration>(*next - clock.instant()));
+      next = loop->step();
+    }
+  }
+  // A new process knows nothing of that, and its sink is found dead.
+  script.always = revoked();
+  const auto loop = start(*store, log, script, clock, with_fallbacks({{"mail", {"mail"}}}));
+  loop->step();
+  REQUIRE(log.fallbacks.size() == 1);
+  CHECK(log.fallbacks[0].notification.key == "k/mail");
+  CHECK(log.fallbacks[0].notification.fallback_for == "ops");
+  const auto rows = store->undelivered();
+  REQUIRE(rows->size() == 1);
+  CHECK(rows->front().notification.lane == "mail");
+  CHECK(store->outbox()->back().dead == 1);  // the sink's own is kept for a replay
+}
+
+// --- the end
+
+TEST_CASE("send_loop: F49 stopping, everything gets one try, whatever its back-off",
+          "[run][send_loop][F49]") {
+  Lane lane;
+  lane.script.next.assign(8, down());
+  for (int i = 0; i < 5; ++i)
+    lane.add(lane.firing(fmt::format("{}", i)));
+  lane.run(1min);
+  const std::size_t tries = lane.script.sent.size();
+  REQUIRE(lane.loop->view().pending == 5);
+  lane.script.next.clear();
+
+  SECTION("all arrive") {
+    lane.loop->drain(lane.clock.instant() + 5s);
+    lane.now();
+    CHECK(lane.loop->idle());
+    CHECK(lane.loop->view().delivered == 5);
+    CHECK(lane.script.sent.back().attempt.timeout == 5s);  // not the usual 15
+  }
+  SECTION("all fail: one try each, and they stay in the store") {
+    lane.script.always = down();
+    lane.loop->drain(lane.clock.instant() + 5s);
+    lane.now();
+    CHECK(lane.loop->idle());
+    CHECK(lane.script.sent.size() == tries + 5);
+    CHECK(lane.loop->view().pending == 5);
+    for (const auto& [id, row] : lane.log.rows)
+      CHECK(row.state == DeliveryState::kPending);
+    CHECK_FALSE(lane.loop->step().has_value());
+    CHECK(lane.script.sent.size() == tries + 5);
+    // The last commit may bring some more.
+    lane.script.always = Outcome::delivered("ok");
+    lane.add(lane.firing("late"));
+    CHECK_FALSE(lane.loop->idle());
+    lane.now();
+    CHECK(lane.script.keys().back() == "late");
+    CHECK(lane.loop->idle());
+  }
+  SECTION("a hung sink takes no longer than there is") {
+    const Instant began = lane.clock.instant();
+    lane.script.answer = [&](const Notification&, const sinks::Attempt& attempt) {
+      lane.clock.advance(std::min<Duration>(attempt.timeout, 3s));
+      return Outcome::retry(Reason::kTimeout, "no answer");
+    };
+    lane.loop->drain(began + 7s);
+    lane.now();
+    CHECK(lane.loop->idle());
+    CHECK(lane.script.sent.size() == tries + 3);
+    CHECK(lane.script.sent.back().attempt.timeout == 1s);
+    CHECK(lane.clock.instant() - began == 7s);
+  }
+  SECTION("no time at all") {
+    lane.loop->drain(lane.clock.instant());
+    lane.now();
+    CHECK(lane.loop->idle());
+    CHECK(lane.script.sent.size() == tries);
+  }
+}
+
+TEST_CASE("send_loop: F49 stopping, a group still speaks in order", "[run][send_loop][F49]") {
+  Lane lane;
+  lane.script.always = down();
+  lane.add(lane.firing("firing", "g"));
+  lane.add(lane.resolve("resolve", "g"));
+  lane.add(lane.firing("other"));
+  lane.loop->drain(lane.clock.instant() + 5s);
+  lane.now();
+  CHECK(lane.script.keys() == Keys{"firing", "other"});
+  CHECK(lane.loop->idle());
+}
+
+TEST_CASE("send_loop: F49 stopping, a hint is kept: used if it ends in time", "[run][send_loop][F49][F39]") {
+  Lane lane;
+  lane.script.next = {Outcome::retry(Reason::kRateLimited, "429", Duration(3s))};
+  lane.add(lane.firing("a"));
+  lane.loop->step();
+  const Instant began = lane.clock.instant();
+  SECTION("it does") {
+    lane.loop->drain(began + 10s);
+    CHECK_FALSE(lane.loop->idle());
+    lane.run(10s);
+    REQUIRE(lane.script.sent.size() == 2);
+    CHECK(lane.script.sent[1].at == began + 3s);
+    CHECK(lane.loop->idle());
+  }
+  SECTION("it does not") {
+    lane.loop->drain(began + 2s);
+    lane.now();
+    CHECK(lane.loop->idle());
+    CHECK(lane.script.sent.size() == 1);
+  }
+}
+
+TEST_CASE("send_loop: F49 stopping, a dead sink is tried once, one that fails and fails is left alone",
+          "[run][send_loop][F49]") {
+  Lane lane;
+  for (int i = 0; i < 100; ++i)
+    lane.add(lane.firing(fmt::format("{}", i)));
+  SECTION("dead") {
+    lane.script.always = revoked();
+    lane.now();
+    REQUIRE(lane.script.sent.size() == 1);
+    lane.loop->drain(lane.clock.instant() + 10s);
+    lane.now();
+    CHECK(lane.script.sent.size() == 2);
+    CHECK(lane.loop->idle());
+  }
+  SECTION("dead, but repaired meanwhile") {
+    lane.script.next = {revoked()};
+    lane.now();
+    lane.loop->drain(lane.clock.instant() + 10s);
+    lane.now();
+    CHECK(lane.loop->view().delivered == 100);
+  }
+  SECTION("failing") {
+    lane.script.always = down();
+    lane.loop->drain(lane.clock.instant() + 10s);
+    lane.now();
+    CHECK(lane.script.sent.size() == SendLoop::kMaxDrainFailures);
+    CHECK(lane.loop->idle());
+  }
+  SECTION("the store is gone") {
+    lane.log.refuse = true;
+    lane.loop->drain(lane.clock.instant() + 10s);
+    lane.now();
+    CHECK(lane.script.sent.empty());
+    CHECK(lane.loop->idle());
+  }
+}
+
+// --- what others see
+
+TEST_CASE("send_loop: the view says how the lane stands", "[run][send_loop]") {
+  Lane lane;
+  const Timestamp began = lane.clock.now();
+  CHECK(lane.loop->view().state == SinkState::kUnknown);
+  lane.add(lane.firing("a"));
+  CHECK(lane.loop->view().pending == 1);
+  CHECK(lane.loop->view().oldest == began);
+  lane.script.next = {down()};
+  lane.loop->step();
+  LaneView view = lane.loop->view();
+  CHECK(view.sink == "ops");
+  CHECK(view.lane == "ops");
+  CHECK(view.state == SinkState::kFailing);
+  CHECK(view.failures == 1);
+  CHECK(view.attempts == 1);
+  CHECK(view.last_error == "server_error: 503 down for maintenance");
+  CHECK(view.last_error_at == began);
+  REQUIRE(view.paused_until);
+  CHECK(*view.paused_until > began);
+  CHECK_FALSE(view.last_delivered);
+  lane.run(1min);
+  view = lane.loop->view();
+  CHECK(view.state == SinkState::kAlive);
+  CHECK(view.pending == 0);
+  CHECK_FALSE(view.oldest);
+  CHECK_FALSE(view.paused_until);
+  CHECK(view.last_receipt == "receipt");
+  CHECK(view.last_delivered > began);
+  CHECK(view.delivered == 1);
+  CHECK(view.failures == 0);
+}
+
+TEST_CASE("send_loop: the plan's fallbacks, as lanes", "[run][send_loop]") {
+  rules::Plan plan;
+  plan.sinks["ops"].lanes = {"ops"};
+  plan.sinks["ops"].fallback = {"am", "gone"};
+  plan.sinks["am"].lanes = {"am#1", "am#2"};
+  const Fallbacks all = fallbacks_of(plan);
+  REQUIRE(all.size() == 1);
+  REQUIRE(all.at("ops").size() == 1);
+  CHECK(all.at("ops")[0].sink == "am");
+  CHECK(all.at("ops")[0].lanes == Keys{"am#1", "am#2"});
+}
+
+// --- whatever happens
+
+namespace {
+
+// A sink whose moods change, notifications that come and processes that die, all from one seed; and next to
+// it what must hold whatever they do.
+class Chaos {
+ public:
+  explicit Chaos(std::uint64_t seed) : random_(seed), lane_(options(seed)) {
+    lane_.script.answer = [this](const Notification& n, const sinks::Attempt& a) { return answer(n, a); };
+  }
+
+  void live() {
+    for (int i = 0; i < 40; ++i) {
+      switch (draw(0, 9)) {
+        case 0:
+        case 1:
+        case 2:
+        case 3:
+          come();
+          break;
+        case 4:
+          mood_ = static_cast<Mood>(draw(0, 5));
+          break;
+        case 5:
+          if (draw(0, 3) == 0) die();
+          break;
+        case 6:
+          if (draw(0, 3) != 0) break;
+          lane_.clock.step_wall(Duration(draw(-3'600'000, 3'600'000)));
+          stepped_ = true;
+          break;
+        default:
+          lane_.run(Duration(draw(0, draw(0, 1) == 0 ? 3'000 : 900'000)));
+          break;
+      }
+    }
+    // Repaired, everything comes to its end.
+    if (draw(0, 1) == 0) die();
+    mood_ = Mood::kWell;
+    poisoned_.clear();
+    lane_.run(SendLoop::kLastProbe + 16min);
+  }
+
+  void judge() {
+    lane_.loop->step();
+    must(lane_.loop->view().pending == 0, "something still waits");
+    must(lane_.loop->idle(), "the loop is not idle");
+    std::map<std::string, std::vector<const Settlement*>> by_key;
+    for (const auto& [key, settlement] : lane_.log.all)
+      by_key[key].push_back(&settlement);
+    for (const auto& [id, row] : lane_.log.rows) {
+      const std::string& key = row.notification.key;
+      if (superseded_.count(key) != 0) continue;
+      const std::vector<const Settlement*>& history = by_key[key];
+      must(!history.empty(), "is a delivery of which nothing is known", key);
+      const Settlement& last = *history.back();
+      const bool delivered = last.state == DeliveryState::kDelivered;
+      const bool told_elsewhere = std::any_of(history.begin(), history.end(),
+                                              [](const Settlement* one) { return !one->fallbacks.empty(); });
+      // A message that was refused, where nobody can speak instead, is the only one that ends untold.
+      const bool nobody_left =
+          !has_fallback_ && last.state == DeliveryState::kDead && last.reason == "bad_request";
+      must(delivered || told_elsewhere || nobody_left, "was told to nobody", key);
+      // The end is the end.
+      for (std::size_t i = 0; i + 1 < history.size(); ++i)
+        must(history[i]->state == DeliveryState::kPending, "went on after its end", key);
+    }
+    must(lane_.log.begun.size() == lane_.script.sent.size(), "marked and sent differ");
+  }
+
+ private:
+  // Millions of times: Catch's own assertions would take most of the time.
+  void must(bool holds, const char* otherwise, const std::string& key = {}) const {
+    if (!holds) FAIL("LOGBELL_SEED=" << seed_ << ": " << key << " " << otherwise);
+  }
+
+  enum class Mood { kWell, kDown, kLimited, kRevoked, kLosing, kStrict };
+
+  SendLoop::Options options(std::uint64_t seed) {
+    seed_ = seed;
+    has_fallback_ = draw(0, 1) == 0;
+    SendLoop::Options options;
+    if (has_fallback_) options = with_fallbacks({{"mail", {"mail"}}});
+    if (draw(0, 1) == 0) options.min_interval = 1s;
+    options.seed = seed;
+    min_interval_ = options.min_interval;
+    return options;
+  }
+  std::int64_t draw(std::int64_t from, std::int64_t to) {
+    return std::uniform_int_distribution<std::int64_t>(from, to)(random_);
+  }
+
+  void come() {
+    const std::int64_t count = draw(0, 9) == 0 ? 30 : draw(1, 3);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::string group = fmt::format("g{}", draw(0, 5));
+      const std::string key = fmt::format("{}", ++last_);
+      Notification n = draw(0, 3) == 0 ? lane_.resolve(key, group)
+                                       : lane_.firing(key, group, static_cast<int>(draw(0, 2)));
+      if (n.priority == 2 && !n.is_resolved()) n.replaces = "repeat of " + group;
+      if (draw(0, 19) == 0) poisoned_.insert(key);
+      // As the store does it: an unsent one of the same kind gives way.
+      for (auto& [id, row] : lane_.log.rows) {
+        if (n.replaces.empty() || row.notification.replaces != n.replaces) continue;
+        if (row.state != DeliveryState::kPending) continue;
+        row.state = DeliveryState::kSuperseded;
+        superseded_.insert(row.notification.key);
+      }
+      lane_.add(n);
+    }
+  }
+  void die() {
+    ++lives_;
+    run_.clear();
+    // A hint outlives the process with the rows that wait, as wall time.
+    const Timestamp until =
+        lane_.clock.now() + std::chrono::floor<Duration>(not_before_ - lane_.clock.instant());
+    const bool kept = std::any_of(lane_.log.rows.begin(), lane_.log.rows.end(), [&](const auto& row) {
+      return row.second.state == DeliveryState::kPending && row.second.not_before >= until;
+    });
+    if (stepped_ || !kept) not_before_ = Instant();
+    lane_.restart();
+  }
+
+  Outcome answer(const Notification& n, const sinks::Attempt& attempt) {
+    const Instant at = lane_.clock.instant();
+    const DeliveryId id = lane_.log.begun.back();
+    const Delivery& row = lane_.log.rows.at(id);
+    must(row.notification.key == n.key, "not marked before it left");
+    must(row.state == DeliveryState::kPending, "sent after its end");
+    must(superseded_.count(n.key) == 0, "sent although superseded");
+    must(!busy_, "two at a time");
+    must(attempt.number == row.attempts + 1, "wrong number");
+    must(attempt.maybe_sent == row.maybe_sent, "wrong maybe_sent");
+    must(attempt.now == lane_.clock.now(), "wrong time");
+    must(at >= not_before_, "earlier than the sink has asked for");
+    must(lane_.script.sent.size() < 2 || lives_ != lives_at_last_ || at >= last_end_ + min_interval_,
+         "too close");
+    for (const auto& [other, older] : lane_.log.rows) {
+      if (other >= id) break;
+      must(older.notification.group_key != n.group_key || older.state != DeliveryState::kPending,
+           "overtaken");
+    }
+
+    busy_ = true;
+    Outcome outcome = react(n, attempt);
+    busy_ = false;
+    const Instant end = lane_.clock.instant();
+    last_end_ = end;
+    lives_at_last_ = lives_;
+    if (outcome.retry_after) {
+      not_before_ = end + std::min(*outcome.retry_after, SendLoop::kMaxHint);
+      stepped_ = false;
+    }
+    // Failures in a row, of one process: few in a minute.
+    if (outcome.kind == Outcome::Kind::kDelivered || outcome.reason == Reason::kBadRequest) {
+      run_.clear();
+    } else {
+      run_.push_back(at);
+      const auto minute =
+          std::count_if(run_.begin(), run_.end(), [&](Instant one) { return one > at - 1min; });
+      must(minute <= 30, "hammered");
+    }
+    must(!dead_at_ || lives_ != dead_life_ || at >= *dead_at_ + SendLoop::kFirstProbe,
+         "a dead sink is not left alone");
+    dead_at_.reset();
+    if (outcome.sink_is_dead) {
+      dead_at_ = end;
+      dead_life_ = lives_;
+    }
+    return outcome;
+  }
+  Outcome react(const Notification& n, const sinks::Attempt& attempt) {
+    lane_.clock.advance(Duration(draw(0, 500)));
+    if (poisoned_.count(n.key) != 0 && mood_ == Mood::kWell) return down();
+    switch (mood_) {
+      case Mood::kWell:
+        return Outcome::delivered("ok");
+      case Mood::kDown:
+        if (draw(0, 1) == 0) lane_.clock.advance(attempt.timeout);
+        return down();
+      case Mood::kLimited:
+        return Outcome::retry(Reason::kRateLimited, "429", Duration(draw(1, 1'500'000)));
+      case Mood::kRevoked:
+        return revoked();
+      case Mood::kLosing:
+        return Outcome::unknown("lost");
+      case Mood::kStrict:
+        return draw(0, 1) == 0 ? refused() : Outcome::delivered("ok");
+    }
+    return down();
+  }
+
+  std::mt19937_64 random_;
+  std::uint64_t seed_ = 0;
+  bool has_fallback_ = false;
+  Duration min_interval_{0};
+  Lane lane_;
+  Mood mood_ = Mood::kWell;
+  int last_ = 0;
+  std::size_t lives_ = 0;
+  std::size_t lives_at_last_ = 0;
+  std::size_t dead_life_ = 0;
+  std::set<std::string> superseded_;
+  std::set<std::string> poisoned_;
+  bool busy_ = false;
+  bool stepped_ = false;
+  Instant not_before_;
+  Instant last_end_;
+  std::optional<Instant> dead_at_;
+  std::vector<Instant> run_;
+};
+
+}  // namespace
+
+TEST_CASE("send_loop: whatever the sink does, nothing is lost, nothing overtakes, nothing is hammered",
+          "[run][send_loop][property]") {
+  // LOGBELL_SEED=7 tells one story again; LOGBELL_SEEDS=10000 tells more of them than every run has time for.
+  const char* chosen = std::getenv("LOGBELL_SEED");  // NOLINT(concurrency-mt-unsafe): no thread is running
+  const char* count = std::getenv("LOGBELL_SEEDS");  // NOLINT(concurrency-mt-unsafe): no thread is running
+  const std::uint64_t first = chosen != nullptr ? std::stoull(chosen) : 1;
+  const std::uint64_t seeds = count != nullptr ? std::stoull(count) : 1000;
+  const std::uint64_t last = chosen != nullptr ? first : seeds;
+  for (std::uint64_t seed = first; seed <= last; ++seed) {
+    Chaos chaos(seed);
+    chaos.live();
+    chaos.judge();
+  }
+}
+
+// --- threads
+
+TEST_CASE("send_loop: F42 a sink that hangs delays no other, and the view of neither",
+          "[run][send_loop][F42]") {
+  // The hung one's sink waits until the healthy one has delivered everything; waiting for each other, or for
+  // the view, would never end.
+  constexpr int kCount = 200;
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool hanging = false;
+  bool released = false;
+
+  Lane hung;
+  Lane well;
+  hung.script.answer = [&](const Notification&, const sinks::Attempt& attempt) {
+    std::unique_lock lock(mutex);
+    hanging = true;
+    changed.notify_all();
+    changed.wait(lock, [&] { return released; });
+    hung.clock.advance(attempt.timeout);
+    return Outcome::retry(Reason::kTimeout, "no answer within 15s");
+  };
+  hung.add(hung.firing("a"));
+  for (int i = 0; i < kCount; ++i)
+    well.add(well.firing(fmt::format("{}", i)));
+
+  std::thread stuck([&] { hung.loop->step(); });
+  {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return hanging; });
+  }
+  std::thread healthy([&] { well.now(); });
+  // Somebody looks at /api/v1/sinks meanwhile.
+  while (well.loop->view().delivered < kCount)
+    CHECK(hung.loop->view().pending == 1);
+  healthy.join();
+  CHECK(well.loop->view().pending == 0);
+  CHECK(hung.loop->view().attempts == 0);
+  {
+    const std::lock_guard lock(mutex);
+    released = true;
+    changed.notify_all();
+  }
+  stuck.join();
+  CHECK(hung.loop->view().state == SinkState::kFailing);
+  CHECK(hung.loop->view().last_error == "timeout: no answer within 15s");
+}
+
+}  // namespace logbell::engine
