@@ -1,0 +1,327 @@
+#include "engine/run/refusal.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <charconv>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string_view>
+#include <system_error>
+#include <thread>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "rules/redact.h"
+#include "rules/result.h"
+
+namespace logbell::engine {
+
+namespace fs = std::filesystem;
+using rules::ErrorCode;
+using rules::fail;
+using rules::Result;
+
+namespace {
+
+constexpr std::string_view kAlertname = "PlanRefused";
+constexpr rules::Duration kMinAttempt{200};
+
+std::string reason_of(int error) {
+  return std::generic_category().message(error);
+}
+
+std::vector<rules::Problem> errors_of(const rules::Problems& problems) {
+  std::vector<rules::Problem> errors = problems.sorted();
+  errors.erase(
+      std::remove_if(errors.begin(), errors.end(),
+                     [](const rules::Problem& one) { return one.severity != rules::Severity::kError; }),
+      errors.end());
+  return errors;
+}
+
+std::string without_secrets(std::string text, const std::vector<rules::Secret>& secrets) {
+  for (const rules::Secret& secret : secrets) {
+    if (secret.empty()) continue;
+    for (std::size_t at = 0; (at = text.find(secret.reveal(), at)) != std::string::npos;)
+      text.replace(at, secret.reveal().size(), "<secret>");
+  }
+  return rules::redact(text);
+}
+
+std::string count(std::size_t n) {
+  return n == 1 ? "1 error" : fmt::format("{} errors", n);
+}
+
+// "logbell on orders-1 (production) refuses to start: 3 errors in /etc/logbell.yaml."
+std::string headline(const Refusal& refusal, std::size_t errors) {
+  std::string who = "logbell";
+  if (refusal.labels.has("instance")) who += fmt::format(" on {}", refusal.labels.get("instance"));
+  if (refusal.labels.has("environment")) who += fmt::format(" ({})", refusal.labels.get("environment"));
+  return fmt::format("{} refuses its configuration: {} in {}.", who, count(errors), refusal.path);
+}
+
+// Which refusal this is, so that the same one is not told again and again.
+std::string identity(const Refusal& refusal) {
+  std::string all = refusal.path + '\0' + refusal.configuration;
+  for (const rules::Problem& problem : errors_of(refusal.problems))
+    all += '\0' + problem.format();
+  return rules::format_fingerprint(rules::hash_bytes(all));
+}
+
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  ~FileDescriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+// Who was told what, and when: lines of "<hash> <milliseconds> told|failed".
+class Memory {
+ public:
+  struct Entry {
+    rules::Timestamp at;
+    bool told = false;
+  };
+
+  // What cannot be read is forgotten: then people are told once more.
+  explicit Memory(const std::string& state_dir) {
+    if (state_dir.empty()) return;
+    directory_ = fs::path(state_dir) / "logbell";
+    const FileDescriptor fd(::open(path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (fd.get() < 0) return;
+    std::string text(kRefusalRemembered * 64, '\0');
+    const ssize_t size = ::read(fd.get(), text.data(), text.size());
+    text.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
+    std::string_view rest = text;
+    while (!rest.empty()) {
+      const std::size_t end = std::min(rest.find('\n'), rest.size());
+      read_line(rest.substr(0, end));
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+  }
+
+  std::optional<Entry> find(const std::string& hash) const {
+    const auto found = entries_.find(hash);
+    if (found == entries_.end()) return std::nullopt;
+    return found->second;
+  }
+  void put(const std::string& hash, Entry entry) { entries_[hash] = entry; }
+
+  // Appears under its name when it is complete.
+  Result<> keep() {
+    if (directory_.empty()) return fail(ErrorCode::kInvalid, "there is no state_dir");
+    const std::string doing = "keep " + path().string();
+    std::error_code error;
+    fs::create_directories(directory_.parent_path(), error);
+    if (::mkdir(directory_.c_str(), 0700) != 0 && errno != EEXIST) {
+      return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, reason_of(errno)));
+    }
+    // The store asks for the same before it writes there: nobody else may put a link where we write.
+    struct stat status {};
+    if (::lstat(directory_.c_str(), &status) != 0 || !S_ISDIR(status.st_mode) ||
+        status.st_uid != ::geteuid()) {
+      return fail(ErrorCode::kIo, fmt::format("{}: the directory is not ours", doing));
+    }
+    const std::string fresh = fmt::format("{}.{}.new", path().string(), ::getpid());
+    ::unlink(fresh.c_str());
+    const std::string text = format();
+    {
+      const FileDescriptor fd(
+          ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+      if (fd.get() < 0) return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, reason_of(errno)));
+      if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+        const int why = errno;
+        ::unlink(fresh.c_str());
+        return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, reason_of(why)));
+      }
+    }
+    if (::rename(fresh.c_str(), path().c_str()) != 0) {
+      const int why = errno;
+      ::unlink(fresh.c_str());
+      return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, reason_of(why)));
+    }
+    return {};
+  }
+
+ private:
+  fs::path path() const { return directory_ / "refused"; }
+  void read_line(std::string_view line) {
+    const std::size_t first = line.find(' ');
+    const std::size_t second = line.rfind(' ');
+    if (first == std::string_view::npos || first == second) return;
+    const std::string_view number = line.substr(first + 1, second - first - 1);
+    std::int64_t ms = 0;
+    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), ms);
+    if (error != std::errc() || end != number.data() + number.size()) return;
+    entries_[std::string(line.substr(0, first))] = {rules::from_unix_ms(ms),
+                                                    line.substr(second + 1) == "told"};
+  }
+  std::string format() const {
+    std::vector<std::pair<rules::Timestamp, std::string>> lines;
+    lines.reserve(entries_.size());
+    for (const auto& [hash, entry] : entries_) {
+      lines.emplace_back(entry.at, fmt::format("{} {} {}\n", hash, rules::to_unix_ms(entry.at),
+                                               entry.told ? "told" : "failed"));
+    }
+    std::sort(lines.rbegin(), lines.rend());
+    if (lines.size() > kRefusalRemembered) lines.resize(kRefusalRemembered);
+    std::string text;
+    for (const auto& line : lines)
+      text += line.second;
+    return text;
+  }
+
+  fs::path directory_;
+  std::map<std::string, Entry> entries_;
+};
+
+RefusalReport::One tell(const rules::SinkSpec& spec, const sinks::SinkConfig& config, const Refusal& refusal,
+                        const Clock& clock, rules::Instant deadline) {
+  RefusalReport::One one{spec.name, RefusalReport::Outcome::kFailed, ""};
+  sinks::SinkContext context;
+  context.external_url = refusal.external_url;
+  context.environment = refusal.labels.get("environment");
+  for (std::size_t lane = 0; lane < config.lanes(); ++lane) {
+    sinks::Attempt attempt;
+    attempt.now = clock.now();
+    attempt.timeout =
+        std::min(kRefusalTimeout, std::chrono::floor<rules::Duration>(deadline - clock.instant()));
+    if (attempt.timeout < kMinAttempt) {
+      if (one.detail.empty()) one.detail = "no time was left";
+      return one;
+    }
+    const std::string name = lane < spec.lanes.size() ? spec.lanes[lane] : spec.name;
+    const std::unique_ptr<sinks::Sink> sink = config.build(lane, context);
+    const sinks::Outcome outcome =
+        sink->deliver(refusal_notification(refusal, spec.name, name, attempt.now), attempt);
+    if (outcome.kind == sinks::Outcome::Kind::kDelivered) {
+      one.outcome = RefusalReport::Outcome::kTold;
+      one.detail = outcome.receipt;
+      return one;
+    }
+    one.detail = fmt::format("{}: {}", to_string(outcome.reason), outcome.detail);
+  }
+  return one;
+}
+
+}  // namespace
+
+std::size_t RefusalReport::told() const {
+  return static_cast<std::size_t>(std::count_if(
+      sinks.begin(), sinks.end(), [](const One& one) { return one.outcome == Outcome::kTold; }));
+}
+
+rules::Notification refusal_notification(const Refusal& refusal, const std::string& sink,
+                                         const std::string& lane, rules::Timestamp now) {
+  const std::vector<rules::Problem> errors = errors_of(refusal.problems);
+  const std::string summary = rules::clean_text(
+      without_secrets(headline(refusal, errors.size()), refusal.secrets), kRefusalQuotedBytes);
+  std::string text = summary + " " + refusal.consequence;
+  for (std::size_t i = 0; i < std::min(errors.size(), kRefusalQuoted); ++i) {
+    text +=
+        "\n" + rules::clean_text(without_secrets(errors[i].format(), refusal.secrets), kRefusalQuotedBytes);
+  }
+  if (errors.size() > kRefusalQuoted) text += fmt::format("\nand {} more", errors.size() - kRefusalQuoted);
+
+  const std::string id = identity(refusal);
+  rules::Notification notification;
+  notification.key = fmt::format("refused/{}/{}", id, lane);
+  notification.sink = sink;
+  notification.lane = lane;
+  notification.reason = rules::NotifyReason::kRefused;
+  notification.group_key = "refused/" + id;
+  notification.group_labels.set("alertname", kAlertname);
+  notification.created_at = now;
+  notification.caused_at = now;
+  notification.priority = 0;
+  notification.text = text;
+  rules::Alert alert;
+  alert.labels = refusal.labels;
+  alert.labels.set("alertname", kAlertname);
+  alert.labels.set("severity", "critical");
+  alert.annotations = {{"summary", summary}, {"description", text}};
+  alert.state = rules::AlertState::kFiring;
+  alert.value = static_cast<double>(errors.size());
+  alert.active_at = now;
+  alert.fired_at = now;
+  alert.built_in = true;
+  notification.alerts.push_back(std::move(alert));
+  return notification;
+}
+
+RefusalReport tell_refusal(const SalvagedSinks& sinks, const Refusal& refusal, const Clock& clock) {
+  Refusal hidden = refusal;
+  for (const auto& sink : sinks) {
+    const std::vector<rules::Secret> own = sink.second->secrets();
+    hidden.secrets.insert(hidden.secrets.end(), own.begin(), own.end());
+  }
+  // The longest first: one may be a part of another.
+  std::sort(hidden.secrets.begin(), hidden.secrets.end(), [](const rules::Secret& a, const rules::Secret& b) {
+    return a.reveal().size() > b.reveal().size();
+  });
+
+  Memory memory(refusal.state_dir);
+  const std::string id = identity(refusal);
+  const rules::Timestamp began = clock.now();
+  const rules::Instant deadline = clock.instant() + kRefusalTotal;
+  RefusalReport report;
+  std::vector<std::string> hashes;
+  std::vector<std::size_t> due;
+  for (const auto& [spec, config] : sinks) {
+    RefusalReport::One one{spec.name, RefusalReport::Outcome::kFailed, ""};
+    // With another destination it is another sink, and has heard of nothing.
+    const std::string whom = id + '\0' + spec.name + '\0' + config->destination();
+    hashes.push_back(rules::format_fingerprint(rules::hash_bytes(whom)));
+    const std::optional<Memory::Entry> before = memory.find(hashes.back());
+    // A time to come is a clock that was set: it says nothing.
+    const rules::Duration ago = before && before->at <= began ? began - before->at : rules::Duration::max();
+    if (!spec.tells_people) {
+      one.outcome = RefusalReport::Outcome::kTellsNobody;
+    } else if (before && before->told && ago < kRefusalRepeat) {
+      one.outcome = RefusalReport::Outcome::kToldBefore;
+    } else if (before && !before->told && ago < kRefusalRetry) {
+      one.outcome = RefusalReport::Outcome::kTriedBefore;
+    } else {
+      due.push_back(report.sinks.size());
+    }
+    report.sinks.push_back(std::move(one));
+  }
+
+  // One that hangs must not use up the others' time. Each writes to its own place.
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    for (std::size_t i = next++; i < due.size(); i = next++) {
+      const auto& [spec, config] = sinks[due[i]];
+      report.sinks[due[i]] = tell(spec, *config, hidden, clock, deadline);
+    }
+  };
+  std::vector<std::thread> threads;
+  for (std::size_t i = 1; i < std::min(due.size(), kRefusalThreads); ++i)
+    threads.emplace_back(work);
+  work();
+  for (std::thread& thread : threads)
+    thread.join();
+
+  if (due.empty()) return report;
+  for (const std::size_t i : due) {
+    memory.put(hashes[i], {began, report.sinks[i].outcome == RefusalReport::Outcome::kTold});
+  }
+  const Result<> kept = memory.keep();
+  if (!kept) report.not_kept = kept.error().message;
+  return report;
+}
+
+}  // namespace logbell::engine
