@@ -1,1 +1,364 @@
-// engine/io/file_source
+#include "engine/io/file_source.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "engine/io/decode.h"
+#include "rules/json.h"
+#include "rules/labels.h"
+
+// A stored position: {"path", "dev", "ino", "born", "mtime", "off", "head": [bytes, hash], "mark": [bytes,
+// hash], "skip"?: true, "done"?: bytes evaluated of the unfinished line, "rotated"?: true, "wm"?: watermark}.
+// Times are nanoseconds, the watermark milliseconds; 64-bit hashes are hex.
+
+namespace logbell::engine {
+namespace {
+
+using rules::ErrorCode;
+using rules::fail;
+using rules::Json;
+using rules::Result;
+
+Result<FileStat> stat_of(int dir, const char* path, int flags) {
+  struct statx found {};
+  if (::statx(dir, path, flags, STATX_BASIC_STATS | STATX_BTIME, &found) != 0) {
+    const int error = errno;
+    const bool absent = error == ENOENT || error == ENOTDIR;
+    return fail(absent ? ErrorCode::kNotFound : ErrorCode::kIo,
+                fmt::format("stat {}: {}", *path == '\0' ? "the open file" : path, std::strerror(error)));
+  }
+  const auto in_ns = [](const statx_timestamp& at) { return at.tv_sec * 1'000'000'000 + at.tv_nsec; };
+  FileStat stat;
+  stat.id.device = makedev(found.stx_dev_major, found.stx_dev_minor);
+  stat.id.inode = found.stx_ino;
+  stat.id.born_ns = (found.stx_mask & STATX_BTIME) != 0 ? in_ns(found.stx_btime) : 0;
+  stat.size = found.stx_size;
+  stat.links = found.stx_nlink;
+  stat.mode = found.stx_mode;
+  stat.modified_ns = in_ns(found.stx_mtime);
+  return stat;
+}
+
+std::string_view kind_of(std::uint32_t mode) {
+  if (S_ISDIR(mode)) return "a directory";
+  if (S_ISFIFO(mode)) return "a named pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  if (S_ISCHR(mode) || S_ISBLK(mode)) return "a device";
+  return "no regular file";
+}
+
+enum class FilesystemKind { kLocal, kRemote, kKernel };
+
+FilesystemKind filesystem_of(int fd) {
+  struct statfs found {};
+  if (::fstatfs(fd, &found) != 0) return FilesystemKind::kLocal;
+  // Numbers of linux/magic.h, and of file systems whose headers are elsewhere.
+  switch (static_cast<std::uint32_t>(found.f_type)) {
+    case 0x9FA0:      // proc
+    case 0x62656572:  // sysfs
+    case 0x64626720:  // debugfs
+    case 0x74726163:  // tracefs
+      return FilesystemKind::kKernel;
+    case 0x6969:      // NFS
+    case 0xFF534D42:  // CIFS
+    case 0xFE534D42:  // SMB2
+    case 0x65735546:  // FUSE
+    case 0x01021997:  // 9P
+    case 0x00C36400:  // Ceph
+    case 0x5346414F:  // AFS
+      return FilesystemKind::kRemote;
+    default:
+      return FilesystemKind::kLocal;
+  }
+}
+
+Mark mark_of(std::string_view bytes) {
+  return {static_cast<std::uint32_t>(bytes.size()), rules::hash_bytes(bytes)};
+}
+
+Json mark_json(const Mark& mark) {
+  return Json::Array{Json(static_cast<std::int64_t>(mark.bytes)), Json(fmt::format("{:016x}", mark.hash))};
+}
+Mark mark_from(const Json& json) {
+  return {static_cast<std::uint32_t>(json.at(0).integer()),
+          std::strtoull(std::string(json.at(1).string()).c_str(), nullptr, 16)};
+}
+
+}  // namespace
+
+bool FileStat::is_regular() const {
+  return S_ISREG(mode);
+}
+
+Result<FileStat> stat_path(const std::string& path) {
+  return stat_of(AT_FDCWD, path.c_str(), 0);
+}
+
+std::string encode(const FilePosition& position) {
+  Json json;
+  json.set("path", position.path);
+  json.set("dev", fmt::format("{:x}", position.id.device));
+  json.set("ino", fmt::format("{:x}", position.id.inode));
+  json.set("born", position.id.born_ns);
+  json.set("mtime", position.modified_ns);
+  json.set("off", position.offset);
+  json.set("head", mark_json(position.head));
+  json.set("mark", mark_json(position.before));
+  if (position.line.skipping) json.set("skip", true);
+  if (position.line.evaluated > 0) json.set("done", static_cast<std::int64_t>(position.line.evaluated));
+  if (position.rotated) json.set("rotated", true);
+  if (position.watermark != rules::kLongAgo) json.set("wm", rules::to_unix_ms(position.watermark));
+  return json.dump();
+}
+
+Result<FilePosition> decode_position(std::string_view text) {
+  const Result<Json> json = Json::parse(text);
+  if (!json) return fail(json.error().while_("read a stored position"));
+  const Json& in = *json;
+  if (!in["ino"].is_string() || !in["off"].is_integer() || in["off"].integer() < 0)
+    return fail(ErrorCode::kCorrupt, "read a stored position: it names no file or no place");
+  const auto hex = [&](std::string_view name) {
+    return std::strtoull(std::string(in[name].string()).c_str(), nullptr, 16);
+  };
+  FilePosition position;
+  position.path = in["path"].string();
+  position.id = {hex("dev"), hex("ino"), in["born"].integer()};
+  position.modified_ns = in["mtime"].integer();
+  position.offset = static_cast<std::uint64_t>(in["off"].integer());
+  position.head = mark_from(in["head"]);
+  position.before = mark_from(in["mark"]);
+  position.line = {in["skip"].boolean(), static_cast<std::uint32_t>(in["done"].integer())};
+  position.rotated = in["rotated"].boolean();
+  if (in["wm"].is_integer()) position.watermark = rules::from_unix_ms(in["wm"].integer());
+  return position;
+}
+
+Result<std::unique_ptr<FileSource>> FileSource::open(const std::string& path) {
+  const Result<FileStat> before = stat_path(path);
+  if (!before) return fail(before.error());
+  // Looked at before it is opened: to open a pipe or a device can already do something.
+  if (!before->is_regular())
+    return fail(ErrorCode::kInvalid, fmt::format("open {}: it is {}", path, kind_of(before->mode)));
+  const int fd = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (fd < 0) {
+    const int error = errno;
+    return fail(error == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
+                fmt::format("open {}: {}", path, std::strerror(error)));
+  }
+  const Result<FileStat> stat = stat_of(fd, "", AT_EMPTY_PATH);
+  const FilesystemKind filesystem = filesystem_of(fd);
+  const bool regular = stat && stat->is_regular();
+  if (!regular || filesystem == FilesystemKind::kKernel) {
+    ::close(fd);
+    if (!stat) return fail(stat.error().while_("open " + path));
+    return fail(ErrorCode::kInvalid,
+                fmt::format("open {}: it is {}", path, regular ? "a file of the kernel's" : kind_of(stat->mode)));
+  }
+  return std::unique_ptr<FileSource>(new FileSource(fd, *stat, filesystem == FilesystemKind::kRemote));
+}
+
+FileSource::FileSource(int fd, const FileStat& stat, bool remote)
+    : fd_(fd), id_(stat.id), remote_(remote), known_size_(0), modified_ns_(stat.modified_ns) {
+  refresh_head(stat.size);
+}
+
+FileSource::~FileSource() {
+  ::close(fd_);
+}
+
+Result<std::size_t> FileSource::read_at(std::uint64_t offset, char* into, std::size_t bytes) const {
+  std::size_t got = 0;
+  while (got < bytes) {
+    const ssize_t n = ::pread(fd_, into + got, bytes - got, static_cast<off_t>(offset + got));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return fail(ErrorCode::kIo, fmt::format("read: {}", std::strerror(errno)));
+    if (n == 0) break;
+    got += static_cast<std::size_t>(n);
+  }
+  return got;
+}
+
+Result<FileStat> FileSource::stat() const {
+  return stat_of(fd_, "", AT_EMPTY_PATH);
+}
+
+bool FileSource::looks_changed(const FileStat& stat) const {
+  return stat.size != known_size_ || stat.modified_ns != modified_ns_;
+}
+
+// Young files grow a fingerprint as they grow.
+void FileSource::refresh_head(std::uint64_t known_end) {
+  if (head_.bytes >= kHeadBytes || known_end <= head_.bytes) return;
+  std::array<char, kHeadBytes> head;
+  const Result<std::size_t> got = read_at(0, head.data(), head.size());
+  if (!got) return;
+  const std::string_view bytes(head.data(), *got);
+  head_ = mark_of(bytes);
+  encoding_ = byte_order_mark(bytes).encoding;
+}
+
+Mark FileSource::mark_before(std::uint64_t offset) const {
+  std::array<char, kMarkBytes> bytes;
+  const std::size_t wanted = std::min<std::uint64_t>(offset, kMarkBytes);
+  const Result<std::size_t> got = read_at(offset - wanted, bytes.data(), wanted);
+  if (!got || *got < wanted) return {};
+  return mark_of({bytes.data(), wanted});
+}
+
+bool FileSource::matches(const Mark& mark, std::uint64_t end) const {
+  if (mark.bytes == 0) return end == 0;
+  if (mark.bytes > end || mark.bytes > kHeadBytes) return false;
+  std::array<char, kHeadBytes> bytes;
+  const Result<std::size_t> got = read_at(end - mark.bytes, bytes.data(), mark.bytes);
+  return got && *got == mark.bytes && mark_of({bytes.data(), *got}) == mark;
+}
+
+bool FileSource::is_file_of(const FilePosition& position) const {
+  if (position.id.inode != id_.inode) return false;
+  if (position.id.born_ns != 0 && id_.born_ns != 0) return position.id.born_ns == id_.born_ns;
+  return position.id.device == id_.device;  // what it holds tells: resume()
+}
+
+Result<Rewrite> FileSource::resume(const FilePosition& position) {
+  const Result<FileStat> now = stat();
+  if (!now) return fail(now.error());
+  const bool same_head = position.head.bytes == 0 || matches(position.head, position.head.bytes);
+  if (now->size >= position.offset && same_head && matches(position.before, position.offset)) {
+    offset_ = position.offset;
+    line_ = position.line;
+    before_ = position.before;
+    // A flushed line may have been cut away with its end.
+    if (offset_ + line_.evaluated > now->size) line_.evaluated = 0;
+    return Rewrite::kNone;
+  }
+  return now->size < position.offset ? Rewrite::kTruncated : Rewrite::kRewritten;
+}
+
+Result<void> FileSource::start_at(std::uint64_t offset) {
+  char last = '\n';
+  if (offset > 0) {
+    const Result<std::size_t> got = read_at(offset - 1, &last, 1);
+    if (!got) return fail(got.error());
+    if (*got == 0) return fail(ErrorCode::kIo, "read: the file is shorter than it was a moment ago");
+  }
+  offset_ = offset;
+  line_ = {.skipping = last != '\n' && encoding_ == Encoding::kBytes, .evaluated = 0};
+  before_ = mark_before(offset);
+  pending_ = 0;
+  known_size_ = offset;
+  return {};
+}
+
+FilePosition FileSource::position() const {
+  FilePosition position;
+  position.id = id_;
+  position.offset = offset_;
+  position.line = line_;
+  position.head = head_;
+  position.before = before_;
+  position.modified_ns = modified_ns_;
+  return position;
+}
+
+// The file is not what was read of it. Where to go on: at its end if it was only cut back to a place passed on
+// the way; else at its beginning, for what is there now is new.
+ReadStatus FileSource::restart(std::uint64_t size, bool hole) {
+  ReadStatus status;
+  status.rewrite = size < offset_ || hole ? Rewrite::kTruncated : Rewrite::kRewritten;
+  status.bytes_lost = pending_is_evaluated() ? 0 : pending_;
+  const Passed* best = nullptr;
+  if (size > 0 && size < offset_) {
+    for (const Passed& passed : passed_) {
+      if (passed.mark.bytes == 0 || passed.offset > size || !matches(passed.mark, passed.offset)) continue;
+      if (best == nullptr || passed.offset > best->offset) best = &passed;
+    }
+  }
+  const std::uint64_t place = best == nullptr ? 0 : size;
+  if (best == nullptr) head_ = {};
+  passed_ = {};
+  pending_ = 0;
+  if (!start_at(place)) static_cast<void>(start_at(0));
+  refresh_head(size);
+  return status;
+}
+
+Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, ReadBuffer& buffer, Chunk& into) {
+  into = {};
+  ReadStatus status;
+  SplitRules how = rules;
+  std::string_view raw;
+  std::size_t wanted = 0;
+  // Twice at most: what is found rewritten is read from its new beginning at once.
+  for (int attempt = 0;; ++attempt) {
+    wanted = before_.bytes + std::max(limit, raw_line_bytes(encoding_, rules.max_line_bytes) + 4);
+    if (buffer.raw.size() < wanted) buffer.raw.resize(wanted);
+    const Result<std::size_t> got = read_at(offset_ - before_.bytes, buffer.raw.data(), wanted);
+    if (!got) return fail(got.error());
+    raw = {buffer.raw.data(), *got};
+    const std::string_view before = raw.substr(0, before_.bytes);
+    if (before.size() == before_.bytes && (before.empty() || mark_of(before) == before_)) break;
+    if (attempt > 0) return fail(ErrorCode::kIo, "read: the file is rewritten faster than it is read");
+    const Result<FileStat> now = stat();
+    if (!now) return fail(now.error());
+    const bool hole = !before.empty() && before.find_first_not_of('\0') == std::string_view::npos;
+    status = restart(now->size, hole);
+  }
+  const std::uint64_t base = offset_ - before_.bytes;
+  const std::uint64_t end = base + raw.size();
+  status.at_end = raw.size() < wanted;
+  status.grew = end > known_size_ || status.rewrite != Rewrite::kNone;
+  if (end < known_size_) {
+    // Cut within the line that has no end yet.
+    if (status.rewrite == Rewrite::kNone && end < offset_ + pending_) {
+      status.rewrite = Rewrite::kTruncated;
+      status.bytes_lost = pending_is_evaluated() ? 0 : offset_ + pending_ - end;
+      status.grew = true;
+    }
+    line_.evaluated = std::min(line_.evaluated, static_cast<std::uint32_t>(end - offset_));
+  }
+  known_size_ = end;
+  if (status.at_end) {
+    if (const Result<FileStat> now = stat()) modified_ns_ = now->modified_ns;
+  }
+  refresh_head(end);
+  how.encoding = encoding_;
+
+  const std::size_t skip = before_.bytes;
+  std::size_t mark = 0;
+  if (offset_ == 0) mark = byte_order_mark(raw).bytes;
+  into = split(raw.substr(skip + mark), how, line_, buffer.scratch);
+  pending_ = into.pending;
+  status.at_end = status.at_end && !into.again;
+  const std::size_t consumed = into.consumed > 0 ? mark + into.consumed : 0;
+  status.bytes = consumed;
+  if (consumed > 0) {
+    offset_ += consumed;
+    const std::string_view done = raw.substr(0, skip + consumed);
+    before_ = mark_of(done.substr(done.size() - std::min(done.size(), kMarkBytes)));
+    passed_[next_passed_] = {offset_, before_};
+    next_passed_ = (next_passed_ + 1) % passed_.size();
+  }
+  // Nothing but a hole in the whole read: the file system knows where it ends.
+  if (into.nul_bytes == raw.size() - skip && into.nul_bytes > 0 && into.block.empty() && !status.at_end) {
+    off_t data = ::lseek(fd_, static_cast<off_t>(offset_), SEEK_DATA);
+    if (data < 0 && errno == ENXIO) data = ::lseek(fd_, 0, SEEK_END);
+    if (data > static_cast<off_t>(offset_)) {
+      into.nul_bytes += static_cast<std::uint64_t>(data) - offset_;
+      status.bytes += static_cast<std::uint64_t>(data) - offset_;
+      offset_ = static_cast<std::uint64_t>(data);
+      known_size_ = std::max(known_size_, offset_);
+      before_ = mark_before(offset_);
+    }
+  }
+  return status;
+}
+
+}  // namespace logbell::engine

@@ -1,1 +1,1 @@
-// engine/io/source
+#include "engine/io/source.h"

@@ -1,1 +1,74 @@
-// engine/io/stream_source
+#include "engine/io/stream_source.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "engine/io/decode.h"
+
+namespace logbell::engine {
+
+using rules::ErrorCode;
+using rules::fail;
+using rules::Result;
+
+Result<ReadStatus> StreamSource::read(std::size_t limit, const SplitRules& rules, ReadBuffer& buffer,
+                                      Chunk& into) {
+  into = {};
+  ReadStatus status;
+  const std::size_t longest = raw_line_bytes(encoding_, rules.max_line_bytes) + 4;
+  const std::size_t room = std::max(limit, longest);
+  if (buffer.raw.size() < room) buffer.raw.resize(room);
+  std::size_t size = std::min(carry_.size(), room);
+  std::memcpy(buffer.raw.data(), carry_.data(), size);
+  while (size < room && !ended_) {
+    pollfd ready{fd_, POLLIN, 0};
+    const int found = ::poll(&ready, 1, 0);
+    if (found < 0 && errno == EINTR) continue;
+    if (found < 0) return fail(ErrorCode::kIo, fmt::format("poll: {}", std::strerror(errno)));
+    if (found == 0) break;
+    if ((ready.revents & POLLNVAL) != 0) {
+      ended_ = true;  // closed before we began: there is nothing to read
+      break;
+    }
+    const ssize_t n = ::read(fd_, buffer.raw.data() + size, room - size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
+    if (n < 0) return fail(ErrorCode::kIo, fmt::format("read: {}", std::strerror(errno)));
+    if (n == 0) ended_ = true;
+    size += static_cast<std::size_t>(n);
+    status.grew = status.grew || n > 0;
+  }
+  std::string_view raw(buffer.raw.data(), size);
+  std::size_t mark = 0;
+  if (!began_ && (size >= 3 || ended_)) {
+    const ByteOrderMark found = byte_order_mark(raw);
+    encoding_ = found.encoding;
+    mark = found.bytes;
+    began_ = true;
+  } else if (!began_) {
+    carry_.assign(raw);  // two bytes may be the beginning of a mark
+    status.at_end = true;
+    return status;
+  }
+  raw.remove_prefix(mark);
+  SplitRules how = rules;
+  how.encoding = encoding_;
+  how.flush = rules.flush || ended_;
+  into = split(raw, how, line_, buffer.scratch);
+  // Nothing comes behind what was flushed now or before.
+  if (ended_ && !into.again) into.consumed = raw.size();
+  status.bytes = mark + into.consumed;
+  offset_ += status.bytes;
+  carry_.assign(raw.substr(into.consumed));
+  if (carry_.empty()) carry_.shrink_to_fit();
+  status.ended = ended_ && carry_.empty();
+  status.at_end = status.ended || (!ended_ && size < room && !into.again);
+  return status;
+}
+
+}  // namespace logbell::engine

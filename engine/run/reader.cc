@@ -1,1 +1,424 @@
 #include "engine/run/reader.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "engine/io/chunk.h"
+#include "engine/io/decode.h"
+#include "engine/run/event_time.h"
+#include "engine/run/follower.h"
+#include "rules/alert.h"
+#include "rules/pattern.h"
+
+namespace logbell::engine {
+namespace {
+
+using rules::Duration;
+using rules::Instant;
+using rules::kLongAgo;
+using rules::Timestamp;
+
+// A live stream waits no longer than this behind one that catches up.
+constexpr Duration kMaxWait{std::chrono::milliseconds(200)};
+// A stream that cannot be read for so long leaves the merge: others do not wait for it.
+constexpr Duration kStallAfter{std::chrono::seconds(30)};
+// So many lines before one without a time are asked for theirs.
+constexpr int kMaxLinesBack = 256;
+constexpr std::size_t kMaxLineTextBytes = rules::kMaxSampleBytes * 4;
+
+constexpr std::string_view kLines = "logbell_source_lines_total";
+constexpr std::string_view kBytes = "logbell_source_bytes_total";
+constexpr std::string_view kTruncated = "logbell_source_lines_truncated_total";
+constexpr std::string_view kNulBytes = "logbell_source_nul_bytes_skipped_total";
+constexpr std::string_view kPartial = "logbell_source_partial_flushed_total";
+constexpr std::string_view kRejected = "logbell_source_timestamps_rejected_total";
+constexpr std::string_view kSetBack = "logbell_source_clock_set_back_total";
+
+std::string_view line_at(std::string_view block, std::size_t from) {
+  const std::size_t end = block.find('\n', from);
+  return block.substr(from, end == std::string_view::npos ? end : end - from);
+}
+
+std::size_t last_line_of(std::string_view block) {
+  if (!block.empty() && block.back() == '\n') block.remove_suffix(1);
+  const std::size_t newline = block.rfind('\n');
+  return newline == std::string_view::npos ? 0 : newline + 1;
+}
+
+bool same_but_for_the_look(const SourceStatus& a, const SourceStatus& b) {
+  return a.watermark == b.watermark && a.read_to_end_at.has_value() == b.read_to_end_at.has_value() &&
+         a.readable == b.readable && a.stalled == b.stalled && a.watched_from == b.watched_from &&
+         a.last_line_at == b.last_line_at && a.timestamp_offset == b.timestamp_offset;
+}
+
+}  // namespace
+
+struct Reader::Impl {
+  Impl(std::shared_ptr<const rules::Plan> first_plan, Options with)
+      : options(std::move(with)), follower(ledger, options.stdin_fd, options.use_inotify) {
+    follower.restore(options.positions);
+    options.positions.clear();
+    replace_plan(std::move(first_plan));
+  }
+
+  void replace_plan(std::shared_ptr<const rules::Plan> next) {
+    plan = std::move(next);
+    follower.replace_plan(plan);
+    sent.clear();
+    // Every series that can come exists from the start.
+    for (const rules::SourceSpec& source : plan->sources) {
+      const rules::Labels label{{"source", source.name}};
+      for (const std::string_view name : {kLines, kBytes, kTruncated, kNulBytes, kPartial})
+        ledger.add(std::string(name), label, 0);
+      const auto series = [&](std::string_view name, const char* key, std::initializer_list<const char*> values) {
+        for (const char* value : values)
+          ledger.add(std::string(name), {{"source", source.name}, {key, value}}, 0);
+      };
+      series("logbell_source_rotations_total", "kind", {"rename", "delete", "truncate", "rewrite"});
+      series("logbell_source_gaps_total", "cause",
+             {"rotated_away_while_down", "deleted_while_down", "truncated_while_down", "truncated",
+              "deleted_while_written"});
+      series("logbell_source_bytes_lost_total", "cause", {"truncated"});
+      series("logbell_source_open_errors_total", "reason", {"EACCES", "EMFILE", "not_a_file", "other"});
+      series(kRejected, "reason", {"missing", "future", "past"});
+      for (const char* name : {"logbell_source_read_errors_total", "logbell_source_duplicate_inputs_total"})
+        ledger.add(name, label, 0);
+      ledger.add(std::string(kSetBack), label, 0);
+    }
+    ledger.add("logbell_inotify_watch_failures_total", {}, 0);
+    ledger.add("logbell_inotify_overflows_total", {}, 0);
+  }
+
+  StepResult step() {
+    StepResult result;
+    const Timestamp now = options.clock->now();
+    const Instant instant = options.clock->instant();
+    const bool confirm = std::exchange(confirmation_wanted, false);
+    follower.look(now, instant, confirm);
+    set_back_clocks(now);
+
+    MatchBatch batch;
+    batch.generation = plan->generation;
+    batch.read_at = now;
+    if (Tail* tail = pick(instant)) read(*tail, now, instant, batch);
+
+    // What is said of the sources is true after this read.
+    std::vector<SourceStatus> statuses = all_statuses(instant);
+    const bool moved =
+        sent.size() != statuses.size() || !std::equal(sent.begin(), sent.end(), statuses.begin(),
+                                                      &same_but_for_the_look);
+    batch.positions = follower.take_entries();
+    batch.counters = ledger.take_counters();
+    if (confirm || moved || !batch.matches.empty() || !batch.positions.empty() || !batch.counters.empty()) {
+      batch.sequence = ++sequence;
+      sent = statuses;
+      batch.sources = std::move(statuses);
+      result.batch = std::move(batch);
+    }
+    result.notes = ledger.take_notes();
+    result.more = can_read(instant);
+    result.ended = all_ended();
+    result.wake_at = follower.next_timer();
+    return result;
+  }
+
+  // --- which stream
+
+  static bool waits_for_retry(const Tail& tail, Instant instant) {
+    return !tail.error.empty() && instant < tail.retry_at;
+  }
+  // What its name meant before is read first.
+  static bool has_older(const Tail& tail) {
+    for (const Tail* older = tail.predecessor; older != nullptr; older = older->predecessor) {
+      if (older->dirty && older->error.empty()) return true;
+    }
+    return false;
+  }
+  static bool eligible(const Tail& tail, Instant instant) {
+    return !tail.orphan && !waits_for_retry(tail, instant) && !has_older(tail);
+  }
+  bool can_read(Instant instant) const {
+    return std::any_of(follower.dirty().begin(), follower.dirty().end(),
+                       [&](const Tail* tail) { return eligible(*tail, instant); });
+  }
+
+  // The one furthest behind in event time. But a live one is not left waiting while others catch up: every
+  // second chunk may be of one that waits too long.
+  Tail* pick(Instant instant) {
+    Tail* behind = nullptr;
+    Tail* waiting = nullptr;
+    for (Tail* tail : follower.dirty()) {
+      if (!eligible(*tail, instant)) continue;
+      if (behind == nullptr || tail->watermark < behind->watermark ||
+          (tail->watermark == behind->watermark && tail->dirty_since < behind->dirty_since))
+        behind = tail;
+      if (tail->live && instant - tail->dirty_since >= kMaxWait &&
+          (waiting == nullptr || tail->dirty_since < waiting->dirty_since))
+        waiting = tail;
+    }
+    const bool turn = waiting != nullptr && waiting != behind && !last_was_waiting;
+    last_was_waiting = turn;
+    return turn ? waiting : behind;
+  }
+
+  // --- one chunk
+
+  void read(Tail& tail, Timestamp now, Instant instant, MatchBatch& batch) {
+    FollowedSource& source = follower.sources()[tail.source];
+    if (tail.predecessor != nullptr) {
+      tail.watermark = std::max(tail.watermark, tail.predecessor->watermark);
+      if (tail.last_time == kLongAgo) tail.last_time = tail.predecessor->last_time;
+    }
+    Chunk chunk;
+    const SplitRules how{.max_line_bytes = source.spec->max_line_bytes, .flush = tail.flush};
+    const rules::Result<ReadStatus> status = tail.stream->read(options.chunk_bytes, how, buffer, chunk);
+    if (!status) {
+      follower.after_failure(tail, status.error(), instant);
+      return;
+    }
+    count(source, *status, chunk);
+    if (chunk.lines > 0 || !chunk.block.empty()) source.last_line_at = now;
+    if (!chunk.block.empty()) match(tail, source, chunk, now, batch);
+    follower.after_read(tail, *status, now, instant);
+    batch.bytes = static_cast<std::size_t>(status->bytes);
+    batch.cannot_be_read_again = tail.file == nullptr && status->bytes > 0;
+  }
+
+  void count(const FollowedSource& source, const ReadStatus& status, const Chunk& chunk) {
+    const rules::Labels label{{"source", source.spec->name}};
+    const auto add = [&](std::string_view name, std::uint64_t by) {
+      if (by > 0) ledger.add(std::string(name), label, static_cast<double>(by));
+    };
+    add(kLines, chunk.lines);
+    add(kBytes, status.bytes);
+    add(kTruncated, chunk.truncated);
+    add(kNulBytes, chunk.nul_bytes);
+    add(kPartial, chunk.flushed ? 1 : 0);
+  }
+
+  void match(Tail& tail, FollowedSource& source, const Chunk& chunk, Timestamp now, MatchBatch& batch) {
+    const rules::SourceSpec& spec = *source.spec;
+    found.clear();
+    spec.patterns.match(chunk.block, scratch, found);
+    if (chunk.evaluated > 0) drop_counted(spec, chunk);
+
+    LineFacts facts;
+    facts.arrival = now;
+    facts.live = tail.live;
+    facts.source_clock = source.watermark;
+    if (tail.live && source.known_at != kLongAgo) facts.source_clock = std::max(facts.source_clock, known_before);
+    facts.predecessor = tail.last_time;
+    bool asked_file = false;
+    std::size_t resolved = 0;  // lines before this offset are behind facts.predecessor
+
+    const auto time_of = [&](std::size_t offset, bool counted) {
+      const std::string_view line = line_at(chunk.block, offset);
+      facts.own = times.read(spec, line, now);
+      EventTime time = event_time(facts);
+      if (time.verdict != TimeVerdict::kBelieved && !tail.live) {
+        // In a backlog the lines before it know: the nearest that says a time that can be believed.
+        if (const auto near = time_before(spec, chunk.block, offset, resolved, facts)) facts.predecessor = *near;
+        if (facts.predecessor == kLongAgo && !asked_file && tail.file != nullptr) {
+          asked_file = true;
+          if (const rules::Result<FileStat> stat = tail.file->stat()) facts.modified = stat->modified();
+        }
+        const TimeVerdict verdict = time.verdict;
+        facts.own.reset();
+        time = event_time(facts);
+        time.verdict = verdict;
+      }
+      if (counted && time.verdict != TimeVerdict::kBelieved)
+        ledger.add(std::string(kRejected),
+                   {{"source", spec.name}, {"reason", std::string(to_string(time.verdict))}}, 1);
+      facts.predecessor = time.at;
+      resolved = offset;
+      tail.watermark = std::max(tail.watermark, time.at);
+      return time;
+    };
+
+    std::uint32_t last_offset = UINT32_MAX;
+    EventTime time;
+    for (rules::Match& match : found) {
+      if (match.line_offset != last_offset) {
+        last_offset = match.line_offset;
+        time = time_of(last_offset, true);
+        batch.lines.emplace_back(
+            cut_utf8(chunk.block.substr(match.line_offset, match.line_length), kMaxLineTextBytes));
+      }
+      TimedMatch timed;
+      timed.pattern = match.pattern;
+      timed.line = static_cast<std::uint32_t>(batch.lines.size() - 1);
+      timed.at = time.at;
+      timed.value = match.value;
+      timed.labels = std::move(match.labels);
+      batch.matches.push_back(std::move(timed));
+    }
+    // The last line's time moves the clock, whether or not it matched.
+    const std::size_t last = last_line_of(chunk.block);
+    if (last != last_offset) time = time_of(last, false);
+    tail.last_time = time.at;
+    source.watermark = std::max(source.watermark, tail.watermark);
+    if (tail.live) {
+      if (const auto own = times.read(spec, line_at(chunk.block, last), now)) source.offset.add(*own, now);
+    }
+  }
+
+  // The beginning of the first line was handed over before, as if it were all: what matched then is counted.
+  void drop_counted(const rules::SourceSpec& spec, const Chunk& chunk) {
+    std::vector<rules::Match> before;
+    spec.patterns.match(chunk.block.substr(0, chunk.evaluated), scratch, before);
+    std::erase_if(found, [&](const rules::Match& match) {
+      return match.line_offset == 0 && std::any_of(before.begin(), before.end(), [&](const rules::Match& old) {
+               return old.pattern == match.pattern;
+             });
+    });
+  }
+
+  std::optional<Timestamp> time_before(const rules::SourceSpec& spec, std::string_view block, std::size_t offset,
+                                       std::size_t not_before, const LineFacts& like) {
+    LineFacts facts = like;
+    for (int lines = 0; lines < kMaxLinesBack && offset > not_before; ++lines) {
+      const std::string_view before = block.substr(0, offset - 1);  // without the newline between them
+      const std::size_t newline = before.rfind('\n');
+      offset = newline == std::string_view::npos ? 0 : newline + 1;
+      facts.own = times.read(spec, before.substr(offset), facts.arrival);
+      if (facts.own && event_time(facts).verdict == TimeVerdict::kBelieved) return facts.own;
+    }
+    return std::nullopt;
+  }
+
+  // --- what is known
+
+  // The wall clock was set back: what we believed is in the future now.
+  void set_back_clocks(Timestamp now) {
+    known_before = last_look;
+    last_look = now;
+    if (known_before > now + kMaxAhead) known_before = now;
+    for (FollowedSource& source : follower.sources()) {
+      if (source.watermark == kLongAgo || source.watermark <= now + kMaxAhead) continue;
+      source.watermark = now;
+      ledger.add(std::string(kSetBack), {{"source", source.spec->name}}, 1);
+      for (const std::unique_ptr<Tail>& tail : follower.tails()) {
+        tail->watermark = std::min(tail->watermark, now);
+        tail->last_time = std::min(tail->last_time, now);
+      }
+    }
+  }
+
+  std::vector<SourceStatus> all_statuses(Instant instant) const {
+    const std::vector<FollowedSource>& sources = follower.sources();
+    std::vector<SourceStatus> statuses(sources.size());
+    std::vector<bool> behind(sources.size(), false);
+    for (std::uint32_t i = 0; i < sources.size(); ++i) {
+      statuses[i].source = i;
+      statuses[i].watermark = sources[i].watermark;
+      statuses[i].readable = sources[i].open > 0;
+      statuses[i].watched_from = sources[i].watched_from;
+      statuses[i].last_line_at = sources[i].last_line_at;
+      statuses[i].timestamp_offset = sources[i].offset.offset();
+    }
+    for (const Tail* tail : follower.dirty()) {
+      if (tail->orphan) continue;
+      SourceStatus& status = statuses[tail->source];
+      if (!tail->error.empty() && instant - tail->failing_since >= kStallAfter) {
+        status.stalled = true;
+        continue;
+      }
+      // It goes on where the older one stands.
+      const Timestamp watermark = has_older(*tail) ? status.watermark : tail->watermark;
+      status.watermark = std::min(status.watermark, watermark);
+      behind[tail->source] = true;
+    }
+    for (std::uint32_t i = 0; i < sources.size(); ++i) {
+      if (!behind[i] && !statuses[i].stalled && statuses[i].readable && sources[i].scanned)
+        statuses[i].read_to_end_at = sources[i].known_at;
+    }
+    return statuses;
+  }
+
+  bool all_ended() const {
+    const auto& tails = follower.tails();
+    return !tails.empty() && follower.sources().size() == ended_sources() &&
+           std::all_of(tails.begin(), tails.end(), [](const std::unique_ptr<Tail>& tail) { return tail->ended; });
+  }
+  std::size_t ended_sources() const {
+    std::size_t ended = 0;
+    for (const FollowedSource& source : follower.sources()) {
+      const bool only_stdin = std::all_of(source.spec->files.begin(), source.spec->files.end(),
+                                          [](const std::string& pattern) { return pattern == "-"; });
+      if (only_stdin && source.open > 0) ++ended;
+    }
+    return ended;
+  }
+
+  Options options;
+  std::shared_ptr<const rules::Plan> plan;
+  Ledger ledger;
+  Follower follower;
+  ReadBuffer buffer;
+  rules::PatternSet::Scratch scratch;
+  LineTimes times;
+  std::vector<rules::Match> found;
+  std::vector<SourceStatus> sent;
+  std::uint64_t sequence = 0;
+  Timestamp last_look = kLongAgo;     // wall time of the last step
+  Timestamp known_before = kLongAgo;  // and of the one before it
+  bool confirmation_wanted = false;
+  bool last_was_waiting = false;
+};
+
+Reader::Reader(std::shared_ptr<const rules::Plan> plan, Options options)
+    : impl_(std::make_unique<Impl>(std::move(plan), std::move(options))) {}
+Reader::~Reader() = default;
+
+Reader::StepResult Reader::step() {
+  return impl_->step();
+}
+
+void Reader::request_confirmation() {
+  impl_->confirmation_wanted = true;
+}
+
+void Reader::replace_plan(std::shared_ptr<const rules::Plan> plan) {
+  impl_->replace_plan(std::move(plan));
+}
+
+std::vector<int> Reader::wake_fds() const {
+  std::vector<int> fds;
+  if (impl_->follower.watch_fd() >= 0) fds.push_back(impl_->follower.watch_fd());
+  for (const std::unique_ptr<Tail>& tail : impl_->follower.tails()) {
+    if (tail->file == nullptr && !tail->ended && !tail->orphan) fds.push_back(impl_->options.stdin_fd);
+  }
+  return fds;
+}
+
+std::vector<StreamView> Reader::streams() const {
+  std::vector<StreamView> views;
+  for (const std::unique_ptr<Tail>& tail : impl_->follower.tails()) {
+    if (tail->orphan) continue;
+    StreamView view;
+    view.source = impl_->follower.sources()[tail->source].spec->name;
+    view.path = tail->path;
+    view.offset = tail->stream->offset();
+    view.size = tail->stream->known_size();
+    if (tail->file != nullptr) {
+      if (const rules::Result<FileStat> stat = tail->file->stat()) view.size = stat->size;
+    }
+    view.readable = tail->error.empty();
+    view.error = tail->error;
+    views.push_back(std::move(view));
+  }
+  for (const FollowedSource& source : impl_->follower.sources()) {
+    for (const auto& [path, trouble] : source.troubles) {
+      StreamView view;
+      view.source = source.spec->name;
+      view.path = path;
+      view.error = trouble.error;
+      views.push_back(std::move(view));
+    }
+  }
+  return views;
+}
+
+}  // namespace logbell::engine

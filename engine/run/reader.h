@@ -11,6 +11,7 @@
 
 #include "engine/core/batch.h"
 #include "engine/run/clock.h"
+#include "engine/run/follower.h"
 #include "rules/plan.h"
 #include "rules/result.h"
 
@@ -30,16 +31,19 @@ class Reader {
  public:
   struct Options {
     const Clock* clock = nullptr;             // must outlive the reader
-    std::vector<StoredEntry> positions;       // entries under "pos/" as earlier batches committed them
-    bool first_start = true;                  // no saved state at all: `read_from` and `max_replay_age` decide
+    // Entries under "pos/" as earlier batches committed them. A source without one is followed for the first
+    // time: `read_from` and `max_replay_age` decide where its files begin.
+    std::vector<StoredEntry> positions;
     std::size_t chunk_bytes = 256 * 1024;
     int stdin_fd = 0;
+    bool use_inotify = true;  // false: everything is polled
   };
   struct StepResult {
     std::optional<MatchBatch> batch;           // to be pushed; nothing else in it is kept
     bool more = false;                         // there is more to read at once: step again
     bool ended = false;                        // every source has ended for good (stdin at its end)
     rules::Instant wake_at;                    // when to step again if nothing wakes it
+    std::vector<ReaderNote> notes;             // to be logged
   };
 
   Reader(std::shared_ptr<const rules::Plan> plan, Options options);
@@ -53,7 +57,7 @@ class Reader {
   // A barrier: batches from here on carry the new plan's generation; unchanged files keep their place.
   void replace_plan(std::shared_ptr<const rules::Plan> plan);
 
-  std::vector<int> wake_fds() const;  // inotify, stdin
+  std::vector<int> wake_fds() const;  // inotify, stdin while it has not ended
   std::vector<StreamView> streams() const;
 
  private:

@@ -1,0 +1,131 @@
+// FileSource: one file, followed by what it is (device, inode, birth, beginning) and not by its name.
+//
+// Owned by the reader thread. Holds the file open, so its inode cannot become another file meanwhile. Which
+// names lead to it, and what happens when they no longer do, is the follower's business (engine/run).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "engine/io/source.h"
+#include "rules/result.h"
+#include "rules/time.h"
+
+namespace logbell::engine {
+
+// Which file. An inode number is used again for another file, often at once: the birth tells them apart.
+struct FileId {
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  std::int64_t born_ns = 0;  // 0: the file system does not say
+
+  friend bool operator==(const FileId&, const FileId&) = default;
+};
+
+struct FileStat {
+  FileId id;
+  std::uint64_t size = 0;
+  std::uint64_t links = 0;
+  std::uint32_t mode = 0;
+  std::int64_t modified_ns = 0;
+
+  bool is_regular() const;
+  rules::Timestamp modified() const { return rules::from_unix_ms(modified_ns / 1'000'000); }
+};
+// Follows symbolic links. kNotFound: nothing there.
+rules::Result<FileStat> stat_path(const std::string& path);
+
+// A hash of some bytes of a file: its beginning, or those before the place that was reached. Only hashes are
+// stored, never what a log says.
+struct Mark {
+  std::uint32_t bytes = 0;
+  std::uint64_t hash = 0;
+
+  friend bool operator==(const Mark&, const Mark&) = default;
+};
+
+// Where reading of a file stands, to be stored: one JSON object, its format in file_source.cc.
+struct FilePosition {
+  FileId id;
+  std::string path;  // at which it was followed last
+  bool rotated = false;  // its name led to another file already, and this one was read to its end
+  std::uint64_t offset = 0;
+  LineState line;
+  Mark head;    // the file's first bytes
+  Mark before;  // the bytes before offset
+  std::int64_t modified_ns = 0;
+  rules::Timestamp watermark = rules::kLongAgo;
+};
+std::string encode(const FilePosition& position);
+rules::Result<FilePosition> decode_position(std::string_view text);
+
+class FileSource final : public Source {
+ public:
+  static constexpr std::size_t kMarkBytes = 256;   // enough to tell lines that carry a time apart
+  static constexpr std::size_t kHeadBytes = 1024;  // a banner may be longer: the head alone proves nothing
+  static constexpr std::size_t kRememberedMarks = 8;
+
+  // Opens a regular file. kInvalid: it is a directory, a pipe, a device or a file of the kernel's, and will
+  // not be read.
+  static rules::Result<std::unique_ptr<FileSource>> open(const std::string& path);
+  ~FileSource() override;
+  FileSource(const FileSource&) = delete;
+  FileSource& operator=(const FileSource&) = delete;
+
+  rules::Result<ReadStatus> read(std::size_t limit, const SplitRules& rules, ReadBuffer& buffer,
+                                 Chunk& into) override;
+  std::uint64_t offset() const override { return offset_; }
+  std::uint64_t known_size() const override { return known_size_; }
+  std::uint64_t pending() const override { return pending_; }
+  bool pending_is_evaluated() const override { return line_.evaluated >= pending_; }
+
+  // Goes on where a former process stood. If the file is not what the position says, its place is the
+  // beginning and the answer says what was found.
+  rules::Result<Rewrite> resume(const FilePosition& position);
+  // Whether the position can be of this file: same inode, born at the same moment, or the same beginning.
+  bool is_file_of(const FilePosition& position) const;
+  // Begins at `offset`, which must be a line's beginning or the file's end; behind a half line at the end,
+  // the rest of that line is skipped.
+  rules::Result<void> start_at(std::uint64_t offset);
+  // Bytes from anywhere; fewer at the end. Does not move the place.
+  rules::Result<std::size_t> read_at(std::uint64_t offset, char* into, std::size_t bytes) const;
+
+  FilePosition position() const;  // without what the follower knows: path, rotated, watermark
+  rules::Result<FileStat> stat() const;
+  // Whether something was written since the last read, as far as size and modification time tell.
+  bool looks_changed(const FileStat& stat) const;
+  const FileId& id() const { return id_; }
+  int fd() const { return fd_; }
+  bool on_remote_filesystem() const { return remote_; }  // others write to it unseen by inotify
+
+ private:
+  FileSource(int fd, const FileStat& stat, bool remote);
+
+  Mark mark_before(std::uint64_t offset) const;
+  bool matches(const Mark& mark, std::uint64_t end) const;
+  ReadStatus restart(std::uint64_t size, bool hole);
+  void refresh_head(std::uint64_t known_end);
+
+  int fd_;
+  FileId id_;
+  bool remote_;
+  Encoding encoding_ = Encoding::kBytes;
+  LineState line_;
+  std::uint64_t offset_ = 0;
+  std::uint64_t pending_ = 0;
+  std::uint64_t known_size_ = 0;
+  std::int64_t modified_ns_ = 0;
+  Mark head_;
+  Mark before_;
+  // Marks of places passed on the way, newest last: a file cut back to one of them goes on from there.
+  struct Passed {
+    std::uint64_t offset = 0;
+    Mark mark;
+  };
+  std::array<Passed, kRememberedMarks> passed_;
+  std::size_t next_passed_ = 0;
+};
+
+}  // namespace logbell::engine

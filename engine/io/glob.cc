@@ -1,0 +1,231 @@
+#include "engine/io/glob.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace logbell::engine {
+namespace {
+
+constexpr int kMaxLinks = 40;  // as many as the kernel follows
+
+bool has_magic(std::string_view name) {
+  return name.find_first_of("*?[") != std::string_view::npos;
+}
+
+std::vector<std::string> components(std::string_view pattern) {
+  std::vector<std::string> parts;
+  while (!pattern.empty()) {
+    const std::size_t slash = std::min(pattern.find('/'), pattern.size());
+    if (slash > 0) parts.emplace_back(pattern.substr(0, slash));
+    pattern.remove_prefix(std::min(slash + 1, pattern.size()));
+  }
+  return parts;
+}
+
+bool name_matches(const std::string& pattern, const char* name) {
+  return ::fnmatch(pattern.c_str(), name, FNM_PERIOD) == 0;
+}
+
+struct Entry {
+  std::string name;
+  unsigned char type = DT_UNKNOWN;
+};
+
+// The names in a directory, sorted; an errno on failure.
+int list(const std::string& directory, std::vector<Entry>& out) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(directory.c_str()), &::closedir);
+  if (dir == nullptr) return errno;
+  errno = 0;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is ours alone, which POSIX.1-2024 makes safe
+  for (const dirent* entry = ::readdir(dir.get()); entry != nullptr; entry = ::readdir(dir.get())) {
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") out.push_back({std::string(name), entry->d_type});
+  }
+  std::sort(out.begin(), out.end(), [](const Entry& a, const Entry& b) { return a.name < b.name; });
+  return 0;
+}
+
+bool is_symlink(const std::string& path) {
+  struct stat found {};
+  return ::lstat(path.c_str(), &found) == 0 && S_ISLNK(found.st_mode);
+}
+
+bool is_directory(const std::string& path, unsigned char type) {
+  if (type == DT_DIR) return true;
+  if (type != DT_UNKNOWN && type != DT_LNK) return false;
+  struct stat found {};
+  return ::stat(path.c_str(), &found) == 0 && S_ISDIR(found.st_mode);
+}
+
+class Walk {
+ public:
+  Walk(const std::string& pattern, GlobResult& out) : parts_(components(pattern)), out_(out) {
+    if (!parts_.empty()) step(pattern.front() == '/' ? "/" : "", 0, 0);
+  }
+
+ private:
+  static std::string join(const std::string& base, const std::string& name) {
+    return base.empty() || base.back() == '/' ? base + name : base + '/' + name;
+  }
+  static std::string shown(const std::string& base) { return base.empty() ? "." : base; }
+
+  void step(const std::string& base, std::size_t part, int depth) {
+    const bool last = part + 1 == parts_.size();
+    if (parts_[part] == "**") {
+      out_.directories.push_back({shown(base)});
+      if (!last) step(base, part + 1, depth);
+      std::vector<Entry> entries;
+      if (depth >= kMaxDepth || !read(base, entries)) return;
+      for (const Entry& entry : entries) {
+        const std::string path = join(base, entry.name);
+        // Links are not followed downwards: they may lead in circles.
+        if (entry.name.front() != '.' && entry.type != DT_LNK && is_directory(path, entry.type))
+          step(path, part, depth + 1);
+        if (last && entry.name.front() != '.') add(path);
+      }
+      return;
+    }
+    if (has_magic(parts_[part])) {
+      out_.directories.push_back({shown(base)});
+      std::vector<Entry> entries;
+      if (!read(base, entries)) return;
+      for (const Entry& entry : entries) {
+        if (!name_matches(parts_[part], entry.name.c_str())) continue;
+        const std::string path = join(base, entry.name);
+        if (last) {
+          add(path);
+        } else if (is_directory(path, entry.type)) {
+          step(path, part + 1, depth);
+        }
+      }
+      return;
+    }
+    const std::string path = join(base, parts_[part]);
+    if (last) {
+      out_.directories.push_back({shown(base)});
+      add(path);
+      return;
+    }
+    // A directory that is not there yet appears in the one above it; so does another target of a link.
+    struct stat found {};
+    const bool there = ::stat(path.c_str(), &found) == 0 && S_ISDIR(found.st_mode);
+    if (!there || is_symlink(path)) out_.directories.push_back({shown(base)});
+    if (there) step(path, part + 1, depth);
+  }
+
+  bool read(const std::string& base, std::vector<Entry>& entries) {
+    const int error = list(shown(base), entries);
+    if (error != 0 && error != ENOENT && error != ENOTDIR)
+      out_.failures.push_back({shown(base), std::string("read directory: ") + std::strerror(error)});
+    return error == 0;
+  }
+
+  void add(const std::string& path) {
+    rules::Result<FileStat> stat = stat_path(path);
+    if (is_symlink(path)) out_.directories.push_back({directory_of(real_path(path)), true});
+    if (!stat) {
+      if (stat.error().code != rules::ErrorCode::kNotFound) out_.failures.push_back({path, stat.error().message});
+      return;
+    }
+    if (!S_ISDIR(stat->mode)) out_.files.push_back({path, *stat});
+  }
+
+  std::vector<std::string> parts_;
+  GlobResult& out_;
+};
+
+bool match_parts(const std::vector<std::string>& pattern, std::size_t p, const std::vector<std::string>& path,
+                 std::size_t i) {
+  if (p == pattern.size()) return i == path.size();
+  if (pattern[p] == "**") {
+    for (std::size_t next = i; next <= path.size(); ++next) {
+      if (match_parts(pattern, p + 1, path, next)) return true;
+    }
+    return p + 1 == pattern.size() && i < path.size();
+  }
+  return i < path.size() && name_matches(pattern[p], path[i].c_str()) && match_parts(pattern, p + 1, path, i + 1);
+}
+
+}  // namespace
+
+GlobResult find_files(const std::string& pattern) {
+  GlobResult result;
+  const Walk walk(pattern, result);
+  std::sort(result.directories.begin(), result.directories.end());
+  result.directories.erase(std::unique(result.directories.begin(), result.directories.end()),
+                           result.directories.end());
+  return result;
+}
+
+bool could_match(const std::string& pattern, const std::string& path) {
+  return (pattern.substr(0, 1) == "/") == (path.substr(0, 1) == "/") &&
+         match_parts(components(pattern), 0, components(path), 0);
+}
+
+bool has_component(const std::string& pattern, const std::string& name) {
+  const std::vector<std::string> parts = components(pattern);
+  return std::any_of(parts.begin(), parts.end(),
+                     [&](const std::string& part) { return part == "**" || name_matches(part, name.c_str()); });
+}
+
+std::vector<FoundFile> rotated_siblings(const std::string& path) {
+  static constexpr std::array<std::string_view, 7> kCompressed = {".gz",  ".bz2", ".xz", ".zst",
+                                                                  ".lz4", ".zip", ".Z"};
+  const std::string real = real_path(path);
+  const std::string directory = directory_of(real);
+  const std::string name = name_of(real);
+  std::vector<Entry> entries;
+  std::vector<FoundFile> found;
+  if (list(directory, entries) != 0) return found;
+  for (const Entry& entry : entries) {
+    if (entry.name.size() <= name.size() || entry.name.compare(0, name.size(), name) != 0) continue;
+    const bool compressed = std::any_of(kCompressed.begin(), kCompressed.end(), [&](std::string_view ending) {
+      return entry.name.size() > ending.size() &&
+             entry.name.compare(entry.name.size() - ending.size(), ending.size(), ending) == 0;
+    });
+    if (compressed) continue;
+    const std::string sibling = directory + '/' + entry.name;
+    if (is_symlink(sibling)) continue;
+    const rules::Result<FileStat> stat = stat_path(sibling);
+    if (stat && stat->is_regular()) found.push_back({sibling, *stat});
+  }
+  return found;
+}
+
+std::string directory_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+std::string name_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == std::string::npos ? path : path.substr(slash + 1);
+}
+
+std::string real_path(const std::string& path) {
+  std::array<char, PATH_MAX> resolved{};
+  std::string at = path;
+  // A link may lead to a name that is not there at the moment: then the link itself says where.
+  for (int hop = 0; hop < kMaxLinks; ++hop) {
+    if (::realpath(at.c_str(), resolved.data()) != nullptr) return resolved.data();
+    const ssize_t length = ::readlink(at.c_str(), resolved.data(), resolved.size());
+    if (length <= 0) break;
+    const std::string target(resolved.data(), static_cast<std::size_t>(length));
+    at = target.front() == '/' ? target : directory_of(at) + '/' + target;
+  }
+  return at;
+}
+
+}  // namespace logbell::engine

@@ -1,0 +1,54 @@
+// Glob: which files a pattern names now, and which directories decide about it.
+//
+// Pure but for reading directories; owned by the reader thread.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/io/file_source.h"
+
+namespace logbell::engine {
+
+struct FoundFile {
+  std::string path;
+  FileStat stat;
+};
+
+struct GlobResult {
+  struct Directory {
+    std::string path;
+    bool any_name = false;  // a link leads into it: names there are not those of the pattern
+    friend auto operator<=>(const Directory&, const Directory&) = default;
+  };
+  std::vector<FoundFile> files;        // by path; symbolic links followed; directories left out
+  std::vector<Directory> directories;  // a change in one of these can change the result
+  struct Failure {
+    std::string path;
+    std::string error;
+  };
+  std::vector<Failure> failures;  // directories that could not be read, names that could not be looked at
+};
+
+// `*`, `?` and `[…]` within a name, `**` for any number of directories (at most kMaxDepth deep). A name that
+// begins with a dot must be asked for.
+inline constexpr int kMaxDepth = 16;
+GlobResult find_files(const std::string& pattern);
+
+// Whether the pattern can mean this path, without looking.
+bool could_match(const std::string& pattern, const std::string& path);
+// Whether a file or directory of this name can be on the pattern's way.
+bool has_component(const std::string& pattern, const std::string& name);
+
+// The regular files beside `path` whose names begin with its name: what it is called once it is rotated
+// (app.log.1, app.log-20260501). Compressed ones are left out: their bytes are not the ones we know.
+std::vector<FoundFile> rotated_siblings(const std::string& path);
+
+// "/var/log" of "/var/log/app.log"; "." of "app.log".
+std::string directory_of(const std::string& path);
+std::string name_of(const std::string& path);
+// Where symbolic links lead to, also if nothing is there; `path` itself if that cannot be told.
+std::string real_path(const std::string& path);
+
+}  // namespace logbell::engine

@@ -1,0 +1,817 @@
+#include "engine/run/follower.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include <fmt/format.h>
+#include <poll.h>
+
+#include "engine/io/stream_source.h"
+#include "engine/run/first_start.h"
+#include "rules/json.h"
+
+namespace logbell::engine {
+namespace {
+
+using rules::Duration;
+using rules::Instant;
+using rules::Json;
+using rules::kLongAgo;
+using rules::Timestamp;
+
+constexpr std::string_view kFilePrefix = "pos/file/";
+constexpr std::string_view kSourcePrefix = "pos/source/";
+constexpr std::string_view kStdin = "-";
+
+std::pair<std::uint64_t, std::uint64_t> inode_of(const FileId& id) {
+  return {id.device, id.inode};
+}
+
+std::string file_key(std::string_view source, const FileId& id) {
+  return fmt::format("{}{}/{:x}-{:x}", kFilePrefix, source, id.device, id.inode);
+}
+
+bool reads_stdin(const rules::SourceSpec& spec) {
+  return spec.is_stdin || std::find(spec.files.begin(), spec.files.end(), kStdin) != spec.files.end();
+}
+
+// A closed set, for a label.
+std::string reason_of(std::string_view error) {
+  for (const auto& [number, name] : {std::pair{EACCES, "EACCES"}, std::pair{EPERM, "EPERM"},
+                                     std::pair{EMFILE, "EMFILE"}, std::pair{ENFILE, "ENFILE"},
+                                     std::pair{ELOOP, "ELOOP"}, std::pair{EIO, "EIO"}}) {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): glibc's strerror is thread-safe for known numbers
+    if (error.find(std::strerror(number)) != std::string_view::npos) return name;
+  }
+  return error.find("it is ") != std::string_view::npos ? "not_a_file" : "other";
+}
+
+bool starts_with(std::string_view text, std::string_view prefix) {
+  return text.substr(0, prefix.size()) == prefix;
+}
+
+}  // namespace
+
+void Ledger::add(const std::string& name, const rules::Labels& labels, double by) {
+  counters_[{name, labels}] += by;
+}
+
+void Ledger::note(ReaderNote note) {
+  notes_.push_back(std::move(note));
+}
+
+std::vector<CounterDelta> Ledger::take_counters() {
+  std::vector<CounterDelta> taken;
+  taken.reserve(counters_.size());
+  for (const auto& [key, by] : counters_)
+    taken.push_back({key.first, key.second, by});
+  counters_.clear();
+  return taken;
+}
+
+std::vector<ReaderNote> Ledger::take_notes() {
+  return std::exchange(notes_, {});
+}
+
+Follower::Follower(Ledger& ledger, int stdin_fd, bool use_inotify)
+    : ledger_(ledger), stdin_fd_(stdin_fd), watch_(use_inotify) {}
+
+Follower::~Follower() = default;
+
+void Follower::restore(const std::vector<StoredEntry>& entries) {
+  for (const StoredEntry& entry : entries) {
+    if (!entry.value) continue;
+    const std::string_view key = entry.key;
+    if (starts_with(key, kFilePrefix)) {
+      const std::string_view rest = key.substr(kFilePrefix.size());
+      rules::Result<FilePosition> position = decode_position(*entry.value);
+      if (!position) {
+        // The file is found again and read from its beginning: late, but nothing is missed.
+        ledger_.note({ReaderNote::Level::kError, std::string(rest.substr(0, rest.rfind('/'))), "",
+                      position.error().message});
+        erased_.push_back(entry.key);
+        continue;
+      }
+      saved_.push_back({entry.key, std::string(rest.substr(0, rest.rfind('/'))), std::move(*position)});
+    } else if (starts_with(key, kSourcePrefix)) {
+      const rules::Result<Json> json = Json::parse(*entry.value);
+      std::optional<Timestamp> from;
+      if (json && (*json)["watched_from"].is_integer())
+        from = rules::from_unix_ms((*json)["watched_from"].integer());
+      saved_sources_[std::string(key.substr(kSourcePrefix.size()))] = from;
+    }
+  }
+}
+
+void Follower::replace_plan(std::shared_ptr<const rules::Plan> plan) {
+  std::map<std::string, std::uint32_t> index;
+  for (std::uint32_t i = 0; i < plan->sources.size(); ++i)
+    index[plan->sources[i].name] = i;
+
+  std::vector<FollowedSource> next(plan->sources.size());
+  for (FollowedSource& old : sources_) {
+    const auto found = index.find(old.spec->name);
+    if (found == index.end()) {
+      erased_.push_back(std::string(kSourcePrefix) + old.spec->name);
+      continue;
+    }
+    const rules::SourceSpec& spec = plan->sources[found->second];
+    // Files that a new pattern finds were there before: as at a first start.
+    old.placing = old.placing || old.spec->files != spec.files;
+    old.scanned = !old.placing;
+    next[found->second] = std::move(old);
+  }
+  for (const std::unique_ptr<Tail>& tail : tails_) {
+    const auto found = index.find(sources_[tail->source].spec->name);
+    const rules::SourceSpec* spec = found == index.end() ? nullptr : &plan->sources[found->second];
+    const bool still = spec != nullptr &&
+                       (tail->file == nullptr ? reads_stdin(*spec)
+                                              : !tail->linked || std::any_of(spec->files.begin(), spec->files.end(),
+                                                                             [&](const std::string& pattern) {
+                                                                               return could_match(pattern, tail->path);
+                                                                             }));
+    tail->orphan = !still;
+    if (!still && tail->file != nullptr) {
+      erased_.push_back(key_of(*tail));
+      tail->changed = false;
+    }
+    if (spec != nullptr) tail->source = found->second;
+  }
+  std::erase_if(changed_, [](const Tail* tail) { return !tail->changed; });
+
+  plan_ = std::move(plan);
+  sources_ = std::move(next);
+  bool has_stdin = false;
+  for (std::uint32_t i = 0; i < sources_.size(); ++i) {
+    FollowedSource& source = sources_[i];
+    const bool is_new = source.spec == nullptr;
+    source.spec = &plan_->sources[i];
+    source.window = longest_window(*plan_, i);
+    source.scan_due = true;
+    source.open = 0;
+    source.polled = 0;
+    if (is_new) {
+      const auto saved = saved_sources_.find(source.spec->name);
+      if (saved != saved_sources_.end()) {
+        source.placing = false;
+        source.watched_from = saved->second;
+        source.changed = false;
+        saved_sources_.erase(saved);
+      }
+    }
+    if (!reads_stdin(*source.spec)) continue;
+    const bool followed = std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& tail) {
+      return tail->file == nullptr && !tail->orphan && tail->source == i;
+    });
+    if (!followed && !has_stdin) {
+      auto tail = std::make_unique<Tail>();
+      tail->source = i;
+      tail->path = kStdin;
+      tail->stream = std::make_unique<StreamSource>(stdin_fd_);
+      tails_.push_back(std::move(tail));
+    } else if (!followed) {
+      trouble(i, std::string(kStdin), "standard input is read by another source already", true);
+    }
+    has_stdin = true;
+  }
+  for (const std::unique_ptr<Tail>& tail : tails_) {
+    if (tail->orphan) continue;
+    ++sources_[tail->source].open;
+    if (tail->file != nullptr && !tail->watch) ++sources_[tail->source].polled;
+  }
+  for (auto& [id, directory] : directories_)
+    directory.sources.clear();
+}
+
+Tail* Follower::tail_of(const FileId& id) const {
+  const auto found = by_inode_.find(inode_of(id));
+  return found == by_inode_.end() ? nullptr : found->second;
+}
+
+std::string Follower::key_of(const Tail& tail) const {
+  return file_key(sources_[tail.source].spec->name, tail.file->id());
+}
+
+void Follower::mark_dirty(Tail& tail) {
+  if (tail.dirty || tail.ended) return;
+  tail.dirty = true;
+  tail.dirty_since = instant_;
+  dirty_.push_back(&tail);
+}
+
+void Follower::mark_changed(Tail& tail) {
+  if (tail.changed || tail.file == nullptr || tail.orphan) return;
+  tail.changed = true;
+  changed_.push_back(&tail);
+}
+
+bool Follower::has_entries() const {
+  return !erased_.empty() || !changed_.empty() ||
+         std::any_of(sources_.begin(), sources_.end(),
+                     [](const FollowedSource& source) { return source.changed && source.scanned; });
+}
+
+std::vector<StoredEntry> Follower::take_entries() {
+  std::vector<StoredEntry> entries;
+  for (std::string& key : erased_)
+    entries.push_back({std::move(key), std::nullopt});
+  erased_.clear();
+  for (Tail* tail : changed_) {
+    FilePosition position = tail->file->position();
+    position.path = tail->real;
+    position.rotated = !tail->linked && !tail->dirty;
+    position.watermark = tail->watermark;
+    entries.push_back({key_of(*tail), encode(position)});
+    tail->changed = false;
+  }
+  changed_.clear();
+  for (FollowedSource& source : sources_) {
+    if (!source.changed || !source.scanned) continue;
+    source.changed = false;
+    Json json;
+    if (source.watched_from) json.set("watched_from", rules::to_unix_ms(*source.watched_from));
+    entries.push_back({std::string(kSourcePrefix) + source.spec->name, json.is_null() ? "{}" : json.dump()});
+  }
+  return entries;
+}
+
+void Follower::gap(std::uint32_t index, std::string_view cause, Timestamp from) {
+  FollowedSource& source = sources_[index];
+  ledger_.add("logbell_source_gaps_total", {{"source", source.spec->name}, {"cause", std::string(cause)}}, 1);
+  if (!source.watched_from || from > *source.watched_from) {
+    source.watched_from = from;
+    source.changed = true;
+  }
+}
+
+// --- looking around
+
+void Follower::look(Timestamp now, Instant instant, bool everything) {
+  now_ = now;
+  instant_ = instant;
+  take_events();
+  if (instant >= next_timer_) run_timers();
+  const bool safety = instant >= next_safety_;
+  const bool polling = everything || safety || instant >= next_poll_;
+  if (polling) {
+    poll(safety);
+    next_poll_ = instant + kPollInterval;
+    if (safety) next_safety_ = instant + kSafetyInterval;
+  }
+  for (std::uint32_t i = 0; i < sources_.size(); ++i) {
+    FollowedSource& source = sources_[i];
+    if (safety || (polling && source.unwatched)) source.scan_due = true;
+    if (source.scan_due) scan(i);
+    if (polling || (!source.unwatched && source.polled == 0)) source.known_at = now;
+  }
+  for (const std::unique_ptr<Tail>& tail : tails_) {
+    if (tail->file != nullptr || tail->dirty || tail->ended) continue;
+    pollfd ready{stdin_fd_, POLLIN, 0};
+    if (::poll(&ready, 1, 0) != 0) mark_dirty(*tail);
+  }
+  // Whatever nobody claimed by now is followed no more.
+  for (std::size_t i = tails_.size(); i-- > 0;) {
+    if (tails_[i]->orphan) close(*tails_[i]);
+  }
+  for (const Saved& saved : saved_)
+    erased_.push_back(saved.key);
+  saved_.clear();
+  for (const auto& [name, from] : saved_sources_)
+    erased_.push_back(std::string(kSourcePrefix) + name);
+  saved_sources_.clear();
+  std::erase_if(directories_, [this](const auto& entry) {
+    if (!entry.second.sources.empty()) return false;
+    watch_.forget(entry.first);
+    return true;
+  });
+  const bool any_polled = std::any_of(sources_.begin(), sources_.end(), [](const FollowedSource& source) {
+    return source.unwatched || source.polled > 0;
+  });
+  at(any_polled ? next_poll_ : next_safety_);
+}
+
+void Follower::take_events() {
+  const bool complete = watch_.take([this](const FileWatch::Event& event) {
+    if (const auto found = by_watch_.find(event.watch); found != by_watch_.end()) {
+      Tail& tail = *found->second;
+      if (event.gone) {
+        tail.watch.reset();
+        if (!tail.orphan) ++sources_[tail.source].polled;
+        by_watch_.erase(found);
+      } else if (event.written || event.moved) {
+        mark_dirty(tail);
+        if (event.moved && !tail.orphan) sources_[tail.source].scan_due = true;
+      }
+      return;
+    }
+    const auto found = directories_.find(event.watch);
+    if (found == directories_.end()) return;
+    const std::string name(event.name);
+    for (const auto& [index, any_name] : found->second.sources) {
+      FollowedSource& source = sources_[index];
+      const bool concerns =
+          !event.in_directory || any_name ||
+          std::any_of(source.spec->files.begin(), source.spec->files.end(),
+                      [&](const std::string& pattern) { return has_component(pattern, name); });
+      if (!concerns) continue;
+      source.scan_due = true;
+      for (auto& [path, trouble] : source.troubles) {
+        if (name_of(path) == name) trouble.retry_at = instant_;  // perhaps its rights have changed
+      }
+    }
+    if (event.gone) directories_.erase(found);
+  });
+  if (complete) return;
+  ledger_.add("logbell_inotify_overflows_total", {}, 1);
+  next_safety_ = instant_;
+}
+
+void Follower::poll(bool all) {
+  for (const std::unique_ptr<Tail>& tail : tails_) {
+    if (tail->file == nullptr || tail->dirty || (!all && tail->watch)) continue;
+    const rules::Result<FileStat> stat = tail->file->stat();
+    if (!stat || tail->file->looks_changed(*stat)) mark_dirty(*tail);
+  }
+}
+
+bool Follower::is_superseded(const Tail& tail) const {
+  return std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& other) {
+    return other->predecessor == &tail && other->stream->known_size() > 0;
+  });
+}
+
+// Whether a file without a name has been let go.
+bool Follower::let_go(Tail& tail) {
+  if (const rules::Result<FileStat> stat = tail.file->stat()) tail.deleted = stat->links == 0;
+  const Instant quiet = std::max(tail.grown_at, tail.unlinked_at) + kRotateWait;
+  const Instant last =
+      tail.deleted ? tail.unlinked_at + kDeletedMaxAge : std::max(quiet, tail.unlinked_at + kRotatedMaxAge);
+  if (instant_ < std::min(quiet, last)) {
+    at(std::min(quiet, last));
+    return false;
+  }
+  // Its writer may not have turned to the new file yet: a signal after the rotation tells it to.
+  if (!tail.deleted && instant_ < last && !is_superseded(tail)) {
+    at(instant_ + kRotateWait);
+    return false;
+  }
+  if (tail.stream->pending() > 0 && !tail.stream->pending_is_evaluated()) {
+    tail.flush = true;
+    mark_dirty(tail);
+    at(instant_);
+    return false;
+  }
+  if (instant_ < quiet) gap(tail.source, "deleted_while_written", now_);
+  if (!tail.deleted) {
+    if (retired_.size() >= kMaxRetired) retired_.erase(retired_.begin());
+    FilePosition position = tail.file->position();
+    position.watermark = tail.watermark;
+    retired_.push_back({"", "", std::move(position)});
+  }
+  close(tail);
+  return true;
+}
+
+void Follower::run_timers() {
+  next_timer_ = Instant::max();
+  for (std::size_t i = tails_.size(); i-- > 0;) {
+    Tail& tail = *tails_[i];
+    if (tail.ended || tail.orphan) continue;
+    if (!tail.error.empty()) {
+      at(std::max(tail.retry_at, instant_ + Duration(1)));
+      continue;
+    }
+    if (tail.dirty) continue;
+    if (tail.stream->pending() > 0 && !tail.stream->pending_is_evaluated()) {
+      const Instant due = tail.grown_at + kPartialTimeout;
+      if (instant_ >= due) {
+        tail.flush = true;
+        mark_dirty(tail);
+        continue;
+      }
+      at(due);
+    }
+    if (!tail.linked) static_cast<void>(let_go(tail));
+  }
+  for (FollowedSource& source : sources_) {
+    for (const auto& [path, trouble] : source.troubles) {
+      if (instant_ >= trouble.retry_at) {
+        source.scan_due = true;
+      } else {
+        at(trouble.retry_at);
+      }
+    }
+  }
+}
+
+// --- finding files
+
+void Follower::watch_directories(std::uint32_t index, const std::vector<GlobResult::Directory>& directories) {
+  FollowedSource& source = sources_[index];
+  for (const GlobResult::Directory& directory : directories) {
+    // Asked for each time: the name may lead to another directory by now.
+    const std::optional<FileWatch::Id> id = watch_.watch_directory(directory.path);
+    if (!id) {
+      source.unwatched = true;
+      if (watch_.fd() >= 0 && unwatched_.insert(directory.path).second)
+        ledger_.add("logbell_inotify_watch_failures_total", {}, 1);
+      continue;
+    }
+    unwatched_.erase(directory.path);
+    WatchedDirectory& watched = directories_[*id];
+    watched.path = directory.path;
+    bool& any_name = watched.sources[index];
+    any_name = any_name || directory.any_name;
+  }
+}
+
+void Follower::duplicate(std::uint32_t index, const std::string& path, const Tail& first) {
+  FollowedSource& source = sources_[index];
+  if (!source.duplicates.insert(path).second) return;
+  ledger_.add("logbell_source_duplicate_inputs_total", label(index), 1);
+  ledger_.note({ReaderNote::Level::kWarn, source.spec->name, path,
+                fmt::format("Is the same file as {} of source {}, and read once.", first.path,
+                            sources_[first.source].spec->name)});
+}
+
+void Follower::trouble(std::uint32_t index, const std::string& path, const std::string& error, bool open) {
+  FollowedSource& source = sources_[index];
+  const auto [entry, is_new] = source.troubles.try_emplace(path);
+  FollowedSource::Trouble& trouble = entry->second;
+  trouble.scan = scans_;
+  if (!is_new && instant_ < trouble.retry_at) return;
+  if (is_new || trouble.error != error)
+    ledger_.note({ReaderNote::Level::kError, source.spec->name, path, error});
+  trouble.error = error;
+  trouble.back_off = is_new ? kFirstBackOff : std::min(2 * trouble.back_off, kMaxBackOff);
+  trouble.retry_at = instant_ + trouble.back_off;
+  if (open)
+    ledger_.add("logbell_source_open_errors_total",
+                {{"source", source.spec->name}, {"reason", reason_of(error)}}, 1);
+  at(trouble.retry_at);
+}
+
+void Follower::scan(std::uint32_t index) {
+  FollowedSource& source = sources_[index];
+  source.scan_due = false;
+  source.unwatched = watch_.fd() < 0 && !source.spec->files.empty();
+  ++scans_;
+  // Who had which name before: the file that has it now comes after him.
+  std::map<std::string, Tail*> owners;
+  for (const std::unique_ptr<Tail>& tail : tails_) {
+    if (tail->source != index || tail->file == nullptr || tail->orphan) continue;
+    Tail*& owner = owners[tail->path];
+    if (owner == nullptr || tail->linked || (!owner->linked && tail->unlinked_at > owner->unlinked_at))
+      owner = tail.get();
+  }
+  std::vector<FoundFile> fresh;
+  find(index, fresh);
+  for (const std::unique_ptr<Tail>& tail : tails_) {
+    if (tail->source == index && tail->file != nullptr && !tail->orphan && tail->linked && tail->scan != scans_)
+      unlink(*tail);
+  }
+  // In the order of their births, so that the times of one are known when the next begins.
+  std::stable_sort(fresh.begin(), fresh.end(), [](const FoundFile& a, const FoundFile& b) {
+    return a.stat.id.born_ns < b.stat.id.born_ns;
+  });
+  for (const FoundFile& file : fresh) {
+    const auto owner = owners.find(file.path);
+    follow_fresh(index, file, owner == owners.end() ? nullptr : owner->second);
+  }
+  std::erase_if(source.troubles, [&](const auto& entry) {
+    const bool over = entry.second.scan != scans_ && entry.first != kStdin;
+    if (over)
+      ledger_.note({ReaderNote::Level::kInfo, source.spec->name, entry.first, "Can be read now, or is gone."});
+    return over;
+  });
+  if (source.scanned) return;
+  recover_rotated(index);
+  source.scanned = true;
+  source.placing = false;
+  // Nothing was there, so nothing is missing. What a stream said before we listened nobody knows.
+  if (!source.watched_from || reads_stdin(*source.spec)) {
+    source.watched_from = now_;
+    source.changed = true;
+  }
+}
+
+void Follower::find(std::uint32_t index, std::vector<FoundFile>& fresh) {
+  FollowedSource& source = sources_[index];
+  for (const std::string& pattern : source.spec->files) {
+    if (pattern == kStdin) continue;
+    const GlobResult found = find_files(pattern);
+    watch_directories(index, found.directories);
+    for (const GlobResult::Failure& failure : found.failures) {
+      trouble(index, failure.path, failure.error, true);
+      source.unwatched = true;
+    }
+    for (const FoundFile& file : found.files)
+      meet(index, file, fresh);
+  }
+}
+
+void Follower::meet(std::uint32_t index, const FoundFile& file, std::vector<FoundFile>& fresh) {
+  Tail* tail = tail_of(file.stat.id);
+  if (tail == nullptr) {
+    const auto same = std::find_if(fresh.begin(), fresh.end(), [&](const FoundFile& other) {
+      return inode_of(other.stat.id) == inode_of(file.stat.id);
+    });
+    if (same == fresh.end()) {
+      fresh.push_back(file);
+    } else if (same->path != file.path) {
+      Tail first;
+      first.source = index;
+      first.path = same->path;
+      duplicate(index, file.path, first);
+    }
+    return;
+  }
+  if (tail->orphan) {
+    tail->orphan = false;
+    tail->source = index;
+    ++sources_[index].open;
+    if (!tail->watch) ++sources_[index].polled;
+    mark_changed(*tail);
+  }
+  if (tail->source != index || tail->scan == scans_) {
+    if (tail->source != index || tail->path != file.path) duplicate(index, file.path, *tail);
+    return;
+  }
+  tail->scan = scans_;
+  if (!tail->linked) {
+    tail->linked = true;
+    tail->deleted = false;
+  }
+  if (tail->path != file.path) {
+    tail->path = file.path;
+    tail->real = real_path(file.path);
+    mark_changed(*tail);
+  }
+}
+
+// No pattern leads to it any more.
+void Follower::unlink(Tail& tail) {
+  tail.linked = false;
+  tail.unlinked_at = instant_;
+  tail.grown_at = std::max(tail.grown_at, instant_);
+  if (const rules::Result<FileStat> stat = tail.file->stat()) tail.deleted = stat->links == 0;
+  ledger_.add("logbell_source_rotations_total",
+              {{"source", sources_[tail.source].spec->name}, {"kind", tail.deleted ? "delete" : "rename"}}, 1);
+  mark_dirty(tail);
+  mark_changed(tail);
+  at(instant_ + kRotateWait);
+}
+
+void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* before) {
+  FollowedSource& source = sources_[index];
+  const auto known = source.troubles.find(file.path);
+  if (known != source.troubles.end() && instant_ < known->second.retry_at) {
+    known->second.scan = scans_;
+    return;
+  }
+  if (tails_.size() >= kMaxFiles) {
+    trouble(index, file.path, fmt::format("open {}: {} files are open already", file.path, kMaxFiles), true);
+    return;
+  }
+  rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(file.path);
+  if (!opened) {
+    // Gone since it was found: the next scan knows.
+    if (opened.error().code != rules::ErrorCode::kNotFound)
+      trouble(index, file.path, opened.error().message, true);
+    return;
+  }
+  Tail* last = before;
+  if (before != nullptr) {
+    if (const rules::Result<FileStat> stat = (*opened)->stat())
+      last = follow_between(index, file.path, before, *stat);
+  }
+  Tail* tail = adopt(index, file.path, std::move(*opened), last);
+  if (tail != nullptr) tail->scan = scans_;
+}
+
+// Files that had the name between `before` and the newest one, oldest first; they are read from their
+// beginnings and let go. Returns the last of them.
+Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tail* before,
+                               const FileStat& newest) {
+  const rules::Result<FileStat> was = before->file->stat();
+  if (!was || newest.id.born_ns == 0) return before;
+  std::vector<FoundFile> between = rotated_siblings(before->real);
+  // Born while or after the former was last written to; a copy of a log is older than what the log says next.
+  const std::int64_t earliest =
+      was->modified_ns - std::chrono::duration_cast<std::chrono::nanoseconds>(kRotateWait).count();
+  std::erase_if(between, [&](const FoundFile& file) {
+    return tail_of(file.stat.id) != nullptr || file.stat.id.inode == newest.id.inode ||
+           file.stat.id.born_ns <= std::max(earliest, was->id.born_ns) ||
+           file.stat.id.born_ns > newest.id.born_ns || file.stat.size == 0 ||
+           std::any_of(sources_[index].spec->files.begin(), sources_[index].spec->files.end(),
+                       [&](const std::string& pattern) { return could_match(pattern, file.path); });
+  });
+  std::sort(between.begin(), between.end(),
+            [](const FoundFile& a, const FoundFile& b) { return a.stat.id.born_ns < b.stat.id.born_ns; });
+  Tail* last = before;
+  for (const FoundFile& file : between) {
+    rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(file.path);
+    if (!opened) continue;
+    const Mark head = (*opened)->position().head;
+    if (head.bytes > 0 && head == before->file->position().head) continue;  // a copy of it
+    Tail* tail = adopt(index, path, std::move(*opened), last);
+    if (tail == nullptr) continue;
+    tail->real = before->real;
+    unlink(*tail);
+    last = tail;
+  }
+  return last;
+}
+
+Tail* Follower::adopt(std::uint32_t index, const std::string& path, std::unique_ptr<FileSource> file,
+                      Tail* before) {
+  FollowedSource& source = sources_[index];
+  if (tail_of(file->id()) != nullptr) return nullptr;  // the name has moved on since it was looked at
+  auto owned = std::make_unique<Tail>();
+  Tail& tail = *owned;
+  tail.source = index;
+  tail.path = path;
+  tail.real = real_path(path);
+  tail.file = file.get();
+  tail.stream = std::move(file);
+  tail.predecessor = before;
+  tail.grown_at = instant_;
+  if (!tail.file->on_remote_filesystem()) {
+    tail.watch = watch_.watch_file(tail.file->fd());
+    if (!tail.watch && watch_.fd() >= 0) ledger_.add("logbell_inotify_watch_failures_total", {}, 1);
+  }
+  if (tail.watch) {
+    by_watch_[*tail.watch] = &tail;
+  } else {
+    ++source.polled;
+  }
+  if (before != nullptr) tail.live = before->live;
+  by_inode_[inode_of(tail.file->id())] = &tail;
+  ++source.open;
+  place(tail, source);
+  tails_.push_back(std::move(owned));
+  mark_dirty(tail);
+  mark_changed(tail);
+  return &tail;
+}
+
+// Where reading of a file begins: where a former process stood, what a first start needs, or its beginning.
+void Follower::place(Tail& tail, FollowedSource& source) {
+  const auto is_it = [&](const Saved& saved) { return tail.file->is_file_of(saved.position); };
+  for (std::vector<Saved>* places : {&saved_, &retired_}) {
+    const auto found = std::find_if(places->begin(), places->end(), is_it);
+    if (found == places->end()) continue;
+    const rules::Result<Rewrite> rewrite = tail.file->resume(found->position);
+    if (rewrite && *rewrite == Rewrite::kNone) {
+      tail.watermark = found->position.watermark;
+      tail.last_time = found->position.watermark;
+      source.watermark = std::max(source.watermark, tail.watermark);
+    } else {
+      ledger_.add("logbell_source_rotations_total",
+                  {{"source", source.spec->name},
+                   {"kind", rewrite && *rewrite == Rewrite::kTruncated ? "truncate" : "rewrite"}},
+                  1);
+      // How much was written before it was cut, nobody can tell.
+      gap(tail.source, "truncated_while_down", now_);
+    }
+    if (!found->key.empty() && found->key != key_of(tail)) erased_.push_back(found->key);
+    places->erase(found);
+    return;
+  }
+  if (!source.placing || source.scanned) return;
+  const FirstPlace place =
+      first_place(*tail.file, *source.spec, source.window, plan_->max_replay_age, now_, times_);
+  if (place.offset > 0) static_cast<void>(tail.file->start_at(place.offset));
+  if (!source.watched_from || place.watched_from > *source.watched_from) {
+    source.watched_from = place.watched_from;
+    source.changed = true;
+  }
+}
+
+// Places of a former process whose files no pattern leads to: they were renamed while nobody looked, and lie
+// beside their old names; or they are gone, and with them what was not read.
+void Follower::recover_rotated(std::uint32_t index) {
+  const std::string& name = sources_[index].spec->name;
+  std::vector<Saved> lost;
+  for (auto it = saved_.begin(); it != saved_.end();) {
+    if (it->source != name) {
+      ++it;
+      continue;
+    }
+    lost.push_back(std::move(*it));
+    it = saved_.erase(it);
+  }
+  std::sort(lost.begin(), lost.end(), [](const Saved& a, const Saved& b) {
+    return a.position.id.born_ns < b.position.id.born_ns;
+  });
+  for (Saved& saved : lost) {
+    const FilePosition position = saved.position;
+    // What has its name now comes after it.
+    Tail* next = nullptr;
+    for (const std::unique_ptr<Tail>& tail : tails_) {
+      if (tail->source == index && tail->file != nullptr && tail->linked && tail->real == position.path)
+        next = tail.get();
+    }
+    Tail* first = next;
+    while (first != nullptr && first->predecessor != nullptr)
+      first = first->predecessor;
+
+    std::unique_ptr<FileSource> file;
+    for (const FoundFile& sibling : rotated_siblings(position.path)) {
+      if (sibling.stat.id.inode != position.id.inode || tail_of(sibling.stat.id) != nullptr) continue;
+      rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(sibling.path);
+      if (opened && (*opened)->is_file_of(position)) file = std::move(*opened);
+    }
+    if (file == nullptr) {
+      erased_.push_back(saved.key);
+      if (position.rotated) continue;  // it was read to its end and its writer had left it
+      const rules::Result<FileStat> oldest = first == nullptr ? stat_path(position.path) : first->file->stat();
+      const bool known = first != nullptr && oldest && oldest->id.born_ns != 0;
+      gap(index, first == nullptr ? "deleted_while_down" : "rotated_away_while_down",
+          known ? std::min(now_, rules::from_unix_ms(oldest->id.born_ns / 1'000'000)) : now_);
+      continue;
+    }
+    saved_.push_back(std::move(saved));  // for place()
+    Tail* tail = adopt(index, position.path, std::move(file), nullptr);
+    if (tail == nullptr) continue;
+    tail->real = position.path;
+    unlink(*tail);
+    Tail* last = tail;
+    if (next != nullptr && first == next) {
+      if (const rules::Result<FileStat> newest = next->file->stat())
+        last = follow_between(index, position.path, tail, *newest);
+    }
+    if (first != nullptr) first->predecessor = last;
+  }
+}
+
+void Follower::close(Tail& tail) {
+  FollowedSource* source = tail.orphan ? nullptr : &sources_[tail.source];
+  if (tail.watch) {
+    by_watch_.erase(*tail.watch);
+    watch_.forget(*tail.watch);
+  } else if (source != nullptr && tail.file != nullptr) {
+    --source->polled;
+  }
+  if (source != nullptr) --source->open;
+  if (tail.file != nullptr) {
+    if (!tail.orphan) erased_.push_back(key_of(tail));
+    by_inode_.erase(inode_of(tail.file->id()));
+  }
+  std::erase(dirty_, &tail);
+  std::erase(changed_, &tail);
+  for (const std::unique_ptr<Tail>& other : tails_) {
+    if (other->predecessor == &tail) other->predecessor = tail.predecessor;
+  }
+  std::erase_if(tails_, [&](const std::unique_ptr<Tail>& owned) { return owned.get() == &tail; });
+}
+
+// --- after a read
+
+void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, Instant instant) {
+  FollowedSource& source = sources_[tail.source];
+  if (!tail.error.empty()) {
+    ledger_.note({ReaderNote::Level::kInfo, source.spec->name, tail.path, "Can be read again."});
+    tail.error.clear();
+    tail.back_off = Duration{0};
+  }
+  if (status.bytes > 0 || status.rewrite != Rewrite::kNone || tail.flush) mark_changed(tail);
+  tail.flush = false;
+  if (status.grew) tail.grown_at = instant;
+  if (status.rewrite != Rewrite::kNone) {
+    ledger_.add("logbell_source_rotations_total",
+                {{"source", source.spec->name},
+                 {"kind", status.rewrite == Rewrite::kTruncated ? "truncate" : "rewrite"}},
+                1);
+  }
+  if (status.bytes_lost > 0) {
+    ledger_.add("logbell_source_bytes_lost_total", {{"source", source.spec->name}, {"cause", "truncated"}},
+                static_cast<double>(status.bytes_lost));
+    gap(tail.source, "truncated", now);
+  }
+  tail.ended = status.ended;
+  if (status.at_end || status.ended) {
+    tail.dirty = false;
+    tail.live = true;
+    std::erase(dirty_, &tail);
+    if (!tail.linked) at(std::max(instant, std::max(tail.grown_at, tail.unlinked_at) + kRotateWait));
+    if (tail.stream->pending() > 0 && !tail.stream->pending_is_evaluated()) at(tail.grown_at + kPartialTimeout);
+  } else {
+    tail.dirty_since = instant;
+  }
+}
+
+void Follower::after_failure(Tail& tail, const rules::Error& error, Instant instant) {
+  if (tail.error.empty()) {
+    tail.failing_since = instant;
+    ledger_.note(
+        {ReaderNote::Level::kError, sources_[tail.source].spec->name, tail.path, error.message});
+  }
+  ledger_.add("logbell_source_read_errors_total", label(tail.source), 1);
+  tail.error = error.message;
+  tail.back_off = tail.back_off == Duration{0} ? kFirstBackOff : std::min(2 * tail.back_off, kMaxBackOff);
+  tail.retry_at = instant + tail.back_off;
+  at(tail.retry_at);
+}
+
+}  // namespace logbell::engine

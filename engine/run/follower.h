@@ -1,0 +1,223 @@
+// Follower: which files each source has at the moment, what became of those it had, and which may have more to
+// read.
+//
+// Owned by the reader thread. It finds files, notices rotation, deletion and links, and keeps the place in
+// each across restarts and reloads; the reader (engine/run/reader.h) does the reading. Nothing in it waits.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "engine/core/batch.h"
+#include "engine/io/decode.h"
+#include "engine/io/file_source.h"
+#include "engine/io/glob.h"
+#include "engine/io/watch.h"
+#include "engine/run/event_time.h"
+#include "rules/plan.h"
+#include "rules/time.h"
+
+namespace logbell::engine {
+
+// Something an operator could act upon; the runtime logs it. Once when it begins, once when it is over.
+struct ReaderNote {
+  enum class Level { kInfo, kWarn, kError };
+  Level level = Level::kInfo;
+  std::string source;
+  std::string path;
+  std::string message;
+};
+
+// What has been counted and noted since it was last taken.
+class Ledger {
+ public:
+  void add(const std::string& name, const rules::Labels& labels, double by);
+  void note(ReaderNote note);
+  std::vector<CounterDelta> take_counters();
+  std::vector<ReaderNote> take_notes();
+  bool empty() const { return counters_.empty(); }
+
+ private:
+  std::map<std::pair<std::string, rules::Labels>, double> counters_;
+  std::vector<ReaderNote> notes_;
+};
+
+// One stream that is followed: a file, whatever its names, or standard input.
+struct Tail {
+  std::uint32_t source = 0;  // index into Plan::sources
+  std::string path;          // the last name that a pattern found it by
+  std::string real;          // where that name led to: rotated ones lie beside it
+  std::unique_ptr<Source> stream;
+  FileSource* file = nullptr;  // the same; null for standard input
+  std::optional<FileWatch::Id> watch;
+
+  bool linked = true;   // a pattern still leads to it; else it is drained and then let go
+  bool deleted = false;
+  bool dirty = false;   // may have more than was read; false: it is read to its end
+  bool flush = false;   // hand over its unfinished line with the next read
+  bool live = false;    // was read to its end before: what comes now was written now
+  bool ended = false;   // for good
+  bool orphan = false;  // a reload took its source away; another may claim it
+  bool changed = false;    // its position is not in a batch yet
+  std::uint64_t scan = 0;  // the last one that found it
+  Tail* predecessor = nullptr;  // what its name meant before: read first
+  rules::Instant grown_at;
+  rules::Instant unlinked_at;
+  rules::Instant dirty_since;
+
+  std::string error;  // reading fails; "" = it does not
+  rules::Instant failing_since;
+  rules::Instant retry_at;
+  rules::Duration back_off{0};
+
+  rules::Timestamp watermark = rules::kLongAgo;  // latest believed event time
+  rules::Timestamp last_time = rules::kLongAgo;  // of its last line
+};
+
+// What is known of a source beyond its single streams.
+struct FollowedSource {
+  const rules::SourceSpec* spec = nullptr;
+  rules::Duration window{0};  // the longest of the rules that use it
+  bool placing = true;        // never followed before: what is there at the first scan is not read in full
+  bool scanned = false;
+  bool scan_due = true;
+  bool unwatched = false;     // a directory of it has no watch: look often
+  std::size_t polled = 0;     // streams without a watch
+  std::size_t open = 0;       // streams
+  std::optional<rules::Timestamp> watched_from;
+  bool changed = true;        // its entry is not in a batch yet
+  rules::Timestamp known_at = rules::kLongAgo;   // wall time of the last look at all of it
+  rules::Timestamp watermark = rules::kLongAgo;  // latest believed event time of all its streams
+  std::optional<rules::Timestamp> last_line_at;
+  OffsetEstimate offset;
+
+  struct Trouble {
+    std::string error;
+    rules::Instant retry_at;
+    rules::Duration back_off{0};
+    std::uint64_t scan = 0;
+  };
+  std::map<std::string, Trouble> troubles;  // by path
+  std::set<std::string> duplicates;         // paths that lead to what is read already: said once
+};
+
+class Follower {
+ public:
+  // How long a file without a name (rotated, deleted) is kept after it last grew: a writer reopens within it.
+  static constexpr rules::Duration kRotateWait{std::chrono::seconds(5)};
+  // A line without its end is handed over after so long without another byte.
+  static constexpr rules::Duration kPartialTimeout{std::chrono::seconds(5)};
+  // A deleted file takes up space as long as it is open.
+  static constexpr rules::Duration kDeletedMaxAge{std::chrono::seconds(60)};
+  // A rotated file whose writer has not turned to the new one: kept longer, for it may still be written to.
+  static constexpr rules::Duration kRotatedMaxAge{std::chrono::minutes(10)};
+  // Where there is no watch; and where there is one, in case something can change unseen (mmap).
+  static constexpr rules::Duration kPollInterval{std::chrono::seconds(1)};
+  static constexpr rules::Duration kSafetyInterval{std::chrono::seconds(10)};
+  static constexpr rules::Duration kFirstBackOff{std::chrono::seconds(1)};
+  static constexpr rules::Duration kMaxBackOff{std::chrono::seconds(30)};
+  // Open at once; more are counted and left until there is room.
+  static constexpr std::size_t kMaxFiles = 20'000;
+  static constexpr std::size_t kMaxRetired = 256;
+
+  Follower(Ledger& ledger, int stdin_fd, bool use_inotify);  // the ledger must outlive me
+  ~Follower();
+
+  // Positions as batches carried them.
+  void restore(const std::vector<StoredEntry>& entries);
+  // Streams that the new plan still reads keep their place. Entries to write come with take_entries().
+  void replace_plan(std::shared_ptr<const rules::Plan> plan);
+
+  // Everything that was written before `now` is in a dirty stream afterwards (of what has no watch: only if
+  // `everything`, or when it is due).
+  void look(rules::Timestamp now, rules::Instant instant, bool everything);
+  // Tells what a read of `tail` found.
+  void after_read(Tail& tail, const ReadStatus& status, rules::Timestamp now, rules::Instant instant);
+  void after_failure(Tail& tail, const rules::Error& error, rules::Instant instant);
+  // Lines are missing: rules that look back beyond `from` no longer know everything.
+  void gap(std::uint32_t source, std::string_view cause, rules::Timestamp from);
+
+  std::vector<FollowedSource>& sources() { return sources_; }
+  const std::vector<FollowedSource>& sources() const { return sources_; }
+  const std::vector<std::unique_ptr<Tail>>& tails() const { return tails_; }
+  // Those that may have more. Valid until the next call of a non-const member.
+  const std::vector<Tail*>& dirty() const { return dirty_; }
+  // Positions and sources that have changed since the last call.
+  std::vector<StoredEntry> take_entries();
+  bool has_entries() const;
+
+  rules::Instant next_timer() const { return next_timer_; }
+  int watch_fd() const { return watch_.fd(); }
+
+ private:
+  struct Saved {
+    std::string key;
+    std::string source;
+    FilePosition position;
+  };
+
+  void take_events();
+  void run_timers();
+  void poll(bool all);
+  void scan(std::uint32_t source);
+  void find(std::uint32_t source, std::vector<FoundFile>& fresh);
+  void meet(std::uint32_t source, const FoundFile& file, std::vector<FoundFile>& fresh);
+  void follow_fresh(std::uint32_t source, const FoundFile& file, Tail* before);
+  void recover_rotated(std::uint32_t source);
+  Tail* follow_between(std::uint32_t source, const std::string& path, Tail* before, const FileStat& newest);
+  bool is_superseded(const Tail& tail) const;
+  bool let_go(Tail& tail);
+  Tail* adopt(std::uint32_t source, const std::string& path, std::unique_ptr<FileSource> file, Tail* before);
+  void place(Tail& tail, FollowedSource& source);
+  void watch_directories(std::uint32_t source, const std::vector<GlobResult::Directory>& directories);
+  void duplicate(std::uint32_t source, const std::string& path, const Tail& first);
+  void trouble(std::uint32_t source, const std::string& path, const std::string& error, bool open);
+  void unlink(Tail& tail);
+  void close(Tail& tail);
+  void mark_dirty(Tail& tail);
+  void mark_changed(Tail& tail);
+  void at(rules::Instant instant) { next_timer_ = std::min(next_timer_, instant); }
+  Tail* tail_of(const FileId& id) const;
+  std::string key_of(const Tail& tail) const;
+  rules::Labels label(std::uint32_t source) const { return {{"source", sources_[source].spec->name}}; }
+
+  Ledger& ledger_;
+  int stdin_fd_;
+  FileWatch watch_;
+  LineTimes times_;
+  std::shared_ptr<const rules::Plan> plan_;
+  std::vector<FollowedSource> sources_;
+  std::vector<std::unique_ptr<Tail>> tails_;
+  std::vector<Tail*> dirty_;
+  std::vector<Tail*> changed_;
+  std::map<std::pair<std::uint64_t, std::uint64_t>, Tail*> by_inode_;
+  std::unordered_map<FileWatch::Id, Tail*> by_watch_;
+  struct WatchedDirectory {
+    std::string path;
+    std::map<std::uint32_t, bool> sources;  // which use it, and whether every name in it counts
+  };
+  std::unordered_map<FileWatch::Id, WatchedDirectory> directories_;
+  std::set<std::string> unwatched_;  // directories that have no watch: counted once
+
+  std::vector<Saved> saved_;    // places of a former process, not claimed yet
+  std::vector<Saved> retired_;  // of files let go that may come back, at most kMaxRetired
+  std::map<std::string, std::optional<rules::Timestamp>> saved_sources_;  // name → watched_from
+  std::vector<std::string> erased_;
+
+  std::uint64_t scans_ = 0;
+  rules::Timestamp now_ = rules::kLongAgo;
+  rules::Instant instant_;
+  rules::Instant next_timer_ = rules::Instant::min();
+  rules::Instant next_poll_;
+  rules::Instant next_safety_;
+};
+
+}  // namespace logbell::engine
