@@ -93,9 +93,9 @@ std::string_view cut_utf8(std::string_view text, std::size_t max_bytes) {
   std::size_t end = max_bytes;
   for (int back = 0; back < 3 && end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U; ++back)
     --end;
-  // Four continuation bytes in a row are no character: these are bytes, and any place is as good.
-  const bool between = (static_cast<unsigned char>(text[end]) & 0xC0U) != 0x80U;
-  return text.substr(0, between ? end : max_bytes);
+  // Continuation bytes that no character begins are just bytes: then any place is as good.
+  const bool begins = (static_cast<unsigned char>(text[end]) & 0xC0U) == 0xC0U;
+  return text.substr(0, begins ? end : max_bytes);
 }
 
 Chunk split(std::string_view raw, const SplitRules& rules, LineState& state, std::string& scratch) {

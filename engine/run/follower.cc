@@ -205,12 +205,6 @@ void Follower::mark_changed(Tail& tail) {
   changed_.push_back(&tail);
 }
 
-bool Follower::has_entries() const {
-  return !erased_.empty() || !changed_.empty() ||
-         std::any_of(sources_.begin(), sources_.end(),
-                     [](const FollowedSource& source) { return source.changed && source.scanned; });
-}
-
 std::vector<StoredEntry> Follower::take_entries() {
   std::vector<StoredEntry> entries;
   for (std::string& key : erased_)
@@ -340,14 +334,19 @@ bool Follower::is_superseded(const Tail& tail) const {
   });
 }
 
+// When a file without a name may be let go at the earliest.
+Instant Follower::leaves_at(const Tail& tail) {
+  const Instant quiet = std::max(tail.grown_at, tail.unlinked_at) + kRotateWait;
+  return tail.deleted ? std::min(quiet, tail.unlinked_at + kDeletedMaxAge) : quiet;
+}
+
 // Whether a file without a name has been let go.
 bool Follower::let_go(Tail& tail) {
   if (const rules::Result<FileStat> stat = tail.file->stat()) tail.deleted = stat->links == 0;
   const Instant quiet = std::max(tail.grown_at, tail.unlinked_at) + kRotateWait;
-  const Instant last =
-      tail.deleted ? tail.unlinked_at + kDeletedMaxAge : std::max(quiet, tail.unlinked_at + kRotatedMaxAge);
-  if (instant_ < std::min(quiet, last)) {
-    at(std::min(quiet, last));
+  const Instant last = std::max(quiet, tail.unlinked_at + kRotatedMaxAge);
+  if (instant_ < leaves_at(tail)) {
+    at(leaves_at(tail));
     return false;
   }
   // Its writer may not have turned to the new file yet: a signal after the rotation tells it to.
@@ -794,7 +793,7 @@ void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, I
     tail.dirty = false;
     tail.live = true;
     std::erase(dirty_, &tail);
-    if (!tail.linked) at(std::max(instant, std::max(tail.grown_at, tail.unlinked_at) + kRotateWait));
+    if (!tail.linked) at(std::max(instant, leaves_at(tail)));
     if (tail.stream->pending() > 0 && !tail.stream->pending_is_evaluated()) at(tail.grown_at + kPartialTimeout);
   } else {
     tail.dirty_since = instant;

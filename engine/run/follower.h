@@ -152,7 +152,6 @@ class Follower {
   const std::vector<Tail*>& dirty() const { return dirty_; }
   // Positions and sources that have changed since the last call.
   std::vector<StoredEntry> take_entries();
-  bool has_entries() const;
 
   rules::Instant next_timer() const { return next_timer_; }
   int watch_fd() const { return watch_.fd(); }
@@ -174,6 +173,7 @@ class Follower {
   void recover_rotated(std::uint32_t source);
   Tail* follow_between(std::uint32_t source, const std::string& path, Tail* before, const FileStat& newest);
   bool is_superseded(const Tail& tail) const;
+  static rules::Instant leaves_at(const Tail& tail);
   bool let_go(Tail& tail);
   Tail* adopt(std::uint32_t source, const std::string& path, std::unique_ptr<FileSource> file, Tail* before);
   void place(Tail& tail, FollowedSource& source);

@@ -117,7 +117,7 @@ struct Reader::Impl {
       result.batch = std::move(batch);
     }
     result.notes = ledger.take_notes();
-    result.more = can_read(instant);
+    result.more = can_read(instant) || follower.next_timer() <= instant;
     result.ended = all_ended();
     result.wake_at = follower.next_timer();
     return result;

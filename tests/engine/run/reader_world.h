@@ -154,6 +154,7 @@ class ReaderWorld {
     options.chunk_bytes = chunk_bytes;
     reader = std::make_unique<engine::Reader>(make_plan(dir, plan_setting), std::move(options));
     statuses.clear();
+    last_sequence = 0;
   }
   // The process dies and another one goes on from what was committed.
   void restart() {

@@ -1,0 +1,396 @@
+// Logs are renamed, cut, deleted and linked while somebody reads them: every line is counted once.
+#include <sys/stat.h>
+
+#include "tests/engine/run/reader_world.h"
+
+namespace logbell::tests {
+namespace {
+
+double rotations(const ReaderWorld& world, const std::string& kind) {
+  return world.counter("logbell_source_rotations_total{kind=\"" + kind + "\", source=\"app\"}");
+}
+
+TEST_CASE("rotation: the old file is read to its end before the new one, and kept while it grows",
+          "[run][rotation][F1]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  // The writer still has the old file open.
+  world.dir.append("app.log", "two\n");
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log.1", "three\n");
+  world.dir.append("app.log", "four\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one", "two", "three", "four"});
+  world.pass(seconds(4));
+  world.dir.append("app.log.1", "late\n");
+  world.dir.append("app.log", "five\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"late", "five"});
+  world.pass(seconds(4));
+  CHECK(world.committed.size() == 3);
+  world.pass(seconds(2));
+  CHECK(world.committed.size() == 2);  // the old one is let go
+  CHECK(world.reader->streams().size() == 1);
+  CHECK(rotations(world, "rename") == 1);
+}
+
+TEST_CASE("rotation: a file whose writer has not turned to the new one is kept", "[run][rotation][F1]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "");
+  for (int i = 0; i < 30; ++i)
+    world.pass(seconds(3));
+  world.dir.append("app.log.1", "two\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one", "two"});
+  world.dir.append("app.log", "three\n");
+  world.settle();
+  for (int i = 0; i < 5; ++i)
+    world.pass(seconds(3));
+  CHECK(world.lines() == Texts{"three"});
+  CHECK(world.reader->streams().size() == 1);
+}
+
+TEST_CASE("rotation: names that the pattern finds as well are the same files", "[run][rotation][F1]") {
+  ReaderWorld world({.sources = {{.files = {"app.log*"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  for (int i = 0; i < 3; ++i) {
+    if (fs::exists(world.dir.path("app.log.1"))) world.dir.rename("app.log.1", "app.log.2");
+    world.dir.rename("app.log", "app.log.1");
+    world.dir.append("app.log.1", "old " + std::to_string(i) + "\n");
+    world.dir.append("app.log", "new " + std::to_string(i) + "\n");
+    world.settle();
+    CHECK(world.lines() == (i == 0 ? Texts{"one", "old 0", "new 0"}
+                                   : Texts{"old " + std::to_string(i), "new " + std::to_string(i)}));
+    world.pass(seconds(20));
+  }
+  CHECK(world.lines().empty());
+}
+
+TEST_CASE("rotation: many in a row between two looks lose nothing that is still there", "[run][rotation][F2]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "line 0\n");
+  world.settle();
+  Texts expected = {"line 0"};
+  for (int i = 1; i <= 20; ++i) {
+    for (int n = 20; n >= 1; --n) {
+      const std::string from = "app.log." + std::to_string(n);
+      if (fs::exists(world.dir.path(from))) world.dir.rename(from, "app.log." + std::to_string(n + 1));
+    }
+    world.dir.rename("app.log", "app.log.1");
+    world.dir.append("app.log", "line " + std::to_string(i) + "\n");
+    expected.push_back("line " + std::to_string(i));
+  }
+  world.settle();
+  CHECK(world.lines() == expected);
+  for (int i = 0; i < 10; ++i)
+    world.pass(seconds(3));
+  CHECK(world.reader->streams().size() == 1);
+}
+
+TEST_CASE("rotation: copytruncate starts again at the beginning", "[run][rotation][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\ntwo\n");
+  world.settle();
+  world.dir.copy("app.log", "app.log.1");
+  world.dir.truncate("app.log");
+  world.settle();
+  world.dir.append("app.log", "three\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one", "two", "three"});
+  CHECK(rotations(world, "truncate") == 1);
+  CHECK(world.counter("logbell_source_gaps_total{cause=\"truncated\", source=\"app\"}") == 0);
+  SECTION("half a line that was cut away with it is counted as lost") {
+    world.dir.append("app.log", "half");
+    world.settle();
+    world.dir.truncate("app.log");
+    world.dir.append("app.log", "x\n");
+    world.settle();
+    CHECK(world.lines() == Texts{"x"});
+    CHECK(world.counter("logbell_source_bytes_lost_total{cause=\"truncated\", source=\"app\"}") == 4);
+    CHECK(world.counter("logbell_source_gaps_total{cause=\"truncated\", source=\"app\"}") == 1);
+    CHECK(world.statuses[0].watched_from == world.clock.now());
+  }
+}
+
+TEST_CASE("rotation: a writer that does not append leaves a hole after copytruncate", "[run][rotation][F4]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  const std::string before(99, 'x');
+  world.dir.append("app.log", before + "\n");
+  world.settle();
+  CHECK(world.lines() == Texts{before});
+  SECTION("the size of what was written") {
+    world.dir.truncate("app.log");
+    world.dir.truncate("app.log", 100);
+    world.dir.append("app.log", "after\n");
+    world.settle();
+    CHECK(world.lines() == Texts{"after"});
+    CHECK(world.counter("logbell_source_nul_bytes_skipped_total{source=\"app\"}") == 100);
+  }
+  SECTION("of ten gigabytes, which the file system knows") {
+    world.dir.truncate("app.log");
+    const std::uintmax_t size = std::uintmax_t{10} << 30;
+    world.dir.truncate("app.log", size);
+    world.dir.append("app.log", "after\n");
+    int steps = 0;
+    while (world.step().more)
+      REQUIRE(++steps < 100);
+    CHECK(world.lines() == Texts{"after"});
+    CHECK(world.counter("logbell_source_nul_bytes_skipped_total{source=\"app\"}") == static_cast<double>(size));
+  }
+}
+
+TEST_CASE("rotation: cut and grown past the old place is noticed by what was there", "[run][rotation][F5]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\ntwo\n");
+  world.settle();
+  world.dir.write("app.log", "another one\nanother two\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one", "two", "another one", "another two"});
+  CHECK(rotations(world, "rewrite") == 1);
+  CHECK(rotations(world, "truncate") == 0);
+}
+
+TEST_CASE("rotation: cut back to a place passed on the way goes on from there", "[run][rotation][F6]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  for (const char* line : {"one\n", "two\n", "three\n"}) {
+    world.dir.append("app.log", line);
+    world.settle();
+  }
+  CHECK(world.lines() == Texts{"one", "two", "three"});
+  SECTION("at a line's end") {
+    world.dir.truncate("app.log", 8);
+    world.settle();
+    world.dir.append("app.log", "four\n");
+    world.settle();
+    CHECK(world.lines() == Texts{"four"});
+  }
+  SECTION("within a line: the rest of it is no line") {
+    world.dir.truncate("app.log", 10);
+    world.settle();
+    world.dir.append("app.log", "ree\nfour\n");
+    world.settle();
+    CHECK(world.lines() == Texts{"four"});
+  }
+  CHECK(rotations(world, "truncate") == 1);
+  for (const engine::StreamView& stream : world.reader->streams())
+    CHECK(stream.offset <= stream.size);
+}
+
+TEST_CASE("rotation: deleted and made again is another file, whatever its inode", "[run][rotation][F7]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  for (int i = 0; i < 10; ++i) {
+    world.dir.remove("app.log");
+    world.dir.append("app.log", "same beginning\nline " + std::to_string(i) + "\n");
+    world.settle();
+    CHECK(world.lines() == Texts{"same beginning", "line " + std::to_string(i)});
+  }
+  CHECK(rotations(world, "delete") == 9);
+}
+
+TEST_CASE("rotation: deleted while nobody looked and made again with the same inode", "[run][rotation][F7]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "old 1\nold 2\n");
+  world.settle();
+  CHECK(world.lines().size() == 2);
+  world.reader.reset();
+  world.dir.remove("app.log");
+  world.dir.append("app.log", "new 1\nnew 2\nnew 3\n");
+  world.restart();
+  CHECK(world.lines() == Texts{"new 1", "new 2", "new 3"});
+  CHECK(world.counter("logbell_source_gaps_total{cause=\"rotated_away_while_down\", source=\"app\"}") == 1);
+}
+
+TEST_CASE("rotation: two files with the same beginning are two files", "[run][rotation][F8]") {
+  ReaderWorld world;
+  const std::string banner(2000, '#');
+  world.dir.append("a.log", banner + "\n");
+  world.dir.append("b.log", banner + "\n");
+  world.settle();
+  CHECK(world.lines().size() == 2);
+  world.dir.append("b.log", "b\n");
+  world.settle();
+  world.dir.append("a.log", "a\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"b", "a"});
+  world.restart();
+  CHECK(world.lines().empty());
+}
+
+TEST_CASE("rotation: a tiny file that is deleted at once is read if it was seen", "[run][rotation][F9]") {
+  ReaderWorld world({.sources = {{.files = {"job-*.log"}}}});
+  world.settle();
+  world.dir.append("job-1.log", "x");
+  world.settle();
+  world.dir.remove("job-1.log");
+  world.settle();
+  CHECK(world.lines().empty());
+  for (int i = 0; i < 4; ++i)
+    world.pass(seconds(3));
+  CHECK(world.lines() == Texts{"x"});
+  CHECK(world.reader->streams().empty());
+  CHECK_FALSE(world.statuses[0].readable);
+}
+
+TEST_CASE("rotation: a link that leads elsewhere now is followed there", "[run][rotation][F10]") {
+  ReaderWorld world({.sources = {{.files = {"containers/*.log"}}}});
+  fs::create_directory(world.dir.path("containers"));
+  fs::create_directory(world.dir.path("pods"));
+  world.dir.append("pods/0.log", "one\n");
+  fs::create_symlink(world.dir.path("pods/0.log"), world.dir.path("containers/x.log"));
+  world.settle();
+  CHECK(world.lines() == Texts{"one"});
+  SECTION("the link is made anew") {
+    world.dir.append("pods/0.log", "two\n");
+    world.dir.append("pods/1.log", "three\n");
+    fs::remove(world.dir.path("containers/x.log"));
+    fs::create_symlink(world.dir.path("pods/1.log"), world.dir.path("containers/x.log"));
+    world.settle();
+    CHECK(world.lines() == Texts{"two", "three"});
+  }
+  SECTION("the file behind it is rotated") {
+    world.dir.rename("pods/0.log", "pods/0.log.20260501");
+    world.dir.append("pods/0.log.20260501", "two\n");
+    world.settle();
+    CHECK(world.lines() == Texts{"two"});
+    for (int i = 0; i < 5; ++i)
+      world.pass(seconds(3));
+    world.dir.append("pods/0.log", "three\n");
+    world.settle();
+    CHECK(world.lines() == Texts{"three"});
+  }
+  SECTION("while nobody looks") {
+    world.reader.reset();
+    world.dir.append("pods/0.log", "two\n");
+    world.dir.rename("pods/0.log", "pods/0.log.20260501");
+    world.dir.append("pods/0.log", "three\n");
+    world.restart();
+    CHECK(world.lines() == Texts{"two", "three"});
+  }
+}
+
+TEST_CASE("rotation: deleted while it is open, it is drained and let go", "[run][rotation][F12]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  const int writer = ::open(world.dir.path("app.log").c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+  REQUIRE(writer >= 0);
+  world.dir.remove("app.log");
+  Texts expected = {"one"};
+  const auto write = [&](int i) {
+    const std::string line = "after " + std::to_string(i) + "\n";
+    REQUIRE(::write(writer, line.data(), line.size()) == static_cast<ssize_t>(line.size()));
+  };
+  for (int i = 0; i < 14; ++i) {
+    write(i);
+    world.pass(seconds(4));
+    expected.push_back("after " + std::to_string(i));
+  }
+  CHECK(world.lines() == expected);
+  CHECK(world.reader->streams().size() == 1);
+  SECTION("the writer stops") {
+    for (int i = 0; i < 3; ++i)
+      world.pass(seconds(3));
+    CHECK(world.reader->streams().empty());
+    CHECK(world.counter("logbell_source_gaps_total{cause=\"deleted_while_written\", source=\"app\"}") == 0);
+  }
+  SECTION("the writer never stops: not longer than a minute, and it is said") {
+    for (int i = 0; i < 4; ++i) {
+      write(i);
+      world.pass(seconds(2));
+    }
+    CHECK(world.reader->streams().empty());
+    CHECK(world.counter("logbell_source_gaps_total{cause=\"deleted_while_written\", source=\"app\"}") == 1);
+  }
+  ::close(writer);
+}
+
+TEST_CASE("rotation: a file with several names is read once", "[run][rotation][F16]") {
+  ReaderWorld world({.sources = {{.files = {"*.log", "a*"}}, {.name = "other", .files = {"*.log"}}}});
+  world.dir.append("a.log", "one\n");
+  fs::create_hard_link(world.dir.path("a.log"), world.dir.path("b.log"));
+  fs::create_symlink(world.dir.path("a.log"), world.dir.path("c.log"));
+  world.settle();
+  world.dir.append("b.log", "two\n");
+  world.settle();
+  world.pass(seconds(30));
+  CHECK(world.lines() == Texts{"one", "two"});
+  CHECK(world.counter("logbell_source_duplicate_inputs_total{source=\"app\"}") == 2);
+  CHECK(world.counter("logbell_source_duplicate_inputs_total{source=\"other\"}") == 3);
+  world.dir.remove("a.log");
+  world.dir.append("b.log", "three\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"three"});
+  CHECK(rotations(world, "rename") == 0);
+}
+
+// Root may read everything: while one lives, nobody is root.
+class Unprivileged {
+ public:
+  Unprivileged() {
+    if (root_) REQUIRE(::seteuid(65534) == 0);
+  }
+  ~Unprivileged() {
+    if (root_) static_cast<void>(::seteuid(0));
+  }
+  Unprivileged(const Unprivileged&) = delete;
+  Unprivileged& operator=(const Unprivileged&) = delete;
+
+ private:
+  bool root_ = ::geteuid() == 0;
+};
+
+TEST_CASE("rotation: a file that may not be read is tried again, and said once", "[run][rotation][F25]") {
+  ReaderWorld world({.sources = {{.files = {"logs/app.log"}}}});
+  const fs::perms nobody = fs::perms::none;
+  const fs::perms all = static_cast<fs::perms>(0555);
+  fs::create_directory(world.dir.path("logs"));
+  world.dir.append("logs/app.log", "one\n");
+  fs::permissions(world.dir.path(""), all);
+  std::string closed;
+  SECTION("the file") { closed = world.dir.path("logs/app.log"); }
+  SECTION("its directory") { closed = world.dir.path("logs"); }
+  fs::permissions(closed, nobody);
+  {
+    const Unprivileged user;
+    world.settle();
+    for (int i = 0; i < 10; ++i)
+      world.pass(seconds(10));
+    CHECK(world.lines().empty());
+    CHECK_FALSE(world.statuses[0].readable);
+    CHECK(world.notes.size() == 1);
+    CHECK(world.counter("logbell_source_open_errors_total{reason=\"EACCES\", source=\"app\"}") >= 4);
+    const auto streams = world.reader->streams();
+    REQUIRE(streams.size() == 1);
+    CHECK_FALSE(streams[0].readable);
+    CHECK(streams[0].error.find("Permission denied") != std::string::npos);
+  }
+  fs::permissions(closed, all);
+  {
+    const Unprivileged user;
+    world.pass(seconds(1));
+    CHECK(world.lines() == Texts{"one"});
+    CHECK(world.notes.size() == 2);
+    CHECK(world.statuses[0].readable);
+  }
+  fs::permissions(world.dir.path("logs"), fs::perms::owner_all);
+  fs::permissions(world.dir.path(""), fs::perms::owner_all);
+}
+
+TEST_CASE("rotation: pipes, devices and directories are refused, others go on", "[run][rotation][F28]") {
+  ReaderWorld world({.sources = {{.files = {"*", "/proc/self/status", "/dev/zero"}}}});
+  REQUIRE(::mkfifo(world.dir.path("pipe").c_str(), 0600) == 0);
+  fs::create_directory(world.dir.path("directory"));
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one"});
+  CHECK(world.counter("logbell_source_open_errors_total{reason=\"not_a_file\", source=\"app\"}") == 3);
+  CHECK(world.notes.size() == 3);
+}
+
+}  // namespace
+}  // namespace logbell::tests
