@@ -433,7 +433,7 @@ void Follower::duplicate(std::uint32_t index, const std::string& path, const Tai
                             sources_[first.source].spec->name)});
 }
 
-void Follower::trouble(std::uint32_t index, const std::string& path, const std::string& error, bool open) {
+void Follower::trouble(std::uint32_t index, const std::string& path, const std::string& error, bool opening) {
   FollowedSource& source = sources_[index];
   const auto [entry, is_new] = source.troubles.try_emplace(path);
   FollowedSource::Trouble& trouble = entry->second;
@@ -444,9 +444,9 @@ void Follower::trouble(std::uint32_t index, const std::string& path, const std::
   trouble.error = error;
   trouble.back_off = is_new ? kFirstBackOff : std::min(2 * trouble.back_off, kMaxBackOff);
   trouble.retry_at = instant_ + trouble.back_off;
-  if (open)
-    ledger_.add("logbell_source_open_errors_total",
-                {{"source", source.spec->name}, {"reason", reason_of(error)}}, 1);
+  trouble.opening = opening;
+  ledger_.add("logbell_source_open_errors_total",
+              {{"source", source.spec->name}, {"reason", reason_of(error)}}, 1);
   at(trouble.retry_at);
 }
 
@@ -501,7 +501,7 @@ void Follower::find(std::uint32_t index, std::vector<FoundFile>& fresh) {
     const GlobResult found = find_files(pattern);
     watch_directories(index, found.directories);
     for (const GlobResult::Failure& failure : found.failures) {
-      trouble(index, failure.path, failure.error, true);
+      trouble(index, failure.path, failure.error, false);
       source.unwatched = true;
     }
     for (const FoundFile& file : found.files)
@@ -564,7 +564,7 @@ void Follower::unlink(Tail& tail) {
 void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* before) {
   FollowedSource& source = sources_[index];
   const auto known = source.troubles.find(file.path);
-  if (known != source.troubles.end() && instant_ < known->second.retry_at) {
+  if (known != source.troubles.end() && known->second.opening && instant_ < known->second.retry_at) {
     known->second.scan = scans_;
     return;
   }

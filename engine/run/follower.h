@@ -104,6 +104,7 @@ struct FollowedSource {
     rules::Instant retry_at;
     rules::Duration back_off{0};
     std::uint64_t scan = 0;
+    bool opening = false;  // it was found, but could not be opened: not tried again before retry_at
   };
   std::map<std::string, Trouble> troubles;  // by path
   std::set<std::string> duplicates;         // paths that lead to what is read already: said once
@@ -179,7 +180,7 @@ class Follower {
   void place(Tail& tail, FollowedSource& source);
   void watch_directories(std::uint32_t source, const std::vector<GlobResult::Directory>& directories);
   void duplicate(std::uint32_t source, const std::string& path, const Tail& first);
-  void trouble(std::uint32_t source, const std::string& path, const std::string& error, bool open);
+  void trouble(std::uint32_t source, const std::string& path, const std::string& error, bool opening);
   void unlink(Tail& tail);
   void close(Tail& tail);
   void mark_dirty(Tail& tail);
