@@ -330,6 +330,7 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
   }
   refresh_head(end);
   how.encoding = encoding_;
+  how.flush = rules.flush && status.at_end;  // else what has no end yet is only not read yet
 
   const std::size_t skip = before_.bytes;
   std::size_t mark = 0;

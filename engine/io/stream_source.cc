@@ -58,7 +58,7 @@ Result<ReadStatus> StreamSource::read(std::size_t limit, const SplitRules& rules
   raw.remove_prefix(mark);
   SplitRules how = rules;
   how.encoding = encoding_;
-  how.flush = rules.flush || ended_;
+  how.flush = ended_ || (rules.flush && size < room);  // else the line's end may only not be read yet
   into = split(raw, how, line_, buffer.scratch);
   // Nothing comes behind what was flushed now or before.
   if (ended_ && !into.again) into.consumed = raw.size();

@@ -460,8 +460,8 @@ void Follower::scan(std::uint32_t index) {
   for (const std::unique_ptr<Tail>& tail : tails_) {
     if (tail->source != index || tail->file == nullptr || tail->orphan) continue;
     Tail*& owner = owners[tail->path];
-    if (owner == nullptr || tail->linked || (!owner->linked && tail->unlinked_at > owner->unlinked_at))
-      owner = tail.get();
+    const auto age = [](const Tail& t) { return std::pair(t.unlinked_at, t.file->id().born_ns); };
+    if (owner == nullptr || tail->linked || (!owner->linked && age(*tail) >= age(*owner))) owner = tail.get();
   }
   std::vector<FoundFile> fresh;
   find(index, fresh);
@@ -476,6 +476,11 @@ void Follower::scan(std::uint32_t index) {
   for (const FoundFile& file : fresh) {
     const auto owner = owners.find(file.path);
     follow_fresh(index, file, owner == owners.end() ? nullptr : owner->second);
+    if (owner != owners.end()) owners.erase(owner);
+  }
+  // Whose name leads nowhere at the moment: others may have had it meanwhile, and lost it too.
+  for (const auto& [path, owner] : owners) {
+    if (!owner->linked && owner->path == path) follow_between(index, path, owner, std::nullopt);
   }
   std::erase_if(source.troubles, [&](const auto& entry) {
     const bool over = entry.second.scan != scans_ && entry.first != kStdin;
@@ -591,17 +596,17 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
 // Files that had the name between `before` and the newest one, oldest first; they are read from their
 // beginnings and let go. Returns the last of them.
 Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tail* before,
-                               const FileStat& newest) {
+                               const std::optional<FileStat>& newest) {
   const rules::Result<FileStat> was = before->file->stat();
-  if (!was || newest.id.born_ns == 0) return before;
+  if (!was || was->id.born_ns == 0) return before;
   std::vector<FoundFile> between = rotated_siblings(before->real);
   // Born while or after the former was last written to; a copy of a log is older than what the log says next.
   const std::int64_t earliest =
       was->modified_ns - std::chrono::duration_cast<std::chrono::nanoseconds>(kRotateWait).count();
   std::erase_if(between, [&](const FoundFile& file) {
-    return tail_of(file.stat.id) != nullptr || file.stat.id.inode == newest.id.inode ||
+    return tail_of(file.stat.id) != nullptr ||
            file.stat.id.born_ns <= std::max(earliest, was->id.born_ns) ||
-           file.stat.id.born_ns > newest.id.born_ns || file.stat.size == 0 ||
+           (newest && (file.stat.id == newest->id || file.stat.id.born_ns > newest->id.born_ns)) ||
            std::any_of(sources_[index].spec->files.begin(), sources_[index].spec->files.end(),
                        [&](const std::string& pattern) { return could_match(pattern, file.path); });
   });
@@ -662,6 +667,8 @@ void Follower::place(Tail& tail, FollowedSource& source) {
     if (found == places->end()) continue;
     const rules::Result<Rewrite> rewrite = tail.file->resume(found->position);
     if (rewrite && *rewrite == Rewrite::kNone) {
+      tail.resumed = true;
+      tail.former = found->position.path;
       tail.watermark = found->position.watermark;
       tail.last_time = found->position.watermark;
       source.watermark = std::max(source.watermark, tail.watermark);
@@ -691,57 +698,75 @@ void Follower::place(Tail& tail, FollowedSource& source) {
 // beside their old names; or they are gone, and with them what was not read.
 void Follower::recover_rotated(std::uint32_t index) {
   const std::string& name = sources_[index].spec->name;
-  std::vector<Saved> lost;
+  std::map<std::string, std::vector<Saved>> lost;  // by path
   for (auto it = saved_.begin(); it != saved_.end();) {
     if (it->source != name) {
       ++it;
       continue;
     }
-    lost.push_back(std::move(*it));
+    lost[it->position.path].push_back(std::move(*it));
     it = saved_.erase(it);
   }
-  std::sort(lost.begin(), lost.end(), [](const Saved& a, const Saved& b) {
-    return a.position.id.born_ns < b.position.id.born_ns;
-  });
-  for (Saved& saved : lost) {
-    const FilePosition position = saved.position;
-    // What has its name now comes after it.
+  for (auto& [path, places] : lost) {
+    std::sort(places.begin(), places.end(), [](const Saved& a, const Saved& b) {
+      return a.position.id.born_ns < b.position.id.born_ns;
+    });
+    // What has the name now comes after them.
     Tail* next = nullptr;
     for (const std::unique_ptr<Tail>& tail : tails_) {
-      if (tail->source == index && tail->file != nullptr && tail->linked && tail->real == position.path)
-        next = tail.get();
+      if (tail->source == index && tail->file != nullptr && tail->linked && tail->real == path) next = tail.get();
     }
-    Tail* first = next;
-    while (first != nullptr && first->predecessor != nullptr)
-      first = first->predecessor;
-
-    std::unique_ptr<FileSource> file;
-    for (const FoundFile& sibling : rotated_siblings(position.path)) {
-      if (sibling.stat.id.inode != position.id.inode || tail_of(sibling.stat.id) != nullptr) continue;
-      rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(sibling.path);
-      if (opened && (*opened)->is_file_of(position)) file = std::move(*opened);
-    }
-    if (file == nullptr) {
+    Tail* last = nullptr;
+    for (Saved& saved : places) {
+      if (Tail* tail = recover(index, saved, last)) {
+        last = tail;
+        continue;
+      }
       erased_.push_back(saved.key);
-      if (position.rotated) continue;  // it was read to its end and its writer had left it
-      const rules::Result<FileStat> oldest = first == nullptr ? stat_path(position.path) : first->file->stat();
-      const bool known = first != nullptr && oldest && oldest->id.born_ns != 0;
-      gap(index, first == nullptr ? "deleted_while_down" : "rotated_away_while_down",
-          known ? std::min(now_, rules::from_unix_ms(oldest->id.born_ns / 1'000'000)) : now_);
-      continue;
+      // Unless it was read to its end and its writer had left it, lines may be missing.
+      if (!saved.position.rotated) report_lost(index, next);
     }
-    saved_.push_back(std::move(saved));  // for place()
-    Tail* tail = adopt(index, position.path, std::move(file), nullptr);
+    // Who knew the newest one knew all between.
+    if (last != nullptr && next == nullptr) last = follow_between(index, path, last, std::nullopt);
+    if (last != nullptr && next != nullptr && !next->resumed) {
+      if (const rules::Result<FileStat> newest = next->file->stat())
+        last = follow_between(index, path, last, *newest);
+    }
+    if (next != nullptr && next->predecessor == nullptr) next->predecessor = last;
+  }
+  // One that a pattern finds under its new name still comes before what has its old name.
+  for (const std::unique_ptr<Tail>& tail : tails_) {
+    if (tail->source != index || tail->resumed || tail->predecessor != nullptr || tail->file == nullptr) continue;
+    for (const std::unique_ptr<Tail>& other : tails_) {
+      if (other->resumed && other->source == index && other->former == tail->real && other->linked)
+        tail->predecessor = other.get();
+    }
+  }
+}
+
+// The file of a place, if it lies beside its old name.
+Tail* Follower::recover(std::uint32_t index, const Saved& saved, Tail* before) {
+  const FilePosition& position = saved.position;
+  for (const FoundFile& sibling : rotated_siblings(position.path)) {
+    if (sibling.stat.id.inode != position.id.inode || tail_of(sibling.stat.id) != nullptr) continue;
+    rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(sibling.path);
+    if (!opened || !(*opened)->is_file_of(position)) continue;
+    saved_.push_back(saved);  // for place()
+    Tail* tail = adopt(index, position.path, std::move(*opened), before);
     if (tail == nullptr) continue;
     tail->real = position.path;
     unlink(*tail);
-    Tail* last = tail;
-    if (next != nullptr && first == next) {
-      if (const rules::Result<FileStat> newest = next->file->stat())
-        last = follow_between(index, position.path, tail, *newest);
-    }
-    if (first != nullptr) first->predecessor = last;
+    return tail;
   }
+  return nullptr;
+}
+
+void Follower::report_lost(std::uint32_t index, const Tail* next) {
+  if (next == nullptr) return gap(index, "deleted_while_down", now_);
+  // Whatever was written since the one that is there was born is in it.
+  const std::int64_t born = next->file->id().born_ns;
+  gap(index, "rotated_away_while_down",
+      born == 0 ? now_ : std::min(now_, rules::from_unix_ms(born / 1'000'000)));
 }
 
 void Follower::close(Tail& tail) {
@@ -775,7 +800,7 @@ void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, I
     tail.back_off = Duration{0};
   }
   if (status.bytes > 0 || status.rewrite != Rewrite::kNone || tail.flush) mark_changed(tail);
-  tail.flush = false;
+  if (status.at_end) tail.flush = false;
   if (status.grew) tail.grown_at = instant;
   if (status.rewrite != Rewrite::kNone) {
     ledger_.add("logbell_source_rotations_total",

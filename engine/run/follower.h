@@ -66,6 +66,8 @@ struct Tail {
   bool live = false;    // was read to its end before: what comes now was written now
   bool ended = false;   // for good
   bool orphan = false;  // a reload took its source away; another may claim it
+  bool resumed = false;    // a former process, or an earlier look, knew it
+  std::string former;      // where it was then
   bool changed = false;    // its position is not in a batch yet
   std::uint64_t scan = 0;  // the last one that found it
   Tail* predecessor = nullptr;  // what its name meant before: read first
@@ -172,7 +174,10 @@ class Follower {
   void meet(std::uint32_t source, const FoundFile& file, std::vector<FoundFile>& fresh);
   void follow_fresh(std::uint32_t source, const FoundFile& file, Tail* before);
   void recover_rotated(std::uint32_t source);
-  Tail* follow_between(std::uint32_t source, const std::string& path, Tail* before, const FileStat& newest);
+  Tail* recover(std::uint32_t source, const Saved& saved, Tail* before);
+  void report_lost(std::uint32_t source, const Tail* next);
+  Tail* follow_between(std::uint32_t source, const std::string& path, Tail* before,
+                       const std::optional<FileStat>& newest);
   bool is_superseded(const Tail& tail) const;
   static rules::Instant leaves_at(const Tail& tail);
   bool let_go(Tail& tail);
