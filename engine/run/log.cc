@@ -89,6 +89,22 @@ std::string logfmt_value(std::string_view text) {
   return quote ? '"' + out + '"' : out;
 }
 
+std::string valid_utf8(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (std::size_t i = 0; i < text.size();) {
+    const std::size_t length = code_point(text, i).second;
+    if (length == 0) {
+      out += "\xef\xbf\xbd";
+      ++i;
+    } else {
+      out.append(text.substr(i, length));
+      i += length;
+    }
+  }
+  return out;
+}
+
 Log::Log(Options options) : options_(std::move(options)) {
   LOGBELL_CHECK(options_.clock != nullptr);
 }

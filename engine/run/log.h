@@ -31,6 +31,9 @@ using LogFields = std::vector<LogField>;
 // `text` as a logfmt value: quoted when it must be, controls, bidirectional overrides and broken bytes
 // escaped.
 std::string logfmt_value(std::string_view text);
+// `text` with each broken byte replaced by U+FFFD: one of them in a label makes Prometheus drop a whole
+// scrape.
+std::string valid_utf8(std::string_view text);
 
 class Log {
  public:

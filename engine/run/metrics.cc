@@ -1,1 +1,639 @@
-// engine/run/metrics
+// Metrics on prometheus-cpp's text serializer. The only file that includes it.
+//
+// Its registry is not used: what exists and what it counts is the core's to say, and a family that follows a
+// plan is a value here, made for one scrape.
+#include "engine/run/metrics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <optional>
+#include <sstream>
+
+#include <dirent.h>
+#include <fmt/format.h>
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "engine/run/log.h"
+#include "rules/template.h"
+
+namespace logbell::engine {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using rules::Labels;
+using sinks::Reason;
+
+namespace {
+
+struct Family {
+  std::string_view name;
+  MetricType type;
+  std::string_view help;
+};
+
+// Every family of logbell's own: DESIGN.md §8. Patterns may add theirs (`metric:`).
+constexpr std::array kFamilies{
+    Family{"logbell_alerts", MetricType::Gauge, "Alerts by state."},
+    Family{"logbell_build_info", MetricType::Gauge, "1, with the version as a label."},
+    Family{"logbell_clock_steps_total", MetricType::Counter,
+           "Times the wall clock was found set back; the core's time goes on slowly until it is caught up "
+           "with."},
+    Family{"logbell_commit_duration_seconds", MetricType::Histogram,
+           "Time of one commit to the store, its sync included."},
+    Family{"logbell_commit_failures_total", MetricType::Counter,
+           "Commits that the store refused (disk full); what was in them is kept in memory and tried again."},
+    Family{"logbell_config_last_reload_success_timestamp_seconds", MetricType::Gauge,
+           "When a configuration was last accepted."},
+    Family{"logbell_config_last_reload_successful", MetricType::Gauge,
+           "1 if the last configuration that was looked at was accepted."},
+    Family{"logbell_deliveries_undurable_total", MetricType::Counter,
+           "Deliveries sent before the store had them, because it refused the commit."},
+    Family{"logbell_event_time_rejected_total", MetricType::Counter,
+           "Timestamps that were not believed, by reason: the time of arrival counts instead."},
+    Family{"logbell_metric_names_refused_total", MetricType::Counter,
+           "Series left out of a scrape because their name is none."},
+    Family{"logbell_notification_latency_seconds", MetricType::Histogram,
+           "From the reading of the line that caused a notification to the sink's receipt."},
+    Family{"logbell_notifications_dropped_total", MetricType::Counter,
+           "Notifications that nobody will send, by reason."},
+    Family{"logbell_notifications_total", MetricType::Counter,
+           "Attempts to deliver a notification, by outcome and reason."},
+    Family{"logbell_outbox_oldest_seconds", MetricType::Gauge,
+           "Age of the oldest notification that waits for a sink; 0 when none does."},
+    Family{"logbell_outbox_pending", MetricType::Gauge, "Notifications that wait for a sink."},
+    Family{"logbell_outbox_superseded_total", MetricType::Counter,
+           "Unsent repeats that a newer one replaced, or that made room."},
+    Family{"logbell_outbox_unreadable_total", MetricType::Counter,
+           "Stored notifications that could no longer be read."},
+    Family{"logbell_pattern_matches_total", MetricType::Counter, "Lines that matched a pattern."},
+    Family{"logbell_plan_refused", MetricType::Gauge,
+           "1 if the configuration on disk was refused and an older one, or none, runs."},
+    Family{"logbell_rule_unknown", MetricType::Gauge,
+           "1 if a rule's windows are not known in full: what rests on them does not fire, or not resolve."},
+    Family{"logbell_rules_without_sink", MetricType::Gauge, "Rules that reach nobody."},
+    Family{"logbell_series_dropped_total", MetricType::Counter,
+           "Matches counted in the overflow series because a pattern has too many."},
+    Family{"logbell_sink_state", MetricType::Gauge, "1 for the state that a sink is in."},
+    Family{"logbell_source_bytes_lost_total", MetricType::Counter, "Bytes that could not be read, by cause."},
+    Family{"logbell_source_bytes_total", MetricType::Counter, "Bytes read from a source."},
+    Family{"logbell_source_gaps_total", MetricType::Counter,
+           "Times that part of a source was lost, by cause."},
+    Family{"logbell_source_lag_bytes", MetricType::Gauge,
+           "Bytes of a source that are written and not yet read."},
+    Family{"logbell_source_last_line_timestamp_seconds", MetricType::Gauge,
+           "When the last line of a source arrived."},
+    Family{"logbell_source_lines_total", MetricType::Counter, "Lines read from a source."},
+    Family{"logbell_source_lines_truncated_total", MetricType::Counter,
+           "Lines longer than max_line_bytes, of which only the beginning was kept."},
+    Family{"logbell_source_nul_bytes_skipped_total", MetricType::Counter,
+           "NUL bytes skipped in holes of files."},
+    Family{"logbell_source_readable", MetricType::Gauge, "1 if a file of the source can be read."},
+    Family{"logbell_source_rotations_total", MetricType::Counter, "Rotations of a source's files, by kind."},
+    Family{"logbell_state_lost_total", MetricType::Counter,
+           "Starts that found their saved state missing or damaged."},
+    Family{"process_cpu_seconds_total", MetricType::Counter, "User and system time of this process."},
+    Family{"process_max_fds", MetricType::Gauge, "Limit on file descriptors."},
+    Family{"process_open_fds", MetricType::Gauge, "Open file descriptors."},
+    Family{"process_resident_memory_bytes", MetricType::Gauge, "Resident memory."},
+    Family{"process_start_time_seconds", MetricType::Gauge, "When this process started."},
+    Family{"process_virtual_memory_bytes", MetricType::Gauge, "Virtual memory."},
+};
+
+// Counters without labels that exist from the start.
+constexpr std::array<std::string_view, 7> kZeroes{
+    "logbell_clock_steps_total",      "logbell_commit_failures_total",   "logbell_deliveries_undurable_total",
+    "logbell_state_lost_total",       "logbell_outbox_superseded_total", "logbell_metric_names_refused_total",
+    "logbell_outbox_unreadable_total"};
+
+// Why a notification is given up without an attempt that failed for good.
+constexpr std::array<std::string_view, 2> kDropReasons{
+    "no_lane",  // its sink is no longer in the configuration
+    "no_room",  // a repeat, while the store refuses commits and memory is bounded
+};
+
+// How an attempt can end: every pair exists from the start, so that rate() sees its first increase.
+constexpr std::array<std::pair<std::string_view, Reason>, 17> kOutcomes{{
+    {"delivered", Reason::kOk},
+    {"retry", Reason::kRateLimited},
+    {"retry", Reason::kTimeout},
+    {"retry", Reason::kConnect},
+    {"retry", Reason::kDns},
+    {"retry", Reason::kTls},
+    {"retry", Reason::kProxy},
+    {"retry", Reason::kServerError},
+    {"retry", Reason::kBadResponse},
+    {"retry", Reason::kIo},
+    {"rejected", Reason::kAuth},
+    {"rejected", Reason::kGone},
+    {"rejected", Reason::kBadRequest},
+    {"rejected", Reason::kBlocked},
+    {"rejected", Reason::kBadResponse},
+    {"unknown", Reason::kResponseLost},
+    {"unknown", Reason::kTimeout},
+}};
+
+// The committed tick takes a few milliseconds, the network some more; a back-off is minutes.
+const std::vector<double> kLatencyBounds{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+                                         1,     2.5,  5,     10,   30,  60,   300};
+const std::vector<double> kCommitBounds{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5};
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+double seconds(rules::Timestamp at) {
+  return static_cast<double>(rules::to_unix_ms(at)) / 1000;
+}
+
+bool ends_with(std::string_view text, std::string_view end) {
+  return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
+}
+
+const Family* find_family(std::string_view name) {
+  const auto* const found =
+      std::find_if(kFamilies.begin(), kFamilies.end(), [&](const Family& f) { return f.name == name; });
+  return found == kFamilies.end() ? nullptr : found;
+}
+
+// prometheus-cpp writes help as it is: a newline in it would end the line and the scrape.
+std::string escaped_help(std::string_view help) {
+  std::string out;
+  for (const char c : valid_utf8(help)) {
+    if (c == '\\') {
+      out += "\\\\";
+    } else if (c == '\n') {
+      out += "\\n";
+    } else {
+      out += c == '\r' || c == '\0' ? ' ' : c;
+    }
+  }
+  return out;
+}
+
+// Families under construction: for one scrape.
+class Page {
+ public:
+  explicit Page(const rules::Plan* plan) {
+    if (plan == nullptr) return;
+    for (const rules::PatternSpec& pattern : plan->patterns) {
+      if (pattern.metric && find_family(pattern.metric->name) == nullptr)
+        metrics_.emplace(pattern.metric->name, &*pattern.metric);
+    }
+  }
+
+  bool is_counter(std::string_view name) const { return kind(name).counts; }
+
+  // A value of a counter or a gauge, or a part of a histogram.
+  void add(std::string_view name, const Labels& labels, double value) {
+    const Kind found = kind(name);
+    if (!valid(found.base, labels)) {
+      ++refused_;
+      return;
+    }
+    Built& built = family(found.base);
+    if (found.part == Part::kWhole) {
+      const auto [it, is_new] = built.values.emplace(repaired(labels), value);
+      // Two values that only broken bytes told apart: twins would break the scrape.
+      if (!is_new) it->second = found.counts ? it->second + value : value;
+      return;
+    }
+    Labels own = repaired(labels);
+    const double bound = rules::parse_number(labels.get("le"));
+    own.erase("le");
+    Buckets& buckets = built.histograms[own];
+    if (found.part == Part::kBucket) {
+      buckets.cumulative[std::isnan(bound) ? kInfinity : bound] += value;
+    } else if (found.part == Part::kSum) {
+      buckets.sum += value;
+    } else {
+      buckets.count = buckets.count.value_or(0) + value;
+    }
+  }
+  void add_zero(std::string_view name, const Labels& labels) {
+    if (valid(name, labels)) family(name).values.emplace(repaired(labels), 0.0);
+  }
+  void add_histogram(std::string_view name, const Labels& labels, const std::vector<double>& bounds,
+                     const std::vector<std::uint64_t>& counts, double sum) {
+    Buckets& buckets = family(name).histograms[repaired(labels)];
+    double cumulative = 0;
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      cumulative += static_cast<double>(counts[i]);
+      buckets.cumulative[i < bounds.size() ? bounds[i] : kInfinity] = cumulative;
+    }
+    buckets.sum = sum;
+    buckets.count = cumulative;
+  }
+  std::uint64_t refused() const { return refused_; }
+
+  std::string text() const {
+    std::vector<MetricFamily> families;
+    for (const auto& [name, built] : families_) {
+      MetricFamily out;
+      out.name = name;
+      out.help = built.help;
+      out.type = built.type;
+      for (const auto& [labels, value] : built.values) {
+        ClientMetric metric = labelled(labels);
+        metric.counter.value = value;
+        metric.gauge.value = value;
+        out.metric.push_back(std::move(metric));
+      }
+      for (const auto& [labels, buckets] : built.histograms)
+        out.metric.push_back(histogram(labels, buckets));
+      families.push_back(std::move(out));
+    }
+    std::ostringstream stream;
+    stream.imbue(std::locale::classic());
+    prometheus::TextSerializer{}.Serialize(stream, families);
+    return stream.str();
+  }
+
+ private:
+  enum class Part { kWhole, kBucket, kSum, kCount };
+  struct Kind {
+    std::string_view base;
+    Part part = Part::kWhole;
+    bool counts = false;  // a counter, or what a histogram consists of
+  };
+  struct Buckets {
+    std::map<double, double> cumulative;
+    double sum = 0;
+    std::optional<double> count;
+  };
+  struct Built {
+    MetricType type = MetricType::Untyped;
+    std::string help;
+    std::map<Labels, double> values;
+    std::map<Labels, Buckets> histograms;
+  };
+
+  const rules::MetricSpec* own_metric(std::string_view name) const {
+    const auto it = metrics_.find(name);
+    return it == metrics_.end() ? nullptr : it->second;
+  }
+  Kind kind(std::string_view name) const {
+    constexpr std::array<std::pair<std::string_view, Part>, 3> kParts{
+        {{"_bucket", Part::kBucket}, {"_sum", Part::kSum}, {"_count", Part::kCount}}};
+    for (const auto& [suffix, part] : kParts) {
+      if (!ends_with(name, suffix)) continue;
+      const std::string_view base = name.substr(0, name.size() - suffix.size());
+      const rules::MetricSpec* own = own_metric(base);
+      if (own != nullptr && own->type == rules::MetricSpec::Type::kHistogram) return {base, part, true};
+    }
+    const MetricType type = type_of(name);
+    return {name, Part::kWhole, type == MetricType::Counter || type == MetricType::Histogram};
+  }
+  MetricType type_of(std::string_view name) const {
+    if (const Family* ours = find_family(name); ours != nullptr) return ours->type;
+    if (const rules::MetricSpec* own = own_metric(name); own != nullptr) {
+      switch (own->type) {
+        case rules::MetricSpec::Type::kCounter:
+          return MetricType::Counter;
+        case rules::MetricSpec::Type::kGauge:
+          return MetricType::Gauge;
+        case rules::MetricSpec::Type::kHistogram:
+          return MetricType::Histogram;
+      }
+    }
+    return ends_with(name, "_total") ? MetricType::Counter : MetricType::Gauge;
+  }
+  static bool valid(std::string_view name, const Labels& labels) {
+    return rules::is_metric_name(name) && std::all_of(labels.begin(), labels.end(), [](const auto& pair) {
+             return rules::is_label_name(pair.first);
+           });
+  }
+  static Labels repaired(const Labels& labels) {
+    Labels out;
+    for (const auto& [name, value] : labels)
+      out.set(name, valid_utf8(value));
+    return out;
+  }
+  Built& family(std::string_view name) {
+    const auto [it, is_new] = families_.try_emplace(std::string(name));
+    if (!is_new) return it->second;
+    it->second.type = type_of(name);
+    const Family* ours = find_family(name);
+    const rules::MetricSpec* own = own_metric(name);
+    if (ours != nullptr) {
+      it->second.help = escaped_help(ours->help);
+    } else if (own != nullptr && !own->help.empty()) {
+      it->second.help = escaped_help(own->help);
+    } else {
+      it->second.help = own != nullptr ? "Counted by a pattern of the configuration." : "Counted by logbell.";
+    }
+    return it->second;
+  }
+  static ClientMetric labelled(const Labels& labels) {
+    ClientMetric metric;
+    for (const auto& [name, value] : labels)
+      metric.label.push_back({name, value});
+    return metric;
+  }
+  static ClientMetric histogram(const Labels& labels, const Buckets& buckets) {
+    ClientMetric metric = labelled(labels);
+    double largest = 0;
+    for (const auto& [bound, cumulative] : buckets.cumulative) {
+      largest = std::max(largest, cumulative);
+      // A bucket that holds less than a smaller one is nothing that Prometheus could read.
+      metric.histogram.bucket.push_back({static_cast<std::uint64_t>(largest), bound});
+    }
+    const double count = std::max(buckets.count.value_or(largest), largest);
+    if (metric.histogram.bucket.empty() || !std::isinf(metric.histogram.bucket.back().upper_bound))
+      metric.histogram.bucket.push_back({static_cast<std::uint64_t>(count), kInfinity});
+    metric.histogram.bucket.back().cumulative_count = static_cast<std::uint64_t>(count);
+    metric.histogram.sample_count = static_cast<std::uint64_t>(count);
+    metric.histogram.sample_sum = buckets.sum;
+    return metric;
+  }
+
+  std::map<std::string, const rules::MetricSpec*, std::less<>> metrics_;
+  std::map<std::string, Built, std::less<>> families_;
+  std::uint64_t refused_ = 0;
+};
+
+// Fields of /proc/self/stat behind the command's name, which may hold blanks and parentheses.
+std::optional<std::pair<double, double>> memory_of_process() {
+  std::FILE* file = std::fopen("/proc/self/stat", "re");
+  if (file == nullptr) return std::nullopt;
+  std::array<char, 2048> buffer{};
+  const std::size_t got = std::fread(buffer.data(), 1, buffer.size() - 1, file);
+  std::fclose(file);
+  std::string_view text(buffer.data(), got);
+  const std::size_t end = text.rfind(')');
+  if (end == std::string_view::npos) return std::nullopt;
+  std::istringstream fields{std::string(text.substr(end + 1))};
+  std::string skipped;
+  for (int field = 3; field < 23; ++field)
+    fields >> skipped;
+  double virtual_bytes = 0;
+  double resident_pages = 0;
+  fields >> virtual_bytes >> resident_pages;
+  if (!fields) return std::nullopt;
+  return std::pair(virtual_bytes, resident_pages * static_cast<double>(sysconf(_SC_PAGESIZE)));
+}
+
+double seconds_of(const timeval& time) {
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+}
+
+// The worse of two: what a sink is called whose lanes differ.
+SinkState worse(SinkState a, SinkState b) {
+  const auto rank = [](SinkState state) {
+    switch (state) {
+      case SinkState::kDead:
+        return 3;
+      case SinkState::kFailing:
+        return 2;
+      case SinkState::kAlive:
+        return 1;
+      case SinkState::kUnknown:
+        return 0;
+    }
+    return 0;
+  };
+  return rank(a) >= rank(b) ? a : b;
+}
+
+}  // namespace
+
+std::string_view to_string(SinkState state) {
+  switch (state) {
+    case SinkState::kUnknown:
+      return "unknown";
+    case SinkState::kAlive:
+      return "alive";
+    case SinkState::kFailing:
+      return "failing";
+    case SinkState::kDead:
+      return "dead";
+  }
+  return "unknown";
+}
+
+ProcessUse ProcessUse::measure() {
+  ProcessUse use;
+  rusage used{};
+  if (getrusage(RUSAGE_SELF, &used) == 0)
+    use.cpu_seconds = seconds_of(used.ru_utime) + seconds_of(used.ru_stime);
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) use.max_fds = static_cast<double>(limit.rlim_cur);
+  if (const auto memory = memory_of_process()) {
+    use.virtual_bytes = memory->first;
+    use.resident_bytes = memory->second;
+  }
+  if (DIR* directory = opendir("/proc/self/fd"); directory != nullptr) {
+    int entries = -3;                      // ".", ".." and the directory's own
+    while (readdir(directory) != nullptr)  // NOLINT(concurrency-mt-unsafe): the stream is this call's own
+      ++entries;
+    closedir(directory);
+    use.open_fds = std::max(entries, 0);
+  }
+  return use;
+}
+
+Metrics::Metrics(std::string version, rules::Timestamp started)
+    : version_(std::move(version)), started_(started) {}
+
+void Metrics::set_plan(std::shared_ptr<const rules::Plan> plan) {
+  const MutexLock lock(mutex_);
+  plan_ = std::move(plan);
+  rules_without_sink_ = plan_ ? plan_->rules_without_sink : 0;
+  forget_removed_ = true;
+}
+
+void Metrics::set_rules_without_sink(std::uint32_t rules) {
+  const MutexLock lock(mutex_);
+  rules_without_sink_ = rules;
+}
+
+void Metrics::set_plan_refused(bool refused) {
+  const MutexLock lock(mutex_);
+  plan_refused_ = refused;
+}
+
+void Metrics::reloaded(bool successful, rules::Timestamp at) {
+  const MutexLock lock(mutex_);
+  reload_successful_ = successful;
+  if (successful) reloaded_at_ = at;
+}
+
+void Metrics::publish(std::vector<MetricValue> all, bool committed) {
+  const MutexLock lock(mutex_);
+  current_ = std::move(all);
+  const Page page(plan_.get());
+  if (committed) {
+    for (const MetricValue& value : current_) {
+      if (page.is_counter(value.name)) committed_[value.name][value.labels] = value.value;
+    }
+  }
+  if (!forget_removed_) return;
+  forget_removed_ = false;
+  std::map<std::string, Series, std::less<>> kept;
+  for (const MetricValue& value : current_) {
+    const auto family = committed_.find(value.name);
+    if (family == committed_.end()) continue;
+    const auto series = family->second.find(value.labels);
+    if (series != family->second.end()) kept[value.name].insert(*series);
+  }
+  committed_ = std::move(kept);
+}
+
+void Metrics::commit(const std::vector<MetricValue>& totals) {
+  const MutexLock lock(mutex_);
+  for (const MetricValue& value : totals)
+    committed_[value.name][value.labels] = value.value;
+}
+
+void Metrics::count(std::string_view name, const Labels& labels, double by) {
+  const MutexLock lock(mutex_);
+  own_[std::string(name)][labels] += by;
+}
+
+void Metrics::set_total(std::string_view name, const Labels& labels, double total) {
+  const MutexLock lock(mutex_);
+  own_[std::string(name)][labels] = total;
+}
+
+void Metrics::observe(Histogram& histogram, const std::vector<double>& bounds, double value) {
+  histogram.counts.resize(bounds.size() + 1);
+  const auto bucket = std::lower_bound(bounds.begin(), bounds.end(), value);
+  ++histogram.counts[static_cast<std::size_t>(bucket - bounds.begin())];
+  ++histogram.count;
+  histogram.sum += value;
+}
+
+void Metrics::observe_latency(const std::string& sink, double seconds) {
+  const MutexLock lock(mutex_);
+  observe(latency_[sink], kLatencyBounds, seconds);
+}
+
+void Metrics::observe_commit(double seconds) {
+  const MutexLock lock(mutex_);
+  observe(commit_, kCommitBounds, seconds);
+}
+
+std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) const {
+  const MutexLock lock(mutex_);
+  Page page(plan_.get());
+
+  // What the core counts: its series, with what is committed of them.
+  for (const MetricValue& value : current_) {
+    if (!page.is_counter(value.name)) {
+      // A time that is not known yet is absent, not 1970.
+      if (ends_with(value.name, "_timestamp_seconds") && !(value.value > 0)) continue;
+      page.add(value.name, value.labels, value.value);
+      continue;
+    }
+    const auto family = committed_.find(value.name);
+    double total = 0;
+    if (family != committed_.end()) {
+      const auto series = family->second.find(value.labels);
+      if (series != family->second.end()) total = series->second;
+    }
+    page.add(value.name, value.labels, total);
+  }
+  for (const auto& [name, series] : own_) {
+    for (const auto& [labels, value] : series)
+      page.add(name, labels, value);
+  }
+
+  // What exists from the start.
+  const std::vector<std::uint64_t> none(kLatencyBounds.size() + 1);
+  if (plan_) {
+    for (const rules::SourceSpec& source : plan_->sources) {
+      page.add_zero("logbell_source_lines_total", {{"source", source.name}});
+      page.add_zero("logbell_source_bytes_total", {{"source", source.name}});
+    }
+    for (const rules::PatternSpec& pattern : plan_->patterns) {
+      if (pattern.labels.empty() && !pattern.metric)
+        page.add_zero("logbell_pattern_matches_total", {{"pattern", pattern.name}});
+      page.add_zero("logbell_series_dropped_total", {{"pattern", pattern.name}});
+    }
+    for (const auto& [name, sink] : plan_->sinks) {
+      for (const auto& [outcome, reason] : kOutcomes) {
+        page.add_zero("logbell_notifications_total", {{"sink", name},
+                                                      {"outcome", std::string(outcome)},
+                                                      {"reason", std::string(sinks::to_string(reason))}});
+      }
+      if (latency_.count(name) == 0)
+        page.add_histogram("logbell_notification_latency_seconds", {{"sink", name}}, kLatencyBounds, none, 0);
+    }
+  }
+  for (const std::string_view name : kZeroes) {
+    if (own_.count(name) == 0) page.add_zero(name, {});
+  }
+  for (const std::string_view reason : kDropReasons)
+    page.add_zero("logbell_notifications_dropped_total", {{"reason", std::string(reason)}});
+  for (const auto& [sink, histogram] : latency_) {
+    page.add_histogram("logbell_notification_latency_seconds", {{"sink", sink}}, kLatencyBounds,
+                       histogram.counts, histogram.sum);
+  }
+  page.add_histogram(
+      "logbell_commit_duration_seconds", {}, kCommitBounds,
+      commit_.counts.empty() ? std::vector<std::uint64_t>(kCommitBounds.size() + 1) : commit_.counts,
+      commit_.sum);
+
+  // What is looked at now.
+  if (plan_) {
+    for (const rules::SourceSpec& source : plan_->sources) {
+      double lag = 0;
+      bool readable = false;
+      for (const StreamView& stream : view.streams) {
+        if (stream.source != source.name) continue;
+        readable = readable || stream.readable;
+        if (stream.size > stream.offset) lag += static_cast<double>(stream.size - stream.offset);
+      }
+      page.add("logbell_source_lag_bytes", {{"source", source.name}}, lag);
+      page.add("logbell_source_readable", {{"source", source.name}}, readable ? 1 : 0);
+    }
+  }
+  struct SinkUse {
+    SinkState state = SinkState::kUnknown;
+    std::uint64_t pending = 0;
+    std::optional<rules::Timestamp> oldest;
+  };
+  std::map<std::string, SinkUse> sinks_in_use;
+  if (plan_) {
+    for (const auto& [name, sink] : plan_->sinks)
+      sinks_in_use[name];
+  }
+  for (const LaneView& lane : view.lanes) {
+    SinkUse& use = sinks_in_use[lane.sink];
+    use.state = worse(use.state, lane.state);
+    use.pending += lane.pending;
+    if (lane.oldest && (!use.oldest || *lane.oldest < *use.oldest)) use.oldest = lane.oldest;
+  }
+  for (const auto& [name, use] : sinks_in_use) {
+    for (const SinkState state :
+         {SinkState::kUnknown, SinkState::kAlive, SinkState::kFailing, SinkState::kDead}) {
+      page.add("logbell_sink_state", {{"sink", name}, {"state", std::string(to_string(state))}},
+               use.state == state ? 1 : 0);
+    }
+    page.add("logbell_outbox_pending", {{"sink", name}}, static_cast<double>(use.pending));
+    const double age = use.oldest ? std::max(0.0, seconds(view.now) - seconds(*use.oldest)) : 0;
+    page.add("logbell_outbox_oldest_seconds", {{"sink", name}}, age);
+  }
+  page.add("logbell_rules_without_sink", {}, rules_without_sink_);
+  page.add("logbell_plan_refused", {}, plan_refused_ ? 1 : 0);
+  page.add("logbell_config_last_reload_successful", {}, reload_successful_ ? 1 : 0);
+  if (reloaded_at_ != rules::kLongAgo)
+    page.add("logbell_config_last_reload_success_timestamp_seconds", {}, seconds(reloaded_at_));
+  page.add("logbell_build_info", {{"version", version_}}, 1);
+
+  page.add("process_cpu_seconds_total", {}, process.cpu_seconds);
+  page.add("process_resident_memory_bytes", {}, process.resident_bytes);
+  page.add("process_virtual_memory_bytes", {}, process.virtual_bytes);
+  page.add("process_open_fds", {}, process.open_fds);
+  page.add("process_max_fds", {}, process.max_fds);
+  page.add("process_start_time_seconds", {}, seconds(started_));
+  if (page.refused() > 0)
+    page.add("logbell_metric_names_refused_total", {}, static_cast<double>(page.refused()));
+  return page.text();
+}
+
+}  // namespace logbell::engine
