@@ -1,0 +1,431 @@
+// Writer: what is committed when, that nothing leaves before, and what happens while the store refuses.
+#include "engine/run/writer.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <thread>
+
+#include <catch2/catch.hpp>
+
+#include "rules/time.h"
+#include "tests/support/fake_clock.h"
+
+using namespace std::chrono_literals;
+using namespace logbell::engine;
+using logbell::rules::Notification;
+using logbell::rules::NotifyReason;
+using logbell::tests::FakeClock;
+namespace rules = logbell::rules;
+
+namespace {
+
+Notification firing(const std::string& key, NotifyReason reason = NotifyReason::kFirstFiring) {
+  Notification notification;
+  notification.key = key;
+  notification.sink = notification.lane = "chat";
+  notification.reason = reason;
+  notification.priority = reason == NotifyReason::kRepeat ? 2 : 0;
+  return notification;
+}
+
+Tick quiet(const std::string& key, const std::string& value, double matches) {
+  Tick tick;
+  tick.entries.push_back({key, value});
+  tick.counters.push_back({"logbell_x_total", {}, matches});
+  return tick;
+}
+
+Tick ringing(const std::string& key, NotifyReason reason = NotifyReason::kFirstFiring) {
+  Tick tick = quiet("core/a", key, 1);
+  tick.notifications.push_back(firing(key, reason));
+  tick.must_sync = true;
+  return tick;
+}
+
+Settlement settled(DeliveryId id, DeliveryState state) {
+  Settlement settlement;
+  settlement.id = id;
+  settlement.state = state;
+  settlement.outcome = state == DeliveryState::kDelivered ? "delivered" : "rejected";
+  settlement.reason = state == DeliveryState::kDelivered ? "ok" : "gone";
+  return settlement;
+}
+
+// A store of lists that refuses when told to.
+struct Fixture {
+  explicit Fixture(std::vector<StoredEntry> totals = {}) {
+    Writer::Options options;
+    options.clock = &clock;
+    options.log = &log;
+    options.metrics = &metrics;
+    options.commit = [this](const Commit& commit) -> rules::Result<std::vector<Delivery>> {
+      ++attempts;
+      if (refusing)
+        return rules::fail(rules::ErrorCode::kIo, "write to the state file: no space left on device");
+      commits.push_back(commit);
+      std::vector<Delivery> added;
+      for (const Settlement& settlement : commit.settlements) {
+        for (const Notification& fallback : settlement.fallbacks)
+          added.push_back({++last_id, fallback, DeliveryState::kPending, 0, std::nullopt, false});
+      }
+      for (const Notification& notification : commit.notifications)
+        added.push_back({++last_id, notification, DeliveryState::kPending, 0, std::nullopt, false});
+      return added;
+    };
+    options.broken = [this] { return is_broken; };
+    options.deliver = [this](Delivery delivery) {
+      if (delivery.notification.lane == "removed") return false;
+      delivered.push_back(std::move(delivery));
+      return true;
+    };
+    options.on_broken = [this] { ++broken_calls; };
+    options.totals = std::move(totals);
+    writer = std::make_unique<Writer>(std::move(options));
+  }
+  // What a send loop's call answers, with the writer stepped by hand meanwhile.
+  bool begin(DeliveryId id) {
+    bool may = false;
+    std::thread lane([&] { may = writer->begin(id); });
+    writer->wait(clock.instant() + 1h);
+    writer->step();
+    lane.join();
+    return may;
+  }
+  void settle(const Settlement& settlement) {
+    std::thread lane([&] { writer->settle("chat", settlement); });
+    writer->wait(clock.instant() + 1h);
+    writer->step();
+    lane.join();
+  }
+  std::string scrape() const { return metrics.render({{}, {}, clock.now()}, ProcessUse{}); }
+  bool shows(const std::string& line) const { return scrape().find("\n" + line + "\n") != std::string::npos; }
+
+  FakeClock clock;
+  std::vector<std::string> lines;
+  Log log{{&clock, 30s, [this](std::string_view line) { lines.emplace_back(line); }}};
+  Metrics metrics{"1", clock.now()};
+  bool refusing = false;
+  bool is_broken = false;
+  int attempts = 0;
+  int broken_calls = 0;
+  DeliveryId last_id = 0;
+  std::vector<Commit> commits;
+  std::vector<Delivery> delivered;
+  std::unique_ptr<Writer> writer;
+};
+
+}  // namespace
+
+TEST_CASE("writer: a notification is committed at once, synced, and leaves after that", "[run][writer]") {
+  Fixture f;
+  REQUIRE(f.writer->submit(ringing("k1")));
+  CHECK(f.delivered.empty());
+  f.writer->step();
+  REQUIRE(f.commits.size() == 1);
+  CHECK(f.commits[0].sync);
+  CHECK(f.commits[0].notifications.size() == 1);
+  REQUIRE(f.delivered.size() == 1);
+  CHECK(f.delivered[0].id == 1);
+  CHECK(f.writer->idle());
+}
+
+TEST_CASE("writer: what tells nobody is committed after a second, not synced, the last value of each key",
+          "[run][writer]") {
+  Fixture f;
+  f.metrics.publish({{"logbell_x_total", {}, 0}}, true);
+  f.writer->submit(quiet("core/a", "1", 1));
+  f.writer->step();
+  f.clock.advance(999ms);
+  f.writer->submit(quiet("core/a", "2", 2));
+  f.writer->submit(quiet("core/b", "3", 3));
+  f.writer->step();
+  CHECK(f.commits.empty());
+  CHECK(f.shows("logbell_x_total 0"));  // nobody sees what a crash would take back
+  f.clock.advance(1ms);
+  f.writer->step();
+  REQUIRE(f.commits.size() == 1);
+  CHECK_FALSE(f.commits[0].sync);
+  REQUIRE(f.commits[0].entries.size() == 2);
+  for (const StoredEntry& entry : f.commits[0].entries)
+    CHECK(entry.value == (entry.key == "core/a" ? "2" : "3"));
+  CHECK(f.shows("logbell_x_total 3"));
+}
+
+TEST_CASE("writer: a MiB of entries is committed without waiting", "[run][writer]") {
+  Fixture f;
+  f.writer->submit(quiet("core/a", std::string(Writer::kMaxBytes - 100, 'x'), 1));
+  f.writer->step();
+  CHECK(f.commits.empty());
+  f.writer->submit(quiet("core/a", std::string(Writer::kMaxBytes - 100, 'y'), 1));  // in its place
+  f.writer->step();
+  CHECK(f.commits.empty());
+  f.writer->submit(quiet("core/b", std::string(200, 'x'), 1));
+  f.writer->step();
+  CHECK(f.commits.size() == 1);
+}
+
+TEST_CASE("writer: what has queued up is one commit", "[run][writer]") {
+  Fixture f;
+  for (int i = 0; i < 50; ++i)
+    f.writer->submit(ringing("k" + std::to_string(i)));
+  f.writer->step();
+  CHECK(f.commits.size() == 1);
+  REQUIRE(f.delivered.size() == 50);
+  CHECK(f.delivered[49].notification.key == "k49");
+}
+
+TEST_CASE("writer: nothing is sent before its mark is committed, nothing forgotten once settled",
+          "[run][writer]") {
+  Fixture f;
+  CHECK(f.begin(7));
+  REQUIRE(f.commits.size() == 1);
+  CHECK(f.commits[0].in_flight == std::vector<DeliveryId>{7});
+  f.settle(settled(7, DeliveryState::kDelivered));
+  REQUIRE(f.commits.size() == 2);
+  REQUIRE(f.commits[1].settlements.size() == 1);
+  CHECK(f.commits[1].settlements[0].id == 7);
+  CHECK(f.shows("logbell_notifications_total{outcome=\"delivered\",reason=\"ok\",sink=\"chat\"} 1"));
+}
+
+TEST_CASE("writer: how deliveries ended is counted on over a restart", "[run][writer]") {
+  std::vector<StoredEntry> kept;
+  {
+    Fixture f;
+    f.settle(settled(7, DeliveryState::kDelivered));
+    f.settle(settled(8, DeliveryState::kDelivered));
+    for (const Commit& commit : f.commits) {
+      for (const StoredEntry& entry : commit.entries)
+        kept.push_back(entry);
+    }
+  }
+  Fixture again(kept);
+  CHECK(again.shows("logbell_notifications_total{outcome=\"delivered\",reason=\"ok\",sink=\"chat\"} 2"));
+}
+
+TEST_CASE("writer: a rejected delivery and who speaks instead are one synced commit", "[run][writer]") {
+  Fixture f;
+  Settlement dead = settled(3, DeliveryState::kDead);
+  dead.fallbacks.push_back(firing("k1-fallback"));
+  f.settle(dead);
+  REQUIRE(f.commits.size() == 1);
+  CHECK(f.commits[0].sync);
+  CHECK(f.commits[0].settlements[0].fallbacks.size() == 1);
+  REQUIRE(f.delivered.size() == 1);
+  CHECK(f.delivered[0].notification.key == "k1-fallback");
+}
+
+TEST_CASE("writer: while the store refuses, alerts leave and everything else is kept", "[run][writer][F36]") {
+  Fixture f;
+  f.refusing = true;
+  f.writer->submit(ringing("first"));
+  f.writer->step();
+  REQUIRE(f.delivered.size() == 1);
+  CHECK(f.delivered[0].id < 0);
+  CHECK(f.delivered[0].notification.key == "first");
+  REQUIRE(f.writer->failing_since().has_value());
+  CHECK(f.shows("logbell_deliveries_undurable_total 1"));
+  // The next one leaves without another attempt at the store; a repeat does not leave at all.
+  f.writer->submit(ringing("second"));
+  f.writer->submit(ringing("again", NotifyReason::kRepeat));
+  f.writer->step();
+  CHECK(f.attempts == 1);
+  REQUIRE(f.delivered.size() == 2);
+  CHECK(f.delivered[1].notification.key == "second");
+  CHECK(f.delivered[1].id != f.delivered[0].id);
+  // The first arrives at its sink; the second is still being tried when the store works again.
+  CHECK(f.begin(f.delivered[0].id));
+  f.settle(settled(f.delivered[0].id, DeliveryState::kDelivered));
+  f.refusing = false;
+  f.clock.advance(Writer::kLastRetry);
+  f.writer->step();
+  REQUIRE(f.commits.size() == 2);
+  CHECK(f.commits[0].notifications.size() == 3);
+  CHECK_FALSE(f.writer->failing_since().has_value());
+  // The first one's row is settled at once, the repeat is sent now, the second one's row follows its
+  // delivery.
+  REQUIRE(f.commits[1].settlements.size() == 1);
+  CHECK(f.commits[1].settlements[0].id == 1);
+  CHECK(f.commits[1].settlements[0].state == DeliveryState::kDelivered);
+  REQUIRE(f.delivered.size() == 3);
+  CHECK(f.delivered[2].notification.key == "again");
+  CHECK(f.begin(f.delivered[1].id));
+  CHECK(f.commits[2].in_flight == std::vector<DeliveryId>{2});
+  f.settle(settled(f.delivered[1].id, DeliveryState::kDelivered));
+  CHECK(f.commits[3].settlements[0].id == 2);
+  CHECK(f.writer->undurable("chat").empty());
+}
+
+TEST_CASE("writer: the store is asked again with growing pauses", "[run][writer][F36]") {
+  Fixture f;
+  f.refusing = true;
+  f.writer->submit(ringing("k"));
+  for (int i = 0; i < 600; ++i) {  // a minute
+    f.writer->step();
+    f.clock.advance(100ms);
+  }
+  CHECK(f.attempts > 12);
+  CHECK(f.attempts < 25);
+  CHECK(f.delivered.size() == 1);
+  CHECK(f.lines.size() < 5);
+}
+
+TEST_CASE("writer: a send loop does not wait for a disk that is full", "[run][writer][F36]") {
+  Fixture f;
+  f.refusing = true;
+  f.writer->submit(ringing("k"));
+  f.writer->step();
+  CHECK(f.begin(7));  // an older row's retry
+  Settlement dead = settled(7, DeliveryState::kDead);
+  dead.fallbacks.push_back(firing("7-fallback"));
+  f.settle(dead);
+  // Who speaks instead speaks now.
+  REQUIRE(f.delivered.size() == 2);
+  CHECK(f.delivered[1].notification.key == "7-fallback");
+  f.refusing = false;
+  f.clock.advance(Writer::kLastRetry);
+  f.writer->step();
+  REQUIRE(f.commits.size() == 1);
+  CHECK(f.commits[0].settlements[0].id == 7);
+  CHECK(f.commits[0].notifications.size() == 2);
+  CHECK(f.delivered.size() == 2);
+}
+
+TEST_CASE("writer: an alert that a dead sink refused while the disk was full still reaches the next sink",
+          "[run][writer][F36]") {
+  Fixture f;
+  f.refusing = true;
+  f.writer->submit(ringing("k"));
+  f.writer->step();
+  Settlement dead = settled(f.delivered.at(0).id, DeliveryState::kDead);
+  dead.fallbacks.push_back(firing("k-fallback"));
+  f.settle(dead);
+  REQUIRE(f.delivered.size() == 2);
+  CHECK(f.delivered[1].notification.key == "k-fallback");
+  CHECK(f.delivered[1].id < 0);
+}
+
+TEST_CASE("writer: a failed fsync ends it once, and what is on its way may still leave",
+          "[run][writer][F37]") {
+  Fixture f;
+  f.refusing = f.is_broken = true;
+  f.writer->submit(ringing("k"));
+  f.writer->step();
+  CHECK(f.broken_calls == 1);
+  REQUIRE(f.delivered.size() == 1);  // its last gasp
+  CHECK(f.begin(f.delivered[0].id));
+  CHECK_FALSE(f.begin(7));  // in the store, and comes after the restart
+  f.clock.advance(1h);
+  f.writer->step();
+  CHECK(f.broken_calls == 1);
+  CHECK(f.attempts == 1);
+}
+
+TEST_CASE("writer: a notification for a lane that is gone ends dead and is counted", "[run][writer]") {
+  Fixture f;
+  Tick tick = ringing("k");
+  tick.notifications[0].lane = "removed";
+  f.writer->submit(std::move(tick));
+  f.writer->step();
+  REQUIRE(f.commits.size() == 2);
+  CHECK(f.commits[1].settlements[0].state == DeliveryState::kDead);
+  CHECK(f.shows("logbell_notifications_dropped_total{reason=\"no_lane\"} 1"));
+}
+
+TEST_CASE("writer: unsent repeats replace each other while the store refuses", "[run][writer][F36]") {
+  Fixture f;
+  f.refusing = true;
+  f.writer->submit(ringing("first"));
+  f.writer->step();
+  for (int i = 0; i < 100; ++i) {
+    Tick tick = ringing("refresh" + std::to_string(i), NotifyReason::kRefresh);
+    tick.notifications[0].replaces = "group";
+    f.writer->submit(std::move(tick));
+  }
+  f.writer->step();
+  f.refusing = false;
+  f.clock.advance(Writer::kLastRetry);
+  f.writer->step();
+  REQUIRE(f.commits[0].notifications.size() == 2);
+  CHECK(f.commits[0].notifications[1].key == "refresh99");
+}
+
+TEST_CASE("writer: the core waits when too much is queued", "[run][writer]") {
+  Fixture f;
+  const std::string mebibyte(1024 * 1024, 'x');
+  for (int i = 0; i < 7; ++i)
+    f.writer->submit(quiet("core/" + std::to_string(i), mebibyte, 1));
+  bool taken = false;
+  std::thread core([&] { taken = f.writer->submit(quiet("core/7", mebibyte + mebibyte, 1)); });
+  f.writer->step();
+  core.join();
+  CHECK(taken);
+  f.writer->close();
+  CHECK_FALSE(f.writer->submit(quiet("core/8", "late", 1)));
+  f.writer->step();
+  CHECK(f.writer->idle());
+  std::size_t entries = 0;
+  for (const Commit& commit : f.commits)
+    entries += commit.entries.size();
+  CHECK(entries == 8);
+}
+
+TEST_CASE("writer: ended, it keeps nobody waiting", "[run][writer]") {
+  Fixture f;
+  bool may = true;
+  std::thread lane([&] { may = f.writer->begin(1); });
+  f.writer->wait(f.clock.instant() + 1h);
+  f.writer->end();
+  lane.join();
+  CHECK_FALSE(may);
+  CHECK_FALSE(f.writer->begin(2));
+  f.writer->settle("chat", settled(2, DeliveryState::kDelivered));
+}
+
+TEST_CASE("writer: over the real store, what left undurably is in the history and nothing is sent twice",
+          "[run][writer][F36]") {
+  std::string directory = "/tmp/logbell-writer-XXXXXX";
+  REQUIRE(mkdtemp(directory.data()) != nullptr);
+  FakeClock clock;
+  {
+    auto opened = Store::open(directory, clock.now());
+    REQUIRE(opened);
+    Store& store = *opened->store;
+    Log log({&clock, 30s, [](std::string_view) {}});
+    Metrics metrics("1", clock.now());
+    bool refusing = true;
+    std::vector<Delivery> delivered;
+    Writer::Options options;
+    options.clock = &clock;
+    options.log = &log;
+    options.metrics = &metrics;
+    options.commit = [&](const Commit& commit) -> rules::Result<std::vector<Delivery>> {
+      if (refusing) return rules::fail(rules::ErrorCode::kIo, "full");
+      return store.commit(commit);
+    };
+    options.broken = [&] { return store.broken(); };
+    options.deliver = [&](Delivery delivery) {
+      delivered.push_back(std::move(delivery));
+      return true;
+    };
+    options.on_broken = [] {};
+    Writer writer(std::move(options));
+    writer.submit(ringing("k1"));
+    writer.step();
+    REQUIRE(delivered.size() == 1);
+    std::thread lane([&] { writer.settle("chat", settled(delivered[0].id, DeliveryState::kDelivered)); });
+    writer.wait(clock.instant() + 1h);
+    writer.step();
+    lane.join();
+    refusing = false;
+    clock.advance(Writer::kLastRetry);
+    writer.step();
+    CHECK(delivered.size() == 1);
+    CHECK(store.undelivered()->empty());
+    const auto history = store.history(10);
+    REQUIRE(history->size() == 1);
+    CHECK(history->front().key == "k1");
+    CHECK(history->front().state == DeliveryState::kDelivered);
+  }
+  std::filesystem::remove_all(directory);
+}
