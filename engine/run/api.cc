@@ -1,0 +1,449 @@
+#include "engine/run/api.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "rules/json.h"
+#include "rules/labels.h"
+#include "rules/template.h"
+
+namespace logbell::engine {
+
+using rules::Json;
+using rules::Labels;
+
+namespace {
+
+struct Endpoint {
+  std::string_view path;
+  std::string_view method;  // GET answers HEAD too
+  std::string_view says;
+};
+
+constexpr std::array kEndpoints{
+    Endpoint{"/metrics", "GET", "for Prometheus"},
+    Endpoint{"/-/healthy", "GET", "200 as long as every loop gets on"},
+    Endpoint{"/-/ready", "GET", "200 once what is written has been read; says what is degraded"},
+    Endpoint{"/-/reload", "POST", "reads the configuration anew, as SIGHUP does"},
+    Endpoint{"/api/v1/alerts", "GET", "pending and firing alerts, in Prometheus's JSON"},
+    Endpoint{"/api/v1/rules", "GET", "rules and their alerts, in Prometheus's JSON"},
+    Endpoint{"/api/v1/sources", "GET", "what is read, and how far"},
+    Endpoint{"/api/v1/sinks", "GET", "who is told, and whether it works"},
+};
+
+// Prometheus's zero time: never evaluated.
+constexpr std::string_view kNever = "0001-01-01T00:00:00Z";
+
+std::string time_text(rules::Timestamp at) {
+  return at == rules::kLongAgo ? std::string(kNever) : rules::format_rfc3339(at);
+}
+
+Json time_or_null(const std::optional<rules::Timestamp>& at) {
+  return at ? Json(rules::format_rfc3339(*at)) : Json();
+}
+
+HttpResponse answer(int status, std::string text) {
+  HttpResponse response;
+  response.status = status;
+  response.body = std::move(text);
+  response.headers = {{"X-Content-Type-Options", "nosniff"}, {"Cache-Control", "no-store"}};
+  return response;
+}
+
+HttpResponse answer_json(int status, const Json& json) {
+  HttpResponse response = answer(status, json.dump() + "\n");
+  response.content_type = "application/json";
+  return response;
+}
+
+HttpResponse success(Json data) {
+  Json body;
+  body.set("status", "success").set("data", std::move(data));
+  return answer_json(200, body);
+}
+
+HttpResponse failure(int status, std::string_view type, const std::string& error) {
+  Json body;
+  body.set("status", "error").set("errorType", type).set("error", error);
+  return answer_json(status, body);
+}
+
+Json to_json(const Labels& labels) {
+  Json json = Json::Object{};
+  for (const auto& [name, value] : labels)
+    json.set(name, value);
+  return json;
+}
+
+template <class Pairs>
+Json texts(const Pairs& pairs) {
+  Json json = Json::Object{};
+  for (const auto& [name, text] : pairs)
+    json.set(name, text.text());
+  return json;
+}
+
+Json alert_json(const AlertView& view) {
+  const rules::Alert& alert = view.alert;
+  Json annotations = Json::Object{};
+  for (const auto& [name, text] : alert.annotations)
+    annotations.set(name, text);
+  Json json;
+  json.set("labels", to_json(alert.labels))
+      .set("annotations", std::move(annotations))
+      .set("state", rules::to_string(alert.state))
+      .set("activeAt", time_text(alert.active_at))
+      .set("value", rules::format_number(alert.value));
+  return json;
+}
+
+std::string_view worst_state(const std::vector<const AlertView*>& alerts) {
+  rules::AlertState worst = rules::AlertState::kInactive;
+  for (const AlertView* view : alerts) {
+    if (view->alert.state == rules::AlertState::kFiring) return "firing";
+    if (view->alert.state == rules::AlertState::kPending) worst = view->alert.state;
+  }
+  return rules::to_string(worst);
+}
+
+double in_seconds(rules::Duration duration) {
+  return static_cast<double>(duration.count()) / 1000;
+}
+
+Json rule_json(const rules::AlertingRule& rule, const RuleView* state,
+               const std::vector<const AlertView*>& alerts) {
+  Json list = Json::Array{};
+  for (const AlertView* view : alerts)
+    list.push(alert_json(*view));
+  Json json;
+  json.set("state", worst_state(alerts))
+      .set("name", rule.name)
+      .set("query", rule.expr_text)
+      .set("duration", in_seconds(rule.for_))
+      .set("keepFiringFor", in_seconds(rule.keep_firing_for))
+      .set("labels", texts(rule.labels))
+      .set("annotations", texts(rule.annotations))
+      .set("alerts", std::move(list))
+      .set("health", state == nullptr || state->unknown ? "unknown" : "ok");
+  if (state != nullptr && state->unknown && !state->unknown_reason.empty())
+    json.set("lastError", state->unknown_reason);
+  json.set("evaluationTime", 0.0)
+      .set("lastEvaluation", time_text(state == nullptr ? rules::kLongAgo : state->clock))
+      .set("type", "alerting");
+  return json;
+}
+
+// logbell's own alerts have no rule in the configuration; whoever looks at rules must see them all the same.
+Json built_in_json(const std::string& name, const std::vector<const AlertView*>& alerts,
+                   rules::Timestamp at) {
+  Json list = Json::Array{};
+  for (const AlertView* view : alerts)
+    list.push(alert_json(*view));
+  Json json;
+  json.set("state", worst_state(alerts))
+      .set("name", name)
+      .set("query", "built in")
+      .set("duration", 0.0)
+      .set("keepFiringFor", 0.0)
+      .set("labels", Json::Object{})
+      .set("annotations", Json::Object{})
+      .set("alerts", std::move(list))
+      .set("health", "ok")
+      .set("evaluationTime", 0.0)
+      .set("lastEvaluation", time_text(at))
+      .set("type", "alerting");
+  return json;
+}
+
+// "host" of "host:port", lower case, without brackets.
+std::string host_of(std::string_view authority) {
+  std::string_view host = authority;
+  if (!host.empty() && host.front() == '[') {
+    const std::size_t end = host.find(']');
+    host = host.substr(1, end == std::string_view::npos ? end : end - 1);
+  } else {
+    host = host.substr(0, host.rfind(':'));
+  }
+  std::string out(host);
+  std::transform(out.begin(), out.end(), out.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  return out;
+}
+
+bool is_loopback_host(const std::string& host) {
+  if (host == "localhost" || host == "::1" || host == "0:0:0:0:0:0:0:1") return true;
+  if (host.rfind("127.", 0) != 0) return false;
+  return host.find_first_not_of("0123456789.") == std::string::npos &&
+         std::count(host.begin(), host.end(), '.') == 3;
+}
+
+std::string lines(const std::vector<std::string>& items) {
+  std::string out;
+  for (const std::string& item : items)
+    out += item + "\n";
+  return out;
+}
+
+}  // namespace
+
+bool is_loopback(std::string_view listen) {
+  return is_loopback_host(host_of(listen));
+}
+
+Api::Api(Options options) : options_(std::move(options)) {
+  LOGBELL_CHECK(options_.clock != nullptr && options_.metrics != nullptr);
+  LOGBELL_CHECK(options_.reload && options_.health && options_.core && options_.streams && options_.lanes &&
+                options_.destination);
+}
+
+HttpResponse Api::handle(const HttpRequest& request) const {
+  const bool reads = request.method == "GET" || request.method == "HEAD";
+  if (request.path == "/") {
+    return reads ? page() : failure(405, "bad_method", "this page is only read");
+  }
+  const auto* const found = std::find_if(kEndpoints.begin(), kEndpoints.end(),
+                                         [&](const Endpoint& e) { return e.path == request.path; });
+  if (found == kEndpoints.end()) {
+    // The path is not repeated: what a browser shows of it is not ours to choose.
+    return failure(404, "not_found", "there is no such path; / lists what there is");
+  }
+  if (found->method == "GET" ? !reads : request.method != found->method) {
+    HttpResponse response =
+        failure(405, "bad_method", fmt::format("{} needs {}", found->path, found->method));
+    response.headers.emplace_back("Allow", found->method == "GET" ? "GET, HEAD" : std::string(found->method));
+    return response;
+  }
+  if (found->path == "/metrics") return metrics();
+  if (found->path == "/-/healthy") return healthy();
+  if (found->path == "/-/ready") return ready();
+  if (found->path == "/-/reload") return reload(request);
+  if (found->path == "/api/v1/alerts") return alerts();
+  if (found->path == "/api/v1/rules") return rules(request);
+  if (found->path == "/api/v1/sources") return sources();
+  return sinks();
+}
+
+HttpResponse Api::metrics() const {
+  ScrapeView view;
+  if (const auto streams = options_.streams()) view.streams = *streams;
+  view.lanes = options_.lanes();
+  view.now = options_.clock->now();
+  HttpResponse response = answer(200, options_.metrics->render(view, ProcessUse::measure()));
+  response.content_type = Metrics::kContentType;
+  return response;
+}
+
+HttpResponse Api::healthy() const {
+  const Health health = options_.health();
+  if (health.stalled.empty()) return answer(200, "Healthy.\n");
+  return answer(503, "Not healthy: a loop does not get on.\n" + lines(health.stalled));
+}
+
+HttpResponse Api::ready() const {
+  const Health health = options_.health();
+  if (!health.ready) return answer(503, "Not ready: what is written has not been read to its end yet.\n");
+  if (health.degraded.empty()) return answer(200, "Ready.\n");
+  return answer(200, "Ready, but degraded.\n" + lines(health.degraded));
+}
+
+HttpResponse Api::reload(const HttpRequest& request) const {
+  if (!options_.may_change) {
+    return failure(
+        403, "forbidden",
+        "logbell listens where other machines can ask, so nothing is changed from here: send the process "
+        "SIGHUP instead, or let `listen` be a loopback address");
+  }
+  // A page in somebody's browser may post here: by a name that it has made lead to us (the Host is that
+  // name), or across origins (then the browser says whence).
+  if (!is_loopback_host(host_of(request.header("Host"))))
+    return failure(403, "forbidden", "the request's Host is not this machine's loopback address");
+  if (!request.header("Origin").empty() || request.header("Sec-Fetch-Site") == "cross-site")
+    return failure(403, "forbidden", "pages in a browser may not change anything");
+  options_.reload();
+  return answer(202,
+                "The configuration will be read anew. What came of it: the log, and "
+                "logbell_config_last_reload_successful on /metrics.\n");
+}
+
+HttpResponse Api::alerts() const {
+  Json list = Json::Array{};
+  if (const auto view = options_.core()) {
+    for (const AlertView& alert : view->alerts) {
+      if (alert.alert.state == rules::AlertState::kPending || alert.alert.state == rules::AlertState::kFiring)
+        list.push(alert_json(alert));
+    }
+  }
+  Json data;
+  data.set("alerts", std::move(list));
+  return success(std::move(data));
+}
+
+HttpResponse Api::rules(const HttpRequest& request) const {
+  const std::string_view type = request.query_value("type");
+  if (!type.empty() && type != "alert" && type != "record")
+    return failure(400, "bad_data", "type is alert or record");
+  std::vector<std::string_view> names;
+  std::vector<std::string_view> groups;
+  for (const auto& [name, value] : request.query) {
+    if (name == "rule_name[]") names.push_back(value);
+    if (name == "rule_group[]") groups.push_back(value);
+  }
+  const auto wanted = [](const std::vector<std::string_view>& filter, std::string_view value) {
+    return filter.empty() || std::find(filter.begin(), filter.end(), value) != filter.end();
+  };
+
+  Json listed = Json::Array{};
+  const auto view = type == "record" ? nullptr : options_.core();
+  if (view) {
+    std::map<std::size_t, std::vector<const AlertView*>> by_rule;
+    std::map<std::string, std::vector<const AlertView*>> built_in;
+    for (const AlertView& alert : view->alerts) {
+      if (alert.rule < view->plan->rules.size()) {
+        by_rule[alert.rule].push_back(&alert);
+      } else {
+        built_in[std::string(alert.alert.name())].push_back(&alert);
+      }
+    }
+    std::map<std::size_t, const RuleView*> states;
+    for (const RuleView& state : view->rules)
+      states[state.rule] = &state;
+
+    struct Group {
+      std::string name;
+      std::string file;
+      Json rules = Json::Array{};
+    };
+    std::vector<Group> found;  // in the order written
+    const auto group_of = [&](const std::string& name, const std::string& file) -> Group& {
+      const auto it = std::find_if(found.begin(), found.end(),
+                                   [&](const Group& g) { return g.name == name && g.file == file; });
+      return it != found.end() ? *it : found.emplace_back(Group{name, file});
+    };
+    for (std::size_t i = 0; i < view->plan->rules.size(); ++i) {
+      const rules::AlertingRule& rule = view->plan->rules[i];
+      const std::string group = rule.group.empty() ? "rules" : rule.group;
+      if (!wanted(names, rule.name) || !wanted(groups, group)) continue;
+      const auto state = states.find(i);
+      group_of(group, rule.place.file)
+          .rules.push(rule_json(rule, state == states.end() ? nullptr : state->second, by_rule[i]));
+    }
+    for (const auto& [name, alerts] : built_in) {
+      if (wanted(names, name) && wanted(groups, "logbell"))
+        group_of("logbell", "").rules.push(built_in_json(name, alerts, view->at));
+    }
+    for (Group& group : found) {
+      Json json;
+      json.set("name", std::move(group.name))
+          .set("file", std::move(group.file))
+          .set("interval", 0.0)  // nothing waits for an interval here
+          .set("rules", std::move(group.rules))
+          .set("evaluationTime", 0.0)
+          .set("lastEvaluation", time_text(view->at));
+      listed.push(std::move(json));
+    }
+  }
+  Json data;
+  data.set("groups", std::move(listed));
+  return success(std::move(data));
+}
+
+HttpResponse Api::sources() const {
+  const auto view = options_.core();
+  const auto streams = options_.streams();
+  Json list = Json::Array{};
+  if (view) {
+    for (const rules::SourceSpec& source : view->plan->sources) {
+      Json files = Json::Array{};
+      for (const std::string& glob : source.files)
+        files.push(glob);
+      Json found = Json::Array{};
+      bool readable = false;
+      std::uint64_t lag = 0;
+      for (const StreamView& stream : streams ? *streams : std::vector<StreamView>{}) {
+        if (stream.source != source.name) continue;
+        const std::uint64_t behind = stream.size > stream.offset ? stream.size - stream.offset : 0;
+        readable = readable || stream.readable;
+        lag += behind;
+        Json json;
+        json.set("path", stream.path)
+            .set("size_bytes", stream.size)
+            .set("offset_bytes", stream.offset)
+            .set("lag_bytes", behind)
+            .set("readable", stream.readable)
+            .set("error", stream.error);
+        found.push(std::move(json));
+      }
+      Json json;
+      json.set("name", source.name)
+          .set("files", std::move(files))
+          .set("stdin", source.is_stdin)
+          .set("readable", readable)
+          .set("lag_bytes", lag)
+          .set("streams", std::move(found));
+      list.push(std::move(json));
+    }
+  }
+  Json data;
+  data.set("sources", std::move(list));
+  return success(std::move(data));
+}
+
+HttpResponse Api::sinks() const {
+  const auto view = options_.core();
+  const std::vector<LaneView> lanes = options_.lanes();
+  Json list = Json::Array{};
+  if (view) {
+    for (const auto& [name, sink] : view->plan->sinks) {
+      Json found = Json::Array{};
+      for (const LaneView& lane : lanes) {
+        if (lane.sink != name) continue;
+        Json json;
+        json.set("lane", lane.lane)
+            .set("state", to_string(lane.state))
+            .set("pending", lane.pending)
+            .set("oldest", time_or_null(lane.oldest))
+            .set("last_delivered", time_or_null(lane.last_delivered))
+            .set("last_receipt", lane.last_receipt)
+            .set("last_error", lane.last_error);
+        found.push(std::move(json));
+      }
+      Json fallback = Json::Array{};
+      for (const std::string& other : sink.fallback)
+        fallback.push(other);
+      Json json;
+      json.set("name", name)
+          .set("type", sink.type)
+          .set("destination", options_.destination(name))
+          .set("tells_people", sink.tells_people)
+          .set("pages", sink.pages)
+          .set("fallback", std::move(fallback))
+          .set("lanes", std::move(found));
+      list.push(std::move(json));
+    }
+  }
+  Json data;
+  data.set("sinks", std::move(list));
+  return success(std::move(data));
+}
+
+HttpResponse Api::page() const {
+  std::string html = fmt::format(
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>logbell</title></head><body>\n"
+      "<h1>logbell {}</h1>\n<ul>\n",
+      options_.version);
+  for (const Endpoint& endpoint : kEndpoints) {
+    html += endpoint.method == "GET"
+                ? fmt::format("<li><a href=\"{0}\">{0}</a>: {1}</li>\n", endpoint.path, endpoint.says)
+                : fmt::format("<li>{} {}: {}</li>\n", endpoint.method, endpoint.path, endpoint.says);
+  }
+  html += "</ul>\n</body></html>\n";
+  HttpResponse response = answer(200, std::move(html));
+  response.content_type = "text/html; charset=utf-8";
+  response.headers.emplace_back("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
+  return response;
+}
+
+}  // namespace logbell::engine

@@ -1,0 +1,252 @@
+// Api: what each path answers, to whom, in Prometheus's JSON.
+#include "engine/run/api.h"
+
+#include <cstdint>
+
+#include <catch2/catch.hpp>
+
+#include "rules/expr.h"
+#include "rules/json.h"
+#include "rules/template.h"
+#include "rules/time.h"
+#include "tests/support/fake_clock.h"
+
+using namespace std::chrono_literals;
+using namespace logbell::engine;
+using logbell::rules::Json;
+using logbell::tests::FakeClock;
+namespace rules = logbell::rules;
+
+namespace {
+
+struct Fixture {
+  Fixture() {
+    auto plan = std::make_shared<rules::Plan>();
+    rules::AlertingRule rule;
+    rule.name = "QueueUnreachable";
+    rule.place = {"logbell.yaml", 12, 3};
+    rule.expr_text = "count_over_time(queue_error[1m]) >= 3";
+    rule.for_ = 90s;
+    rule.keep_firing_for = 5min;
+    rule.labels.emplace_back("severity", *rules::Template::parse("critical"));
+    rule.annotations.emplace_back("summary", *rules::Template::parse("queue {{ $labels.queue }}"));
+    plan->rules.push_back(rule);
+    rule.name = "Other";
+    rule.group = "extra";
+    plan->rules.push_back(rule);
+    rules::SourceSpec source;
+    source.name = "api";
+    source.files = {"/var/log/api/*.log"};
+    plan->sources.push_back(source);
+    rules::SinkSpec sink;
+    sink.name = "chat";
+    sink.type = "slack";
+    sink.lanes = {"chat"};
+    sink.fallback = {"mail"};
+    plan->sinks["chat"] = sink;
+    view = std::make_shared<CoreView>();
+    view->plan = plan;
+    view->at = clock.now();
+    view->rules = {{0, clock.now(), false, "", 0, 1},
+                   {1, rules::kLongAgo, true, "source api is unreadable", 0, 0}};
+    AlertView firing;
+    firing.alert.labels = {{"alertname", "QueueUnreachable"}, {"queue", "orders"}, {"severity", "critical"}};
+    firing.alert.annotations = {{"summary", "queue <orders>"}};
+    firing.alert.state = rules::AlertState::kFiring;
+    firing.alert.value = 4;
+    firing.alert.active_at = *rules::parse_rfc3339("2026-05-01T10:00:00.5Z");
+    view->alerts.push_back(firing);
+    AlertView built_in;
+    built_in.alert.labels = {{"alertname", "SinkDead"}, {"sink", "chat"}};
+    built_in.alert.state = rules::AlertState::kFiring;
+    built_in.rule = SIZE_MAX;
+    view->alerts.push_back(built_in);
+
+    lane.sink = lane.lane = "chat";
+    lane.state = SinkState::kDead;
+    lane.pending = 3;
+    lane.last_error = "404 no_service";
+    make(true);
+  }
+  void make(bool may_change) {
+    Api::Options options;
+    options.clock = &clock;
+    options.metrics = &metrics;
+    options.version = "1.2.3";
+    options.may_change = may_change;
+    options.reload = [this] { ++reloads; };
+    options.health = [this] { return health; };
+    options.core = [this] { return view; };
+    options.streams = [this] { return streams; };
+    options.lanes = [this] { return std::vector<LaneView>{lane}; };
+    options.destination = [](const std::string& sink) { return sink == "chat" ? "hooks.slack.com" : ""; };
+    api = std::make_unique<Api>(std::move(options));
+  }
+  HttpResponse ask(const std::string& method, const std::string& path, HttpRequest::Fields headers = {},
+                   HttpRequest::Fields query = {}) const {
+    HttpRequest request;
+    request.method = method;
+    request.path = path;
+    request.headers = std::move(headers);
+    request.query = std::move(query);
+    return api->handle(request);
+  }
+  Json json(const std::string& path, HttpRequest::Fields query = {}) const {
+    const HttpResponse response = ask("GET", path, {}, std::move(query));
+    CHECK(response.status == 200);
+    CHECK(response.content_type == "application/json");
+    const auto parsed = Json::parse(response.body);
+    REQUIRE(parsed);
+    CHECK((*parsed)["status"].string() == "success");
+    return (*parsed)["data"];
+  }
+
+  FakeClock clock;
+  Metrics metrics{"1.2.3", clock.now()};
+  std::shared_ptr<CoreView> view;
+  std::shared_ptr<const std::vector<StreamView>> streams = std::make_shared<std::vector<StreamView>>(
+      std::vector<StreamView>{{"api", "/var/log/api/a.log", 100, 60, true, ""}});
+  LaneView lane;
+  Health health{{}, true, {}};
+  int reloads = 0;
+  std::unique_ptr<Api> api;
+};
+
+}  // namespace
+
+TEST_CASE("api: alerts as Prometheus lists them", "[run][api]") {
+  const Fixture f;
+  const Json data = f.json("/api/v1/alerts");
+  REQUIRE(data["alerts"].array().size() == 2);
+  const Json& alert = data["alerts"].at(0);
+  CHECK(alert["labels"]["queue"].string() == "orders");
+  CHECK(alert["annotations"]["summary"].string() == "queue <orders>");
+  CHECK(alert["state"].string() == "firing");
+  CHECK(alert["activeAt"].string() == "2026-05-01T10:00:00.500Z");
+  CHECK(alert["value"].string() == "4");
+}
+
+TEST_CASE("api: rules as Grafana reads them from Prometheus", "[run][api]") {
+  const Fixture f;
+  const Json data = f.json("/api/v1/rules");
+  REQUIRE(data["groups"].array().size() == 3);
+  const Json& group = data["groups"].at(0);
+  CHECK(group["name"].string() == "rules");
+  CHECK(group["file"].string() == "logbell.yaml");
+  const Json& rule = group["rules"].at(0);
+  CHECK(rule["name"].string() == "QueueUnreachable");
+  CHECK(rule["query"].string() == "count_over_time(queue_error[1m]) >= 3");
+  CHECK(rule["state"].string() == "firing");
+  CHECK(rule["duration"].number() == 90);
+  CHECK(rule["keepFiringFor"].number() == 300);
+  CHECK(rule["labels"]["severity"].string() == "critical");
+  CHECK(rule["annotations"]["summary"].string() == "queue {{ $labels.queue }}");
+  CHECK(rule["health"].string() == "ok");
+  CHECK(rule["type"].string() == "alerting");
+  CHECK(rule["alerts"].array().size() == 1);
+  const Json& other = data["groups"].at(1)["rules"].at(0);
+  CHECK(data["groups"].at(1)["name"].string() == "extra");
+  CHECK(other["state"].string() == "inactive");
+  CHECK(other["health"].string() == "unknown");
+  CHECK(other["lastError"].string() == "source api is unreadable");
+  CHECK(other["lastEvaluation"].string() == "0001-01-01T00:00:00Z");
+  // What logbell says of itself has no rule in a file and is there all the same.
+  CHECK(data["groups"].at(2)["name"].string() == "logbell");
+  CHECK(data["groups"].at(2)["rules"].at(0)["name"].string() == "SinkDead");
+}
+
+TEST_CASE("api: rules can be asked for by kind, name and group", "[run][api]") {
+  const Fixture f;
+  CHECK(f.json("/api/v1/rules", {{"type", "record"}})["groups"].array().empty());
+  CHECK(f.json("/api/v1/rules", {{"type", "alert"}})["groups"].array().size() == 3);
+  CHECK(f.json("/api/v1/rules", {{"rule_name[]", "Other"}})["groups"].array().size() == 1);
+  CHECK(f.json("/api/v1/rules", {{"rule_group[]", "logbell"}})["groups"].array().size() == 1);
+  CHECK(f.ask("GET", "/api/v1/rules", {}, {{"type", "x"}}).status == 400);
+}
+
+TEST_CASE("api: sources with how far they are read, sinks with whether they work", "[run][api]") {
+  const Fixture f;
+  const Json sources = f.json("/api/v1/sources");
+  CHECK(sources["sources"].at(0)["name"].string() == "api");
+  CHECK(sources["sources"].at(0)["lag_bytes"].integer() == 40);
+  CHECK(sources["sources"].at(0)["streams"].at(0)["path"].string() == "/var/log/api/a.log");
+  const Json sinks = f.json("/api/v1/sinks");
+  CHECK(sinks["sinks"].at(0)["destination"].string() == "hooks.slack.com");
+  CHECK(sinks["sinks"].at(0)["lanes"].at(0)["state"].string() == "dead");
+  CHECK(sinks["sinks"].at(0)["lanes"].at(0)["last_error"].string() == "404 no_service");
+  CHECK(sinks["sinks"].at(0)["lanes"].at(0)["oldest"].is_null());
+}
+
+TEST_CASE("api: parked, there is nothing to list and no crash", "[run][api]") {
+  Fixture f;
+  f.view = nullptr;
+  f.streams = nullptr;
+  CHECK(f.json("/api/v1/alerts")["alerts"].array().empty());
+  CHECK(f.json("/api/v1/rules")["groups"].array().empty());
+  CHECK(f.json("/api/v1/sources")["sources"].array().empty());
+  CHECK(f.json("/api/v1/sinks")["sinks"].array().empty());
+  CHECK(f.ask("GET", "/metrics").status == 200);
+}
+
+TEST_CASE("api: healthy says which loop does not get on, ready what is degraded", "[run][api]") {
+  Fixture f;
+  CHECK(f.ask("GET", "/-/healthy").status == 200);
+  CHECK(f.ask("HEAD", "/-/ready").status == 200);
+  f.health.degraded = {"sink chat is dead: 404 no_service"};
+  CHECK(f.ask("GET", "/-/ready").status == 200);
+  CHECK(f.ask("GET", "/-/ready").body == "Ready, but degraded.\nsink chat is dead: 404 no_service\n");
+  f.health.stalled = {"core: no progress for 31s"};
+  f.health.ready = false;
+  CHECK(f.ask("GET", "/-/healthy").status == 503);
+  CHECK(f.ask("GET", "/-/healthy").body.find("core: no progress for 31s") != std::string::npos);
+  CHECK(f.ask("GET", "/-/ready").status == 503);
+}
+
+TEST_CASE("api: a reload needs POST from this machine and not from a browser's page", "[run][api]") {
+  Fixture f;
+  const HttpResponse get = f.ask("GET", "/-/reload", {{"Host", "127.0.0.1:9733"}});
+  CHECK(get.status == 405);
+  CHECK(get.headers.back() == std::pair<std::string, std::string>("Allow", "POST"));
+  CHECK(f.ask("POST", "/-/reload", {{"Host", "rebound.example.com:9733"}}).status == 403);
+  CHECK(f.ask("POST", "/-/reload", {{"Host", "127.evil.example.com"}}).status == 403);
+  CHECK(f.ask("POST", "/-/reload").status == 403);
+  CHECK(f.ask("POST", "/-/reload", {{"Host", "127.0.0.1:9733"}, {"Origin", "https://evil.example"}}).status ==
+        403);
+  CHECK(f.reloads == 0);
+  CHECK(f.ask("POST", "/-/reload", {{"Host", "127.0.0.1:9733"}}).status == 202);
+  CHECK(f.ask("POST", "/-/reload", {{"host", "LOCALHOST"}}).status == 202);
+  CHECK(f.ask("POST", "/-/reload", {{"Host", "[::1]:9733"}}).status == 202);
+  CHECK(f.reloads == 3);
+  f.make(false);
+  const HttpResponse refused = f.ask("POST", "/-/reload", {{"Host", "127.0.0.1:9733"}});
+  CHECK(refused.status == 403);
+  CHECK(refused.body.find("SIGHUP") != std::string::npos);
+  CHECK(f.reloads == 3);
+}
+
+TEST_CASE("api: what is only read is only read, and what is not there is said in JSON", "[run][api]") {
+  const Fixture f;
+  CHECK(f.ask("POST", "/metrics").status == 405);
+  CHECK(f.ask("DELETE", "/").status == 405);
+  const HttpResponse missing = f.ask("GET", "/<script>");
+  CHECK(missing.status == 404);
+  CHECK(missing.content_type == "application/json");
+  CHECK(missing.body.find("script") == std::string::npos);
+  const HttpResponse page = f.ask("GET", "/");
+  CHECK(page.status == 200);
+  for (const char* path : {"/metrics", "/-/healthy", "/-/ready", "/-/reload", "/api/v1/alerts",
+                           "/api/v1/rules", "/api/v1/sources", "/api/v1/sinks"})
+    CHECK(page.body.find(path) != std::string::npos);
+}
+
+TEST_CASE("api: which addresses only this machine can reach", "[run][api]") {
+  CHECK(is_loopback("127.0.0.1:9733"));
+  CHECK(is_loopback("127.1.2.3:0"));
+  CHECK(is_loopback("localhost:9733"));
+  CHECK(is_loopback("[::1]:9733"));
+  CHECK_FALSE(is_loopback("0.0.0.0:9733"));
+  CHECK_FALSE(is_loopback(":9733"));
+  CHECK_FALSE(is_loopback("[::]:9733"));
+  CHECK_FALSE(is_loopback("10.0.0.1:9733"));
+  CHECK_FALSE(is_loopback("127.0.0.1.example.com:9733"));
+}
