@@ -50,6 +50,14 @@ class BoundedQueue {
     poked_ = false;
     return take();
   }
+  // Waits at most `limit`; may return early without a value.
+  template <class Span>
+  std::optional<T> pop_for(Span limit) {
+    const MutexLock lock(mutex_);
+    if (items_.empty() && !closed_ && !poked_) not_empty_.wait_for(mutex_, limit);
+    poked_ = false;
+    return take();
+  }
   // Wakes who waits in pop, without a value.
   void poke() {
     const MutexLock lock(mutex_);

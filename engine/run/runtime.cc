@@ -1,1 +1,1058 @@
-// engine/run/runtime
+#include "engine/run/runtime.h"
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <type_traits>
+#include <utility>
+
+#include <fmt/format.h>
+#include <pthread.h>
+
+#include "rules/labels.h"
+
+namespace logbell::engine {
+
+using rules::Duration;
+using rules::ErrorCode;
+using rules::Instant;
+using rules::Timestamp;
+
+namespace {
+
+// sysexits: what a supervisor can tell apart (engine/cli/exit_status.h has them all).
+constexpr int kExitIo = 74;
+constexpr int kExitOtherInstance = 75;
+constexpr int kExitConfig = 78;
+
+// When the state was last found missing or damaged: milliseconds since the epoch.
+constexpr std::string_view kStateLostKey = "run/state_lost";
+// A retired lane of the same name may still be in an attempt; it takes at most this (Attempt::timeout and a
+// little).
+constexpr Duration kAttempt{std::chrono::seconds(16)};
+// How long the last commit may take before it is called failed.
+constexpr Duration kLastCommit{std::chrono::seconds(2)};
+
+Instant after(Instant now, std::chrono::microseconds span) {
+  return now + span;
+}
+
+// Seconds from the reading of the line to the receipt; a clock that was set in between makes it 0, not
+// negative.
+double latency(Timestamp caused_at, Timestamp settled_at) {
+  return std::max(0.0, static_cast<double>((settled_at - caused_at).count()) / 1000);
+}
+
+Condition state_lost(bool active) {
+  Condition condition;
+  condition.alertname = "StateLost";
+  condition.summary =
+      "logbell's saved state was missing or damaged at its start: what had been counted and who had been "
+      "told is "
+      "forgotten; windows fill again from the logs that are there.";
+  condition.severity = "warning";
+  condition.active = active;
+  return condition;
+}
+
+std::string join(const std::vector<std::string>& items) {
+  return fmt::format("{}", fmt::join(items, ", "));
+}
+
+}  // namespace
+
+// --- clocks and heartbeats
+
+Timestamp HeldClock::now() {
+  const Timestamp wall = clock_.now();
+  const Instant instant = clock_.instant();
+  const std::chrono::microseconds wall_us = wall.time_since_epoch();
+  if (first_ || wall_us >= held_) {
+    held_ = wall_us;
+  } else {
+    held_ += (instant - instant_) / 2;
+  }
+  if (!first_ && wall < wall_) ++steps_;
+  first_ = false;
+  wall_ = wall;
+  instant_ = instant;
+  return Timestamp(std::chrono::floor<Duration>(held_));
+}
+
+std::optional<Duration> Heartbeat::silent(Instant now) const {
+  const std::int64_t last = last_us_;
+  if (last == kResting) return std::nullopt;
+  const std::chrono::microseconds span = now.time_since_epoch() - std::chrono::microseconds(last);
+  return std::max(Duration(0), std::chrono::floor<Duration>(span));
+}
+
+// --- the core's loop
+
+CoreLoop::CoreLoop(std::unique_ptr<Pipeline> pipeline, Options options)
+    : pipeline_(std::move(pipeline)),
+      options_(std::move(options)),
+      plan_(options_.plan),
+      held_(*options_.clock) {}
+
+void CoreLoop::wait(Instant until) {
+  const Instant now = options_.clock->instant();
+  if (waiting_ || until <= now) return;
+  waiting_ = options_.queue->pop_for(std::min<std::chrono::microseconds>(until - now, kIdle));
+}
+
+Instant CoreLoop::step() {
+  const Timestamp now = held_.now();
+  if (held_.steps() != steps_seen_) {
+    options_.metrics->count("logbell_clock_steps_total", {},
+                            static_cast<double>(held_.steps() - steps_seen_));
+    options_.log->warn("The wall clock was set back; time goes on slowly until it is caught up with.");
+    steps_seen_ = held_.steps();
+  }
+
+  // Taken as a whole before the tick: a burst is one evaluation and one commit.
+  std::size_t bytes = 0;
+  const bool closed =
+      options_.queue->closed();  // asked first: what is pushed before it is closed is seen below
+  bool empty = false;
+  while (bytes < kMaxStepBytes) {
+    std::optional<CoreInput> input = std::exchange(waiting_, std::nullopt);
+    if (!input) input = options_.queue->try_pop();
+    if (!input) {
+      empty = true;
+      break;
+    }
+    if (const auto* batch = std::get_if<MatchBatch>(&*input)) bytes += batch->bytes + 1024;
+    take(std::move(*input), now);
+  }
+
+  Tick tick = pipeline_->tick(now);
+  const bool rang = !tick.transitions.empty();
+  if (!tick.empty() || !tick.counters.empty()) {
+    dirty_ = true;
+    if (!options_.commit(std::move(tick))) ended_ = true;
+  }
+  if (passed_) {
+    passed_ = false;
+    options_.first_pass();
+  }
+
+  const Instant instant = options_.clock->instant();
+  Instant next = after(instant, kIdle);
+  if (dirty_) {
+    if (show_now_ || rang || instant >= shown_at_ + kViewInterval) {
+      publish(now, instant);
+    } else {
+      next = std::min(next, shown_at_ + kViewInterval);
+    }
+  }
+  if (!empty) return instant;
+  if (closed) {
+    publish(now, instant);
+    ended_ = true;
+    return instant;
+  }
+
+  // What can change without a line: sleep until then, and ask how far the sources are read once it has come.
+  const std::optional<Timestamp> due = pipeline_->next_instant();
+  if (!due) return next;
+  if (*due > now) {
+    const std::chrono::microseconds rest = std::min<std::chrono::microseconds>(*due - now, kIdle);
+    return std::min(next, after(instant, rest));
+  }
+  if (asked_for_ != due) {
+    ask_again_after_ = kFirstConfirmRetry;
+  } else if (instant < asked_at_ + ask_again_after_) {
+    return std::min(next, asked_at_ + ask_again_after_);
+  } else {
+    ask_again_after_ = std::min(ask_again_after_ * 2, kLastConfirmRetry);
+  }
+  asked_for_ = due;
+  asked_at_ = instant;
+  options_.confirm();
+  return std::min(next, asked_at_ + ask_again_after_);
+}
+
+void CoreLoop::take(CoreInput input, Timestamp now) {
+  std::visit(
+      [&](auto& value) {
+        using T = std::decay_t<decltype(value)>;
+        if constexpr (std::is_same_v<T, MatchBatch>) {
+          pipeline_->ingest(value);
+          dirty_ = true;
+        } else if constexpr (std::is_same_v<T, PlanChange>) {
+          pipeline_->replace_plan(value.plan, now);
+          plan_ = value.plan;
+          options_.metrics->set_plan(value.plan);
+          forget_removed_sinks(now);
+          dirty_ = show_now_ = true;
+          options_.plan_changed(value.plan->generation);
+        } else if constexpr (std::is_same_v<T, SinkHealth>) {
+          take(value, now);
+        } else if constexpr (std::is_same_v<T, Condition>) {
+          pipeline_->set_condition(value, now);
+        } else {
+          static_assert(std::is_same_v<T, FirstPass>);
+          passed_ = true;
+        }
+      },
+      input);
+}
+
+void CoreLoop::take(const SinkHealth& health, Timestamp now) {
+  const auto sink = plan_->sinks.find(health.sink);
+  if (sink == plan_->sinks.end()) return;  // removed meanwhile
+  std::set<std::string>& dead = dead_lanes_[health.sink];
+  if (health.dead) {
+    dead.insert(health.lane);
+  } else {
+    dead.erase(health.lane);
+  }
+  const std::vector<std::string>& lanes = sink->second.lanes;
+  // Of several peers one is enough to be heard; each that refuses is a reason to tell somebody.
+  pipeline_->set_sink_dead(health.sink, std::all_of(lanes.begin(), lanes.end(), [&](const std::string& lane) {
+                             return dead.count(lane) != 0;
+                           }));
+  Condition condition;
+  condition.alertname = "SinkDead";
+  condition.labels.set("sink", health.sink);
+  if (lanes.size() > 1) condition.labels.set("lane", health.lane);
+  condition.summary =
+      health.dead ? fmt::format("Sink {} refuses notifications for good: {}.", health.lane, health.reason)
+                  : fmt::format("Sink {} takes notifications again.", health.lane);
+  condition.active = health.dead;
+  pipeline_->set_condition(condition, now);
+}
+
+// Nobody will say of a sink that is gone that it works again.
+void CoreLoop::forget_removed_sinks(Timestamp now) {
+  const rules::Plan& plan = *plan_;
+  for (const AlertView& view : pipeline_->alerts()) {
+    if (!view.alert.built_in || view.alert.name() != "SinkDead") continue;
+    const std::string name(view.alert.labels.get("sink"));
+    const std::string lane(view.alert.labels.get("lane"));
+    const auto sink = plan.sinks.find(name);
+    if (sink != plan.sinks.end()) {
+      const auto& lanes = sink->second.lanes;
+      if (lane.empty() ? lanes.size() == 1 : std::find(lanes.begin(), lanes.end(), lane) != lanes.end())
+        continue;
+    }
+    Condition condition;
+    condition.alertname = "SinkDead";
+    condition.labels.set("sink", name);
+    condition.labels.set("lane", lane);
+    condition.summary = fmt::format("Sink {} is no longer in the configuration.", name);
+    condition.active = false;
+    pipeline_->set_condition(condition, now);
+  }
+  for (auto it = dead_lanes_.begin(); it != dead_lanes_.end();)
+    it = plan.sinks.count(it->first) == 0 ? dead_lanes_.erase(it) : std::next(it);
+}
+
+void CoreLoop::publish(Timestamp now, Instant instant) {
+  auto view = std::make_shared<CoreView>();
+  view->plan = plan_;
+  view->alerts = pipeline_->alerts();
+  view->rules = pipeline_->rules();
+  view->at = now;
+  options_.publish(std::move(view));
+  options_.metrics->publish(pipeline_->metrics(), false);
+  shown_at_ = instant;
+  dirty_ = show_now_ = false;
+}
+
+// --- the reader's loop
+
+ReaderLoop::ReaderLoop(std::unique_ptr<Reader> reader, Options options)
+    : reader_(std::move(reader)), options_(std::move(options)) {}
+
+void ReaderLoop::confirm() {
+  confirm_ = true;
+  options_.waker->kick();
+}
+
+void ReaderLoop::replace_plan(std::shared_ptr<const rules::Plan> plan) {
+  {
+    const MutexLock lock(mutex_);
+    plans_.push_back(std::move(plan));
+  }
+  options_.waker->kick();
+}
+
+void ReaderLoop::finish(Instant until) {
+  {
+    const MutexLock lock(mutex_);
+    finish_by_ = until;
+  }
+  confirm_ = true;
+  options_.waker->kick();
+}
+
+Instant ReaderLoop::step() {
+  std::vector<std::shared_ptr<const rules::Plan>> plans;
+  std::optional<Instant> finish_by;
+  {
+    const MutexLock lock(mutex_);
+    plans.swap(plans_);
+    finish_by = finish_by_;
+  }
+  for (std::shared_ptr<const rules::Plan>& plan : plans) {
+    // The barrier: what was matched with the old plan is in the queue before it, with the new one behind it.
+    reader_->replace_plan(plan);
+    if (!options_.queue->push(PlanChange{std::move(plan)}, 0)) done_ = true;
+  }
+  if (confirm_.exchange(false)) reader_->request_confirmation();
+  Reader::StepResult result = reader_->step();
+  if (result.batch) {
+    const std::size_t bytes = result.batch->bytes;
+    if (!options_.queue->push(std::move(*result.batch), bytes)) done_ = true;
+  }
+  const Instant now = options_.clock->instant();
+  if (!result.more && !passed_) {
+    passed_ = true;
+    if (!options_.queue->push(FirstPass{}, 0)) done_ = true;
+  }
+  if (!result.more || now >= shown_at_ + kViewInterval) {
+    options_.publish(std::make_shared<std::vector<StreamView>>(reader_->streams()));
+    shown_at_ = now;
+  }
+  if (result.ended && !told_end_) {
+    told_end_ = true;
+    options_.ended();
+  }
+  // This step began after finish(): what was written then is read once it finds nothing more.
+  if (finish_by && (!result.more || now >= *finish_by)) done_ = true;
+  if (result.more) return now;
+  return std::min(result.wake_at, after(now, kIdle));
+}
+
+void ReaderLoop::wait(Instant until) {
+  if (done_ || until <= options_.clock->instant()) return;
+  const std::vector<int> fds = reader_->wake_fds();
+  options_.waker->wait(until, fds);
+}
+
+// --- a lane
+
+Lane::Lane(Options options, Setting setting) : options_(std::move(options)) {
+  start(std::move(setting), false);
+}
+
+Lane::~Lane() = default;
+
+void Lane::start(Setting setting, bool from_store) {
+  SendLoop::Options loop;
+  loop.sink = options_.sink;
+  loop.lane = options_.lane;
+  loop.fallback_lanes = std::move(setting.fallback_lanes);
+  loop.fallback_sinks = std::move(setting.fallback_sinks);
+  loop.clock = options_.clock;
+  loop.log = this;
+  // Different at each start, so that many sidecars that start together do not knock together.
+  loop.seed = rules::hash_bytes(options_.lane) ^
+              static_cast<std::uint64_t>(options_.clock->instant().time_since_epoch().count());
+  loop_ = std::make_unique<SendLoop>(std::move(setting.sink), std::move(loop));
+  if (!from_store) return;
+  known_.clear();
+  told_alive_ = false;
+  std::set<std::string> keys;
+  std::map<DeliveryId, Delivery> undurable;
+  undurable.swap(undurable_);
+  for (auto& [id, delivery] : undurable) {
+    keys.insert(delivery.notification.key);
+    take(std::move(delivery));
+  }
+  rules::Result<std::vector<Delivery>> rows = options_.store->undelivered();
+  if (!rows) {
+    options_.log->error("What waits for this sink could not be read; it is sent after the next start.",
+                        {{"sink", options_.sink}, {"lane", options_.lane}, {"reason", rows.error().message}});
+    return;
+  }
+  for (Delivery& row : *rows) {
+    loaded_up_to_ = std::max(loaded_up_to_, row.id);
+    if (row.notification.lane == options_.lane && keys.count(row.notification.key) == 0) take(std::move(row));
+  }
+}
+
+void Lane::take(Delivery delivery) {
+  known_[delivery.id] = {delivery.notification.key, delivery.notification.caused_at,
+                         delivery.notification.reason};
+  if (delivery.id < 0) undurable_[delivery.id] = delivery;
+  loop_->add(std::move(delivery));
+}
+
+std::optional<Instant> Lane::step() {
+  heartbeat_.beat(options_.clock->instant());
+  std::vector<Delivery> arrived;
+  std::optional<Setting> replacement;
+  bool drain = false;
+  {
+    const MutexLock lock(mutex_);
+    arrived.swap(mailbox_);
+    replacement = std::exchange(replacement_, std::nullopt);
+    drain = drain_;
+  }
+  if (replacement) start(std::move(*replacement), true);
+  for (Delivery& delivery : arrived) {
+    // Ids rise: a row up to here was in the store when the lane started anew, and is known.
+    if (delivery.id > 0 && delivery.id <= loaded_up_to_) continue;
+    take(std::move(delivery));
+  }
+  if (drain && !draining_) {
+    draining_ = true;
+    loop_->drain();
+  }
+  std::optional<Instant> next = loop_->step();
+  if (draining_ && loop_->idle()) done_ = true;
+  LaneView view = loop_->view();
+  view.sink = options_.sink;
+  view.lane = options_.lane;
+  const MutexLock lock(mutex_);
+  view_ = std::move(view);
+  if (!mailbox_.empty()) {
+    next = options_.clock->instant();
+    done_ = false;
+  }
+  return next;
+}
+
+void Lane::wait(std::optional<Instant> until) {
+  heartbeat_.rest();
+  const MutexLock lock(mutex_);
+  while (mailbox_.empty() && !replacement_ && (!drain_ || draining_)) {
+    if (!until) {
+      changed_.wait(mutex_);
+      continue;
+    }
+    const Instant now = options_.clock->instant();
+    if (now >= *until) return;
+    changed_.wait_for(mutex_, *until - now);
+  }
+}
+
+void Lane::add(Delivery delivery) {
+  const MutexLock lock(mutex_);
+  mailbox_.push_back(std::move(delivery));
+  changed_.notify_one();
+}
+
+void Lane::replace(Setting setting) {
+  const MutexLock lock(mutex_);
+  replacement_ = std::move(setting);
+  changed_.notify_one();
+}
+
+void Lane::drain() {
+  const MutexLock lock(mutex_);
+  drain_ = true;
+  changed_.notify_one();
+}
+
+LaneView Lane::view() const {
+  const MutexLock lock(mutex_);
+  LaneView view = view_;
+  view.sink = options_.sink;
+  view.lane = options_.lane;
+  view.pending += mailbox_.size();
+  return view;
+}
+
+bool Lane::begin(DeliveryId id) {
+  return options_.writer->begin(id);
+}
+
+void Lane::settle(const Settlement& settlement) {
+  options_.writer->settle(options_.sink, settlement);
+  const auto known = known_.find(settlement.id);
+  const Known about = known == known_.end() ? Known{} : known->second;
+  LogFields fields{{"sink", options_.sink},
+                   {"lane", options_.lane},
+                   {"delivery", about.key.empty() ? std::to_string(settlement.id) : about.key},
+                   {"attempt", std::to_string(settlement.attempts)},
+                   {"reason", settlement.reason}};
+  if (settlement.maybe_sent) fields.emplace_back("maybe_sent", "true");
+  if (settlement.id < 0) fields.emplace_back("undurable", "true");
+  if (!settlement.detail.empty()) fields.emplace_back("detail", settlement.detail);
+  const bool routine =
+      about.reason == rules::NotifyReason::kRefresh;  // every minute for as long as an alert fires
+  switch (settlement.state) {
+    case DeliveryState::kDelivered:
+      if (!routine) {
+        if (!settlement.receipt.empty()) fields.emplace_back("receipt", settlement.receipt);
+        options_.log->info("Delivered.", fields);
+      }
+      if (!routine && about.reason != rules::NotifyReason::kRepeat &&
+          about.reason != rules::NotifyReason::kSummary && about.caused_at > Timestamp{})
+        options_.metrics->observe_latency(options_.sink, latency(about.caused_at, settlement.at));
+      if (!told_alive_) sink_alive(options_.sink);
+      break;
+    case DeliveryState::kPending:
+    case DeliveryState::kInFlight:
+      options_.log->warn(settlement.not_before && *settlement.not_before > settlement.at
+                             ? fmt::format("Not delivered yet; will try again in {}.",
+                                           rules::format_duration(*settlement.not_before - settlement.at))
+                             : "Not delivered yet; will try again.",
+                         fields);
+      return;
+    case DeliveryState::kDead:
+      options_.log->error(settlement.fallbacks.empty() ? "Given up: nobody is told of it by this sink."
+                                                       : "Given up here; the fallback speaks instead.",
+                          fields);
+      break;
+    case DeliveryState::kSuperseded:
+      break;
+  }
+  known_.erase(settlement.id);
+  undurable_.erase(settlement.id);
+}
+
+void Lane::sink_dead(const std::string& sink, const std::string& reason) {
+  told_alive_ = false;
+  options_.log->error("The sink refuses for good.",
+                      {{"sink", sink}, {"lane", options_.lane}, {"reason", reason}});
+  options_.health({sink, options_.lane, true, reason});
+}
+
+void Lane::sink_alive(const std::string& sink) {
+  told_alive_ = true;
+  options_.health({sink, options_.lane, false, {}});
+}
+
+// --- the whole
+
+class Runtime::Worker {
+ public:
+  Worker(const std::string& name, std::function<void()> body)
+      : thread_([this, name, body = std::move(body)] {
+          pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
+          body();
+          const MutexLock lock(mutex_);
+          done_ = true;
+          ended_.notify_all();
+        }) {}
+  ~Worker() { join(); }
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  // Whether it has ended, waiting at most `limit`.
+  bool wait(const Clock& clock, Instant until) {
+    const MutexLock lock(mutex_);
+    while (!done_) {
+      const Instant now = clock.instant();
+      if (now >= until) return false;
+      ended_.wait_for(mutex_, until - now);
+    }
+    return true;
+  }
+  bool done() {
+    const MutexLock lock(mutex_);
+    return done_;
+  }
+  void join() {
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  Mutex mutex_;
+  std::condition_variable_any ended_;
+  bool done_ GUARDED_BY(mutex_) = false;
+  std::thread thread_;  // the last: it uses the others from its first moment
+};
+
+Runtime::Runtime(Options options) : options_(std::move(options)) {
+  config_.set(options_.config);
+  plan_refused_ = options_.plan_refused;
+}
+
+Runtime::~Runtime() {
+  if (!stopped_) stop(Duration(0));
+}
+
+tl::expected<std::unique_ptr<Runtime>, Runtime::Failure> Runtime::start(Options options) {
+  LOGBELL_CHECK(options.config && options.clock != nullptr && options.log != nullptr &&
+                options.metrics != nullptr);
+  std::unique_ptr<Runtime> runtime(new Runtime(std::move(options)));
+  if (std::optional<Failure> failure = runtime->begin()) {
+    runtime->stopped_ = true;  // no thread of it runs
+    return tl::unexpected<Failure>(std::move(*failure));
+  }
+  return runtime;
+}
+
+std::optional<Runtime::Failure> Runtime::begin() {
+  const Config& config = *options_.config;
+  const std::shared_ptr<const rules::Plan>& plan = config.plan;
+  const Clock& clock = *options_.clock;
+  Log& log = *options_.log;
+  Metrics& metrics = *options_.metrics;
+  const auto broken_read = [](const rules::Error& error) { return Failure{kExitIo, error.message}; };
+
+  // Store: what is known from before.
+  std::error_code ignored;
+  const bool was_here =
+      std::filesystem::exists(std::filesystem::path(config.state_dir) / "logbell" / "lock", ignored);
+  rules::Result<Store::Opened> opened = Store::open(config.state_dir, clock.now(), options_.lock_wait);
+  if (!opened) {
+    const ErrorCode code = opened.error().code;
+    return Failure{code == ErrorCode::kUnavailable ? kExitOtherInstance
+                   : code == ErrorCode::kInvalid   ? kExitConfig
+                                                   : kExitIo,
+                   opened.error().message};
+  }
+  store_ = std::move(opened->store);
+  rules::Result<std::vector<StoredEntry>> core_entries = store_->entries("core/");
+  if (!core_entries) return broken_read(core_entries.error());
+  rules::Result<std::vector<StoredEntry>> positions = store_->entries("pos/");
+  if (!positions) return broken_read(positions.error());
+  rules::Result<std::vector<StoredEntry>> own = store_->entries("run/");
+  if (!own) return broken_read(own.error());
+  rules::Result<std::vector<Delivery>> undelivered = store_->undelivered();
+  if (!undelivered) return broken_read(undelivered.error());
+  std::vector<StoredEntry> totals;
+  for (const StoredEntry& entry : *own) {
+    const std::string_view key = entry.key;
+    if (key.substr(0, Writer::kTotalsPrefix.size()) == Writer::kTotalsPrefix) totals.push_back(entry);
+    if (key.substr(0, kTextsPrefix.size()) == kTextsPrefix)
+      stored_texts_.insert(std::string(key.substr(kTextsPrefix.size())));
+    if (key == kStateLostKey && entry.value) {
+      std::int64_t at = 0;
+      std::from_chars(entry.value->data(), entry.value->data() + entry.value->size(), at);
+      state_lost_at_ = rules::from_unix_ms(at);
+    }
+  }
+
+  // Plan and core.
+  auto pipeline = std::make_unique<Pipeline>(plan, *core_entries);
+  std::vector<StoredEntry> first_entries = text_entries(options_.texts);
+  const bool lost = !opened->moved_aside.empty() || (opened->fresh && was_here);
+  if (lost) {
+    log.error("The saved state was missing or damaged: starting from nothing.",
+              {{"state_dir", config.state_dir}, {"moved_to", opened->moved_aside}});
+    metrics.count("logbell_state_lost_total");
+    state_lost_at_ = clock.now();
+    first_entries.push_back({std::string(kStateLostKey), std::to_string(rules::to_unix_ms(*state_lost_at_))});
+  }
+  if (state_lost_at_) pipeline->set_condition(state_lost(true), clock.now());
+  metrics.set_plan(plan);
+  metrics.set_plan_refused(options_.plan_refused);
+  metrics.reloaded(!options_.plan_refused, clock.now());
+  metrics.publish(pipeline->metrics(), true);
+  CoreLoop::Options core;
+  core.plan = plan;
+  core.clock = &clock;
+  core.log = &log;
+  core.metrics = &metrics;
+  core.queue = &queue_;
+  core.commit = [this](Tick tick) { return writer_->submit(std::move(tick)); };
+  core.confirm = [this] { reader_->confirm(); };
+  core.publish = [this](std::shared_ptr<const CoreView> view) { core_view_.set(std::move(view)); };
+  core.first_pass = [this] { ready_ = true; };
+  core.plan_changed = [this](std::uint64_t generation) {
+    core_generation_ = generation;
+    if (options_.wake_main) options_.wake_main();
+  };
+  core_generation_ = plan->generation;
+  core_ = std::make_unique<CoreLoop>(std::move(pipeline), std::move(core));
+
+  // Writer.
+  Writer::Options writer;
+  writer.clock = &clock;
+  writer.log = &log;
+  writer.metrics = &metrics;
+  writer.totals = std::move(totals);
+  writer.commit = [this](const Commit& commit) {
+    rules::Result<std::vector<Delivery>> added = store_->commit(commit);
+    const StoreCounters counters = store_->counters();
+    options_.metrics->set_total("logbell_outbox_superseded_total", {},
+                                static_cast<double>(counters.superseded));
+    options_.metrics->set_total("logbell_outbox_unreadable_total", {},
+                                static_cast<double>(counters.unreadable));
+    return added;
+  };
+  writer.broken = [this] { return store_->broken(); };
+  writer.deliver = [this](Delivery delivery) {
+    const std::shared_ptr<Lane> to = lane(delivery.notification.lane);
+    if (!to) return false;
+    to->add(std::move(delivery));
+    return true;
+  };
+  writer.on_broken = [this] {
+    finished_ = kExitIo;
+    if (options_.wake_main) options_.wake_main();
+  };
+  writer_ = std::make_unique<Writer>(std::move(writer));
+  writer_->store(std::move(first_entries));
+
+  // Sinks, with what waits for them.
+  for (const auto& [name, sink] : plan->sinks) {
+    for (std::size_t i = 0; i < sink.lanes.size(); ++i)
+      open_lane(config, sink, i);
+  }
+  Commit buried;
+  for (Delivery& delivery : *undelivered) {
+    if (const std::shared_ptr<Lane> to = lane(delivery.notification.lane)) {
+      to->add(std::move(delivery));
+      continue;
+    }
+    log.warn("A notification from before is given up: its sink is not in the configuration.",
+             {{"lane", delivery.notification.lane}, {"delivery", delivery.notification.key}});
+    metrics.count("logbell_notifications_dropped_total", {{"reason", "no_lane"}});
+    Settlement end;
+    end.id = delivery.id;
+    end.state = DeliveryState::kDead;
+    end.attempts = delivery.attempts;
+    end.outcome = "rejected";
+    end.reason = "no_lane";
+    end.detail = "its sink is not in the configuration";
+    end.at = clock.now();
+    buried.settlements.push_back(std::move(end));
+  }
+  if (!buried.settlements.empty()) {
+    const rules::Result<std::vector<Delivery>> done = store_->commit(buried);
+    if (!done) return broken_read(done.error());
+  }
+
+  // Reader.
+  reader_waker_ = std::make_unique<PollWaker>(clock);
+  Reader::Options reader;
+  reader.clock = &clock;
+  reader.first_start = positions->empty();
+  reader.positions = std::move(*positions);
+  reader.stdin_fd = options_.stdin_fd;
+  ReaderLoop::Options reading;
+  reading.clock = &clock;
+  reading.waker = reader_waker_.get();
+  reading.queue = &queue_;
+  reading.publish = [this](std::shared_ptr<const std::vector<StreamView>> views) {
+    stream_views_.set(std::move(views));
+  };
+  reading.ended = [this] {
+    int running = -1;
+    finished_.compare_exchange_strong(running, 0);
+    if (options_.wake_main) options_.wake_main();
+  };
+  reader_ =
+      std::make_unique<ReaderLoop>(std::make_unique<Reader>(plan, std::move(reader)), std::move(reading));
+
+  // HTTP.
+  Api::Options api;
+  api.clock = &clock;
+  api.metrics = &metrics;
+  api.version = options_.version;
+  api.may_change = is_loopback(config.listen);
+  api.reload = options_.reload ? options_.reload : [] {};
+  api.health = [this] { return health(); };
+  api.core = [this] { return core_view_.get(); };
+  api.streams = [this] { return stream_views_.get(); };
+  api.lanes = [this] { return lane_views(); };
+  api.destination = [this](const std::string& name) {
+    const std::shared_ptr<const Config> now = config_.get();
+    const auto sink = now->sinks.find(name);
+    return sink == now->sinks.end() ? std::string() : sink->second->destination();
+  };
+  api_ = std::make_unique<Api>(std::move(api));
+  rules::Result<std::unique_ptr<HttpServer>> http =
+      HttpServer::listen(config.listen, [this](const HttpRequest& request) { return api_->handle(request); });
+  if (!http) {
+    const bool wrong = http.error().code == ErrorCode::kInvalid;
+    return Failure{wrong ? kExitConfig : kExitIo, http.error().message};
+  }
+  http_ = std::move(*http);
+
+  // Threads, from the last of the chain to the first: nothing is handed to a loop that does not run.
+  {
+    const MutexLock lock(lanes_mutex_);
+    for (auto& [name, post] : lanes_)
+      post.worker = run_lane(post.lane);
+  }
+  writer_thread_ = std::make_unique<Worker>("writer", [this] {
+    while (!writer_->ended()) {
+      writer_heartbeat_.beat(options_.clock->instant());
+      writer_->wait(writer_->step());
+    }
+    writer_heartbeat_.rest();
+  });
+  core_thread_ = std::make_unique<Worker>("core", [this] {
+    while (!core_->ended()) {
+      core_heartbeat_.beat(options_.clock->instant());
+      core_->wait(core_->step());
+    }
+    core_heartbeat_.rest();
+  });
+  reader_thread_ = std::make_unique<Worker>("reader", [this] {
+    while (!reader_->done()) {
+      reader_heartbeat_.beat(options_.clock->instant());
+      reader_->wait(reader_->step());
+    }
+    reader_heartbeat_.rest();
+  });
+  return std::nullopt;
+}
+
+Lane::Setting Runtime::setting(const Config& config, const rules::SinkSpec& sink, std::size_t lane) {
+  Lane::Setting setting;
+  setting.sink = config.sinks.at(sink.name)->build(lane, {config.external_url, config.environment});
+  for (const std::string& name : sink.fallback) {
+    const auto other = config.plan->sinks.find(name);
+    if (other == config.plan->sinks.end()) continue;
+    for (const std::string& other_lane : other->second.lanes) {
+      setting.fallback_lanes.push_back(other_lane);
+      setting.fallback_sinks.push_back(name);
+    }
+  }
+  return setting;
+}
+
+void Runtime::open_lane(const Config& config, const rules::SinkSpec& sink, std::size_t index) {
+  Lane::Options options;
+  options.sink = sink.name;
+  options.lane = sink.lanes[index];
+  options.clock = options_.clock;
+  options.log = options_.log;
+  options.metrics = options_.metrics;
+  options.writer = writer_.get();
+  options.store = store_.get();
+  options.health = [this](SinkHealth health) { queue_.push(std::move(health), 0); };
+  Post post{std::make_shared<Lane>(std::move(options), setting(config, sink, index)), nullptr};
+  const MutexLock lock(lanes_mutex_);
+  lanes_[sink.lanes[index]] = std::move(post);
+}
+
+std::unique_ptr<Runtime::Worker> Runtime::run_lane(const std::shared_ptr<Lane>& lane) {
+  return std::make_unique<Worker>("lane " + lane->name(), [lane] {
+    for (;;) {
+      const std::optional<Instant> next = lane->step();
+      if (lane->done()) break;
+      lane->wait(next);
+    }
+    lane->rest();
+  });
+}
+
+std::shared_ptr<Lane> Runtime::lane(const std::string& name) const {
+  const MutexLock lock(lanes_mutex_);
+  const auto found = lanes_.find(name);
+  return found == lanes_.end() ? nullptr : found->second.lane;
+}
+
+std::vector<LaneView> Runtime::lane_views() const {
+  const MutexLock lock(lanes_mutex_);
+  std::vector<LaneView> views;
+  views.reserve(lanes_.size());
+  for (const auto& [name, post] : lanes_)
+    views.push_back(post.lane->view());
+  return views;
+}
+
+std::vector<StoredEntry> Runtime::text_entries(const std::map<std::string, std::string>& texts) {
+  std::vector<StoredEntry> entries;
+  if (texts.empty()) return entries;  // what runs is what is stored already
+  for (const std::string& path : stored_texts_) {
+    if (texts.count(path) == 0) entries.push_back({std::string(kTextsPrefix) + path, std::nullopt});
+  }
+  stored_texts_.clear();
+  for (const auto& [path, text] : texts) {
+    entries.push_back({std::string(kTextsPrefix) + path, text});
+    stored_texts_.insert(path);
+  }
+  return entries;
+}
+
+void Runtime::reload(std::shared_ptr<const Config> config, std::map<std::string, std::string> texts) {
+  const std::shared_ptr<const Config> old = config_.get();
+  if (config->state_dir != old->state_dir || config->listen != old->listen)
+    options_.log->warn(
+        "state_dir and listen change with the next start only.",
+        {{"config", config->path}, {"listen", config->listen}, {"state_dir", config->state_dir}});
+  // Lanes first: no notification of the new plan may come before the lane that takes it.
+  for (const auto& [name, sink] : config->plan->sinks) {
+    for (std::size_t i = 0; i < sink.lanes.size(); ++i) {
+      if (const std::shared_ptr<Lane> known = lane(sink.lanes[i])) {
+        known->replace(setting(*config, sink, i));
+        continue;
+      }
+      // One of the same name that was removed a moment ago ends its attempt first: nothing is sent by both.
+      for (Post& post : retired_) {
+        if (post.lane->name() == sink.lanes[i])
+          post.worker->wait(*options_.clock, options_.clock->instant() + kAttempt);
+      }
+      tend();
+      open_lane(*config, sink, i);
+      const MutexLock lock(lanes_mutex_);
+      Post& post = lanes_.at(sink.lanes[i]);
+      post.worker = run_lane(post.lane);
+    }
+  }
+  config_.set(config);
+  plan_refused_ = false;
+  reload_failed_ = false;
+  options_.metrics->set_plan_refused(false);
+  options_.metrics->reloaded(true, options_.clock->now());
+  writer_->store(text_entries(texts));
+  reader_->replace_plan(config->plan);
+}
+
+void Runtime::refused() {
+  reload_failed_ = true;
+  options_.metrics->set_plan_refused(true);
+  options_.metrics->reloaded(false, options_.clock->now());
+}
+
+void Runtime::tend() {
+  const std::shared_ptr<const Config> config = config_.get();
+  if (core_generation_ == config->plan->generation) {
+    // The core is past the barrier: nothing new comes for lanes that the plan no longer has.
+    std::set<std::string> wanted;
+    for (const auto& [name, sink] : config->plan->sinks)
+      wanted.insert(sink.lanes.begin(), sink.lanes.end());
+    const MutexLock lock(lanes_mutex_);
+    for (auto it = lanes_.begin(); it != lanes_.end();) {
+      if (wanted.count(it->first) != 0) {
+        ++it;
+        continue;
+      }
+      it->second.lane->drain();
+      retired_.push_back(std::move(it->second));
+      it = lanes_.erase(it);
+    }
+  }
+  for (auto it = retired_.begin(); it != retired_.end();) {
+    if (!it->worker->done()) {
+      ++it;
+      continue;
+    }
+    const std::string name = it->lane->name();
+    it = retired_.erase(it);
+    const rules::Result<std::vector<Delivery>> rows = store_->undelivered();
+    for (const Delivery& row : rows ? *rows : std::vector<Delivery>{}) {
+      if (row.notification.lane != name) continue;
+      options_.log->warn("A notification is given up: its sink was removed from the configuration.",
+                         {{"lane", name}, {"delivery", row.notification.key}});
+      options_.metrics->count("logbell_notifications_dropped_total", {{"reason", "no_lane"}});
+      Settlement end;
+      end.id = row.id;
+      end.state = DeliveryState::kDead;
+      end.attempts = row.attempts;
+      end.outcome = "rejected";
+      end.reason = "no_lane";
+      end.detail = "its sink was removed from the configuration";
+      end.at = options_.clock->now();
+      writer_->settle(row.notification.sink, end);
+    }
+  }
+  if (state_lost_at_ && options_.clock->now() - *state_lost_at_ >= kStateLostFires) {
+    state_lost_at_.reset();
+    queue_.push(state_lost(false), 0);
+    writer_->store({{std::string(kStateLostKey), std::nullopt}});
+  }
+}
+
+std::optional<int> Runtime::finished() const {
+  const int status = finished_;
+  return status < 0 ? std::nullopt : std::optional<int>(status);
+}
+
+bool Runtime::stop(Duration grace) {
+  if (stopped_) return true;
+  stopped_ = true;
+  const Clock& clock = *options_.clock;
+  Log& log = *options_.log;
+  const bool broken = store_->broken();
+  const Instant began = clock.instant();
+  const Instant until = began + (broken ? std::min(grace, kLastGasp) : grace);
+  // At least a moment for each step, however short the grace: what is written is read in milliseconds.
+  const auto by = [&](Instant at) { return std::max(at, clock.instant() + Duration(50)); };
+
+  // Read what is written. After a failed fsync nothing more: it could not be written down.
+  reader_->finish(broken ? began : began + grace / 2);
+  bool ended = reader_thread_->wait(clock, by(began + grace / 2 + Duration(200)));
+  if (!ended) log.warn("Reading did not end in time: what is left is read at the next start.");
+
+  // Evaluate it, write it down.
+  queue_.close();
+  if (!core_thread_->wait(clock, by(until))) {
+    log.warn("The core did not end in time: what is left is read again at the next start.");
+    ended = false;
+  }
+  writer_->close();
+  if (!broken && !writer_->wait_idle(
+                     std::max(Duration(50), std::chrono::floor<Duration>(std::min<std::chrono::microseconds>(
+                                                until - clock.instant(), kLastCommit)))))
+    log.error("The state could not be written at the end; what is missing is read again at the next start.");
+
+  // One immediate try for whatever waits.
+  std::vector<Post*> posts;
+  for (Post& post : retired_)
+    posts.push_back(&post);
+  {
+    const MutexLock lock(lanes_mutex_);
+    for (auto& [name, post] : lanes_)
+      posts.push_back(&post);
+  }
+  for (Post* post : posts)
+    post->lane->drain();
+  std::vector<std::string> hanging;
+  for (Post* post : posts) {
+    if (!post->worker->wait(clock, by(until))) hanging.push_back(post->lane->name());
+  }
+  if (!hanging.empty()) {
+    log.warn("A sink did not answer in time; the notification is kept for the next start.",
+             {{"lanes", join(hanging)}});
+    ended = false;
+  }
+  writer_->wait_idle(Duration(broken ? 0 : 50));
+  writer_->end();
+  if (!writer_thread_->wait(clock, by(until))) ended = false;
+  http_.reset();
+  std::uint64_t waiting = 0;
+  for (const LaneView& view : lane_views())
+    waiting += view.pending;
+  log.info(ended ? "Stopped." : "Stopped without waiting any longer.",
+           {{"took", rules::format_duration(std::chrono::floor<Duration>(clock.instant() - began))},
+            {"undelivered", std::to_string(waiting)}});
+  return ended;
+}
+
+std::string Runtime::address() const {
+  return http_ ? http_->address() : std::string();
+}
+
+Health Runtime::health() const {
+  Health health;
+  const Instant now = options_.clock->instant();
+  const auto look = [&](const std::string& name, std::optional<Duration> silent, Duration limit) {
+    if (silent && *silent > limit)
+      health.stalled.push_back(
+          fmt::format("{}: no progress for {}", name,
+                      rules::format_duration(std::chrono::floor<std::chrono::seconds>(*silent))));
+  };
+  look("reader", reader_heartbeat_.silent(now), kStalled);
+  look("core", core_heartbeat_.silent(now), kStalled);
+  look("writer", writer_heartbeat_.silent(now), kStalled);
+  {
+    const MutexLock lock(lanes_mutex_);
+    for (const auto& [name, post] : lanes_)
+      look("lane " + name, post.lane->silent(now), kLaneStalled);
+  }
+  health.ready = ready_;
+  if (const auto since = writer_->failing_since())
+    health.degraded.push_back(fmt::format("the state cannot be written since {}; it is kept in memory",
+                                          rules::format_rfc3339(*since)));
+  if (plan_refused_) health.degraded.emplace_back("the configuration was refused; the last good one runs");
+  if (reload_failed_) health.degraded.emplace_back("the last reload was refused; the old configuration runs");
+  for (const LaneView& view : lane_views()) {
+    if (view.state == SinkState::kDead || view.state == SinkState::kFailing)
+      health.degraded.push_back(
+          fmt::format("sink {} is {}: {}", view.lane, to_string(view.state), view.last_error));
+  }
+  const std::shared_ptr<const Config> config = config_.get();
+  const auto streams = stream_views_.get();
+  for (const rules::SourceSpec& source : config->plan->sources) {
+    if (streams && std::none_of(streams->begin(), streams->end(), [&](const StreamView& stream) {
+          return stream.source == source.name && stream.readable;
+        }))
+      health.degraded.push_back(fmt::format("source {} has no readable file", source.name));
+  }
+  return health;
+}
+
+}  // namespace logbell::engine

@@ -144,12 +144,19 @@ void Writer::end() {
   waiting_.clear();
   room_.notify_all();
   answered_.notify_all();
+  quiet_.notify_all();
+  work_.notify_all();
+}
+
+bool Writer::ended() const {
+  const MutexLock lock(mutex_);
+  return ended_;
 }
 
 void Writer::wait(Instant until) {
   const MutexLock lock(mutex_);
   while ((ticks_.empty() || full_) && requests_.empty() && own_entries_.empty() &&
-         (!closed_ || close_seen_)) {
+         (!closed_ || close_seen_) && !ended_) {
     const Instant now = options_.clock->instant();
     if (now >= until) return;
     if (work_.wait_for(mutex_, until - now) == std::cv_status::timeout) return;
@@ -166,13 +173,15 @@ bool Writer::idle() const {
   return idle_;
 }
 
-std::vector<Delivery> Writer::undurable(const std::string& lane) const {
-  std::vector<Delivery> found;
-  for (const auto& [id, undurable] : undurable_) {
-    if (!undurable.settlement && undurable.delivery.notification.lane == lane)
-      found.push_back(undurable.delivery);
+bool Writer::wait_idle(Duration limit) const {
+  const Instant until = options_.clock->instant() + limit;
+  const MutexLock lock(mutex_);
+  while (!idle_ && !ended_) {
+    const Instant now = options_.clock->instant();
+    if (now >= until) return false;
+    quiet_.wait_for(mutex_, until - now);
   }
-  return found;
+  return idle_;
 }
 
 Instant Writer::step() {
@@ -223,6 +232,7 @@ Instant Writer::step() {
   full_ = closed_for_room;
   if (!full_) room_.notify_all();
   idle_ = pending_.empty() && ticks_.empty() && requests_.empty() && own_entries_.empty();
+  if (idle_) quiet_.notify_all();
   return next(now);
 }
 

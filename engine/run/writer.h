@@ -65,20 +65,20 @@ class Writer {
   void settle(const std::string& sink, const Settlement& settlement);
   // Nothing more goes in but settlements; the next step() commits whatever there is.
   void close();
-  // Releases who waits, for ever: the writer's thread has ended.
+  // Releases who waits, for ever: nothing is committed any more.
   void end();
+  bool ended() const;
 
   // Takes what is there, commits if it is time. Returns when to step again at the latest.
   rules::Instant step();
   // Until something comes in, or `until`.
   void wait(rules::Instant until);
 
-  // Deliveries of a lane that left before the store had them and have not come to an end: for a lane that
-  // starts anew. On the writer's thread, or while it does not run.
-  std::vector<Delivery> undurable(const std::string& lane) const;
   // Since when the store refuses commits; unset: it does not.
   std::optional<rules::Timestamp> failing_since() const;
   bool idle() const;  // nothing waits to be committed
+  // Until idle(), at most `limit`. Whether it is.
+  bool wait_idle(rules::Duration limit) const;
 
  private:
   struct Waiter {
@@ -149,9 +149,10 @@ class Writer {
   bool broken_ = false;
 
   mutable Mutex mutex_;
-  std::condition_variable_any work_;      // for the writer
-  std::condition_variable_any room_;      // for the core
-  std::condition_variable_any answered_;  // for send loops
+  std::condition_variable_any work_;           // for the writer
+  std::condition_variable_any room_;           // for the core
+  std::condition_variable_any answered_;       // for send loops
+  mutable std::condition_variable_any quiet_;  // for who waits until everything is committed
   std::vector<Tick> ticks_ GUARDED_BY(mutex_);
   std::size_t tick_bytes_ GUARDED_BY(mutex_) = 0;
   std::vector<Request> requests_ GUARDED_BY(mutex_);

@@ -253,7 +253,7 @@ TEST_CASE("writer: while the store refuses, alerts leave and everything else is 
   CHECK(f.commits[2].in_flight == std::vector<DeliveryId>{2});
   f.settle(settled(f.delivered[1].id, DeliveryState::kDelivered));
   CHECK(f.commits[3].settlements[0].id == 2);
-  CHECK(f.writer->undurable("chat").empty());
+  CHECK(f.writer->idle());
 }
 
 TEST_CASE("writer: the store is asked again with growing pauses", "[run][writer][F36]") {

@@ -1,0 +1,348 @@
+// Runtime: the loops, their threads, and their life: start, reload, drain, stop.
+//
+// Reader -> queue -> core -> writer -> lanes. Each loop is a class with a step() that one thread calls.
+// start(), reload(), tend() and stop() belong to the main thread.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "engine/core/pipeline.h"
+#include "engine/io/http_server.h"
+#include "engine/io/store.h"
+#include "engine/run/api.h"
+#include "engine/run/clock.h"
+#include "engine/run/config.h"
+#include "engine/run/log.h"
+#include "engine/run/metrics.h"
+#include "engine/run/queue.h"
+#include "engine/run/reader.h"
+#include "engine/run/send_loop.h"
+#include "engine/run/waker.h"
+#include "engine/run/writer.h"
+
+namespace logbell::engine {
+
+// Wall time that never decreases, as the core demands. A step back is counted; time then goes on at half
+// speed until the wall clock is ahead again: group timers go on, and what was shown is never taken back.
+// Owned by one thread; the clock must outlive it.
+class HeldClock {
+ public:
+  explicit HeldClock(const Clock& clock) : clock_(clock) {}
+  rules::Timestamp now();
+  std::uint64_t steps() const { return steps_; }  // back
+
+ private:
+  const Clock& clock_;
+  bool first_ = true;
+  rules::Timestamp wall_;
+  rules::Instant instant_;
+  std::chrono::microseconds held_{0};  // since the epoch
+  std::uint64_t steps_ = 0;
+};
+
+// When a loop last got on. Thread-safe.
+class Heartbeat {
+ public:
+  void beat(rules::Instant now) { last_us_ = now.time_since_epoch().count(); }
+  // It waits for work and will not beat until there is some.
+  void rest() { last_us_ = kResting; }
+  // Silent for so long; unset: it rests.
+  std::optional<rules::Duration> silent(rules::Instant now) const;
+
+ private:
+  static constexpr std::int64_t kResting = INT64_MIN;
+  std::atomic<std::int64_t> last_us_{kResting};
+};
+
+// A lane's sink refuses for good, or works (again).
+struct SinkHealth {
+  std::string sink;
+  std::string lane;
+  bool dead = false;
+  std::string reason;
+};
+struct PlanChange {
+  std::shared_ptr<const rules::Plan> plan;
+};
+struct FirstPass {};  // everything that was there at the start has been read
+using CoreInput = std::variant<MatchBatch, PlanChange, SinkHealth, Condition, FirstPass>;
+using CoreQueue = BoundedQueue<CoreInput>;
+
+// The core's driver: what is queued goes in, a tick goes to the writer, a view to whoever looks.
+// Owned by the core thread.
+class CoreLoop {
+ public:
+  static constexpr std::size_t kMaxStepBytes = 4 << 20;  // read bytes taken in before a tick
+  static constexpr rules::Duration kIdle{5000};          // waits no longer, so that the heartbeat goes on
+  static constexpr rules::Duration kViewInterval{100};   // views follow what moves no faster
+  static constexpr rules::Duration kFirstConfirmRetry{
+      20};  // the same instant is asked about again after this,
+  static constexpr rules::Duration kLastConfirmRetry{1000};  // then after twice that, up to this
+
+  struct Options {
+    std::shared_ptr<const rules::Plan> plan;  // the pipeline's
+    const Clock* clock = nullptr;             // these outlive me
+    Log* log = nullptr;
+    Metrics* metrics = nullptr;
+    CoreQueue* queue = nullptr;
+    std::function<bool(Tick)> commit;  // may wait; false: nothing is taken any more
+    std::function<void()> confirm;     // the sources should be looked at: how far are they read?
+    std::function<void(std::shared_ptr<const CoreView>)> publish;
+    std::function<void()> first_pass;  // everything that was there is evaluated
+    std::function<void(std::uint64_t generation)> plan_changed;
+  };
+  CoreLoop(std::unique_ptr<Pipeline> pipeline, Options options);
+
+  // Takes what is queued, evaluates it. Returns when to step again if nothing comes.
+  rules::Instant step();
+  // Until something comes, or `until`.
+  void wait(rules::Instant until);
+  bool ended() const {
+    return ended_;
+  }  // the queue was closed, and everything in it is evaluated and handed over
+
+ private:
+  void take(CoreInput input, rules::Timestamp now);
+  void take(const SinkHealth& health, rules::Timestamp now);
+  void forget_removed_sinks(rules::Timestamp now);
+  void publish(rules::Timestamp now, rules::Instant instant);
+
+  std::unique_ptr<Pipeline> pipeline_;
+  const Options options_;
+  std::shared_ptr<const rules::Plan> plan_;
+  HeldClock held_;
+  std::uint64_t steps_seen_ = 0;
+  std::optional<CoreInput> waiting_;  // taken out of the queue by wait()
+  std::map<std::string, std::set<std::string>> dead_lanes_;
+  bool dirty_ = true;  // something has changed since the last view
+  bool show_now_ = true;
+  rules::Instant shown_at_;
+  std::optional<rules::Timestamp> asked_for_;
+  rules::Instant asked_at_;
+  rules::Duration ask_again_after_{0};
+  bool passed_ = false;
+  bool ended_ = false;
+};
+
+// The reader's driver: batches into the queue, plans in between them. step() belongs to the reader's thread,
+// the rest is thread-safe.
+class ReaderLoop {
+ public:
+  static constexpr rules::Duration kIdle{5000};
+  static constexpr rules::Duration kViewInterval{500};
+
+  struct Options {
+    const Clock* clock = nullptr;  // these outlive me
+    Waker* waker = nullptr;
+    CoreQueue* queue = nullptr;
+    std::function<void(std::shared_ptr<const std::vector<StreamView>>)> publish;
+    std::function<void()> ended;  // every source has ended for good
+  };
+  ReaderLoop(std::unique_ptr<Reader> reader, Options options);
+
+  rules::Instant step();
+  void wait(rules::Instant until);
+  bool done() const { return done_; }
+
+  void confirm();
+  void replace_plan(std::shared_ptr<const rules::Plan> plan);
+  // Read what is written, until `until` at most, then end.
+  void finish(rules::Instant until);
+
+ private:
+  std::unique_ptr<Reader> reader_;
+  const Options options_;
+  bool done_ = false;
+  bool passed_ = false;
+  bool told_end_ = false;
+  rules::Instant shown_at_;
+  std::atomic<bool> confirm_{false};
+  Mutex mutex_;
+  std::vector<std::shared_ptr<const rules::Plan>> plans_ GUARDED_BY(mutex_);
+  std::optional<rules::Instant> finish_by_ GUARDED_BY(mutex_);
+};
+
+// One lane of one sink: its send loop, its mailbox. step() and wait() belong to the lane's thread, the rest
+// is thread-safe.
+class Lane final : public DeliveryLog {
+ public:
+  struct Options {
+    std::string sink;
+    std::string lane;
+    const Clock* clock = nullptr;  // these outlive me
+    Log* log = nullptr;
+    Metrics* metrics = nullptr;
+    Writer* writer = nullptr;
+    Store* store = nullptr;
+    std::function<void(SinkHealth)> health;
+  };
+  // What a (new) configuration makes of the lane.
+  struct Setting {
+    std::unique_ptr<sinks::Sink> sink;
+    std::vector<std::string> fallback_lanes;
+    std::vector<std::string> fallback_sinks;
+  };
+  Lane(Options options, Setting setting);
+  ~Lane() override;
+
+  std::optional<rules::Instant> step();
+  void wait(std::optional<rules::Instant> until);
+  bool done() const { return done_; }
+
+  void add(Delivery delivery);
+  // From its next step on: a new sink, with what the store holds for it; an open circuit is closed.
+  void replace(Setting setting);
+  // One immediate try for whatever waits, then done.
+  void drain();
+  LaneView view() const;
+  const std::string& name() const { return options_.lane; }
+  void rest() { heartbeat_.rest(); }
+  std::optional<rules::Duration> silent(rules::Instant now) const { return heartbeat_.silent(now); }
+
+  bool begin(DeliveryId id) override;
+  void settle(const Settlement& settlement) override;
+  void sink_dead(const std::string& sink, const std::string& reason) override;
+  void sink_alive(const std::string& sink) override;
+
+ private:
+  struct Known {  // of a delivery that has not come to its end
+    std::string key;
+    rules::Timestamp caused_at;
+    rules::NotifyReason reason = rules::NotifyReason::kNone;
+  };
+  void start(Setting setting, bool from_store);
+  void take(Delivery delivery);
+
+  const Options options_;
+  Heartbeat heartbeat_;
+
+  // Owned by the lane's thread.
+  std::unique_ptr<SendLoop> loop_;
+  std::map<DeliveryId, Known> known_;
+  std::map<DeliveryId, Delivery> undurable_;  // the store does not hold them
+  DeliveryId loaded_up_to_ = 0;               // rows that a new start has taken from the store
+  bool told_alive_ = false;
+  bool draining_ = false;
+  bool done_ = false;
+
+  mutable Mutex mutex_;
+  std::condition_variable_any changed_;
+  std::vector<Delivery> mailbox_ GUARDED_BY(mutex_);
+  std::optional<Setting> replacement_ GUARDED_BY(mutex_);
+  bool drain_ GUARDED_BY(mutex_) = false;
+  LaneView view_ GUARDED_BY(mutex_);
+};
+
+class Runtime {
+ public:
+  // Read bytes that wait for the core: reading is never far ahead, the log file is the buffer.
+  static constexpr std::size_t kQueueBytes = 8 << 20;
+  static constexpr rules::Duration kStalled{std::chrono::seconds(30)};      // reader, core, writer
+  static constexpr rules::Duration kLaneStalled{std::chrono::seconds(60)};  // an attempt may take 15 s
+  static constexpr rules::Duration kLastGasp{std::chrono::seconds(5)};      // to tell somebody before exit 74
+  static constexpr rules::Duration kStateLostFires{std::chrono::hours(1)};
+
+  struct Options {
+    std::shared_ptr<const Config> config;
+    const Clock* clock = nullptr;  // these outlive me
+    Log* log = nullptr;
+    Metrics* metrics = nullptr;
+    std::string version;
+    int stdin_fd = 0;
+    rules::Duration lock_wait = Store::kLockWait;
+    std::map<std::string, std::string> texts;  // of the configuration, by path: kept for --on-refusal=stay
+    bool plan_refused = false;                 // an older configuration runs
+    std::function<void()> wake_main;           // tend() has something to do; any thread
+    std::function<void()> reload;              // somebody asks for a reload; any thread
+  };
+  struct Failure {
+    int exit_status = 74;
+    std::string message;
+  };
+  // The store keeps the configuration's texts under it.
+  static constexpr std::string_view kTextsPrefix = "run/config/";
+
+  static tl::expected<std::unique_ptr<Runtime>, Failure> start(Options options);
+  ~Runtime();
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+
+  // A configuration that compiled. What cannot change while running is logged.
+  void reload(std::shared_ptr<const Config> config, std::map<std::string, std::string> texts);
+  void refused();  // a reload was: the old plan goes on
+  // What the main thread does between events: lanes of removed sinks.
+  void tend();
+  // Set when the process should end by itself: 0 every source has ended, 74 the disk did not keep what was
+  // written.
+  std::optional<int> finished() const;
+  // Reads what is written, evaluates it, commits, gives every waiting notification one immediate try.
+  // True: everything has ended. False: something hung beyond `grace`; nothing is lost that the store holds,
+  // but the process must end without destructors.
+  bool stop(rules::Duration grace);
+
+  std::string address() const;
+  std::shared_ptr<const Config> config() const { return config_.get(); }
+  Health health() const;
+
+ private:
+  explicit Runtime(Options options);
+  // A thread that says when it has ended, so that nobody joins one that hangs.
+  class Worker;
+  struct Post {
+    std::shared_ptr<Lane> lane;
+    std::unique_ptr<Worker> worker;
+  };
+
+  std::optional<Failure> begin();
+  static Lane::Setting setting(const Config& config, const rules::SinkSpec& sink, std::size_t lane);
+  void open_lane(const Config& config, const rules::SinkSpec& sink, std::size_t index);
+  static std::unique_ptr<Worker> run_lane(const std::shared_ptr<Lane>& lane);
+  std::shared_ptr<Lane> lane(const std::string& name) const;
+  std::vector<LaneView> lane_views() const;
+  std::vector<StoredEntry> text_entries(const std::map<std::string, std::string>& texts);
+
+  const Options options_;
+  Published<Config> config_;
+  Published<CoreView> core_view_;
+  Published<std::vector<StreamView>> stream_views_;
+  std::atomic<bool> ready_{false};
+  std::atomic<bool> plan_refused_{false};
+  std::atomic<bool> reload_failed_{false};
+  std::atomic<int> finished_{-1};
+  std::atomic<std::uint64_t> core_generation_{0};
+  Heartbeat reader_heartbeat_;
+  Heartbeat core_heartbeat_;
+  Heartbeat writer_heartbeat_;
+  std::set<std::string> stored_texts_;             // paths
+  std::optional<rules::Timestamp> state_lost_at_;  // StateLost fires since
+  bool stopped_ = false;
+
+  // In the order of the start; destroyed in reverse.
+  std::unique_ptr<Store> store_;
+  CoreQueue queue_{kQueueBytes};
+  std::unique_ptr<CoreLoop> core_;
+  std::unique_ptr<Writer> writer_;
+  mutable Mutex lanes_mutex_;
+  std::map<std::string, Post> lanes_ GUARDED_BY(lanes_mutex_);
+  std::vector<Post> retired_;  // of removed sinks; the main thread's
+  std::unique_ptr<PollWaker> reader_waker_;
+  std::unique_ptr<ReaderLoop> reader_;
+  std::unique_ptr<Worker> writer_thread_;
+  std::unique_ptr<Worker> core_thread_;
+  std::unique_ptr<Worker> reader_thread_;
+  std::unique_ptr<Api> api_;
+  std::unique_ptr<HttpServer> http_;
+};
+
+}  // namespace logbell::engine
