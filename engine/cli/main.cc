@@ -1,17 +1,68 @@
-// logbell: no command works yet. Until one does, the program says so and fails: a `check` that returns 0
-// would say that a rule reaches somebody, which nobody has looked at.
+// logbell: reads the command line and hands over to a command. The only door to CLI11.
 #include <cstdio>
+#include <exception>
+#include <string>
 
+#include <CLI/CLI.hpp>
+
+#include "engine/cli/commands.h"
+#include "engine/cli/exit_status.h"
 #include "logbell_version.h"
 
+namespace logbell::engine {
 namespace {
-constexpr int kExitSoftware = 70;  // sysexits: what was asked for is not there
-}  // namespace
 
-int main() {
-  std::fputs(
-      "logbell " LOGBELL_VERSION
-      ": not usable yet: neither `check` nor `run` is built. Nothing was checked and nothing is watched.\n",
-      stderr);
-  return kExitSoftware;
+int dispatch(int argc, char** argv) {
+  CLI::App app{"logbell: rings when the logs say that something is wrong, or refuses to start.", "logbell"};
+  app.set_version_flag("--version", "logbell " LOGBELL_VERSION);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+
+  CheckOptions check;
+  CLI::App* check_command =
+      app.add_subcommand("check", "Prove that every rule reaches somebody, or say why not");
+  check_command->add_option("FILE,--config", check.config, "The configuration")->capture_default_str();
+  check_command->add_flag("--assume-secrets", check.assume_secrets,
+                          "Leave out the values of variables and secret files: for a pipeline that does not "
+                          "hold them");
+  check_command->add_flag("--strict", check.strict, "Fail on warnings too (exit 1)");
+  std::string format = "text";
+  check_command->add_option("--format", format, "How to say it")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  check_command->footer("Exit status: 0 every rule is proven, 1 warnings with --strict, 78 refused.");
+
+  RunOptions run;
+  CLI::App* run_command = app.add_subcommand("run", "Watch the logs and ring");
+  run_command->add_option("--config", run.config, "The configuration")->capture_default_str();
+  std::string on_refusal = "exit";
+  run_command
+      ->add_option(
+          "--on-refusal", on_refusal,
+          "What to do with a configuration that is refused: exit with 78, or stay with the last good "
+          "one, so that a pod goes on")
+      ->check(CLI::IsMember({"exit", "stay"}))
+      ->capture_default_str();
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // CLI11 prints help, version or the mistake, and has codes of its own: ours are sysexits'.
+    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+  }
+  check.format = format == "json" ? OutputFormat::kJson : OutputFormat::kText;
+  run.on_refusal = on_refusal == "stay" ? OnRefusal::kStay : OnRefusal::kExit;
+  return check_command->parsed() ? command_check(check) : command_run(run);
+}
+
+}  // namespace
+}  // namespace logbell::engine
+
+int main(int argc, char** argv) {
+  try {
+    return logbell::engine::dispatch(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "logbell: %s\n", error.what());
+    return logbell::engine::kExitSoftware;
+  }
 }

@@ -1,0 +1,11 @@
+// The commands: one function and one file each. They return the process's exit status.
+#pragma once
+
+#include "engine/cli/options.h"
+
+namespace logbell::engine {
+
+int command_check(const CheckOptions& options);
+int command_run(const RunOptions& options);
+
+}  // namespace logbell::engine

@@ -1,0 +1,30 @@
+// What each command was asked to do: the command line as values. Values; read by the main thread.
+#pragma once
+
+#include <string>
+
+namespace logbell::engine {
+
+inline constexpr const char* kDefaultConfig = "/etc/logbell/logbell.yaml";
+
+enum class OutputFormat { kText, kJson };
+
+struct CheckOptions {
+  std::string config = kDefaultConfig;
+  bool assume_secrets = false;  // leave out the values of variables and secret files
+  bool strict = false;          // warnings fail
+  OutputFormat format = OutputFormat::kText;
+};
+
+// What `run` does with a configuration that it refuses.
+enum class OnRefusal {
+  kExit,  // 78: the supervisor shows it
+  kStay,  // in a pod: go on with the last good plan, or park; the API beside us must stay in service
+};
+
+struct RunOptions {
+  std::string config = kDefaultConfig;
+  OnRefusal on_refusal = OnRefusal::kExit;
+};
+
+}  // namespace logbell::engine
