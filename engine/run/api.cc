@@ -193,6 +193,55 @@ bool is_loopback(std::string_view listen) {
   return is_loopback_host(host_of(listen));
 }
 
+std::optional<ReloadAnswer> ReloadDesk::ask(rules::Duration limit) {
+  std::uint64_t mine = 0;
+  {
+    const MutexLock lock(mutex_);
+    mine = ++asked_;
+  }
+  wake_();
+  const MutexLock lock(mutex_);
+  // A wait that ends early for no reason costs its caller only the "202".
+  if (answered_up_to_ < mine) answered_.wait_for(mutex_, limit);
+  if (answered_up_to_ < mine) return std::nullopt;
+  return last_;
+}
+
+bool ReloadDesk::wanted() const {
+  const MutexLock lock(mutex_);
+  return answered_up_to_ < asked_;
+}
+
+void ReloadDesk::answer(ReloadAnswer answer) {
+  const MutexLock lock(mutex_);
+  last_ = std::move(answer);
+  answered_up_to_ = asked_;
+  answered_.notify_all();
+}
+
+rules::Result<> Front::serve(const std::string& listen, std::shared_ptr<const Api> api) {
+  if (server_ && listen == listen_) {
+    api_.set(std::move(api));
+    return {};
+  }
+  server_.reset();
+  api_.set(std::move(api));
+  rules::Result<std::unique_ptr<HttpServer>> server =
+      HttpServer::listen(listen, [this](const HttpRequest& request) { return api_.get()->handle(request); });
+  if (!server) return rules::fail(server.error());
+  server_ = std::move(*server);
+  listen_ = listen;
+  return {};
+}
+
+void Front::close() {
+  server_.reset();
+}
+
+std::string Front::address() const {
+  return server_ ? server_->address() : std::string();
+}
+
 Api::Api(Options options) : options_(std::move(options)) {
   LOGBELL_CHECK(options_.clock != nullptr && options_.metrics != nullptr);
   LOGBELL_CHECK(options_.reload && options_.health && options_.core && options_.streams && options_.lanes &&
@@ -262,9 +311,9 @@ HttpResponse Api::reload(const HttpRequest& request) const {
     return failure(403, "forbidden", "the request's Host is not this machine's loopback address");
   if (!request.header("Origin").empty() || request.header("Sec-Fetch-Site") == "cross-site")
     return failure(403, "forbidden", "pages in a browser may not change anything");
-  options_.reload();
+  if (const std::optional<ReloadAnswer> done = options_.reload()) return answer(done->status, done->text);
   return answer(202,
-                "The configuration will be read anew. What came of it: the log, and "
+                "The configuration is being read. What came of it: the log, and "
                 "logbell_config_last_reload_successful on /metrics.\n");
 }
 

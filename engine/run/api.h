@@ -4,8 +4,11 @@
 // Thread-safe as its parts are.
 #pragma once
 
+#include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,14 +58,44 @@ struct Health {
   std::vector<std::string> degraded;  // what works less well than it should; ready all the same
 };
 
+// What came of a reload, for whoever asked.
+struct ReloadAnswer {
+  int status = 200;
+  std::string text;
+};
+
+// Where the HTTP thread asks for a reload and the main thread answers. Thread-safe.
+class ReloadDesk {
+ public:
+  // The longest that one reload may keep other requests waiting; a health check may take a second.
+  static constexpr rules::Duration kLongestWait{800};
+
+  // `wake` calls the main thread.
+  explicit ReloadDesk(std::function<void()> wake) : wake_(std::move(wake)) {}
+  // Unset: not answered within `limit`; it goes on all the same.
+  std::optional<ReloadAnswer> ask(rules::Duration limit = kLongestWait);
+  // Whether somebody has asked since the last answer() began.
+  bool wanted() const;
+  // To everybody who has asked by now.
+  void answer(ReloadAnswer answer);
+
+ private:
+  const std::function<void()> wake_;
+  mutable Mutex mutex_;
+  std::condition_variable_any answered_;
+  std::uint64_t asked_ GUARDED_BY(mutex_) = 0;
+  std::uint64_t answered_up_to_ GUARDED_BY(mutex_) = 0;
+  ReloadAnswer last_ GUARDED_BY(mutex_);
+};
+
 class Api {
  public:
   struct Options {
     const Clock* clock = nullptr;  // both must outlive me
     const Metrics* metrics = nullptr;
     std::string version;
-    bool may_change = false;       // requests that change something: only where no other machine can ask
-    std::function<void()> reload;  // asks for it; does not wait
+    bool may_change = false;  // requests that change something: only where no other machine can ask
+    std::function<std::optional<ReloadAnswer>()> reload;  // asks for it; unset: it still goes on
     std::function<Health()> health;
     std::function<std::shared_ptr<const CoreView>()> core;  // null: nothing runs
     std::function<std::shared_ptr<const std::vector<StreamView>>()> streams;
@@ -85,6 +118,22 @@ class Api {
   HttpResponse page() const;
 
   const Options options_;
+};
+
+// The port, and which Api answers on it: a parked process that starts to run keeps its port and its callers.
+// serve() and close() belong to the main thread; requests come on the server's.
+class Front {
+ public:
+  // Listens there, or goes on listening, and lets `api` answer from here on. What it refers to must live
+  // until the next serve() or close().
+  rules::Result<> serve(const std::string& listen, std::shared_ptr<const Api> api);
+  void close();
+  std::string address() const;  // "" = closed
+
+ private:
+  Published<Api> api_;
+  std::string listen_;
+  std::unique_ptr<HttpServer> server_;
 };
 
 // Whether only this machine can connect to `listen`: "127.0.0.1:9733", "[::1]:1", "localhost:1".

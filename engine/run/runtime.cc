@@ -145,6 +145,7 @@ Instant CoreLoop::step() {
       next = std::min(next, shown_at_ + kViewInterval);
     }
   }
+  if (changed_to_) options_.plan_changed(*std::exchange(changed_to_, std::nullopt));
   if (!empty) return instant;
   if (closed) {
     publish(now, instant);
@@ -185,7 +186,7 @@ void CoreLoop::take(CoreInput input, Timestamp now) {
           options_.metrics->set_plan(value.plan);
           forget_removed_sinks(now);
           dirty_ = show_now_ = true;
-          options_.plan_changed(value.plan->generation);
+          changed_to_ = value.plan->generation;
         } else if constexpr (std::is_same_v<T, SinkHealth>) {
           take(value, now);
         } else if constexpr (std::is_same_v<T, Condition>) {
@@ -569,7 +570,7 @@ Runtime::~Runtime() {
 
 tl::expected<std::unique_ptr<Runtime>, Runtime::Failure> Runtime::start(Options options) {
   LOGBELL_CHECK(options.config && options.clock != nullptr && options.log != nullptr &&
-                options.metrics != nullptr);
+                options.metrics != nullptr && options.front != nullptr);
   std::unique_ptr<Runtime> runtime(new Runtime(std::move(options)));
   if (std::optional<Failure> failure = runtime->begin()) {
     runtime->stopped_ = true;  // no thread of it runs
@@ -739,7 +740,9 @@ std::optional<Runtime::Failure> Runtime::begin() {
   api.metrics = &metrics;
   api.version = options_.version;
   api.may_change = is_loopback(config.listen);
-  api.reload = options_.reload ? options_.reload : [] {};
+  api.reload = [this]() -> std::optional<ReloadAnswer> {
+    return options_.reload ? options_.reload() : std::nullopt;
+  };
   api.health = [this] { return health(); };
   api.core = [this] { return core_view_.get(); };
   api.streams = [this] { return stream_views_.get(); };
@@ -749,14 +752,12 @@ std::optional<Runtime::Failure> Runtime::begin() {
     const auto sink = now->sinks.find(name);
     return sink == now->sinks.end() ? std::string() : sink->second->destination();
   };
-  api_ = std::make_unique<Api>(std::move(api));
-  rules::Result<std::unique_ptr<HttpServer>> http =
-      HttpServer::listen(config.listen, [this](const HttpRequest& request) { return api_->handle(request); });
-  if (!http) {
-    const bool wrong = http.error().code == ErrorCode::kInvalid;
-    return Failure{wrong ? kExitConfig : kExitIo, http.error().message};
+  const rules::Result<> listening =
+      options_.front->serve(config.listen, std::make_shared<Api>(std::move(api)));
+  if (!listening) {
+    const bool wrong = listening.error().code == ErrorCode::kInvalid;
+    return Failure{wrong ? kExitConfig : kExitIo, listening.error().message};
   }
-  http_ = std::move(*http);
 
   // Threads, from the last of the chain to the first: nothing is handed to a loop that does not run.
   {
@@ -1002,7 +1003,7 @@ bool Runtime::stop(Duration grace) {
   writer_->wait_idle(Duration(broken ? 0 : 50));
   writer_->end();
   if (!writer_thread_->wait(clock, by(until))) ended = false;
-  http_.reset();
+  options_.front->close();
   std::uint64_t waiting = 0;
   for (const LaneView& view : lane_views())
     waiting += view.pending;
@@ -1010,10 +1011,6 @@ bool Runtime::stop(Duration grace) {
            {{"took", rules::format_duration(std::chrono::floor<Duration>(clock.instant() - began))},
             {"undelivered", std::to_string(waiting)}});
   return ended;
-}
-
-std::string Runtime::address() const {
-  return http_ ? http_->address() : std::string();
 }
 
 Health Runtime::health() const {

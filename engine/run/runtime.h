@@ -99,8 +99,8 @@ class CoreLoop {
     std::function<bool(Tick)> commit;  // may wait; false: nothing is taken any more
     std::function<void()> confirm;     // the sources should be looked at: how far are they read?
     std::function<void(std::shared_ptr<const CoreView>)> publish;
-    std::function<void()> first_pass;  // everything that was there is evaluated
-    std::function<void(std::uint64_t generation)> plan_changed;
+    std::function<void()> first_pass;                            // everything that was there is evaluated
+    std::function<void(std::uint64_t generation)> plan_changed;  // and its view is published
   };
   CoreLoop(std::unique_ptr<Pipeline> pipeline, Options options);
 
@@ -132,6 +132,7 @@ class CoreLoop {
   rules::Instant asked_at_;
   rules::Duration ask_again_after_{0};
   bool passed_ = false;
+  std::optional<std::uint64_t> changed_to_;  // a generation that nobody has been told of
   bool ended_ = false;
 };
 
@@ -258,13 +259,14 @@ class Runtime {
     const Clock* clock = nullptr;  // these outlive me
     Log* log = nullptr;
     Metrics* metrics = nullptr;
+    Front* front = nullptr;
     std::string version;
     int stdin_fd = 0;
     rules::Duration lock_wait = Store::kLockWait;
     std::map<std::string, std::string> texts;  // of the configuration, by path: kept for --on-refusal=stay
     bool plan_refused = false;                 // an older configuration runs
     std::function<void()> wake_main;           // tend() has something to do; any thread
-    std::function<void()> reload;              // somebody asks for a reload; any thread
+    std::function<std::optional<ReloadAnswer>()> reload;  // somebody asks for one; the HTTP server's thread
   };
   struct Failure {
     int exit_status = 74;
@@ -291,7 +293,8 @@ class Runtime {
   // but the process must end without destructors.
   bool stop(rules::Duration grace);
 
-  std::string address() const;
+  // Whether the core works with the newest configuration, and shows it.
+  bool reload_done() const { return core_generation_ == config_.get()->plan->generation; }
   std::shared_ptr<const Config> config() const { return config_.get(); }
   Health health() const;
 
@@ -341,8 +344,6 @@ class Runtime {
   std::unique_ptr<Worker> writer_thread_;
   std::unique_ptr<Worker> core_thread_;
   std::unique_ptr<Worker> reader_thread_;
-  std::unique_ptr<Api> api_;
-  std::unique_ptr<HttpServer> http_;
 };
 
 }  // namespace logbell::engine

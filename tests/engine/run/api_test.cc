@@ -74,7 +74,10 @@ struct Fixture {
     options.metrics = &metrics;
     options.version = "1.2.3";
     options.may_change = may_change;
-    options.reload = [this] { ++reloads; };
+    options.reload = [this]() -> std::optional<ReloadAnswer> {
+      ++reloads;
+      return reload_answer;
+    };
     options.health = [this] { return health; };
     options.core = [this] { return view; };
     options.streams = [this] { return streams; };
@@ -109,6 +112,7 @@ struct Fixture {
   LaneView lane;
   Health health{{}, true, {}};
   int reloads = 0;
+  std::optional<ReloadAnswer> reload_answer;
   std::unique_ptr<Api> api;
 };
 
@@ -217,6 +221,10 @@ TEST_CASE("api: a reload needs POST from this machine and not from a browser's p
   CHECK(f.ask("POST", "/-/reload", {{"host", "LOCALHOST"}}).status == 202);
   CHECK(f.ask("POST", "/-/reload", {{"Host", "[::1]:9733"}}).status == 202);
   CHECK(f.reloads == 3);
+  f.reload_answer = {400, "logbell.yaml:3:1: no\n"};
+  CHECK(f.ask("POST", "/-/reload", {{"Host", "127.0.0.1:9733"}}).status == 400);
+  CHECK(f.ask("POST", "/-/reload", {{"Host", "127.0.0.1:9733"}}).body == "logbell.yaml:3:1: no\n");
+  f.reloads = 3;
   f.make(false);
   const HttpResponse refused = f.ask("POST", "/-/reload", {{"Host", "127.0.0.1:9733"}});
   CHECK(refused.status == 403);
@@ -249,4 +257,38 @@ TEST_CASE("api: which addresses only this machine can reach", "[run][api]") {
   CHECK_FALSE(is_loopback("[::]:9733"));
   CHECK_FALSE(is_loopback("10.0.0.1:9733"));
   CHECK_FALSE(is_loopback("127.0.0.1.example.com:9733"));
+}
+
+TEST_CASE("api: who asks for a reload hears what came of it, or that it goes on", "[run][api]") {
+  int woken = 0;
+  ReloadDesk desk([&] { ++woken; });
+  CHECK_FALSE(desk.wanted());
+  CHECK_FALSE(desk.ask(1ms).has_value());
+  CHECK(desk.wanted());
+  CHECK(woken == 1);
+  desk.answer({200, "done"});
+  CHECK_FALSE(desk.wanted());
+  std::optional<ReloadAnswer> heard;
+  ReloadDesk* busy = nullptr;
+  ReloadDesk answering([&] { busy->answer({400, "no"}); });
+  busy = &answering;
+  heard = answering.ask();
+  REQUIRE(heard.has_value());
+  CHECK(heard->status == 400);
+  CHECK(heard->text == "no");
+}
+
+TEST_CASE("api: the port stays while who answers on it changes", "[run][api]") {
+  Fixture first;
+  Fixture second;
+  Front front;
+  CHECK(front.address().empty());
+  REQUIRE(front.serve("127.0.0.1:0", std::shared_ptr<const Api>(first.api.release())));
+  const std::string address = front.address();
+  CHECK(address.rfind("127.0.0.1:", 0) == 0);
+  REQUIRE(front.serve("127.0.0.1:0", std::shared_ptr<const Api>(second.api.release())));
+  CHECK(front.address() == address);
+  CHECK_FALSE(Front().serve(address, nullptr));  // taken
+  front.close();
+  CHECK(front.address().empty());
 }
