@@ -43,6 +43,18 @@ int dispatch(int argc, char** argv) {
           "one, so that a pod goes on")
       ->check(CLI::IsMember({"exit", "stay"}))
       ->capture_default_str();
+  std::string grace = rules::format_duration(run.grace);
+  run_command
+      ->add_option("--grace", grace,
+                   "From SIGTERM to the end at most: to read, evaluate and send what is left; a second "
+                   "SIGTERM ends at once")
+      ->check(CLI::Validator(
+          [](const std::string& text) {
+            const rules::Result<rules::Duration> parsed = rules::parse_duration(text);
+            return parsed ? std::string() : parsed.error().message;
+          },
+          "DURATION"))
+      ->capture_default_str();
 
   try {
     app.parse(argc, argv);
@@ -52,6 +64,7 @@ int dispatch(int argc, char** argv) {
   }
   check.format = format == "json" ? OutputFormat::kJson : OutputFormat::kText;
   run.on_refusal = on_refusal == "stay" ? OnRefusal::kStay : OnRefusal::kExit;
+  run.grace = *rules::parse_duration(grace);
   return check_command->parsed() ? command_check(check) : command_run(run);
 }
 

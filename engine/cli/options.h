@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "rules/time.h"
+
 namespace logbell::engine {
 
 inline constexpr const char* kDefaultConfig = "/etc/logbell/logbell.yaml";
@@ -25,6 +27,7 @@ enum class OnRefusal {
 struct RunOptions {
   std::string config = kDefaultConfig;
   OnRefusal on_refusal = OnRefusal::kExit;
+  rules::Duration grace{std::chrono::seconds(25)};  // from SIGTERM to the end; Kubernetes kills after 30 s
 };
 
 }  // namespace logbell::engine

@@ -67,7 +67,7 @@ Timestamp HeldClock::now() {
   const Timestamp wall = clock_.now();
   const Instant instant = clock_.instant();
   const std::chrono::microseconds wall_us = wall.time_since_epoch();
-  if (first_ || wall_us >= held_) {
+  if (first_ || wall_us >= held_ || wall_us + kMostHeld < held_) {
     held_ = wall_us;
   } else {
     held_ += (instant - instant_) / 2;
@@ -105,7 +105,7 @@ Instant CoreLoop::step() {
   if (held_.steps() != steps_seen_) {
     options_.metrics->count("logbell_clock_steps_total", {},
                             static_cast<double>(held_.steps() - steps_seen_));
-    options_.log->warn("The wall clock was set back; time goes on slowly until it is caught up with.");
+    options_.log->warn("The wall clock was set back.");
     steps_seen_ = held_.steps();
   }
 

@@ -33,11 +33,13 @@
 
 namespace logbell::engine {
 
-// Wall time that never decreases, as the core demands. A step back is counted; time then goes on at half
-// speed until the wall clock is ahead again: group timers go on, and what was shown is never taken back.
-// Owned by one thread; the clock must outlive it.
+// Wall time as the core wants it: a small step back is held, time going on at half speed until the wall clock
+// is ahead again, so that nothing that was shown is taken back; a larger one is passed on, and the core sets
+// its clocks back. Both are counted. Owned by one thread; the clock must outlive it.
 class HeldClock {
  public:
+  static constexpr rules::Duration kMostHeld{std::chrono::seconds(10)};
+
   explicit HeldClock(const Clock& clock) : clock_(clock) {}
   rules::Timestamp now();
   std::uint64_t steps() const { return steps_; }  // back
