@@ -456,7 +456,16 @@ HttpResponse Api::sinks() const {
             .set("oldest", time_or_null(lane.oldest))
             .set("last_delivered", time_or_null(lane.last_delivered))
             .set("last_receipt", lane.last_receipt)
-            .set("last_error", lane.last_error);
+            .set("last_error", lane.last_error)
+            .set("last_error_at", time_or_null(lane.last_error_at))
+            .set("paused_until", time_or_null(lane.paused_until))
+            .set("failures", static_cast<std::uint64_t>(lane.failures))
+            .set("attempts", lane.attempts)
+            .set("delivered", lane.delivered)
+            .set("dead", lane.dead)
+            .set("handed_over", lane.handed_over)
+            .set("superseded", lane.superseded)
+            .set("rate_limited", lane.rate_limited);
         found.push(std::move(json));
       }
       Json fallback = Json::Array{};

@@ -66,7 +66,7 @@ constexpr std::array kFamilies{
     Family{"logbell_notifications_dropped_total", MetricType::Counter,
            "Notifications that nobody will send, by reason."},
     Family{"logbell_notifications_total", MetricType::Counter,
-           "Attempts to deliver a notification, by outcome and reason."},
+           "Attempts to deliver a notification, and ends without one, by outcome and reason."},
     Family{"logbell_outbox_oldest_seconds", MetricType::Gauge,
            "Age of the oldest notification that waits for a sink; 0 when none does."},
     Family{"logbell_outbox_pending", MetricType::Gauge, "Notifications that wait for a sink."},
@@ -84,6 +84,8 @@ constexpr std::array kFamilies{
     Family{"logbell_rules_without_sink", MetricType::Gauge, "Rules that reach nobody."},
     Family{"logbell_series_dropped_total", MetricType::Counter,
            "Matches counted in the overflow series because a pattern has too many."},
+    Family{"logbell_sink_rate_limited_total", MetricType::Counter,
+           "Answers of a sink that asked to be left alone for a while."},
     Family{"logbell_sink_state", MetricType::Gauge, "1 for the state that a sink is in."},
     Family{"logbell_source_bytes_lost_total", MetricType::Counter, "Bytes that could not be read, by cause."},
     Family{"logbell_source_bytes_total", MetricType::Counter, "Bytes read from a source."},
@@ -154,6 +156,13 @@ constexpr std::array<std::pair<std::string_view, Reason>, 17> kOutcomes{{
     {"rejected", Reason::kBadResponse},
     {"unknown", Reason::kResponseLost},
     {"unknown", Reason::kTimeout},
+}};
+
+// And without an attempt: SendLoop's own reasons.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kNoAttempts{{
+    {"rejected", SendLoop::kExpired},
+    {"rejected", SendLoop::kCircuitOpen},
+    {"retry", SendLoop::kFallback},
 }};
 
 // The committed tick takes a few milliseconds, the network some more; a back-off is minutes.
@@ -577,6 +586,10 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
                                                       {"outcome", std::string(outcome)},
                                                       {"reason", std::string(sinks::to_string(reason))}});
       }
+      for (const auto& [outcome, reason] : kNoAttempts) {
+        page.add_zero("logbell_notifications_total",
+                      {{"sink", name}, {"outcome", std::string(outcome)}, {"reason", std::string(reason)}});
+      }
       if (latency_.count(name) == 0)
         page.add_histogram("logbell_notification_latency_seconds", {{"sink", name}}, kLatencyBounds, none, 0);
     }
@@ -612,6 +625,7 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
   struct SinkUse {
     SinkState state = SinkState::kUnknown;
     std::uint64_t pending = 0;
+    std::uint64_t rate_limited = 0;
     std::optional<rules::Timestamp> oldest;
   };
   std::map<std::string, SinkUse> sinks_in_use;
@@ -623,6 +637,7 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
     SinkUse& use = sinks_in_use[lane.sink];
     use.state = worse(use.state, lane.state);
     use.pending += lane.pending;
+    use.rate_limited += lane.rate_limited;
     if (lane.oldest && (!use.oldest || *lane.oldest < *use.oldest)) use.oldest = lane.oldest;
   }
   for (const auto& [name, use] : sinks_in_use) {
@@ -631,6 +646,7 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
       page.add("logbell_sink_state", {{"sink", name}, {"state", std::string(to_string(state))}},
                use.state == state ? 1 : 0);
     }
+    page.add("logbell_sink_rate_limited_total", {{"sink", name}}, static_cast<double>(use.rate_limited));
     page.add("logbell_outbox_pending", {{"sink", name}}, static_cast<double>(use.pending));
     const double age = use.oldest ? std::max(0.0, seconds(view.now) - seconds(*use.oldest)) : 0;
     page.add("logbell_outbox_oldest_seconds", {{"sink", name}}, age);

@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include "rules/labels.h"
+#include "sinks/registry.h"
 
 namespace logbell::engine {
 
@@ -344,8 +345,8 @@ void Lane::start(Setting setting, bool from_store) {
   SendLoop::Options loop;
   loop.sink = options_.sink;
   loop.lane = options_.lane;
-  loop.fallback_lanes = std::move(setting.fallback_lanes);
-  loop.fallback_sinks = std::move(setting.fallback_sinks);
+  loop.fallbacks = std::move(setting.fallbacks);
+  loop.min_interval = setting.min_interval;
   loop.clock = options_.clock;
   loop.log = this;
   // Different at each start, so that many sidecars that start together do not knock together.
@@ -353,15 +354,6 @@ void Lane::start(Setting setting, bool from_store) {
               static_cast<std::uint64_t>(options_.clock->instant().time_since_epoch().count());
   loop_ = std::make_unique<SendLoop>(std::move(setting.sink), std::move(loop));
   if (!from_store) return;
-  known_.clear();
-  told_alive_ = false;
-  std::set<std::string> keys;
-  std::map<DeliveryId, Delivery> undurable;
-  undurable.swap(undurable_);
-  for (auto& [id, delivery] : undurable) {
-    keys.insert(delivery.notification.key);
-    take(std::move(delivery));
-  }
   rules::Result<std::vector<Delivery>> rows = options_.store->undelivered();
   if (!rows) {
     options_.log->error("What waits for this sink could not be read; it is sent after the next start.",
@@ -370,13 +362,16 @@ void Lane::start(Setting setting, bool from_store) {
   }
   for (Delivery& row : *rows) {
     loaded_up_to_ = std::max(loaded_up_to_, row.id);
-    if (row.notification.lane == options_.lane && keys.count(row.notification.key) == 0) take(std::move(row));
+    if (row.notification.lane == options_.lane) take(std::move(row));
   }
+  // What the store does not have. Whose key it has by now the loop knows already.
+  std::map<DeliveryId, Delivery> undurable;
+  undurable.swap(undurable_);
+  for (auto& [id, delivery] : undurable)
+    take(std::move(delivery));
 }
 
 void Lane::take(Delivery delivery) {
-  known_[delivery.id] = {delivery.notification.key, delivery.notification.caused_at,
-                         delivery.notification.reason};
   if (delivery.id < 0) undurable_[delivery.id] = delivery;
   loop_->add(std::move(delivery));
 }
@@ -385,12 +380,12 @@ std::optional<Instant> Lane::step() {
   heartbeat_.beat(options_.clock->instant());
   std::vector<Delivery> arrived;
   std::optional<Setting> replacement;
-  bool drain = false;
+  std::optional<Instant> drain_by;
   {
     const MutexLock lock(mutex_);
     arrived.swap(mailbox_);
     replacement = std::exchange(replacement_, std::nullopt);
-    drain = drain_;
+    drain_by = drain_by_;
   }
   if (replacement) start(std::move(*replacement), true);
   for (Delivery& delivery : arrived) {
@@ -398,9 +393,9 @@ std::optional<Instant> Lane::step() {
     if (delivery.id > 0 && delivery.id <= loaded_up_to_) continue;
     take(std::move(delivery));
   }
-  if (drain && !draining_) {
+  if (drain_by && !draining_) {
     draining_ = true;
-    loop_->drain();
+    loop_->drain(*drain_by);
   }
   std::optional<Instant> next = loop_->step();
   if (draining_ && loop_->idle()) done_ = true;
@@ -419,7 +414,7 @@ std::optional<Instant> Lane::step() {
 void Lane::wait(std::optional<Instant> until) {
   heartbeat_.rest();
   const MutexLock lock(mutex_);
-  while (mailbox_.empty() && !replacement_ && (!drain_ || draining_)) {
+  while (mailbox_.empty() && !replacement_ && (!drain_by_ || draining_)) {
     if (!until) {
       changed_.wait(mutex_);
       continue;
@@ -442,9 +437,9 @@ void Lane::replace(Setting setting) {
   changed_.notify_one();
 }
 
-void Lane::drain() {
+void Lane::drain(Instant deadline) {
   const MutexLock lock(mutex_);
-  drain_ = true;
+  drain_by_ = deadline;
   changed_.notify_one();
 }
 
@@ -461,61 +456,68 @@ bool Lane::begin(DeliveryId id) {
   return options_.writer->begin(id);
 }
 
-void Lane::settle(const Settlement& settlement) {
-  options_.writer->settle(options_.sink, settlement);
-  const auto known = known_.find(settlement.id);
-  const Known about = known == known_.end() ? Known{} : known->second;
+void Lane::settle(const std::vector<Settled>& settled) {
+  std::vector<Settlement> settlements;
+  settlements.reserve(settled.size());
+  for (const Settled& one : settled)
+    settlements.push_back(one.settlement);
+  options_.writer->settle(options_.sink, std::move(settlements));
+  for (const Settled& one : settled)
+    say(one);
+}
+
+void Lane::say(const Settled& settled) {
+  const Settlement& settlement = settled.settlement;
+  const rules::Notification& about = *settled.notification;
   LogFields fields{{"sink", options_.sink},
                    {"lane", options_.lane},
-                   {"delivery", about.key.empty() ? std::to_string(settlement.id) : about.key},
+                   {"delivery", about.key},
+                   {"notification", std::string(rules::to_string(about.reason))},
                    {"attempt", std::to_string(settlement.attempts)},
                    {"reason", settlement.reason}};
   if (settlement.maybe_sent) fields.emplace_back("maybe_sent", "true");
-  if (settlement.id < 0) fields.emplace_back("undurable", "true");
+  if (settlement.id <= 0) fields.emplace_back("undurable", "true");
   if (!settlement.detail.empty()) fields.emplace_back("detail", settlement.detail);
-  const bool routine =
-      about.reason == rules::NotifyReason::kRefresh;  // every minute for as long as an alert fires
+  // Every minute for as long as an alert fires.
+  const bool routine = about.reason == rules::NotifyReason::kRefresh;
+  const bool news = !routine && about.reason != rules::NotifyReason::kRepeat &&
+                    about.reason != rules::NotifyReason::kSummary;
   switch (settlement.state) {
     case DeliveryState::kDelivered:
       if (!routine) {
         if (!settlement.receipt.empty()) fields.emplace_back("receipt", settlement.receipt);
         options_.log->info("Delivered.", fields);
       }
-      if (!routine && about.reason != rules::NotifyReason::kRepeat &&
-          about.reason != rules::NotifyReason::kSummary && about.caused_at > Timestamp{})
+      if (news && about.caused_at > Timestamp{})
         options_.metrics->observe_latency(options_.sink, latency(about.caused_at, settlement.at));
-      if (!told_alive_) sink_alive(options_.sink);
       break;
     case DeliveryState::kPending:
     case DeliveryState::kInFlight:
-      options_.log->warn(settlement.not_before && *settlement.not_before > settlement.at
-                             ? fmt::format("Not delivered yet; will try again in {}.",
-                                           rules::format_duration(*settlement.not_before - settlement.at))
-                             : "Not delivered yet; will try again.",
+      options_.log->warn(settlement.fallbacks.empty() ? "Not delivered yet; will try again."
+                                                      : "Not delivered yet; the fallback is told too.",
                          fields);
       return;
     case DeliveryState::kDead:
-      options_.log->error(settlement.fallbacks.empty() ? "Given up: nobody is told of it by this sink."
-                                                       : "Given up here; the fallback speaks instead.",
-                          fields);
+      if (settlement.fallbacks.empty()) {
+        options_.log->error("Given up: this sink tells nobody of it.", fields);
+      } else {
+        options_.log->warn("Given up here; the fallback speaks instead.", fields);
+      }
       break;
     case DeliveryState::kSuperseded:
       break;
   }
-  known_.erase(settlement.id);
   undurable_.erase(settlement.id);
 }
 
-void Lane::sink_dead(const std::string& sink, const std::string& reason) {
-  told_alive_ = false;
-  options_.log->error("The sink refuses for good.",
-                      {{"sink", sink}, {"lane", options_.lane}, {"reason", reason}});
-  options_.health({sink, options_.lane, true, reason});
+void Lane::sink_dead(const std::string& sink, const std::string& lane, const std::string& why) {
+  options_.log->error("The sink refuses for good.", {{"sink", sink}, {"lane", lane}, {"reason", why}});
+  options_.health({sink, lane, true, why});
 }
 
-void Lane::sink_alive(const std::string& sink) {
-  told_alive_ = true;
-  options_.health({sink, options_.lane, false, {}});
+void Lane::sink_alive(const std::string& sink, const std::string& lane) {
+  options_.log->info("The sink works.", {{"sink", sink}, {"lane", lane}});
+  options_.health({sink, lane, false, {}});
 }
 
 // --- the whole
@@ -792,14 +794,9 @@ std::optional<Runtime::Failure> Runtime::begin() {
 Lane::Setting Runtime::setting(const Config& config, const rules::SinkSpec& sink, std::size_t lane) {
   Lane::Setting setting;
   setting.sink = config.sinks.at(sink.name)->build(lane, {config.external_url, config.environment});
-  for (const std::string& name : sink.fallback) {
-    const auto other = config.plan->sinks.find(name);
-    if (other == config.plan->sinks.end()) continue;
-    for (const std::string& other_lane : other->second.lanes) {
-      setting.fallback_lanes.push_back(other_lane);
-      setting.fallback_sinks.push_back(name);
-    }
-  }
+  setting.fallbacks = fallbacks_of(*config.plan);
+  if (const sinks::SinkType* type = sinks::find_sink_type(sink.type); type != nullptr)
+    setting.min_interval = type->min_interval;
   return setting;
 }
 
@@ -911,7 +908,7 @@ void Runtime::tend() {
         ++it;
         continue;
       }
-      it->second.lane->drain();
+      it->second.lane->drain(options_.clock->instant() + kAttempt);
       retired_.push_back(std::move(it->second));
       it = lanes_.erase(it);
     }
@@ -937,7 +934,7 @@ void Runtime::tend() {
       end.reason = "no_lane";
       end.detail = "its sink was removed from the configuration";
       end.at = options_.clock->now();
-      writer_->settle(row.notification.sink, end);
+      writer_->settle(row.notification.sink, {std::move(end)});
     }
   }
   if (state_lost_at_ && options_.clock->now() - *state_lost_at_ >= kStateLostFires) {
@@ -990,7 +987,7 @@ bool Runtime::stop(Duration grace) {
       posts.push_back(&post);
   }
   for (Post* post : posts)
-    post->lane->drain();
+    post->lane->drain(by(until));
   std::vector<std::string> hanging;
   for (Post* post : posts) {
     if (!post->worker->wait(clock, by(until))) hanging.push_back(post->lane->name());

@@ -193,8 +193,8 @@ class Lane final : public DeliveryLog {
   // What a (new) configuration makes of the lane.
   struct Setting {
     std::unique_ptr<sinks::Sink> sink;
-    std::vector<std::string> fallback_lanes;
-    std::vector<std::string> fallback_sinks;
+    Fallbacks fallbacks;
+    rules::Duration min_interval{0};
   };
   Lane(Options options, Setting setting);
   ~Lane() override;
@@ -206,24 +206,20 @@ class Lane final : public DeliveryLog {
   void add(Delivery delivery);
   // From its next step on: a new sink, with what the store holds for it; an open circuit is closed.
   void replace(Setting setting);
-  // One immediate try for whatever waits, then done.
-  void drain();
+  // One immediate try for whatever waits, until `deadline`, then done.
+  void drain(rules::Instant deadline);
   LaneView view() const;
   const std::string& name() const { return options_.lane; }
   void rest() { heartbeat_.rest(); }
   std::optional<rules::Duration> silent(rules::Instant now) const { return heartbeat_.silent(now); }
 
   bool begin(DeliveryId id) override;
-  void settle(const Settlement& settlement) override;
-  void sink_dead(const std::string& sink, const std::string& reason) override;
-  void sink_alive(const std::string& sink) override;
+  void settle(const std::vector<Settled>& settled) override;
+  void sink_dead(const std::string& sink, const std::string& lane, const std::string& why) override;
+  void sink_alive(const std::string& sink, const std::string& lane) override;
 
  private:
-  struct Known {  // of a delivery that has not come to its end
-    std::string key;
-    rules::Timestamp caused_at;
-    rules::NotifyReason reason = rules::NotifyReason::kNone;
-  };
+  void say(const Settled& settled);
   void start(Setting setting, bool from_store);
   void take(Delivery delivery);
 
@@ -232,10 +228,8 @@ class Lane final : public DeliveryLog {
 
   // Owned by the lane's thread.
   std::unique_ptr<SendLoop> loop_;
-  std::map<DeliveryId, Known> known_;
   std::map<DeliveryId, Delivery> undurable_;  // the store does not hold them
   DeliveryId loaded_up_to_ = 0;               // rows that a new start has taken from the store
-  bool told_alive_ = false;
   bool draining_ = false;
   bool done_ = false;
 
@@ -243,7 +237,7 @@ class Lane final : public DeliveryLog {
   std::condition_variable_any changed_;
   std::vector<Delivery> mailbox_ GUARDED_BY(mutex_);
   std::optional<Setting> replacement_ GUARDED_BY(mutex_);
-  bool drain_ GUARDED_BY(mutex_) = false;
+  std::optional<rules::Instant> drain_by_ GUARDED_BY(mutex_);
   LaneView view_ GUARDED_BY(mutex_);
 };
 

@@ -106,7 +106,7 @@ bool Writer::begin(DeliveryId id) {
   Waiter waiter;
   const MutexLock lock(mutex_);
   if (ended_) return false;
-  requests_.push_back({id, {}, std::nullopt, &waiter});
+  requests_.push_back({id, {}, {}, &waiter});
   idle_ = false;
   work_.notify_one();
   while (!waiter.done)
@@ -114,11 +114,11 @@ bool Writer::begin(DeliveryId id) {
   return waiter.may_send;
 }
 
-void Writer::settle(const std::string& sink, const Settlement& settlement) {
+void Writer::settle(const std::string& sink, std::vector<Settlement> settlements) {
   Waiter waiter;
   const MutexLock lock(mutex_);
-  if (ended_) return;
-  requests_.push_back({settlement.id, sink, settlement, &waiter});
+  if (ended_ || settlements.empty()) return;
+  requests_.push_back({0, sink, std::move(settlements), &waiter});
   idle_ = false;
   work_.notify_one();
   while (!waiter.done)
@@ -281,39 +281,26 @@ void Writer::hold(Notification notification) {
 }
 
 void Writer::take(Request request) {
-  DeliveryId id = request.id;
-  if (id < 0) {
-    const auto found = undurable_.find(id);
-    const bool known = found != undurable_.end();
-    if (known && found->second.row) {
-      id = *found->second.row;
-      if (request.settlement && is_final(request.settlement->state)) {
-        undurable_by_key_.erase(found->second.delivery.notification.key);
-        undurable_.erase(found);
-      }
-    } else {
-      // There is no row to mark or to settle; what became of it is kept for the row that will come.
-      if (request.settlement) {
-        count_total(request.sink, *request.settlement);
-        for (Notification& fallback : request.settlement->fallbacks)
-          hold(std::move(fallback));
-        request.settlement->fallbacks.clear();
-        if (known && is_final(request.settlement->state))
-          found->second.settlement = std::move(request.settlement);
-      }
-      const MutexLock lock(mutex_);
-      request.waiter->may_send = true;
-      request.waiter->done = true;
-      answered_.notify_all();
-      return;
-    }
-  }
-  waiting_.push_back(request.waiter);
-  if (id == 0) return;
-  if (request.settlement) {
-    request.settlement->id = id;
-    take_settlement(request.sink, std::move(*request.settlement));
+  bool must_wait = false;
+  if (request.settlements.empty()) must_wait = mark(request.begin);
+  for (Settlement& settlement : request.settlements)
+    must_wait = settle_one(request.sink, std::move(settlement)) || must_wait;
+  if (must_wait) {
+    waiting_.push_back(request.waiter);
     return;
+  }
+  const MutexLock lock(mutex_);
+  request.waiter->may_send = true;
+  request.waiter->done = true;
+  answered_.notify_all();
+}
+
+// False: there is no row to mark, so nothing to wait for.
+bool Writer::mark(DeliveryId id) {
+  if (id <= 0) {
+    const auto found = undurable_.find(id);
+    if (found == undurable_.end() || !found->second.row) return false;
+    id = *found->second.row;
   }
   const auto unsettled = pending_.settlements.find(id);
   if (unsettled != pending_.settlements.end()) {
@@ -323,19 +310,37 @@ void Writer::take(Request request) {
     pending_.in_flight.push_back(id);
   }
   pending_.urgent = true;
+  return true;
 }
 
-void Writer::take_settlement(const std::string& sink, Settlement settlement) {
+bool Writer::settle_one(const std::string& sink, Settlement settlement) {
   count_total(sink, settlement);
+  if (settlement.id <= 0) {
+    const auto found = undurable_.find(settlement.id);
+    const bool known = found != undurable_.end();
+    if (!known || !found->second.row) {
+      // There is no row to settle; what became of it is kept for the row that will come.
+      for (Notification& fallback : settlement.fallbacks)
+        hold(std::move(fallback));
+      settlement.fallbacks.clear();
+      if (known && is_final(settlement.state)) found->second.settlement = std::move(settlement);
+      return false;
+    }
+    settlement.id = *found->second.row;
+    if (is_final(settlement.state)) {
+      undurable_by_key_.erase(found->second.delivery.notification.key);
+      undurable_.erase(found);
+    }
+  }
   std::erase(pending_.in_flight, settlement.id);
   if (!settlement.fallbacks.empty()) pending_.sync = true;
-  const auto [it, is_new] = pending_.settlements.try_emplace(settlement.id, settlement);
-  if (!is_new) {
-    std::vector<Notification> fallbacks = std::move(it->second.fallbacks);
-    std::move(settlement.fallbacks.begin(), settlement.fallbacks.end(), std::back_inserter(fallbacks));
-    it->second = std::move(settlement);
-    it->second.fallbacks = std::move(fallbacks);
-  }
+  const DeliveryId id = settlement.id;
+  const auto [it, is_new] = pending_.settlements.try_emplace(id);
+  std::vector<Notification> fallbacks =
+      std::move(it->second.fallbacks);  // of an earlier one, not written yet
+  std::move(settlement.fallbacks.begin(), settlement.fallbacks.end(), std::back_inserter(fallbacks));
+  it->second = std::move(settlement);
+  it->second.fallbacks = std::move(fallbacks);
   if (failing_ || broken_) {
     // Nobody may wait for the disk to hear that a sink is dead: the next one speaks now.
     for (Notification& fallback : it->second.fallbacks)
@@ -343,6 +348,7 @@ void Writer::take_settlement(const std::string& sink, Settlement settlement) {
     it->second.fallbacks.clear();
   }
   pending_.urgent = true;
+  return true;
 }
 
 void Writer::count_total(const std::string& sink, const Settlement& settlement) {

@@ -62,7 +62,7 @@ class Writer {
   // Marks a delivery in flight; returns when that is committed. False: do not send.
   bool begin(DeliveryId id);
   // Returns when committed, or when the store has refused and it is kept in memory.
-  void settle(const std::string& sink, const Settlement& settlement);
+  void settle(const std::string& sink, std::vector<Settlement> settlements);
   // Nothing more goes in but settlements; the next step() commits whatever there is.
   void close();
   // Releases who waits, for ever: nothing is committed any more.
@@ -85,10 +85,10 @@ class Writer {
     bool done = false;
     bool may_send = false;
   };
-  struct Request {  // begin, or settle with a settlement
-    DeliveryId id = 0;
+  struct Request {  // begin, or settle with settlements
+    DeliveryId begin = 0;
     std::string sink;
-    std::optional<Settlement> settlement;
+    std::vector<Settlement> settlements;
     Waiter* waiter = nullptr;  // lives on the stack of who waits
   };
   struct Held {
@@ -121,7 +121,8 @@ class Writer {
   void put(StoredEntry entry);
   void take(Tick tick);
   void take(Request request);
-  void take_settlement(const std::string& sink, Settlement settlement);
+  bool mark(DeliveryId id);
+  bool settle_one(const std::string& sink, Settlement settlement);
   void hold(rules::Notification notification);
   bool full() const;
   bool make_room();

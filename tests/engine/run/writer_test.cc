@@ -93,7 +93,7 @@ struct Fixture {
     return may;
   }
   void settle(const Settlement& settlement) {
-    std::thread lane([&] { writer->settle("chat", settlement); });
+    std::thread lane([&] { writer->settle("chat", {settlement}); });
     writer->wait(clock.instant() + 1h);
     writer->step();
     lane.join();
@@ -379,7 +379,7 @@ TEST_CASE("writer: ended, it keeps nobody waiting", "[run][writer]") {
   lane.join();
   CHECK_FALSE(may);
   CHECK_FALSE(f.writer->begin(2));
-  f.writer->settle("chat", settled(2, DeliveryState::kDelivered));
+  f.writer->settle("chat", {settled(2, DeliveryState::kDelivered)});
 }
 
 TEST_CASE("writer: over the real store, what left undurably is in the history and nothing is sent twice",
@@ -413,7 +413,7 @@ TEST_CASE("writer: over the real store, what left undurably is in the history an
     writer.submit(ringing("k1"));
     writer.step();
     REQUIRE(delivered.size() == 1);
-    std::thread lane([&] { writer.settle("chat", settled(delivered[0].id, DeliveryState::kDelivered)); });
+    std::thread lane([&] { writer.settle("chat", {settled(delivered[0].id, DeliveryState::kDelivered)}); });
     writer.wait(clock.instant() + 1h);
     writer.step();
     lane.join();
