@@ -95,6 +95,8 @@ std::string hint_for(const std::string& message, std::string_view line) {
   if (says("illegal map value")) return "a text that holds \": \" belongs in quotes";
   if (says("referenced anchor")) return "a text that begins with * or & belongs in quotes, as in '*.log'";
   if (says("unknown token")) return "a text that begins with %, @ or ` belongs in quotes";
+  if (line.find(": {{") != std::string_view::npos)
+    return "a text that begins with { belongs in quotes, as in '{{ $value }}'";
   if (says("end of map not found") || says("end of sequence not found"))
     return "look for a missing quote, bracket or indentation above";
   return "";
