@@ -6,7 +6,6 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -14,7 +13,6 @@
 #include <vector>
 
 #include <fmt/format.h>
-#include <fnmatch.h>
 #include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -71,46 +69,23 @@ class Signals {
   int fd_ = -1;
 };
 
+using Texts = std::vector<std::pair<std::string, std::string>>;  // of a configuration's files, by path
+
 struct Loaded {
   std::shared_ptr<const Config> config;  // null: refused
   Problems problems;
-  std::map<std::string, std::string> texts;  // of the configuration's files, by path; not of secrets
 };
 
 // `stored`: texts that are read instead of the files of the same path.
 Loaded load(const std::string& path, rules::Timestamp now, std::uint64_t generation,
-            const std::map<std::string, std::string>* stored = nullptr) {
-  ConfigWorld world = ConfigWorld::real(now);
-  std::map<std::string, std::string> read_texts;
-  const auto read_file = world.read_file;
-  const auto glob = world.glob;
-  world.read_file = [&](const std::string& name) -> rules::Result<std::string> {
-    if (stored != nullptr) {
-      if (const auto found = stored->find(name); found != stored->end()) return found->second;
-    }
-    rules::Result<std::string> text = read_file(name);
-    if (text) read_texts[name] = *text;
-    return text;
-  };
-  world.glob = [&](const std::string& pattern) {
-    std::vector<std::string> found;
-    if (stored != nullptr) {
-      for (const auto& [name, text] : *stored) {
-        if (fnmatch(pattern.c_str(), name.c_str(), FNM_PATHNAME) == 0) found.push_back(name);
-      }
-    }
-    return found.empty() ? glob(pattern) : found;
-  };
+            const Texts& stored = {}) {
+  const ConfigWorld real = ConfigWorld::real(now);
   LoadOptions options;
   options.for_run = true;
   options.generation = generation;
   Loaded loaded;
-  loaded.config = load_config(path, world, options, loaded.problems);
-  if (loaded.config) {
-    for (const std::string& file : loaded.config->files) {
-      if (const auto text = read_texts.find(file); text != read_texts.end()) loaded.texts.insert(*text);
-    }
-  }
+  loaded.config =
+      load_config(path, stored.empty() ? real : real.with_texts(stored), options, loaded.problems);
   return loaded;
 }
 
@@ -167,13 +142,8 @@ class Process {
   int run();
 
  private:
-  struct Texts {
-    std::map<std::string, std::string> by_path;
-    std::string state_dir;
-    std::string listen;
-  };
   std::optional<int> begin();
-  std::optional<int> start(const Loaded& loaded, bool refused);
+  std::optional<int> start(const std::shared_ptr<const Config>& config, bool refused);
   void park(const Problems& problems);
   void refuse(const Problems& problems);
   void reload(bool because_asked);
@@ -233,7 +203,7 @@ std::optional<int> Process::begin() {
   mark_ = mark_of(options_.config);
   Loaded loaded = load(options_.config, clock_.now(), generation_);
   std::fputs(problem_lines(loaded.problems).c_str(), stderr);
-  if (loaded.config) return start(loaded, false);
+  if (loaded.config) return start(loaded.config, false);
 
   refuse(loaded.problems);
   if (options_.on_refusal == OnRefusal::kExit) {
@@ -241,30 +211,28 @@ std::optional<int> Process::begin() {
                {{"config", options_.config}, {"problems", std::to_string(loaded.problems.errors())}});
     return kExitConfig;
   }
-  const Texts texts = stored();
-  if (!texts.by_path.empty()) {
-    Loaded last = load(options_.config, clock_.now(), generation_, &texts.by_path);
+  if (const Texts texts = stored(); !texts.empty()) {
+    const Loaded last = load(options_.config, clock_.now(), generation_, texts);
     if (last.config) {
       log_.error("The configuration was refused; the last good one goes on.", {{"config", options_.config}});
-      last.texts.clear();  // they are stored
-      return start(last, true);
+      return start(last.config, true);
     }
+    log_.error("The last good configuration is refused now, too.",
+               {{"config", options_.config}, {"problems", problem_lines(last.problems)}});
   }
   park(loaded.problems);
   return std::nullopt;
 }
 
-std::optional<int> Process::start(const Loaded& loaded, bool refused) {
-  const Config& config = *loaded.config;
-  log_.hide(config.secrets);
+std::optional<int> Process::start(const std::shared_ptr<const Config>& config, bool refused) {
+  log_.hide(config->secrets);
   Runtime::Options options;
-  options.config = loaded.config;
+  options.config = config;
   options.clock = &clock_;
   options.log = &log_;
   options.metrics = &metrics_;
   options.front = &front_;
   options.version = LOGBELL_VERSION;
-  options.texts = loaded.texts;
   options.plan_refused = refused;
   options.wake_main = [this] { waker_.kick(); };
   options.reload = [this] { return desk_.ask(); };
@@ -276,7 +244,7 @@ std::optional<int> Process::start(const Loaded& loaded, bool refused) {
   }
   runtime_ = std::move(*started);
   refused_ = refused;
-  say_what_is_watched(config);
+  say_what_is_watched(*config);
   return std::nullopt;
 }
 
@@ -339,16 +307,16 @@ void Process::refuse(const Problems& problems) {
   static_cast<void>(problems);
 }
 
-// The last good configuration, and where it said that the state is.
-Process::Texts Process::stored() const {
+// The last good configuration. Where its state is, the refused one says.
+Texts Process::stored() const {
   Texts texts;
   const rules::Result<std::string> text = ConfigWorld::real(clock_.now()).read_file(options_.config);
-  texts.state_dir = setting_of(text ? *text : "", "state_dir", kDefaultStateDir);
-  rules::Result<Store::Opened> opened = Store::open(texts.state_dir, clock_.now());
+  rules::Result<Store::Opened> opened =
+      Store::open(setting_of(text ? *text : "", "state_dir", kDefaultStateDir), clock_.now());
   if (!opened) return texts;
   const rules::Result<std::vector<StoredEntry>> entries = opened->store->entries(Runtime::kTextsPrefix);
   for (const StoredEntry& entry : entries ? *entries : std::vector<StoredEntry>{})
-    texts.by_path[entry.key.substr(Runtime::kTextsPrefix.size())] = entry.value.value_or("");
+    texts.emplace_back(entry.key.substr(Runtime::kTextsPrefix.size()), entry.value.value_or(""));
   return texts;
 }
 
@@ -392,14 +360,14 @@ void Process::reload(bool because_asked) {
   refused_because_.clear();
   if (runtime_) {
     log_.hide(loaded.config->secrets);
-    runtime_->reload(loaded.config, loaded.texts);
+    runtime_->reload(loaded.config);
     refused_ = false;
     log_.info("The new configuration was accepted.", {{"config", options_.config}});
     say_what_is_watched(*loaded.config);
     answer_when_done_ = somebody_waits;
     return;
   }
-  if (const std::optional<int> failed = start(loaded, false)) {
+  if (const std::optional<int> failed = start(loaded.config, false)) {
     // Still better parked than gone: whoever asked hears why, and it is tried again.
     refused_ = true;
     park(loaded.problems);

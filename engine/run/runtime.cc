@@ -308,6 +308,8 @@ Instant ReaderLoop::step() {
     const std::size_t bytes = result.batch->bytes;
     if (!options_.queue->push(std::move(*result.batch), bytes)) done_ = true;
   }
+  for (const ReaderNote& note : result.notes)
+    say(note);
   const Instant now = options_.clock->instant();
   if (!result.more && !passed_) {
     passed_ = true;
@@ -325,6 +327,22 @@ Instant ReaderLoop::step() {
   if (finish_by && (!result.more || now >= *finish_by)) done_ = true;
   if (result.more) return now;
   return std::min(result.wake_at, after(now, kIdle));
+}
+
+void ReaderLoop::say(const ReaderNote& note) {
+  LogFields fields{{"source", note.source}};
+  if (!note.path.empty()) fields.emplace_back("path", note.path);
+  switch (note.level) {
+    case ReaderNote::Level::kInfo:
+      options_.log->info(note.message, fields);
+      break;
+    case ReaderNote::Level::kWarn:
+      options_.log->warn(note.message, fields);
+      break;
+    case ReaderNote::Level::kError:
+      options_.log->error(note.message, fields);
+      break;
+  }
 }
 
 void ReaderLoop::wait(Instant until) {
@@ -625,7 +643,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
 
   // Plan and core.
   auto pipeline = std::make_unique<Pipeline>(plan, *core_entries);
-  std::vector<StoredEntry> first_entries = text_entries(options_.texts);
+  std::vector<StoredEntry> first_entries = text_entries(config);
   const bool lost = !opened->moved_aside.empty() || (opened->fresh && was_here);
   if (lost) {
     log.error("The saved state was missing or damaged: starting from nothing.",
@@ -718,11 +736,11 @@ std::optional<Runtime::Failure> Runtime::begin() {
   reader_waker_ = std::make_unique<PollWaker>(clock);
   Reader::Options reader;
   reader.clock = &clock;
-  reader.first_start = positions->empty();
   reader.positions = std::move(*positions);
   reader.stdin_fd = options_.stdin_fd;
   ReaderLoop::Options reading;
   reading.clock = &clock;
+  reading.log = &log;
   reading.waker = reader_waker_.get();
   reading.queue = &queue_;
   reading.publish = [this](std::shared_ptr<const std::vector<StreamView>> views) {
@@ -841,21 +859,22 @@ std::vector<LaneView> Runtime::lane_views() const {
   return views;
 }
 
-std::vector<StoredEntry> Runtime::text_entries(const std::map<std::string, std::string>& texts) {
+// For --on-refusal=stay: what runs now is the last good configuration.
+std::vector<StoredEntry> Runtime::text_entries(const Config& config) {
   std::vector<StoredEntry> entries;
-  if (texts.empty()) return entries;  // what runs is what is stored already
-  for (const std::string& path : stored_texts_) {
-    if (texts.count(path) == 0) entries.push_back({std::string(kTextsPrefix) + path, std::nullopt});
-  }
-  stored_texts_.clear();
-  for (const auto& [path, text] : texts) {
+  std::set<std::string> paths;
+  for (const auto& [path, text] : config.texts) {
+    paths.insert(path);
     entries.push_back({std::string(kTextsPrefix) + path, text});
-    stored_texts_.insert(path);
   }
+  for (const std::string& path : stored_texts_) {
+    if (paths.count(path) == 0) entries.push_back({std::string(kTextsPrefix) + path, std::nullopt});
+  }
+  stored_texts_ = std::move(paths);
   return entries;
 }
 
-void Runtime::reload(std::shared_ptr<const Config> config, std::map<std::string, std::string> texts) {
+void Runtime::reload(std::shared_ptr<const Config> config) {
   const std::shared_ptr<const Config> old = config_.get();
   if (config->state_dir != old->state_dir || config->listen != old->listen)
     options_.log->warn(
@@ -885,7 +904,7 @@ void Runtime::reload(std::shared_ptr<const Config> config, std::map<std::string,
   reload_failed_ = false;
   options_.metrics->set_plan_refused(false);
   options_.metrics->reloaded(true, options_.clock->now());
-  writer_->store(text_entries(texts));
+  writer_->store(text_entries(*config));
   reader_->replace_plan(config->plan);
 }
 

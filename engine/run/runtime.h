@@ -147,6 +147,7 @@ class ReaderLoop {
 
   struct Options {
     const Clock* clock = nullptr;  // these outlive me
+    Log* log = nullptr;
     Waker* waker = nullptr;
     CoreQueue* queue = nullptr;
     std::function<void(std::shared_ptr<const std::vector<StreamView>>)> publish;
@@ -164,6 +165,8 @@ class ReaderLoop {
   void finish(rules::Instant until);
 
  private:
+  void say(const ReaderNote& note);
+
   std::unique_ptr<Reader> reader_;
   const Options options_;
   bool done_ = false;
@@ -259,9 +262,8 @@ class Runtime {
     std::string version;
     int stdin_fd = 0;
     rules::Duration lock_wait = Store::kLockWait;
-    std::map<std::string, std::string> texts;  // of the configuration, by path: kept for --on-refusal=stay
-    bool plan_refused = false;                 // an older configuration runs
-    std::function<void()> wake_main;           // tend() has something to do; any thread
+    bool plan_refused = false;                            // an older configuration runs
+    std::function<void()> wake_main;                      // tend() has something to do; any thread
     std::function<std::optional<ReloadAnswer>()> reload;  // somebody asks for one; the HTTP server's thread
   };
   struct Failure {
@@ -277,7 +279,7 @@ class Runtime {
   Runtime& operator=(const Runtime&) = delete;
 
   // A configuration that compiled. What cannot change while running is logged.
-  void reload(std::shared_ptr<const Config> config, std::map<std::string, std::string> texts);
+  void reload(std::shared_ptr<const Config> config);
   void refused();  // a reload was: the old plan goes on
   // What the main thread does between events: lanes of removed sinks.
   void tend();
@@ -309,7 +311,7 @@ class Runtime {
   static std::unique_ptr<Worker> run_lane(const std::shared_ptr<Lane>& lane);
   std::shared_ptr<Lane> lane(const std::string& name) const;
   std::vector<LaneView> lane_views() const;
-  std::vector<StoredEntry> text_entries(const std::map<std::string, std::string>& texts);
+  std::vector<StoredEntry> text_entries(const Config& config);
 
   const Options options_;
   Published<Config> config_;
