@@ -444,11 +444,11 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
     group.next_flush = now + options.group_interval;
   }
   // What has ended is forgotten once nobody is owed its end.
-  for (const auto& [fingerprint, fired_at] : resolved) {
+  for (const auto& ended : resolved) {
     const bool owed = std::any_of(group.told.begin(), group.told.end(), [&](const auto& told) {
-      return told.second.firing.count(fingerprint) != 0;
+      return told.second.firing.count(ended.first) != 0;
     });
-    if (!owed) forget_member(group, fingerprint);
+    if (!owed) forget_member(group, ended.first);
   }
   touch(group);
 }
