@@ -17,7 +17,7 @@ inline constexpr rules::Duration kMaxBehind{std::chrono::hours(1)};       // of 
 inline constexpr rules::Duration kMinOffset{std::chrono::minutes(15)};    // smaller ones are lateness, not zones
 
 struct LineFacts {
-  std::optional<rules::Timestamp> own;              // what the line says
+  std::optional<rules::Timestamp> own = {};         // what the line says
   rules::Timestamp arrival;                         // wall time before it was read
   bool live = false;                                // its stream was at its end before; else it catches up
   rules::Timestamp source_clock = rules::kLongAgo;  // how far the source was known before this read

@@ -27,17 +27,17 @@ class Probe {
   Probe(const FileSource& file, const rules::SourceSpec& source, Timestamp now, LineTimes& times)
       : file_(file), source_(source), now_(now), times_(times), buffer_(kProbeBytes, '\0') {}
 
-  // The first line with a time that begins at `from` or behind it (from == 0: also at it) and before `to`, in
-  // the first kProbeBytes.
-  std::optional<TimedLine> line_from(std::uint64_t from, std::uint64_t to) {
-    const std::size_t wanted = std::min(kProbeBytes, to - from);
-    const auto got = file_.read_at(from, buffer_.data(), wanted);
+  // The first line that says a time at or after `wanted` and begins behind `from` (from == 0: also there) and
+  // before `to`, in the first kProbeBytes.
+  std::optional<TimedLine> line_from(std::uint64_t from, std::uint64_t to, Timestamp wanted = kLongAgo) {
+    const std::size_t bytes = std::min(kProbeBytes, to - from);
+    const auto got = file_.read_at(from, buffer_.data(), bytes);
     if (!got) return std::nullopt;
     std::string_view text(buffer_.data(), *got);
     std::uint64_t at = from;
-    const auto drop = [&](std::size_t bytes) {
-      text.remove_prefix(bytes);
-      at += bytes;
+    const auto drop = [&](std::size_t count) {
+      text.remove_prefix(count);
+      at += count;
     };
     if (from > 0) {
       const std::size_t newline = text.find('\n');
@@ -48,7 +48,7 @@ class Probe {
       const std::size_t newline = text.find('\n');
       if (newline == std::string_view::npos) break;
       if (const auto time = times_.read(source_, text.substr(0, newline), now_)) {
-        if (*time <= now_ + kMaxAhead) return TimedLine{at, *time};
+        if (*time <= now_ + kMaxAhead && *time >= wanted) return TimedLine{at, *time};
       }
       drop(newline + 1);
     }
@@ -79,6 +79,8 @@ std::uint64_t offset_of(Timestamp wanted, Probe& probe, std::uint64_t size) {
       high = middle;
     }
   }
+  // What is left is short enough to be looked at line by line.
+  if (const std::optional<TimedLine> line = probe.line_from(low, size, wanted)) return line->offset;
   return low;
 }
 

@@ -16,6 +16,7 @@
 
 #include <catch2/catch.hpp>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/run/reader.h"
@@ -55,6 +56,13 @@ class LogDir {
   void rename(const std::string& from, const std::string& to) const { fs::rename(path(from), path(to)); }
   void remove(const std::string& name) const { fs::remove(path(name)); }
   void truncate(const std::string& name, std::uintmax_t size = 0) const { fs::resize_file(path(name), size); }
+  // The system's clock does not move with ours.
+  void touch(const std::string& name, rules::Timestamp at) const {
+    const std::int64_t ms = rules::to_unix_ms(at);
+    const timespec time{ms / 1000, ms % 1000 * 1'000'000};
+    const timespec times[2] = {time, time};
+    REQUIRE(::utimensat(AT_FDCWD, path(name).c_str(), times, 0) == 0);
+  }
   void copy(const std::string& from, const std::string& to) const {
     fs::copy_file(path(from), path(to), fs::copy_options::overwrite_existing);
   }
@@ -168,6 +176,7 @@ class ReaderWorld {
     settle();
   }
   engine::Reader::StepResult step() {
+    if (reader == nullptr) start();
     engine::Reader::StepResult result = reader->step();
     for (engine::ReaderNote& note : result.notes)
       notes.push_back(std::move(note));
@@ -177,7 +186,6 @@ class ReaderWorld {
   }
   // Reads all that is there.
   void settle() {
-    if (reader == nullptr) start();
     int steps = 0;
     while (step().more)
       REQUIRE(++steps < 100'000);

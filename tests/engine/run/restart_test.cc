@@ -1,0 +1,216 @@
+// The process dies and comes back: it goes on from what was committed, wherever the file is by now.
+#include "tests/engine/run/reader_world.h"
+
+namespace logbell::tests {
+namespace {
+
+double gaps(const ReaderWorld& world, const std::string& cause) {
+  return world.counter("logbell_source_gaps_total{cause=\"" + cause + "\", source=\"app\"}");
+}
+
+ReaderWorld* fresh(ReaderWorld& world) {
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one"});
+  world.pass(seconds(1));
+  world.reader.reset();
+  world.clock.advance(minutes(3));
+  return &world;
+}
+
+TEST_CASE("restart: goes on behind the last committed line", "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  fresh(world);
+  const auto watched_from = world.statuses[0].watched_from;
+  world.dir.append("app.log", "two\n");
+  world.restart();
+  CHECK(world.lines() == Texts{"two"});
+  CHECK(world.statuses[0].watched_from == watched_from);
+  world.restart();
+  CHECK(world.lines().empty());
+}
+
+TEST_CASE("restart: the file was renamed meanwhile: its rest comes first, then the new one",
+          "[run][restart][F1]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  fresh(world);
+  world.dir.append("app.log", "two\n");
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "three\n");
+  SECTION("once") {
+    world.restart();
+    CHECK(world.lines() == Texts{"two", "three"});
+  }
+  SECTION("several times") {
+    world.dir.rename("app.log.1", "app.log.2");
+    world.dir.rename("app.log", "app.log.1");
+    world.dir.append("app.log", "four\n");
+    world.restart();
+    CHECK(world.lines() == Texts{"two", "three", "four"});
+  }
+  SECTION("and a dated name was given") {
+    world.dir.rename("app.log.1", "app.log-20260501");
+    world.restart();
+    CHECK(world.lines() == Texts{"two", "three"});
+  }
+  SECTION("and nothing has its name") {
+    world.dir.remove("app.log");
+    world.restart();
+    CHECK(world.lines() == Texts{"two"});
+  }
+  CHECK(gaps(world, "rotated_away_while_down") == 0);
+  CHECK(gaps(world, "deleted_while_down") == 0);
+}
+
+TEST_CASE("restart: rotated away for good is a gap, and said", "[run][restart][F14]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  fresh(world);
+  const auto before = world.statuses[0].watched_from;
+  world.dir.append("app.log", "lost\n");
+  world.dir.rename("app.log", "app.log.1.gz");
+  world.dir.append("app.log", "three\n");
+  world.restart();
+  CHECK(world.lines() == Texts{"three"});
+  CHECK(gaps(world, "rotated_away_while_down") == 1);
+  // What was written since the new file was born is in it.
+  const auto born = engine::stat_path(world.dir.path("app.log"))->id.born_ns / 1'000'000;
+  CHECK(rules::to_unix_ms(*world.statuses[0].watched_from) == std::max(born, rules::to_unix_ms(*before)));
+  world.restart();
+  CHECK(gaps(world, "rotated_away_while_down") == 1);
+}
+
+TEST_CASE("restart: deleted with nothing in its place is a gap", "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  fresh(world);
+  world.dir.remove("app.log");
+  world.restart();
+  CHECK(gaps(world, "deleted_while_down") == 1);
+  CHECK(world.statuses[0].watched_from == world.clock.now());
+  CHECK_FALSE(world.statuses[0].readable);
+}
+
+TEST_CASE("restart: cut while nobody looked", "[run][restart][F15]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  fresh(world);
+  SECTION("to less than what was read") { world.dir.write("app.log", "2\n"); }
+  SECTION("and grown past it") { world.dir.write("app.log", "2\nlonger than before\n"); }
+  world.restart();
+  CHECK(world.lines().front() == "2");
+  CHECK(gaps(world, "truncated_while_down") == 1);
+}
+
+TEST_CASE("restart: files that appeared meanwhile are read from their beginning", "[run][restart]") {
+  ReaderWorld world({.sources = {{.read_from = rules::ReadFrom::kEnd}}});
+  world.dir.append("a.log", "old\n");
+  world.settle();
+  CHECK(world.lines().empty());
+  world.reader.reset();
+  world.dir.append("b.log", "new\n");
+  world.restart();
+  CHECK(world.lines() == Texts{"new"});
+}
+
+TEST_CASE("restart: a place at the end is kept though nothing was read", "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}, .read_from = rules::ReadFrom::kEnd}}});
+  world.dir.append("app.log", "old\n");
+  world.settle();
+  world.reader.reset();
+  world.dir.append("app.log", "new\n");
+  world.restart();
+  CHECK(world.lines() == Texts{"new"});
+}
+
+TEST_CASE("restart: within a line that is too long its rest is still skipped", "[run][restart][F19]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}, .max_line_bytes = 10}}});
+  world.dir.append("app.log", std::string(50, 'x'));
+  world.settle();
+  CHECK(world.lines() == Texts{std::string(10, 'x')});
+  world.restart();
+  world.dir.append("app.log", "rest\nnext\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"next"});
+}
+
+TEST_CASE("restart: the last line without an end", "[run][restart][F18]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}, .patterns = {"err", "error \\d+"}});
+  world.dir.append("app.log", "err");
+  world.settle();
+  world.pass(milliseconds(4900));
+  CHECK(world.seen.empty());
+  SECTION("is complete before its time") {
+    world.dir.append("app.log", "or 1\n");
+    world.settle();
+    CHECK(world.lines() == Texts{"error 1", "error 1"});
+    CHECK(world.counter("logbell_source_lines_total{source=\"app\"}") == 1);
+  }
+  SECTION("is handed over when its time is up; what comes then is counted only where it is new") {
+    world.pass(milliseconds(100));
+    CHECK(world.lines() == Texts{"err"});
+    CHECK(world.counter("logbell_source_partial_flushed_total{source=\"app\"}") == 1);
+    world.pass(seconds(60));
+    CHECK(world.lines().empty());
+    SECTION("in the same process") {}
+    SECTION("in another one") { world.restart(); }
+    world.dir.append("app.log", "or 1\nerror 2\n");
+    world.settle();
+    REQUIRE(world.seen.size() == 3);
+    CHECK(world.seen[0].text == "error 1");
+    CHECK(world.seen[0].pattern == 1);
+    CHECK(world.seen[1].text == "error 2");
+    CHECK(world.counter("logbell_source_lines_total{source=\"app\"}") == 2);
+  }
+  SECTION("is handed over once, however often the process dies") {
+    world.restart();
+    world.pass(seconds(5));
+    CHECK(world.lines() == Texts{"err"});
+    world.restart();
+    world.pass(seconds(5));
+    CHECK(world.lines().empty());
+  }
+  SECTION("of a file that is rotated") {
+    world.dir.rename("app.log", "app.log.1");
+    world.dir.append("app.log", "new error 3\n");
+    world.settle();
+    CHECK(world.lines() == Texts{"new error 3", "new error 3"});
+    for (int i = 0; i < 4; ++i)
+      world.pass(seconds(3));
+    CHECK(world.lines() == Texts{"err"});
+    CHECK(world.reader->streams().size() == 1);
+  }
+}
+
+TEST_CASE("restart: UTF-16 and a byte order mark are known again", "[run][restart][F20]") {
+  using namespace std::string_literals;
+  ReaderWorld world({.sources = {{.files = {"*.log"}}}});
+  world.dir.append("a.log", "\xFF\xFEo\0n\0e\0\r\0\n\0"s);
+  world.dir.append("b.log", "\xEF\xBB\xBFtwo\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one", "two"});
+  world.reader.reset();
+  world.dir.append("a.log", "t\0h\0r\0\xe9\0\n\0"s);
+  world.restart();
+  CHECK(world.lines() == Texts{"thr\u00e9"});
+}
+
+TEST_CASE("restart: a place that cannot be read any more is a place at the beginning, and said", "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  fresh(world);
+  for (auto& [key, value] : world.committed) {
+    if (key.find("pos/file/") == 0) value = "{nonsense";
+  }
+  world.restart();
+  CHECK(world.lines() == Texts{"one"});
+  REQUIRE_FALSE(world.notes.empty());
+  CHECK(world.notes[0].level == engine::ReaderNote::Level::kError);
+}
+
+TEST_CASE("restart: what is stored says nothing that the log says", "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "password=hunter2\n");
+  world.settle();
+  for (const auto& [key, value] : world.committed)
+    CHECK(value.find("hunter2") == std::string::npos);
+}
+
+}  // namespace
+}  // namespace logbell::tests
