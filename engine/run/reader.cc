@@ -402,7 +402,8 @@ std::vector<StreamView> Reader::streams() const {
     view.path = tail->path;
     view.offset = tail->stream->offset();
     view.size = tail->stream->known_size();
-    if (tail->file != nullptr) {
+    // One that is read to its end is as large as what was seen of it.
+    if (tail->file != nullptr && tail->dirty) {
       if (const rules::Result<FileStat> stat = tail->file->stat()) view.size = stat->size;
     }
     view.readable = tail->error.empty();

@@ -145,7 +145,7 @@ TEST_CASE("limits: a quiet live file does not wait until a backlog is read", "[r
   world.chunk_bytes = 4096;
   for (SourceSetting& source : world.plan_setting.sources)
     source.max_line_bytes = 1024;
-  world.dir.append("quiet.log", "");
+  world.dir.append("quiet.log", rules::format_rfc3339(world.clock.now()) + " started\n");
   world.settle();
   std::string text;
   const rules::Timestamp past = world.clock.now() - hours(48);

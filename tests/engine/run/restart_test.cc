@@ -79,6 +79,44 @@ TEST_CASE("restart: rotated away for good is a gap, and said", "[run][restart][F
   CHECK(gaps(world, "rotated_away_while_down") == 1);
 }
 
+TEST_CASE("restart: a rotated file that was read to its end and is gone is no gap", "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "two\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one", "two"});
+  CHECK(world.committed.size() == 3);
+  world.reader.reset();
+  world.dir.remove("app.log.1");
+  world.restart();
+  CHECK(gaps(world, "rotated_away_while_down") == 0);
+  CHECK(gaps(world, "deleted_while_down") == 0);
+  CHECK(world.committed.size() == 2);
+}
+
+TEST_CASE("restart: what was read and let go before is not taken for something missed", "[run][restart][F1]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  // The first writer never lets go of his file; others come and go.
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "two\n");
+  world.settle();
+  world.dir.rename("app.log", "app.log.2");
+  world.dir.append("app.log", "three\n");
+  world.settle();
+  for (int i = 0; i < 4; ++i) {
+    world.dir.append("app.log.1", "more\n");
+    world.pass(seconds(3));
+  }
+  CHECK(world.reader->streams().size() == 2);
+  world.lines();
+  world.restart();
+  CHECK(world.lines().empty());
+}
+
 TEST_CASE("restart: deleted with nothing in its place is a gap", "[run][restart]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   fresh(world);
