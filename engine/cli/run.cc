@@ -1,5 +1,6 @@
 // logbell run: watches and rings. Signals, reload, refusal and the end of the process; everything between is
 // engine/run/runtime.h.
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -10,6 +11,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <fmt/format.h>
@@ -22,6 +24,7 @@
 
 #include "engine/cli/commands.h"
 #include "engine/cli/exit_status.h"
+#include "engine/run/refusal.h"
 #include "engine/run/runtime.h"
 #include "logbell_version.h"
 #include "rules/labels.h"
@@ -106,8 +109,26 @@ std::uint32_t refused_rules(const Problems& problems) {
   return static_cast<std::uint32_t>(rules.size());
 }
 
+// ${NAME} and ${NAME:-otherwise} filled in; nothing where one is not set.
+std::optional<std::string> filled_in(std::string text, const ConfigWorld& world) {
+  for (std::size_t at = text.find("${"); at != std::string::npos; at = text.find("${", at)) {
+    const std::size_t end = text.find('}', at);
+    if (end == std::string::npos) return std::nullopt;
+    const std::string inside = text.substr(at + 2, end - at - 2);
+    const std::size_t colon = inside.find(':');
+    std::optional<std::string> value = world.env(inside.substr(0, colon));
+    if ((!value || value->empty()) && colon != std::string::npos && inside.compare(colon, 2, ":-") == 0)
+      value = inside.substr(colon + 2);
+    if (!value || value->empty()) return std::nullopt;
+    text.replace(at, end - at + 1, *value);
+    at += value->size();
+  }
+  return text;
+}
+
 // A setting at the top of a configuration that may not even be YAML: where the state is, where to listen.
-std::string setting_of(const std::string& text, const std::string& key, const std::string& otherwise) {
+std::string setting_of(const std::string& text, const std::string& key, const std::string& otherwise,
+                       const ConfigWorld& world) {
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
     std::string line = text.substr(at, end - at);
@@ -118,8 +139,7 @@ std::string setting_of(const std::string& text, const std::string& key, const st
     const std::size_t first = line.find_first_not_of(" \t\"'\r");
     const std::size_t last = line.find_last_not_of(" \t\"'\r");
     if (first == std::string::npos) return otherwise;
-    const std::string value = line.substr(first, last - first + 1);
-    return value.find("${") == std::string::npos ? value : otherwise;  // what a variable says is not known
+    return filled_in(line.substr(first, last - first + 1), world).value_or(otherwise);
   }
   return otherwise;
 }
@@ -145,7 +165,8 @@ class Process {
   std::optional<int> begin();
   std::optional<int> start(const std::shared_ptr<const Config>& config, bool refused);
   void park(const Problems& problems);
-  void refuse(const Problems& problems);
+  void tell(const Problems& problems, const std::string& consequence);
+  void tell_meanwhile(const Problems& problems, const std::string& consequence);
   void reload(bool because_asked);
   Texts stored() const;
   void say_what_is_watched(const Config& config);
@@ -166,6 +187,8 @@ class Process {
   std::string refused_because_;
   FileMark mark_{};
   rules::Instant try_again_at_;
+  std::atomic<bool> told_{true};  // of the refusal at the start
+  std::thread telling_;
   bool answer_when_done_ = false;  // whoever asked for the reload that is under way
 };
 
@@ -205,8 +228,8 @@ std::optional<int> Process::begin() {
   std::fputs(problem_lines(loaded.problems).c_str(), stderr);
   if (loaded.config) return start(loaded.config, false);
 
-  refuse(loaded.problems);
   if (options_.on_refusal == OnRefusal::kExit) {
+    tell(loaded.problems, "Nothing is watched until this is fixed.");
     log_.error("Refused to start: see the problems above; nothing is watched.",
                {{"config", options_.config}, {"problems", std::to_string(loaded.problems.errors())}});
     return kExitConfig;
@@ -215,13 +238,25 @@ std::optional<int> Process::begin() {
     const Loaded last = load(options_.config, clock_.now(), generation_, texts);
     if (last.config) {
       log_.error("The configuration was refused; the last good one goes on.", {{"config", options_.config}});
-      return start(last.config, true);
+      if (const std::optional<int> failed = start(last.config, true)) return failed;
+      tell_meanwhile(loaded.problems, "The last good configuration goes on until this is fixed.");
+      return std::nullopt;
     }
     log_.error("The last good configuration is refused now, too.",
                {{"config", options_.config}, {"problems", problem_lines(last.problems)}});
   }
   park(loaded.problems);
+  tell_meanwhile(loaded.problems, "Nothing is watched until this is fixed.");
   return std::nullopt;
+}
+
+// A sink that hangs must not hold up what goes on.
+void Process::tell_meanwhile(const Problems& problems, const std::string& consequence) {
+  told_ = false;
+  telling_ = std::thread([this, problems, consequence] {
+    tell(problems, consequence);
+    told_ = true;
+  });
 }
 
 std::optional<int> Process::start(const std::shared_ptr<const Config>& config, bool refused) {
@@ -271,8 +306,9 @@ void Process::say_what_is_watched(const Config& config) {
 
 // Nothing runs, and a pod beside us stays in service: every probe is answered, the metrics say what is wrong.
 void Process::park(const Problems& problems) {
-  const rules::Result<std::string> text = ConfigWorld::real(clock_.now()).read_file(options_.config);
-  const std::string listen = setting_of(text ? *text : "", "listen", kDefaultListen);
+  const ConfigWorld world = ConfigWorld::real(clock_.now());
+  const rules::Result<std::string> text = world.read_file(options_.config);
+  const std::string listen = setting_of(text ? *text : "", "listen", kDefaultListen, world);
   metrics_.set_plan_refused(true);
   metrics_.set_rules_without_sink(refused_rules(problems));
   metrics_.reloaded(false, clock_.now());
@@ -302,17 +338,49 @@ void Process::park(const Problems& problems) {
        {"listen", listening ? front_.address() : listening.error().message}});
 }
 
-// Tells the sinks that work, once an hour for the same configuration.
-void Process::refuse(const Problems& problems) {
-  static_cast<void>(problems);
+// Tells the sinks that work, once an hour for the same configuration. Blocks for kRefusalTotal at most.
+void Process::tell(const Problems& problems, const std::string& consequence) {
+  const ConfigWorld world = ConfigWorld::real(clock_.now());
+  const rules::Result<std::string> text = world.read_file(options_.config);
+  Refusal refusal;
+  refusal.path = options_.config;
+  refusal.problems = problems;
+  refusal.configuration = text ? *text : std::string();
+  refusal.consequence = consequence;
+  refusal.labels.set("instance", world.hostname);
+  refusal.labels.set("environment", setting_of(refusal.configuration, "environment", "", world));
+  refusal.state_dir = setting_of(refusal.configuration, "state_dir", kDefaultStateDir, world);
+  refusal.external_url = setting_of(refusal.configuration, "external_url", "", world);
+  const RefusalReport report = tell_refusal(salvage_sinks(options_.config, world), refusal, clock_);
+  for (const RefusalReport::One& one : report.sinks) {
+    const LogFields fields{{"sink", one.sink}, {"detail", one.detail}};
+    switch (one.outcome) {
+      case RefusalReport::Outcome::kTold:
+        log_.info("Told that the configuration was refused.", fields);
+        break;
+      case RefusalReport::Outcome::kToldBefore:
+        log_.info("Was told of the same refusal within the hour.", fields);
+        break;
+      case RefusalReport::Outcome::kTriedBefore:
+      case RefusalReport::Outcome::kFailed:
+        log_.error("Could not be told that the configuration was refused.", fields);
+        break;
+      case RefusalReport::Outcome::kTellsNobody:
+        break;
+    }
+  }
+  if (!report.not_kept.empty())
+    log_.warn("Who was told could not be kept: they are told again at the next start.",
+              {{"reason", report.not_kept}});
 }
 
 // The last good configuration. Where its state is, the refused one says.
 Texts Process::stored() const {
   Texts texts;
-  const rules::Result<std::string> text = ConfigWorld::real(clock_.now()).read_file(options_.config);
+  const ConfigWorld world = ConfigWorld::real(clock_.now());
+  const rules::Result<std::string> text = world.read_file(options_.config);
   rules::Result<Store::Opened> opened =
-      Store::open(setting_of(text ? *text : "", "state_dir", kDefaultStateDir), clock_.now());
+      Store::open(setting_of(text ? *text : "", "state_dir", kDefaultStateDir, world), clock_.now());
   if (!opened) return texts;
   const rules::Result<std::vector<StoredEntry>> entries = opened->store->entries(Runtime::kTextsPrefix);
   for (const StoredEntry& entry : entries ? *entries : std::vector<StoredEntry>{})
@@ -380,9 +448,10 @@ void Process::reload(bool because_asked) {
 
 int Process::end(int status) {
   signals_.let_through();
-  const bool clean = !runtime_ || runtime_->stop(options_.grace);
+  const bool clean = (!runtime_ || runtime_->stop(options_.grace)) && told_;
   log_.sweep(true);
   if (!clean) std::_Exit(status);  // a thread hangs in a sink or a disk: there is nothing to wait for
+  if (telling_.joinable()) telling_.join();
   runtime_.reset();
   front_.close();
   return status;

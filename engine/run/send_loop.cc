@@ -433,7 +433,8 @@ std::optional<Sequence> SendLoop::Impl::choose(Instant now) const {
   std::uint32_t fewest = std::numeric_limits<std::uint32_t>::max();
   for (const auto& turn : turns_) {
     const Item& item = items_.at(turn.second);
-    if (draining_ ? item.tried : item.not_before > now) continue;
+    // A dead sink is probed at its own times, whatever a message's are.
+    if (draining_ ? item.tried : !dead_ && item.not_before > now) continue;
     if (failures_ == 0 && !dead_) return turn.second;
     // One probe at a time, and not always the same: it may be that message alone which the sink chokes on.
     const std::uint32_t probes = item.outage == outage_ ? item.probes : 0;
