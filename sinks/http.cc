@@ -96,7 +96,6 @@ bool is_refused_v4(std::uint32_t address) {
 
 // What became of one request; the callbacks' user data.
 struct Call {
-  CURL* easy = nullptr;
   std::size_t body_bytes = 0;
   bool refused_address = false;
   bool allowed_address = false;
@@ -107,12 +106,18 @@ struct Call {
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
 
-  bool is_written() const {
-    curl_off_t uploaded = 0;
-    curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
-    return uploaded >= static_cast<curl_off_t>(body_bytes);
-  }
+  curl_off_t uploaded = 0;
+
+  // The end of the body is the end of the request.
+  bool is_written() const { return uploaded >= static_cast<curl_off_t>(body_bytes); }
 };
+
+int on_progress(void* user, curl_off_t /*down_total*/, curl_off_t /*down*/, curl_off_t /*up_total*/,
+                curl_off_t up) {
+  auto* call = static_cast<Call*>(user);
+  call->uploaded = std::max(call->uploaded, up);
+  return 0;  // go on; CURL_PROGRESSFUNC_CONTINUE would draw curl's own meter
+}
 
 curl_socket_t open_socket(void* user, curlsocktype /*purpose*/, curl_sockaddr* address) {
   auto* call = static_cast<Call*>(user);
@@ -329,6 +334,10 @@ rules::Result<Url> parse_url(std::string_view text) {
   }
   if (text.find("://") == std::string_view::npos) {
     return rules::fail(ErrorCode::kInvalid, "this is no URL: it does not begin with https://");
+  }
+  // curl forgives a third slash and takes what follows for the host.
+  if (const std::size_t slashes = text.find("://"); text.substr(slashes + 3, 1) == "/") {
+    return rules::fail(ErrorCode::kInvalid, "the URL names no host");
   }
   const UrlHandle handle(curl_url());
   LOGBELL_CHECK(handle != nullptr);
@@ -574,7 +583,6 @@ HttpResult HttpClient::post(const HttpRequest& request) {
   CURL* easy = impl_->easy.get();
   curl_easy_reset(easy);  // options only: connections and names stay known
   Call call;
-  call.easy = easy;
   call.body_bytes = request.body.size();
   std::array<char, CURL_ERROR_SIZE> error{};
   const auto set = [&](CURLoption option, auto value) {
@@ -625,6 +633,9 @@ HttpResult HttpClient::post(const HttpRequest& request) {
   set(CURLOPT_OPENSOCKETDATA, static_cast<void*>(&call));
   set(CURLOPT_PREREQFUNCTION, &before_request);
   set(CURLOPT_PREREQDATA, static_cast<void*>(&call));
+  set(CURLOPT_NOPROGRESS, 0L);
+  set(CURLOPT_XFERINFOFUNCTION, &on_progress);
+  set(CURLOPT_XFERINFODATA, static_cast<void*>(&call));
   set(CURLOPT_HEADERFUNCTION, &on_header);
   set(CURLOPT_HEADERDATA, static_cast<void*>(&call));
   set(CURLOPT_WRITEFUNCTION, &on_body);
@@ -657,6 +668,9 @@ HttpResult HttpClient::post(const HttpRequest& request) {
   curl_easy_getinfo(easy, CURLINFO_HTTP_CONNECTCODE, &connect_status);
   double lookup = 0;
   curl_easy_getinfo(easy, CURLINFO_NAMELOOKUP_TIME, &lookup);
+  curl_off_t uploaded = 0;
+  curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
+  call.uploaded = std::max(call.uploaded, uploaded);
   const bool written = call.resend || (call.starts > 0 && call.is_written());
 
   // A refusal counts even when its text was cut off; a success only when it is whole.

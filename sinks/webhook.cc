@@ -137,6 +137,10 @@ bool read_headers(FieldReader& fields, std::vector<HttpHeader>& headers) {
                })) {
       fields.error("headers", "the value of the header " + entry.key + " is not one line of text", "");
       good = false;
+    } else if (value.find("${") != std::string::npos) {
+      fields.error("headers", "variables are not read in headers",
+                   "write the value out; for credentials use bearer_token, or username and password");
+      good = false;
     } else {
       headers.push_back({entry.key, Secret(value)});
     }
@@ -273,7 +277,7 @@ std::unique_ptr<SinkConfig> parse_webhook(FieldReader& fields) {
   if (!read_headers(fields, settings.headers)) good = false;
   if (!read_receipt(fields, settings.receipt)) good = false;
   settings.shown = "(not known without its secret)";
-  if (url && !fields.assume_secrets()) {
+  if (url && !(fields.assume_secrets() && !parse_url(url->reveal()))) {
     const std::optional<Url> parsed = check_url(fields, "url", url->reveal(), true);
     if (parsed) settings.shown = parsed->shown;
     if (!parsed) good = false;

@@ -1,0 +1,122 @@
+#include "sinks/message.h"
+
+#include <limits>
+
+#include <catch2/catch.hpp>
+
+#include "tests/sinks/fixtures.h"
+
+namespace {
+
+using namespace logbell;         // NOLINT(google-build-using-namespace): a test
+using namespace logbell::sinks;  // NOLINT(google-build-using-namespace)
+using namespace std::chrono_literals;
+using rules::NotifyReason;
+using tests::queue_alert;
+
+rules::Alert resolved(rules::Alert alert) {
+  alert.state = rules::AlertState::kResolved;
+  alert.resolved_at = alert.fired_at + 12min;
+  return alert;
+}
+
+}  // namespace
+
+TEST_CASE("message: the headline says what, which service, which environment", "[sinks][message]") {
+  CHECK(headline(tests::notification(), tests::context()) == "QueueUnreachable · orders-api · production");
+  rules::Alert bare;
+  bare.labels = {{"alertname", "A"}};
+  CHECK(headline(tests::notification({bare}), tests::context()) == "A · production");
+  CHECK(headline(tests::notification({bare}), {}) == "A");
+  rules::Alert other = bare;
+  other.labels.set("alertname", "B");
+  CHECK(headline(tests::notification({bare, other}), {}) == "A and 1 more kinds");
+  CHECK(headline(tests::text_notification(NotifyReason::kRefused, "x"), tests::context()) ==
+        "logbell refused to start · production");
+}
+
+TEST_CASE("message: the status counts what fires and what is over", "[sinks][message]") {
+  const rules::Alert firing = queue_alert();
+  const rules::Alert over = resolved(queue_alert("b"));
+  CHECK(status_words(tests::notification({firing})) == "firing");
+  CHECK(status_words(tests::notification({firing}, NotifyReason::kRepeat)) == "still firing");
+  CHECK(status_words(tests::notification({firing, firing, over})) == "2 firing, 1 resolved");
+  CHECK(status_words(tests::notification({over})) == "resolved");
+  CHECK(status_words(tests::notification({over, over})) == "all 2 resolved");
+}
+
+TEST_CASE("message: the loudest severity that fires sets the tone", "[sinks][message]") {
+  rules::Alert info = queue_alert();
+  info.labels.set("severity", "info");
+  rules::Alert warning = queue_alert();
+  warning.labels.set("severity", "warning");
+  rules::Alert unsaid = queue_alert();
+  unsaid.labels.erase("severity");
+  CHECK(tone_of(tests::notification({info, warning})) == Tone::kWarning);
+  CHECK(tone_of(tests::notification({info, unsaid})) == Tone::kOther);
+  CHECK(tone_of(tests::notification({warning, queue_alert()})) == Tone::kCritical);
+  CHECK(tone_of(tests::notification({info, resolved(queue_alert())})) == Tone::kInfo);
+  CHECK(tone_of(tests::resolved_notification()) == Tone::kResolved);
+  CHECK(tone_of(tests::text_notification(NotifyReason::kRefused, "x")) == Tone::kCritical);
+}
+
+TEST_CASE("message: numbers and spans read as people write them", "[sinks][message]") {
+  CHECK(format_value(5) == "5");
+  CHECK(format_value(0.05231) == "0.05231");
+  CHECK(format_value(1.0 / 3) == "0.3333");
+  CHECK(format_value(-2) == "-2");
+  CHECK(format_value(1e20) == "1e+20");
+  CHECK(format_value(std::numeric_limits<double>::quiet_NaN()) == "not a number");
+  CHECK(format_value(std::numeric_limits<double>::infinity()) == "infinite");
+  CHECK(format_span(0ms) == "0 s");
+  CHECK(format_span(-5s) == "0 s");
+  CHECK(format_span(40s) == "40 s");
+  CHECK(format_span(3min) == "3 min");
+  CHECK(format_span(125min) == "2 h 5 min");
+  CHECK(format_span(2h) == "2 h");
+  CHECK(format_span(50h) == "2 d 2 h");
+  CHECK(format_span(72h) == "3 d");
+}
+
+TEST_CASE("message: the value stands against its threshold where there is one", "[sinks][message]") {
+  CHECK(threshold_of("sum by (queue) (count_over_time(queue_error[1m])) >= 3") == ">= 3");
+  CHECK(threshold_of("count_over_time(received[2h]) == 0") == "== 0");
+  CHECK(threshold_of("a / b > 0.05 and c >= 100") == ">= 100");
+  CHECK(threshold_of("count_over_time(request{status=~\"5..\"}[5m])").empty());
+  CHECK(threshold_of("a > b").empty());
+  CHECK(threshold_of("a > bool 3").empty());
+  CHECK(threshold_of("").empty());
+  CHECK(threshold_of(">").empty());
+  CHECK(value_words(queue_alert()) == "5 (>= 3)");
+}
+
+TEST_CASE("message: a delivery says that it is late, doubtful or in another's place",
+          "[sinks][message][F47]") {
+  rules::Notification n = tests::notification();
+  Attempt attempt = tests::attempt();
+  CHECK(delivery_notes(n, attempt).empty());
+  attempt.maybe_sent = true;
+  n.fallback_for = "oncall";
+  n.changes = 4;
+  attempt.now = n.created_at + 5min;
+  const std::vector<std::string> notes = delivery_notes(n, attempt);
+  REQUIRE(notes.size() == 4);
+  CHECK(notes[0] == "In place of the sink \"oncall\", which refused it.");
+  CHECK(notes[1].find("may be a duplicate") != std::string::npos);
+  CHECK(notes[2] == "Delayed 5 min: it could not be sent earlier.");
+  CHECK(notes[3] == "Changed 4 times since the last message.");
+  attempt.now = n.created_at + 2min;
+  CHECK(delivery_notes(n, attempt).size() == 3);
+}
+
+TEST_CASE("message: what is not about an alert becomes one where nothing else is known", "[sinks][message]") {
+  const std::vector<rules::Alert> alerts =
+      alerts_or_text(tests::text_notification(NotifyReason::kRefused, "a.yaml:1:2: no"), tests::context());
+  REQUIRE(alerts.size() == 1);
+  CHECK(alerts[0].name() == "LogbellRefused");
+  CHECK(alerts[0].labels.get("severity") == "critical");
+  CHECK(alerts[0].labels.get("environment") == "production");
+  CHECK(alerts[0].annotation("description") == "a.yaml:1:2: no");
+  CHECK(alerts[0].is_firing());
+  CHECK(alerts_or_text(tests::notification(), tests::context()).size() == 1);
+}

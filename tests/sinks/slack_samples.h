@@ -1,0 +1,106 @@
+// The range of notifications that Slack's messages are tried with, here and against Slack's own types.
+//
+// Test only.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tests/sinks/fixtures.h"
+
+namespace logbell::tests {
+
+struct SlackSample {
+  const char* name;
+  rules::Notification notification;
+  sinks::Attempt attempt;
+  bool golden = false;  // kept as a file to be read by people
+};
+
+inline std::vector<SlackSample> slack_samples() {
+  using rules::NotifyReason;
+  std::vector<SlackSample> all;
+  const auto add = [&](const char* name, rules::Notification n, sinks::Attempt a, bool golden = false) {
+    all.push_back({name, std::move(n), a, golden});
+  };
+  add("firing", notification(), attempt(), true);
+
+  sinks::Attempt later = attempt();
+  later.now = start() + std::chrono::minutes(12) + std::chrono::seconds(1);
+  add("resolved", resolved_notification(), later, true);
+
+  std::vector<rules::Alert> group;
+  for (int i = 0; i < 14; ++i)
+    group.push_back(queue_alert("orders-" + std::to_string(i)));
+  group[13].state = rules::AlertState::kResolved;
+  group[13].resolved_at = start() + std::chrono::minutes(1);
+  add("group", notification(group, NotifyReason::kNewAlerts), attempt(), true);
+
+  rules::Notification doubtful = notification({queue_alert()}, NotifyReason::kRepeat);
+  doubtful.fallback_for = "oncall";
+  doubtful.changes = 3;
+  sinks::Attempt late = attempt();
+  late.number = 4;
+  late.maybe_sent = true;
+  late.now = start() + std::chrono::hours(1);
+  add("doubtful", doubtful, late, true);
+
+  add("refused",
+      text_notification(NotifyReason::kRefused,
+                        "logbell.yaml:12:5: rule \"A\": reaches no sink\nlogbell.yaml:14:1: …"),
+      attempt(), true);
+  add("summary",
+      text_notification(NotifyReason::kSummary, "QueueUnreachable fired 09:10 to 09:40 (queue=orders)"),
+      attempt());
+  add("empty", notification({}), attempt());
+  add("empty_text", text_notification(NotifyReason::kSummary, "\x01"), attempt());
+
+  rules::Alert bare;
+  bare.labels = {{"alertname", "A"}};
+  bare.state = rules::AlertState::kFiring;
+  bare.fired_at = start();
+  add("bare", notification({bare}), attempt());
+  rules::Alert built_in = bare;
+  built_in.built_in = true;
+  built_in.annotations = {{"summary", "No file of source api can be read"}};
+  add("built_in", notification({built_in}), attempt());
+  rules::Alert removed = bare;
+  removed.state = rules::AlertState::kResolved;
+  removed.resolved_at = start() + std::chrono::seconds(5);
+  removed.resolve_reason = "rule removed";
+  add("removed", notification({removed}, NotifyReason::kAllResolved), attempt());
+  rules::Alert nameless;
+  nameless.state = rules::AlertState::kFiring;
+  nameless.fired_at = rules::kLongAgo;
+  nameless.first_line = rules::SampleLine{start(), ""};
+  add("nameless", notification({nameless, nameless}), attempt());
+
+  for (const std::string& text : hostile_texts()) {
+    std::string much;
+    while (much.size() < 6000)
+      much += text + " ";
+    rules::Alert alert = queue_alert(much);
+    alert.labels.set("alertname", much);
+    alert.labels.set("service", much);
+    alert.labels.set("instance", much);
+    alert.labels.set("severity", much);
+    alert.annotations.emplace_back("description", much);
+    alert.annotations.emplace_back("dashboard_url", "https://grafana.example.com/" + text);
+    alert.expr = much;
+    alert.first_line->text = much;
+    alert.last_line->text = much + "x";
+    alert.top_values.clear();
+    for (int i = 0; i < 20; ++i)
+      alert.top_values.push_back({much, std::vector(20, std::pair<std::string, std::uint64_t>(much, 7))});
+    rules::Notification n = notification({alert});
+    n.key = much;
+    n.group_labels = {{"a", much}};
+    n.fallback_for = much;
+    add("hostile_and_long", n, late);
+    add("hostile_group", notification(std::vector(60, alert)), late);
+    add("hostile_text", text_notification(NotifyReason::kSummary, much), late);
+  }
+  return all;
+}
+
+}  // namespace logbell::tests

@@ -1,0 +1,131 @@
+#include "sinks/webhook.h"
+
+#include <catch2/catch.hpp>
+
+#include "tests/sinks/fixtures.h"
+#include "tests/support/http_stub.h"
+
+namespace {
+
+using namespace logbell;         // NOLINT(google-build-using-namespace): a test
+using namespace logbell::sinks;  // NOLINT(google-build-using-namespace)
+using namespace std::chrono_literals;
+using tests::HttpStub;
+using tests::StubStep;
+
+}  // namespace
+
+TEST_CASE("webhook: Alertmanager's document, field by field", "[sinks][webhook]") {
+  tests::check_golden(
+      "webhook_firing.json",
+      webhook_payload(tests::notification(), tests::attempt(), tests::context()).json().dump(2) + "\n");
+  tests::check_golden(
+      "webhook_resolved.json",
+      webhook_payload(tests::resolved_notification(), tests::attempt(), tests::context()).json().dump(2) +
+          "\n");
+  tests::check_golden(
+      "webhook_refused.json",
+      webhook_payload(tests::text_notification(rules::NotifyReason::kRefused, "logbell.yaml:3:1: no sinks"),
+                      tests::attempt(), tests::context())
+              .json()
+              .dump(2) +
+          "\n");
+}
+
+TEST_CASE("webhook: delivered, with the receipt that was asked for", "[sinks][webhook]") {
+  HttpStub stub;
+  stub.then(StubStep::answer(202, R"({"data":{"id":"abc-1"}})"));
+  stub.then(StubStep::answer(200, R"({"data":{"id":17}})"));
+  stub.then(StubStep::answer(204));
+  stub.then(StubStep::answer(200, "not json"));
+  const auto sink = tests::make_sink("webhook", {{"url", stub.url("/hook")}, {"receipt", "$.data.id"}});
+  const rules::Notification n = tests::notification();
+  CHECK(sink->deliver(n, tests::attempt()).receipt == "abc-1");
+  CHECK(sink->deliver(n, tests::attempt()).receipt == "17");
+  CHECK(sink->deliver(n, tests::attempt()).receipt == "HTTP 204");
+  const Outcome last = sink->deliver(n, tests::attempt());
+  CHECK(last.kind == Outcome::Kind::kDelivered);
+  CHECK(last.receipt == "HTTP 200");
+}
+
+TEST_CASE("webhook: each attempt carries the same key, and with a secret a signature of what was sent",
+          "[sinks][webhook]") {
+  HttpStub stub;
+  const auto sink = tests::make_sink(
+      "webhook", {{"url", stub.url("/hook")}, {"secret", "s3cr3t"}, {"bearer_token", "tok"}});
+  sink->deliver(tests::notification(), tests::attempt());
+  Attempt later = tests::attempt();
+  later.number = 2;
+  later.now += 30s;
+  sink->deliver(tests::notification(), later);
+  const auto requests = stub.requests();
+  REQUIRE(requests.size() == 2);
+  CHECK(requests[0].headers.at("content-type") == "application/json");
+  CHECK(requests[0].headers.at("idempotency-key") == "8f2c0d1e2f3a4b5c6d7e8f9012345678");
+  CHECK(requests[1].headers.at("idempotency-key") == requests[0].headers.at("idempotency-key"));
+  CHECK(requests[0].headers.at("authorization") == "Bearer tok");
+  CHECK(requests[0].headers.at("x-logbell-timestamp") == "1777629603");
+  for (const tests::StubRequest& request : requests) {
+    CHECK(request.headers.at("x-logbell-signature") ==
+          "sha256=" +
+              sign(rules::Secret("s3cr3t"), request.headers.at("x-logbell-timestamp") + "." + request.body));
+  }
+  CHECK(requests[0].headers.at("x-logbell-signature") != requests[1].headers.at("x-logbell-signature"));
+}
+
+TEST_CASE("webhook: the signature is HMAC-SHA256 as everybody computes it", "[sinks][webhook]") {
+  // RFC 4231, case 2.
+  CHECK(sign(rules::Secret("Jefe"), "what do ya want for nothing?") ==
+        "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+}
+
+TEST_CASE("webhook: a key from anywhere cannot become a header", "[sinks][webhook]") {
+  HttpStub stub;
+  const auto sink = tests::make_sink("webhook", {{"url", stub.url("/hook")}});
+  rules::Notification n = tests::notification();
+  n.key = "a\r\nX-Evil: 1\r\n\r\nbody";
+  CHECK(sink->deliver(n, tests::attempt()).kind == Outcome::Kind::kDelivered);
+  CHECK(stub.requests()[0].headers.count("x-evil") == 0);
+}
+
+TEST_CASE("webhook: retry, rejected, unknown and the deadline", "[sinks][webhook][F41]") {
+  HttpStub stub;
+  const auto sink = tests::make_sink("webhook", {{"url", stub.url("/hook?token=SECRETSECRET")}});
+  stub.then(StubStep::answer(503, "busy"));
+  stub.then(StubStep::answer(422, "no such field"));
+  stub.then(StubStep::answer(401, "who are you"));
+  stub.then(StubStep::of(StubStep::Kind::kClose));
+  stub.then(StubStep::of(StubStep::Kind::kNeverAnswer));
+  const rules::Notification n = tests::notification();
+  const Outcome busy = sink->deliver(n, tests::attempt());
+  CHECK(busy.kind == Outcome::Kind::kRetry);
+  CHECK(busy.detail == "HTTP 503: busy");
+  const Outcome refused = sink->deliver(n, tests::attempt());
+  CHECK(refused.kind == Outcome::Kind::kRejected);
+  CHECK_FALSE(refused.sink_is_dead);
+  const Outcome unauthorised = sink->deliver(n, tests::attempt());
+  CHECK(unauthorised.kind == Outcome::Kind::kRejected);
+  CHECK(unauthorised.sink_is_dead);
+  CHECK(sink->deliver(n, tests::attempt()).kind == Outcome::Kind::kUnknown);
+  CHECK(sink->deliver(n, tests::attempt(200ms)).kind == Outcome::Kind::kUnknown);
+  CHECK(sink->deliver(n, tests::attempt()).kind == Outcome::Kind::kDelivered);
+}
+
+TEST_CASE("webhook: hostile text stays inside its strings", "[sinks][webhook]") {
+  for (const std::string& text : tests::hostile_texts()) {
+    rules::Alert alert = tests::queue_alert(text);
+    alert.annotations.emplace_back(text, text);
+    alert.first_line->text = text;
+    alert.top_values = {{text, {{text, 1}}}};
+    const std::string body =
+        webhook_payload(tests::notification({alert}), tests::attempt(), tests::context()).dump();
+    const rules::Result<rules::Json> json = rules::Json::parse(body);
+    REQUIRE(json);
+    const rules::Json& seen = (*json)["alerts"].at(0);
+    CHECK(seen["labels"]["queue"].string() == JsonString(text).str());
+    CHECK(seen["firstLine"]["text"].string() == JsonString(text).str());
+    CHECK(json->object().size() == 13);
+    for (const char c : body)
+      CHECK(static_cast<unsigned char>(c) >= 0x20);
+  }
+}
