@@ -106,6 +106,15 @@ void ActiveAlerts::end_all(Timestamp at, std::vector<Step>& out) {
   active_.clear();
 }
 
+void ActiveAlerts::shift(rules::Duration by) {
+  for (auto& [labels, alert] : active_) {
+    alert.active_at -= by;
+    if (alert.state == AlertState::kFiring) alert.fired_at -= by;
+    if (alert.absent_since) *alert.absent_since -= by;
+    changed_.insert(labels);
+  }
+}
+
 void ActiveAlerts::restore(ActiveAlert alert) {
   const Labels labels = alert.labels;
   active_.insert_or_assign(labels, std::move(alert));

@@ -60,6 +60,9 @@ class ActiveAlerts {
   // Ends every alert: the rule is no more.
   void end_all(rules::Timestamp at, std::vector<Step>& out);
 
+  // Time was set back by `by`: so is what was noted of it.
+  void shift(rules::Duration by);
+
   const std::map<rules::Labels, ActiveAlert>& all() const { return active_; }
   // Puts back what was stored; replaces an element of the same labels.
   void restore(ActiveAlert alert);

@@ -138,7 +138,7 @@ std::vector<Destination> Dispatcher::destinations(const Labels& labels, std::opt
     const auto at = rules_.find(*rule);
     if (at == rules_.end()) return found;
     const rules::AlertingRule& written = plan_->rules[at->second];
-    if (written.silent && now < written.silent->until) return found;
+    if (is_silent(*rule, now)) return found;
     if (!written.sinks.empty()) {
       add(fmt::format("sinks/{}", fmt::join(written.sinks, ",")));
       return found;
@@ -193,6 +193,13 @@ std::vector<std::string> Dispatcher::sinks_of(const std::string& id) const {
   return living.empty() ? sinks : living;
 }
 
+bool Dispatcher::is_silent(Fingerprint rule, Timestamp now) const {
+  const auto at = rules_.find(rule);
+  if (at == rules_.end()) return false;
+  const auto& silent = plan_->rules[at->second].silent;
+  return silent && now < silent->until;
+}
+
 bool Dispatcher::is_muted(const RouteOptions& options, Timestamp now) const {
   const auto within = [&](const std::string& name) {
     const auto interval = plan_->time_intervals.find(name);
@@ -215,7 +222,8 @@ Dispatcher::Group& Dispatcher::group_for(const Destination& destination, const L
     group.key = key;
     group.id = destination.id;
     group.labels = by;
-    group.began = first.fired_at;
+    // No key of a life that has ended is used again: what the outbox knows already is not sent.
+    group.began = std::max(first.fired_at, last_began_ + rules::Duration(1));
     group.next_flush = now + options.group_wait;
   }
   return group;
@@ -228,7 +236,7 @@ void Dispatcher::place(const Alert& alert, std::optional<Fingerprint> rule, Time
     Group& group = group_for(destination, alert.labels, alert, now);
     if (!group.pending) group.caused_at = caused_at;
     group.members.insert_or_assign(fingerprint, Member{alert, rule});
-    group.pending = true;
+    group.pending = group.dirty = true;
     ++group.changes;
     groups_of_[fingerprint].insert(group.key);
     touch(group);
@@ -241,8 +249,10 @@ void Dispatcher::insert(const rules::Transition& transition, std::optional<Finge
                         Timestamp caused_at, Timestamp now) {
   const Alert& alert = transition.alert;
   const Fingerprint fingerprint = alert.fingerprint();
+  if (homeless_) rehome(now);
   if (transition.to == AlertState::kFiring) {
-    if (rule && !caught_up && now - transition.at > plan_->max_replay_age) {
+    const bool old = !caught_up && now - transition.at > plan_->max_replay_age;
+    if (rule && (old || is_silent(*rule, now))) {
       held_.insert_or_assign(fingerprint, Held{alert, *rule});
       changed_held_.insert(fingerprint);
       return;
@@ -256,13 +266,16 @@ void Dispatcher::insert(const rules::Transition& transition, std::optional<Finge
     // A first start reads the log to fill its windows: what ended before it was never ours to tell.
     if (!first_start_) {
       std::set<std::string> sinks;
-      for (const Destination& destination : destinations(alert.labels, rule, now))
+      for (const Destination& destination : destinations(alert.labels, held->second.rule, now))
         sinks.insert(destination.sinks.begin(), destination.sinks.end());
-      past_.push_back(
-          {fmt::format("{} fired {}, resolved {}", alert.labels.format(),
-                       rules::format_rfc3339(alert.fired_at), rules::format_rfc3339(transition.at)),
-           {sinks.begin(), sinks.end()}});
-      past_changed_ = true;
+      for (const std::string& sink : sinks) {
+        Past& past = past_[sink];
+        if (++past.count <= kMaxSummaryLines)
+          past.lines.push_back(fmt::format("{} fired {}, resolved {}", alert.labels.format(),
+                                           rules::format_rfc3339(alert.fired_at),
+                                           rules::format_rfc3339(transition.at)));
+        past_changed_ = true;
+      }
     }
     held_.erase(held);
     changed_held_.insert(fingerprint);
@@ -282,7 +295,7 @@ void Dispatcher::insert(const rules::Transition& transition, std::optional<Finge
     if (ended.top_values.empty()) ended.top_values = member.alert.top_values;
     member.alert = std::move(ended);
     if (!group.pending) group.caused_at = caused_at;
-    group.pending = true;
+    group.pending = group.dirty = true;
     ++group.changes;
     touch(group);
     touch(group, fingerprint);
@@ -293,7 +306,7 @@ void Dispatcher::insert(const rules::Transition& transition, std::optional<Finge
 void Dispatcher::release(const std::function<bool(Fingerprint)>& caught_up, bool everything_caught_up,
                          Timestamp now) {
   for (auto held = held_.begin(); held != held_.end();) {
-    if (!caught_up(held->second.rule)) {
+    if (!caught_up(held->second.rule) || is_silent(held->second.rule, now)) {
       ++held;
       continue;
     }
@@ -302,6 +315,7 @@ void Dispatcher::release(const std::function<bool(Fingerprint)>& caught_up, bool
     held = held_.erase(held);
   }
   if (!everything_caught_up) return;
+  first_start_changed_ = first_start_changed_ || first_start_;
   first_start_ = false;
   if (!past_.empty()) {
     summary_due_ = true;
@@ -310,7 +324,7 @@ void Dispatcher::release(const std::function<bool(Fingerprint)>& caught_up, bool
 }
 
 void Dispatcher::emit(const std::string& group_key, const Labels& labels, Timestamp began,
-                      Timestamp caused_at, const SinkSpec& sink, NotifyReason reason,
+                      std::uint64_t& sequence, Timestamp caused_at, const SinkSpec& sink, NotifyReason reason,
                       std::vector<Alert> alerts, std::uint32_t changes, Timestamp now,
                       std::vector<Notification>& out) {
   std::stable_sort(alerts.begin(), alerts.end(),
@@ -326,16 +340,15 @@ void Dispatcher::emit(const std::string& group_key, const Labels& labels, Timest
     notification.group_labels = labels;
     notification.changes = changes;
     notification.created_at = now;
-    notification.caused_at = caused_at;
     const bool again = reason == NotifyReason::kRepeat || reason == NotifyReason::kRefresh;
+    notification.caused_at = again ? now : caused_at;  // no line caused it, but the time
     const bool critical = std::any_of(notification.alerts.begin(), notification.alerts.end(), is_critical);
     notification.priority = again ? 2 : critical ? 0 : 1;
-    ++sequence_;
-    sequence_changed_ = true;
+    ++sequence;
     for (const std::string& lane : sink.lanes) {
       notification.lane = lane;
       notification.key =
-          group_hash(fmt::format("{}\n{}\n{}\n{}", group_key, rules::to_unix_ms(began), sequence_, lane));
+          group_hash(fmt::format("{}\n{}\n{}\n{}", group_key, rules::to_unix_ms(began), sequence, lane));
       if (again)
         notification.replaces = fmt::format("{}/{}/{}", to_string(reason), group_hash(group_key), from);
       out.push_back(notification);
@@ -345,21 +358,29 @@ void Dispatcher::emit(const std::string& group_key, const Labels& labels, Timest
 
 void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bool(Alert&)>& renew,
                              std::vector<Notification>& out) {
-  const std::vector<std::string> members = sinks_of(group.id);
+  const std::vector<std::string> listed = sinks_of(group.id);
+  const std::set<std::string> members(listed.begin(), listed.end());
   const RouteOptions& options = options_of(group.id);
   const bool muted = is_muted(options, now);
   const bool due = now >= group.next_flush;
+  group.dirty = false;
+  group.due.reset();
+  const auto look_again = [&](Timestamp at) { group.due = std::min(group.due.value_or(at), at); };
 
   Episodes firing;
   Episodes resolved;
-  for (const auto& [fingerprint, member] : group.members)
-    (member.alert.is_firing() ? firing : resolved)[fingerprint] = member.alert.fired_at;
+  Episodes here_firing;  // without those that are leaving
+  Episodes here_resolved;
+  for (const auto& [fingerprint, member] : group.members) {
+    const bool fires = member.alert.is_firing();
+    (fires ? firing : resolved)[fingerprint] = member.alert.fired_at;
+    if (!member.leaving) (fires ? here_firing : here_resolved)[fingerprint] = member.alert.fired_at;
+  }
 
-  std::set<std::string> all(members.begin(), members.end());
+  std::set<std::string> all = members;
   for (const auto& [sink, told] : group.told)
     all.insert(sink);
 
-  group.muted = false;
   bool spoke = false;
   bool waits = false;  // a sink that is told group by group, whose time has not come
   bool renewed = false;
@@ -378,28 +399,29 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
     }
     const auto told = group.told.find(name);
     const Told* known = told == group.told.end() ? nullptr : &told->second;
-    const bool is_member = std::find(members.begin(), members.end(), name) != members.end();
-    Episodes fires;
-    if (is_member) {
-      fires = firing;
-    } else if (known != nullptr) {
-      // The route leads elsewhere now: it hears only how what it was told of goes on.
+    const bool is_member = members.count(name) != 0;
+    Episodes fires = is_member ? here_firing : Episodes{};
+    const bool repeats = !fires.empty() && !sink.refresh;
+    if (known != nullptr) {
+      // Where the plan leads elsewhere now: it hears only how what it was told of goes on.
       for (const auto& episode : firing) {
         if (known->firing.count(episode.first) != 0) fires.insert(episode);
       }
     }
-    const auto repeat = sink.refresh ? rules::Duration::max() : options.repeat_interval;
-    const NotifyReason reason =
-        needs_update(known, fires, is_member ? resolved : Episodes{}, sink.send_resolved, repeat, now);
+    const auto repeat = repeats ? options.repeat_interval : rules::Duration::max();
+    const NotifyReason reason = needs_update(known, fires, is_member ? here_resolved : Episodes{},
+                                             sink.send_resolved, repeat, now);
     if (reason == NotifyReason::kNone) {
       if (known != nullptr && !sink.send_resolved && known->firing != fires && !muted) {
         told->second.firing = fires;
         touch(group);
       }
+      if (known != nullptr && repeats) look_again(known->at + repeat);
       continue;
     }
     if (muted) {
-      group.muted = true;
+      // It waits for its hours.
+      look_again(next_minute(now));
       continue;
     }
     if (!renewed) {
@@ -412,10 +434,11 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
     for (const auto& [fingerprint, member] : group.members) {
       const bool was_told = known != nullptr && known->firing.count(fingerprint) != 0;
       if (member.alert.is_firing()) {
-        if (fires.count(fingerprint) != 0 && (!sink.per_alert || !was_told)) alerts.push_back(member.alert);
+        const bool news = !sink.per_alert || !was_told || reason == NotifyReason::kRepeat;
+        if (fires.count(fingerprint) != 0 && news) alerts.push_back(member.alert);
         continue;
       }
-      if (!is_member && !was_told) continue;
+      if (!was_told && (!is_member || member.leaving)) continue;
       const auto before = known == nullptr ? Episodes::const_iterator{} : known->resolved.find(fingerprint);
       const bool told_already =
           known != nullptr && before != known->resolved.end() && before->second == member.alert.fired_at;
@@ -425,19 +448,26 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
     }
     Told& tell = group.told[name];
     for (const Alert& alert : alerts) {
-      if (!alert.is_firing()) tell.resolved[alert.fingerprint()] = alert.fired_at;
+      if (alert.is_firing()) {
+        tell.resolved.erase(alert.fingerprint());
+      } else {
+        tell.resolved[alert.fingerprint()] = alert.fired_at;
+      }
     }
     tell.firing = fires;
     tell.at = now;
     if (sink.refresh) next_refresh_.try_emplace(name, now + *sink.refresh);
-    emit(group.key, group.labels, group.began, group.caused_at, sink, reason, std::move(alerts),
-         group.changes, now, out);
+    if (repeats) look_again(now + repeat);
+    emit(group.key, group.labels, group.began, group.sequence, group.caused_at, sink, reason,
+         std::move(alerts), group.changes, now, out);
     touch(group);
     if (!sink.per_alert) spoke = true;
   }
   if (waits) {
+    look_again(group.next_flush);
     return;
   }
+  if (group.pending) touch(group);
   group.pending = false;
   if (spoke) {
     group.changes = 0;
@@ -450,7 +480,6 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
     });
     if (!owed) forget_member(group, ended.first);
   }
-  touch(group);
 }
 
 void Dispatcher::forget_member(Group& group, Fingerprint fingerprint) {
@@ -468,30 +497,24 @@ void Dispatcher::forget_member(Group& group, Fingerprint fingerprint) {
 
 void Dispatcher::emit_summary(Timestamp now, std::vector<Notification>& out) {
   summary_due_ = false;
-  std::map<std::string, std::vector<std::string>> lines;
-  for (const Past& past : past_) {
-    for (const std::string& sink : past.sinks)
-      lines[sink].push_back(past.line);
-  }
-  past_.clear();
-  past_changed_ = true;
-  for (const auto& [name, of_sink] : lines) {
+  for (const auto& [name, past] : past_) {
     const auto spec = plan_->sinks.find(name);
     // Nobody is woken for what is over.
     if (spec == plan_->sinks.end() || spec->second.pages || spec->second.per_alert) continue;
-    std::string text =
-        fmt::format("While logbell was not reading, {} alert{} fired and resolved:", of_sink.size(),
-                    of_sink.size() == 1 ? "" : "s");
-    for (std::size_t i = 0; i < std::min(of_sink.size(), kMaxSummaryLines); ++i)
-      text += "\n" + of_sink[i];
-    if (of_sink.size() > kMaxSummaryLines)
-      text += fmt::format("\nand {} more", of_sink.size() - kMaxSummaryLines);
+    std::string text = fmt::format("While logbell was not reading, {} alert{} fired and resolved:", past.count,
+                                   past.count == 1 ? "" : "s");
+    for (const std::string& line : past.lines)
+      text += "\n" + line;
+    if (past.count > past.lines.size()) text += fmt::format("\nand {} more", past.count - past.lines.size());
     const std::size_t first = out.size();
-    emit("summary", {}, rules::from_unix_ms(0), now, spec->second, NotifyReason::kSummary, {},
-         static_cast<std::uint32_t>(of_sink.size()), now, out);
+    emit("summary", {}, rules::from_unix_ms(0), sequence_, now, spec->second, NotifyReason::kSummary, {},
+         static_cast<std::uint32_t>(past.count), now, out);
+    sequence_changed_ = true;
     for (std::size_t i = first; i < out.size(); ++i)
       out[i].text = text;
   }
+  past_.clear();
+  past_changed_ = true;
 }
 
 void Dispatcher::emit_refreshes(Timestamp now, const std::function<bool(Alert&)>& renew,
@@ -517,11 +540,12 @@ void Dispatcher::emit_refreshes(Timestamp now, const std::function<bool(Alert&)>
         alerts.push_back(member.alert);
       }
     }
+    std::set<Fingerprint> firing_now;
+    for (const Alert& alert : alerts)
+      firing_now.insert(alert.fingerprint());
     auto& ended = resolved_[next->first];
     for (auto it = ended.begin(); it != ended.end();) {
-      const bool fires_again = std::any_of(
-          alerts.begin(), alerts.end(), [&](const Alert& alert) { return alert.fingerprint() == it->first; });
-      if (now - it->second.told_at > kRefreshResolved || fires_again) {
+      if (now - it->second.told_at > kRefreshResolved || firing_now.count(it->first) != 0) {
         it = ended.erase(it);
         continue;
       }
@@ -533,8 +557,9 @@ void Dispatcher::emit_refreshes(Timestamp now, const std::function<bool(Alert&)>
       next = next_refresh_.erase(next);
       continue;
     }
-    emit("refresh", {}, rules::from_unix_ms(0), now, spec->second, NotifyReason::kRefresh, std::move(alerts),
-         0, now, out);
+    emit("refresh", {}, rules::from_unix_ms(0), sequence_, now, spec->second, NotifyReason::kRefresh,
+         std::move(alerts), 0, now, out);
+    sequence_changed_ = true;
     next->second = now + *spec->second.refresh;
     ++next;
   }
@@ -542,49 +567,45 @@ void Dispatcher::emit_refreshes(Timestamp now, const std::function<bool(Alert&)>
 
 void Dispatcher::flush(Timestamp now, const std::function<bool(Alert&)>& renew,
                        std::vector<Notification>& out) {
+  if (silent_until_ && now >= *silent_until_) homeless_ = true;
+  if (homeless_) rehome(now);
   if (!touched_ && (!next_due_ || now < *next_due_)) return;
+  next_due_ = silent_until_;
+  const auto consider = [&](Timestamp at) { next_due_ = std::min(next_due_.value_or(at), at); };
   for (auto at = groups_.begin(); at != groups_.end();) {
-    flush_group(at->second, now, renew, out);
-    if (at->second.members.empty()) {
+    Group& group = at->second;
+    if (group.dirty || (group.due && now >= *group.due)) flush_group(group, now, renew, out);
+    if (group.members.empty()) {
       changed_groups_.insert(at->first);
+      if (group.began > last_began_) {
+        last_began_ = group.began;
+        began_changed_ = true;
+      }
       at = groups_.erase(at);
-    } else {
-      ++at;
+      continue;
     }
+    if (group.due) consider(*group.due);
+    ++at;
   }
   if (summary_due_) emit_summary(now, out);
   emit_refreshes(now, renew, out);
+  for (const auto& [sink, at] : next_refresh_)
+    consider(at);
   touched_ = false;
-  next_due_ = next_instant(now);
 }
 
 std::optional<Timestamp> Dispatcher::next_instant(Timestamp now) const {
-  std::optional<Timestamp> next;
-  const auto consider = [&](Timestamp at) {
-    if (!next || at < *next) next = at;
-  };
-  if (summary_due_) consider(now);
-  for (const auto& [sink, at] : next_refresh_)
-    consider(at);
-  for (const auto& [key, group] : groups_) {
-    if (group.pending) consider(group.next_flush);
-    if (group.muted) consider(next_minute(now));
-    const RouteOptions& options = options_of(group.id);
-    for (const std::string& name : sinks_of(group.id)) {
-      const auto told = group.told.find(name);
-      const auto spec = plan_->sinks.find(name);
-      if (told == group.told.end() || told->second.firing.empty() || spec == plan_->sinks.end() ||
-          spec->second.refresh)
-        continue;
-      if (!group.muted) consider(std::max(told->second.at + options.repeat_interval, group.next_flush));
-    }
-  }
-  return next;
+  if (touched_ || homeless_) return now;
+  return next_due_;
 }
 
 void Dispatcher::set_sink_dead(const std::string& sink, bool dead) {
   const bool changed = dead ? dead_.insert(sink).second : dead_.erase(sink) != 0;
-  touched_ = touched_ || changed;
+  if (!changed) return;
+  touched_ = true;
+  // Who speaks of logbell itself depends on who lives.
+  for (auto& [key, group] : groups_)
+    group.dirty = group.dirty || group.id.rfind(kBuiltIn, 0) == 0;
 }
 
 void Dispatcher::set_back(Timestamp now) {
@@ -593,6 +614,7 @@ void Dispatcher::set_back(Timestamp now) {
     group.next_flush = std::min(group.next_flush, now + std::max(options.group_wait, options.group_interval));
     for (auto& [sink, told] : group.told)
       told.at = std::min(told.at, now);
+    group.dirty = true;
     touch(group);
   }
   for (auto& [sink, at] : next_refresh_)
@@ -619,10 +641,20 @@ std::vector<Alert> Dispatcher::firing() const {
   return alerts;
 }
 
-void Dispatcher::replace_plan(const rules::Plan& plan, Timestamp now) {
+void Dispatcher::replace_plan(const rules::Plan& plan) {
   plan_ = &plan;
   index_plan();
+  homeless_ = true;
+}
+
+void Dispatcher::rehome(Timestamp now) {
+  homeless_ = false;
   touched_ = true;
+  silent_until_.reset();
+  for (const rules::AlertingRule& rule : plan_->rules) {
+    if (rule.silent && now < rule.silent->until)
+      silent_until_ = std::min(silent_until_.value_or(rule.silent->until), rule.silent->until);
+  }
   struct Moved {
     std::string from;
     Fingerprint fingerprint;
@@ -631,25 +663,27 @@ void Dispatcher::replace_plan(const rules::Plan& plan, Timestamp now) {
   };
   std::vector<Moved> moved;
   for (auto& [key, group] : groups_) {
-    for (const auto& [fingerprint, member] : group.members) {
+    group.dirty = true;
+    for (auto& [fingerprint, member] : group.members) {
       if (!member.alert.is_firing()) continue;
+      member.leaving = true;
       moved.push_back({key, fingerprint, member, destinations(member.alert.labels, member.rule, now)});
+      moved.back().member.leaving = false;
     }
   }
   for (const Moved& move : moved) {
-    bool stays = false;
     for (const Destination& destination : move.to) {
       Group& group = group_for(destination, move.member.alert.labels, move.member.alert, now);
-      if (group.key == move.from) {
-        stays = true;
-        continue;
-      }
       Group& old = groups_.at(move.from);
-      if (group.members.try_emplace(move.fingerprint, move.member).second) {
+      const auto [member, is_new] = group.members.try_emplace(move.fingerprint, move.member);
+      if (!member->second.alert.is_firing()) member->second = move.member;  // it was there before, and ended
+      member->second.leaving = false;
+      if (is_new) {
         group.pending = true;
         group.caused_at = old.caused_at;
       }
       groups_of_[move.fingerprint].insert(group.key);
+      if (group.key == move.from) continue;
       // Whoever was told of it in the old group was told of it in the new one.
       for (const std::string& sink : destination.sinks) {
         const auto told = old.told.find(sink);
@@ -665,12 +699,14 @@ void Dispatcher::replace_plan(const rules::Plan& plan, Timestamp now) {
       touch(group, move.fingerprint);
       touch(old);
     }
+  }
+  for (const Moved& move : moved) {
     Group& old = groups_.at(move.from);
-    if (stays) continue;
+    if (!old.members.at(move.fingerprint).leaving) continue;
     const bool owed = std::any_of(old.told.begin(), old.told.end(), [&](const auto& told) {
       return told.second.firing.count(move.fingerprint) != 0;
     });
-    if (!owed && !move.to.empty()) forget_member(old, move.fingerprint);
+    if (!owed) forget_member(old, move.fingerprint);
   }
 }
 
@@ -711,6 +747,7 @@ void Dispatcher::save(std::vector<StoredEntry>& out) {
     json.set("told", std::move(told)).set("next_flush", rules::to_unix_ms(group.next_flush));
     json.set("changes", static_cast<std::int64_t>(group.changes))
         .set("began", rules::to_unix_ms(group.began));
+    json.set("sequence", static_cast<std::int64_t>(group.sequence));
     json.set("caused_at", rules::to_unix_ms(group.caused_at)).set("pending", group.pending);
     out.push_back({entry, json.dump()});
   }
@@ -727,22 +764,25 @@ void Dispatcher::save(std::vector<StoredEntry>& out) {
     out.push_back({entry, json.dump()});
   }
   if (past_changed_) {
-    Json list{Json::Array{}};
-    for (const Past& past : past_) {
-      Json sinks{Json::Array{}};
-      for (const std::string& sink : past.sinks)
-        sinks.push(Json(sink));
+    Json all{Json::Object{}};
+    for (const auto& [sink, past] : past_) {
+      Json lines{Json::Array{}};
+      for (const std::string& line : past.lines)
+        lines.push(Json(line));
       Json one;
-      one.set("line", past.line).set("sinks", std::move(sinks));
-      list.push(std::move(one));
+      one.set("count", static_cast<std::int64_t>(past.count)).set("lines", std::move(lines));
+      all.set(sink, std::move(one));
     }
-    out.push_back({prefix + "past", past_.empty() ? std::optional<std::string>() : list.dump()});
+    out.push_back({prefix + "past", past_.empty() ? std::optional<std::string>() : all.dump()});
   }
   if (sequence_changed_) out.push_back({prefix + "sequence", std::to_string(sequence_)});
+  if (began_changed_) out.push_back({prefix + "began", std::to_string(rules::to_unix_ms(last_began_))});
+  if (first_start_changed_)
+    out.push_back({prefix + "first_start", first_start_ ? std::optional<std::string>("1") : std::nullopt});
   changed_members_.clear();
   changed_groups_.clear();
   changed_held_.clear();
-  past_changed_ = sequence_changed_ = false;
+  past_changed_ = sequence_changed_ = began_changed_ = first_start_changed_ = false;
 }
 
 void Dispatcher::restore(const std::vector<StoredEntry>& entries) {
@@ -758,6 +798,16 @@ void Dispatcher::restore(const std::vector<StoredEntry>& entries) {
       std::from_chars(entry.value->data(), entry.value->data() + entry.value->size(), sequence_);
       continue;
     }
+    if (entry.key == std::string(kPrefix) + "began") {
+      std::int64_t ms = 0;
+      std::from_chars(entry.value->data(), entry.value->data() + entry.value->size(), ms);
+      last_began_ = rules::from_unix_ms(ms);
+      continue;
+    }
+    if (entry.key == std::string(kPrefix) + "first_start") {
+      first_start_ = true;
+      continue;
+    }
     const auto parsed = Json::parse(*entry.value);
     if (!parsed) continue;
     const Json& json = *parsed;
@@ -771,6 +821,7 @@ void Dispatcher::restore(const std::vector<StoredEntry>& entries) {
       group.next_flush = read_time(json["next_flush"]);
       group.changes = static_cast<std::uint32_t>(json["changes"].integer());
       group.began = read_time(json["began"]);
+      group.sequence = static_cast<std::uint64_t>(json["sequence"].integer());
       group.caused_at = read_time(json["caused_at"]);
       group.pending = json["pending"].boolean();
       keys[std::string(*hash)] = group.key;
@@ -788,11 +839,11 @@ void Dispatcher::restore(const std::vector<StoredEntry>& entries) {
       auto alert = rules::alert_from_json(json["alert"]);
       if (alert) held_[read_fingerprint(*held)] = {*alert, read_fingerprint(json["rule"].string())};
     } else if (after(entry.key, "core/d/past")) {
-      for (const Json& one : json.array()) {
-        Past past{std::string(one["line"].string()), {}};
-        for (const Json& sink : one["sinks"].array())
-          past.sinks.emplace_back(sink.string());
-        past_.push_back(std::move(past));
+      for (const auto& [sink, of] : json.object()) {
+        Past& past = past_[sink];
+        past.count = static_cast<std::uint64_t>(of["count"].integer());
+        for (const Json& line : of["lines"].array())
+          past.lines.emplace_back(line.string());
       }
     }
   }
@@ -804,10 +855,10 @@ void Dispatcher::restore(const std::vector<StoredEntry>& entries) {
     const Fingerprint fingerprint = alert->fingerprint();
     std::optional<Fingerprint> rule;
     if (json["rule"].is_string()) rule = read_fingerprint(json["rule"].string());
-    group.members[fingerprint] = {*alert, rule};
+    group.members[fingerprint] = Member{*alert, rule};
     groups_of_[fingerprint].insert(group.key);
   }
-  touched_ = true;
+  homeless_ = true;  // the plan may be another than the one that wrote it
 }
 
 }  // namespace logbell::engine

@@ -78,14 +78,14 @@ class Dispatcher {
   void flush(rules::Timestamp now, const std::function<bool(rules::Alert&)>& renew,
              std::vector<rules::Notification>& out);
 
-  // The next wall time at which flush() has something to do.
+  // The next wall time at which flush() has something to do; `now` when it has already.
   std::optional<rules::Timestamp> next_instant(rules::Timestamp now) const;
 
   // Writes what changed since the last call.
   void save(std::vector<StoredEntry>& out);
 
   // Groups are formed anew under the new route; what was told stays told.
-  void replace_plan(const rules::Plan& plan, rules::Timestamp now);
+  void replace_plan(const rules::Plan& plan);
 
   void set_sink_dead(const std::string& sink, bool dead);
 
@@ -93,7 +93,7 @@ class Dispatcher {
   void set_back(rules::Timestamp now);
 
   // Nothing older is told in a summary: there was no earlier run whose reader could have missed it.
-  void set_first_start(bool first_start) { first_start_ = first_start; }
+  void set_first_start() { first_start_ = first_start_changed_ = true; }
 
   // Every alert that a group holds as firing: after a restart, those that no rule knows any more must end.
   std::vector<rules::Alert> firing() const;
@@ -102,6 +102,7 @@ class Dispatcher {
   struct Member {
     rules::Alert alert;
     std::optional<rules::Fingerprint> rule;  // its identity; unset: built in
+    bool leaving = false;  // the plan leads elsewhere: only who was told of it hears how it ends
   };
   struct Group {
     std::string key;
@@ -111,20 +112,22 @@ class Dispatcher {
     std::map<std::string, Told> told;  // by sink
     rules::Timestamp next_flush;       // for sinks that are told group by group
     std::uint32_t changes = 0;         // since it spoke last
-    rules::Timestamp began;            // when the first alert of this life fired: part of its keys
+    rules::Timestamp began;            // of this life: part of its keys, later than that of any that ended
+    std::uint64_t sequence = 0;        // of what it said: part of its keys
     rules::Timestamp caused_at;
-    bool pending = false;  // something was inserted since the last flush
-    bool muted = false;    // something waits for its hours
+    bool pending = false;                 // something was inserted that no message carries yet
+    std::optional<rules::Timestamp> due;  // when to look at it again, as of the last look
+    bool dirty = true;                    // something came since the last look
   };
-  // Fired in the past, while the log was being caught up with.
+  // Fired in the past, while the log was being caught up with, or under `sinks: none`.
   struct Held {
     rules::Alert alert;
     rules::Fingerprint rule = 0;
   };
-  // Fired and ended in that past: told once, in a summary.
+  // What fired and ended in that past, for one sink: told once, in a summary.
   struct Past {
-    std::string line;
-    std::vector<std::string> sinks;
+    std::uint64_t count = 0;
+    std::vector<std::string> lines;  // the first kMaxSummaryLines
   };
 
   std::vector<Destination> destinations(const rules::Labels& labels, std::optional<rules::Fingerprint> rule,
@@ -132,20 +135,24 @@ class Dispatcher {
   std::vector<std::string> sinks_of(const std::string& id) const;
   const rules::RouteOptions& options_of(const std::string& id) const;
   bool is_muted(const rules::RouteOptions& options, rules::Timestamp now) const;
+  bool is_silent(rules::Fingerprint rule, rules::Timestamp now) const;
   Group& group_for(const Destination& destination, const rules::Labels& labels, const rules::Alert& first,
                    rules::Timestamp now);
   void place(const rules::Alert& alert, std::optional<rules::Fingerprint> rule, rules::Timestamp caused_at,
              rules::Timestamp now);
   void flush_group(Group& group, rules::Timestamp now, const std::function<bool(rules::Alert&)>& renew,
                    std::vector<rules::Notification>& out);
-  void emit(const std::string& group_key, const rules::Labels& labels, rules::Timestamp began,
-            rules::Timestamp caused_at, const rules::SinkSpec& sink, rules::NotifyReason reason,
-            std::vector<rules::Alert> alerts, std::uint32_t changes, rules::Timestamp now,
-            std::vector<rules::Notification>& out);
+  // `sequence` rises with every message.
+  static void emit(const std::string& group_key, const rules::Labels& labels, rules::Timestamp began,
+                   std::uint64_t& sequence, rules::Timestamp caused_at, const rules::SinkSpec& sink,
+                   rules::NotifyReason reason, std::vector<rules::Alert> alerts, std::uint32_t changes,
+                   rules::Timestamp now, std::vector<rules::Notification>& out);
   void emit_summary(rules::Timestamp now, std::vector<rules::Notification>& out);
   void emit_refreshes(rules::Timestamp now, const std::function<bool(rules::Alert&)>& renew,
                       std::vector<rules::Notification>& out);
   void forget_member(Group& group, rules::Fingerprint fingerprint);
+  // Every firing alert to where the plan wants it now; what was told stays told.
+  void rehome(rules::Timestamp now);
   void touch(const Group& group) { changed_groups_.insert(group.key); }
   void touch(const Group& group, rules::Fingerprint fingerprint) {
     changed_members_.emplace(group.key, fingerprint);
@@ -160,7 +167,7 @@ class Dispatcher {
   std::map<std::string, Group> groups_;                  // by key
   std::map<rules::Fingerprint, std::set<std::string>> groups_of_;
   std::map<rules::Fingerprint, Held> held_;
-  std::vector<Past> past_;
+  std::map<std::string, Past> past_;  // by sink
   bool summary_due_ = false;
   bool first_start_ = false;
   std::set<std::string> dead_;
@@ -170,7 +177,10 @@ class Dispatcher {
     rules::Alert alert;
   };
   std::map<std::string, std::map<rules::Fingerprint, Resolved>> resolved_;  // by sink that refreshes
-  std::uint64_t sequence_ = 0;
+  std::uint64_t sequence_ = 0;                // of summaries and refreshes
+  rules::Timestamp last_began_ = rules::kLongAgo;  // of all groups that ended
+  bool homeless_ = false;                     // restored, or the plan is another: rehome() first
+  std::optional<rules::Timestamp> silent_until_;  // when a `sinks: none` ends: everything finds its place anew
   bool touched_ = true;                       // something came since the last flush
   std::optional<rules::Timestamp> next_due_;  // of the last flush
   // To be written.
@@ -179,6 +189,8 @@ class Dispatcher {
   std::set<rules::Fingerprint> changed_held_;
   bool sequence_changed_ = false;
   bool past_changed_ = false;
+  bool began_changed_ = false;
+  bool first_start_changed_ = false;
 };
 
 }  // namespace logbell::engine

@@ -34,6 +34,9 @@ constexpr Duration kUnreadableFor = std::chrono::minutes(5);
 constexpr Duration kStateLostShown = std::chrono::hours(1);
 // Lines kept as samples, per pattern: a few hundred series with theirs. Beyond it only new series go without.
 constexpr std::size_t kMaxSampleMemory = 1024 * 1024;
+// No series is forgotten sooner than this after its last match (DESIGN.md §3 "Zero").
+constexpr Duration kDay = std::chrono::hours(24);
+constexpr std::string_view kFailures = "logbell_rule_evaluation_failures_total";
 // So many values of a label that was summed away are shown: what fits a phone.
 constexpr std::size_t kTopValues = 3;
 // Earlier lines kept a series, spread over the longest window, so that the first one of a window is at hand.
@@ -111,14 +114,21 @@ struct Totals {
 
 struct PatternState {
   PatternState(Fingerprint id, PatternWindow with, std::vector<std::size_t> users)
-      : identity(id), window(std::move(with)), used_by(std::move(users)) {}
+      : identity(id),
+        id_text(hex(id)),
+        stored_under("core/w/" + id_text + "/"),
+        window(std::move(with)),
+        used_by(std::move(users)) {}
 
-  Fingerprint identity;
+  Fingerprint identity;  // one of its own even where two patterns are defined alike
+  std::string id_text;
+  std::string stored_under;
   PatternWindow window;
-  std::vector<std::size_t> used_by;   // rules
-  Timestamp since = rules::kLongAgo;  // its matches are known from here on
-  bool was_full = false;
+  std::vector<std::size_t> used_by;          // rules
+  Timestamp since = rules::kLongAgo;         // its matches are known from here on
   Timestamp forgotten_at = rules::kLongAgo;  // clock of the last forget()
+  bool changed = true;                       // something is to be written
+  bool overflowing = false;
   std::map<std::vector<std::string>, Totals> totals;
   std::set<std::vector<std::string>> changed_totals;
   std::map<std::vector<std::string>, SampleLines> samples;
@@ -130,14 +140,14 @@ struct RuleSlot {
   Fingerprint identity = 0;
   std::unique_ptr<RuleState> state;
   std::vector<std::uint32_t> patterns;
-  std::vector<std::uint32_t> sources;
-  std::string source_set;
+  std::size_t source_set = 0;  // index into Impl::source_sets
   std::map<Labels, Labels> labels_of;  // of an alert, as they were when it became pending, by its element's
   bool dirty = true;
   bool late = false;
-  RuleInputs inputs;  // of the last advance
-  bool live = false;
+  Timestamp since = rules::kLongAgo;  // the latest of its patterns'
+  RuleInputs inputs;                  // of the last advance
   std::optional<Timestamp> next;
+  bool unknown = true;                     // as of the last advance
   std::optional<Timestamp> unknown_since;  // wall time
   std::uint64_t failures_seen = 0;
 };
@@ -147,10 +157,18 @@ struct SourceState {
   bool seen = false;
   std::optional<Timestamp> unreadable_since;  // wall time
   std::optional<Timestamp> heard_at;          // wall time of the last line, or of the start
+  bool silent = false;                        // InputSilent shows it
 };
 
-struct BuiltIn {
-  Alert alert;
+// Sources that are read by the same rules: what is known of them is found out once a tick.
+struct SourceSet {
+  std::string key;  // their names
+  std::vector<std::uint32_t> sources;
+  RuleInputs inputs;  // without the patterns'
+  bool live = false;
+  Timestamp clock = rules::kLongAgo;         // of its rules, the latest
+  Timestamp written = rules::kLongAgo;       // as the store has it
+  Timestamp forgotten_at = rules::kLongAgo;  // when what is over was last forgotten
 };
 
 }  // namespace
@@ -161,7 +179,10 @@ struct Pipeline::Impl {
   std::vector<RuleSlot> rules;
   std::vector<SourceState> sources;
   std::unique_ptr<Dispatcher> dispatcher;
-  std::map<Fingerprint, std::pair<std::size_t, Labels>> active;  // of firing alerts: rule and element
+  std::vector<SourceSet> source_sets;
+  std::map<Fingerprint, std::vector<std::size_t>> rules_of;  // identity -> indices
+  // Of firing alerts: rules and elements. More than one where labels are the same: it is one alert to people.
+  std::map<Fingerprint, std::vector<std::pair<std::size_t, Labels>>> active;
   std::map<std::string, Alert> built_in;                         // firing, by alertname and labels
   struct Known {
     Condition condition;
@@ -170,13 +191,18 @@ struct Pipeline::Impl {
   std::map<std::string, Known> conditions;
   std::map<std::string, MetricValue> counters;  // by name and labels; those of patterns are in patterns
   std::set<std::string> changed_counters;
-  std::map<std::string, Timestamp> clocks;  // by set of sources: as last written
   std::vector<StoredEntry> pending_entries;
-  std::vector<rules::Transition> pending_transitions;
-  std::vector<rules::Transition> ended_by_plan;
+  struct Pending {
+    rules::Transition transition;
+    std::optional<Fingerprint> rule;  // its identity; unset: built in
+    bool tell = true;
+  };
+  std::vector<Pending> pending_transitions;
+  std::vector<std::size_t> advanced;  // rules that were looked at in this tick
   Timestamp caused_at = rules::kLongAgo;
   Timestamp last_now = rules::kLongAgo;
   std::optional<Timestamp> next_built_in;
+  bool built_in_dirty = true;  // something that built-in alerts rest on has changed
   bool cannot_be_read_again = false;
   bool first_tick = true;
 
@@ -184,7 +210,7 @@ struct Pipeline::Impl {
       : plan(std::move(with)) {
     build();
     dispatcher = std::make_unique<Dispatcher>(*plan);
-    dispatcher->set_first_start(restored.empty());
+    if (restored.empty()) dispatcher->set_first_start();
     restore(restored);
   }
 
@@ -204,9 +230,14 @@ struct Pipeline::Impl {
     }
     patterns.clear();
     patterns.reserve(plan->patterns.size());
+    std::set<Fingerprint> taken;
     for (std::size_t i = 0; i < plan->patterns.size(); ++i) {
       const rules::PatternSpec& spec = plan->patterns[i];
-      patterns.emplace_back(spec.identity(), PatternWindow(spec, longest[i]), used_by[i]);
+      // Two rules of the short form may look for the same: each keeps its own matches under its own key.
+      Fingerprint identity = spec.identity();
+      while (!taken.insert(identity).second)
+        identity = rules::hash_bytes(hex(identity) + " again");
+      patterns.emplace_back(identity, PatternWindow(spec, longest[i]), used_by[i]);
       // Series that are known to exist are metrics from the start.
       if (spec.labels.empty()) total(i, {});
       for (const Labels& expected : spec.expect) {
@@ -217,18 +248,27 @@ struct Pipeline::Impl {
       }
     }
     rules.clear();
+    rules_of.clear();
+    source_sets.clear();
     for (const rules::AlertingRule& rule : plan->rules) {
       RuleSlot slot;
       slot.identity = rule.identity();
       slot.state = std::make_unique<RuleState>(rule, window_of());
       for (const rules::Expr* call : rules::range_calls(*rule.expr))
         slot.patterns.push_back(call->pattern_index);
-      slot.sources = rule.sources;
       std::vector<std::string> names;
       for (const std::uint32_t source : rule.sources)
         names.push_back(plan->sources[source].name);
       std::sort(names.begin(), names.end());
-      slot.source_set = fmt::format("{}", fmt::join(names, "\n"));
+      const std::string key = fmt::format("{}", fmt::join(names, "\n"));
+      const auto set = std::find_if(source_sets.begin(), source_sets.end(),
+                                    [&](const SourceSet& known) { return known.key == key; });
+      slot.source_set = static_cast<std::size_t>(set - source_sets.begin());
+      if (set == source_sets.end()) {
+        source_sets.emplace_back().key = key;
+        source_sets.back().sources = rule.sources;
+      }
+      rules_of[slot.identity].push_back(rules.size());
       rules.push_back(std::move(slot));
     }
     sources.assign(plan->sources.size(), SourceState{});
@@ -241,73 +281,143 @@ struct Pipeline::Impl {
       const auto& metric = plan->patterns[pattern].metric;
       if (metric) at->second.buckets.assign(metric->buckets.size(), 0);
       state.changed_totals.insert(values);
+      state.changed = true;
     }
     return at->second;
   }
 
+  // Nothing is known of the pattern before `at`.
+  void known_since(PatternState& pattern, Timestamp at) {
+    if (pattern.since == at) return;
+    pattern.since = at;
+    pattern.meta_changed = pattern.changed = true;
+    sum_up_since(pattern);
+  }
+  void sum_up_since(const PatternState& pattern) {
+    for (const std::size_t i : pattern.used_by) {
+      rules[i].since = rules::kLongAgo;
+      for (const std::uint32_t index : rules[i].patterns)
+        rules[i].since = std::max(rules[i].since, patterns[index].since);
+    }
+  }
+
   // --- restore
+
+  // What must be the same for a stored histogram to go on.
+  static std::string shape(const rules::PatternSpec& spec) {
+    std::string text;
+    if (spec.metric) {
+      for (const double bucket : spec.metric->buckets)
+        text += rules::format_number(bucket) + " ";
+    }
+    return hex(rules::hash_bytes(text));
+  }
+
+  // A series of what is no longer in the configuration is not shown any more.
+  bool is_of_this_plan(const MetricValue& value) const {
+    const auto unknown = [&](const char* label, const auto& things) {
+      return value.labels.has(label) && std::none_of(things.begin(), things.end(), [&](const auto& thing) {
+               return thing.name == value.labels.get(label);
+             });
+    };
+    return !unknown("pattern", plan->patterns) && !unknown("source", plan->sources) &&
+           !(value.name == kFailures && unknown("alertname", plan->rules));
+  }
+
+  void drop_unknown_counters() {
+    for (auto at = counters.begin(); at != counters.end();) {
+      if (is_of_this_plan(at->second)) {
+        ++at;
+        continue;
+      }
+      pending_entries.push_back({"core/n/" + at->first, std::nullopt});
+      changed_counters.erase(at->first);
+      at = counters.erase(at);
+    }
+  }
+
+  // A sink that is gone is not dead, and one of several lanes does not make it so.
+  void drop_conditions_of_gone_sinks() {
+    std::map<std::string, std::size_t> dead_lanes;
+    for (auto at = conditions.begin(); at != conditions.end();) {
+      const Condition& condition = at->second.condition;
+      const std::string name(condition.labels.get("sink"));
+      if (condition.alertname != "SinkDead" || plan->sinks.count(name) != 0) {
+        if (condition.alertname == "SinkDead") ++dead_lanes[name];
+        ++at;
+        continue;
+      }
+      dispatcher->set_sink_dead(name, false);
+      pending_entries.push_back({at->first, std::nullopt});
+      at = conditions.erase(at);
+    }
+    for (const auto& [name, count] : dead_lanes)
+      if (count >= plan->sinks.at(name).lanes.size()) dispatcher->set_sink_dead(name, true);
+  }
 
   void restore(const std::vector<StoredEntry>& entries) {
     dispatcher->restore(entries);
-    std::map<std::string, std::vector<std::size_t>> patterns_by;
+    std::map<std::string, std::size_t> pattern_by;
     for (std::size_t i = 0; i < patterns.size(); ++i)
-      patterns_by[hex(patterns[i].identity)].push_back(i);
-    std::map<std::string, std::vector<std::size_t>> rules_by;
-    for (std::size_t i = 0; i < rules.size(); ++i)
-      rules_by[hex(rules[i].identity)].push_back(i);
-    std::set<std::string> known_patterns;
+      pattern_by[patterns[i].id_text] = i;
+    std::map<std::string, const std::vector<std::size_t>*> rules_by;
+    for (const auto& [identity, indices] : rules_of)
+      rules_by[hex(identity)] = &indices;
+    std::map<std::string, Timestamp> clocks;
     std::map<std::string, Duration> stored_longest;
+    std::set<std::string> reshaped;
 
+    // What the others need to know first.
     for (const StoredEntry& entry : entries) {
       if (!entry.value) continue;
       if (const auto clock_of = after(entry.key, "core/clock/")) {
         std::int64_t ms = 0;
         std::from_chars(entry.value->data(), entry.value->data() + entry.value->size(), ms);
         clocks[std::string(*clock_of)] = rules::from_unix_ms(ms);
-      } else if (const auto counter = after(entry.key, "core/n/")) {
+      } else if (const auto meta = after(entry.key, "core/p/")) {
+        const auto found = pattern_by.find(std::string(*meta));
+        const auto json = Json::parse(*entry.value);
+        if (found == pattern_by.end() || !json) {
+          pending_entries.push_back({entry.key, std::nullopt});
+          continue;
+        }
+        PatternState& pattern = patterns[found->second];
+        stored_longest[std::string(*meta)] = Duration((*json)["longest"].integer());
+        pattern.since = rules::from_unix_ms((*json)["since"].integer());
+        pattern.meta_changed = (*json)["shape"].string() != shape(plan->patterns[found->second]);
+        if (pattern.meta_changed) reshaped.insert(pattern.id_text);
+      }
+    }
+    for (const StoredEntry& entry : entries) {
+      if (!entry.value) continue;
+      if (const auto counter = after(entry.key, "core/n/")) {
         const auto json = Json::parse(*entry.value);
         if (!json) continue;
         MetricValue value{std::string((*json)["name"].string()), read_labels((*json)["labels"]),
                           rules::parse_number((*json)["value"].string())};
         counters[std::string(*counter)] = std::move(value);
       } else if (const auto total_of = after(entry.key, "core/t/")) {
-        const std::string identity(total_of->substr(0, 16));
-        const auto found = patterns_by.find(identity);
+        const auto found = pattern_by.find(std::string(total_of->substr(0, 16)));
         const auto values = Json::parse(total_of->substr(std::min<std::size_t>(17, total_of->size())));
-        if (found == patterns_by.end() || !values) {
+        if (found == pattern_by.end() || !values || reshaped.count(found->first) != 0) {
           pending_entries.push_back({entry.key, std::nullopt});
           continue;
         }
         std::vector<std::string> list;
         for (const Json& value : values->array())
           list.emplace_back(value.string());
-        for (const std::size_t i : found->second) {
-          const auto& metric = plan->patterns[i].metric;
-          if (list.size() == plan->patterns[i].labels.size())
-            patterns[i].totals[list] = Totals::parse(*entry.value, metric ? metric->buckets.size() : 0);
-        }
-      } else if (const auto meta = after(entry.key, "core/p/")) {
-        const auto found = patterns_by.find(std::string(*meta));
-        const auto json = Json::parse(*entry.value);
-        if (found == patterns_by.end() || !json) {
-          pending_entries.push_back({entry.key, std::nullopt});
-          continue;
-        }
-        known_patterns.insert(std::string(*meta));
-        stored_longest[std::string(*meta)] = Duration((*json)["longest"].integer());
-        for (const std::size_t i : found->second) {
-          patterns[i].since = rules::from_unix_ms((*json)["since"].integer());
-          patterns[i].meta_changed = false;
-        }
+        const auto& spec = plan->patterns[found->second];
+        if (list.size() == spec.labels.size())
+          patterns[found->second].totals[list] =
+              Totals::parse(*entry.value, spec.metric ? spec.metric->buckets.size() : 0);
       } else if (const auto window = after(entry.key, "core/w/")) {
-        const std::string identity(window->substr(0, 16));
-        const auto found = patterns_by.find(identity);
-        if (found == patterns_by.end()) {
+        const auto found = pattern_by.find(std::string(window->substr(0, 16)));
+        // What no rule looks at any more is not kept.
+        if (found == pattern_by.end() || patterns[found->second].used_by.empty()) {
           pending_entries.push_back({entry.key, std::nullopt});
           continue;
         }
-        for (const std::size_t i : found->second)
-          patterns[i].window.restore("core/w/" + identity + "/", entry);
+        patterns[found->second].window.restore(patterns[found->second].stored_under, entry);
       } else if (const auto alert = after(entry.key, "core/a/")) {
         const auto found = rules_by.find(std::string(alert->substr(0, 16)));
         const auto json = Json::parse(*entry.value);
@@ -315,12 +425,12 @@ struct Pipeline::Impl {
           pending_entries.push_back({entry.key, std::nullopt});
           continue;
         }
-        for (const std::size_t i : found->second) {
+        for (const std::size_t i : *found->second) {
           ActiveAlert restored = active_alert_from_json((*json)["active"]);
           const Labels element = restored.labels;
           const Labels labels = read_labels((*json)["labels"]);
           rules[i].labels_of[element] = labels;
-          if (restored.state == AlertState::kFiring) active[labels.fingerprint()] = {i, element};
+          if (restored.state == AlertState::kFiring) active[labels.fingerprint()].emplace_back(i, element);
           rules[i].state->alerts().restore(std::move(restored));
         }
       } else if (after(entry.key, "core/b/")) {
@@ -336,33 +446,54 @@ struct Pipeline::Impl {
         condition.labels = read_labels((*json)["labels"]);
         condition.summary = (*json)["summary"].string();
         condition.severity = (*json)["severity"].string();
-        if (condition.alertname == "SinkDead")
-          dispatcher->set_sink_dead(std::string(condition.labels.get("sink")), true);
         conditions[entry.key] = {std::move(condition), rules::from_unix_ms((*json)["since"].integer())};
       }
     }
-    for (RuleSlot& rule : rules) {
-      const auto clock = clocks.find(rule.source_set);
-      if (clock != clocks.end()) rule.state->restore_clock(clock->second);
-      rule.late = true;  // a change that waited for knowledge is looked at again
-      rule.failures_seen = rule.state->failures();
+    drop_unknown_counters();
+    drop_conditions_of_gone_sinks();
+    for (SourceSet& set : source_sets) {
+      const auto clock = clocks.find(set.key);
+      if (clock != clocks.end()) set.written = clock->second;
     }
-    if (entries.empty()) return;
+    for (const auto& [key, clock] : clocks) {
+      const bool used = std::any_of(source_sets.begin(), source_sets.end(),
+                                    [&](const SourceSet& set) { return set.key == key; });
+      if (!used) pending_entries.push_back({"core/clock/" + key, std::nullopt});
+    }
+    for (RuleSlot& rule : rules) {
+      const SourceSet& set = source_sets[rule.source_set];
+      rule.state->restore_clock(set.written != rules::kLongAgo ? set.written : clock_from(clocks, set));
+      rule.late = true;  // a change that waited for knowledge is looked at again
+    }
     for (PatternState& pattern : patterns) {
       const Timestamp present = pattern_clock(pattern);
-      const std::string identity = hex(pattern.identity);
-      if (present == rules::kLongAgo) continue;
-      if (known_patterns.count(identity) == 0) {
-        // New since the last run: what was read before was not looked at with it.
-        pattern.since = present;
-        pattern.meta_changed = true;
-      } else if (stored_longest[identity] < pattern.window.longest()) {
-        pattern.since = std::max(pattern.since, present - stored_longest[identity]);
-        pattern.meta_changed = true;
-      } else if (stored_longest[identity] != pattern.window.longest()) {
-        pattern.meta_changed = true;
+      if (!entries.empty() && present != rules::kLongAgo) {
+        const auto longest = stored_longest.find(pattern.id_text);
+        if (longest == stored_longest.end()) {
+          // New since the last run: what was read before was not looked at with it.
+          pattern.since = present;
+          pattern.meta_changed = true;
+        } else if (longest->second < pattern.window.longest()) {
+          pattern.since = std::max(pattern.since, present - longest->second);
+          pattern.meta_changed = true;
+        }
+        if (longest != stored_longest.end() && longest->second != pattern.window.longest())
+          pattern.meta_changed = true;
+      }
+      sum_up_since(pattern);
+    }
+  }
+
+  // A rule that reads other sources than before goes on from where these were, not from the beginning.
+  Timestamp clock_from(const std::map<std::string, Timestamp>& clocks, const SourceSet& set) const {
+    Timestamp clock = rules::kLongAgo;
+    for (const auto& [key, at] : clocks) {
+      for (const std::uint32_t index : set.sources) {
+        const std::string& name = plan->sources[index].name;
+        if (("\n" + key + "\n").find("\n" + name + "\n") != std::string::npos) clock = std::max(clock, at);
       }
     }
+    return clock;
   }
 
   // The slowest clock of the rules that look at a pattern.
@@ -380,8 +511,14 @@ struct Pipeline::Impl {
     if (!batch.matches.empty()) caused_at = std::max(caused_at, batch.read_at);
     for (const TimedMatch& match : batch.matches)
       count(match, batch);
-    for (const SourceStatus& status : batch.sources)
-      sources[status.source].status = status, sources[status.source].seen = true;
+    for (const SourceStatus& status : batch.sources) {
+      SourceState& source = sources[status.source];
+      built_in_dirty = built_in_dirty || !source.seen || source.silent ||
+                       source.status.readable != status.readable ||
+                       source.status.timestamp_offset != status.timestamp_offset;
+      source.status = status;
+      source.seen = true;
+    }
     for (const CounterDelta& delta : batch.counters)
       add(delta.name, delta.labels, delta.by);
     pending_entries.insert(pending_entries.end(), batch.positions.begin(), batch.positions.end());
@@ -416,13 +553,15 @@ struct Pipeline::Impl {
       }
     }
     pattern.changed_totals.insert(values);
+    pattern.changed = true;
 
     if (!pattern.used_by.empty()) {
       const PatternWindow::Added added = pattern.window.add(match.labels, match.at, 1);
+      if (added.overflowed && !pattern.overflowing) built_in_dirty = pattern.overflowing = true;
       dropped = dropped || added.overflowed;
       if (added.full) {
-        // Never silently approximate: from here on nothing is known of this pattern until its window is.
-        pattern.was_full = true;
+        // Never silently approximate: nothing is known until no window covers this match any more.
+        known_since(pattern, std::max(pattern.since, match.at));
         add("logbell_window_full_total", Labels{{"pattern", spec.name}}, 1);
       }
       keep_line(pattern, match, batch);
@@ -553,7 +692,7 @@ struct Pipeline::Impl {
   bool renew(Alert& alert) const {
     const auto found = active.find(alert.fingerprint());
     if (found == active.end()) return alert.built_in;
-    const auto& [i, element] = found->second;
+    const auto& [i, element] = found->second.front();
     const auto& all = rules[i].state->alerts().all();
     const auto at = all.find(element);
     if (at == all.end()) return false;
@@ -575,23 +714,24 @@ struct Pipeline::Impl {
     return status.read_to_end_at ? std::max(watermark, std::min(*status.read_to_end_at, now)) : watermark;
   }
 
-  RuleInputs inputs_of(const RuleSlot& rule, Timestamp now, bool& live) const {
-    RuleInputs inputs;
+  void look_at_sources(SourceSet& set, Timestamp now) const {
+    RuleInputs& inputs = set.inputs;
+    inputs = RuleInputs{};
     inputs.clock = Timestamp::max();
     inputs.watched_from = rules::kLongAgo;
-    live = true;
-    for (const std::uint32_t index : rule.sources) {
+    set.live = true;
+    for (const std::uint32_t index : set.sources) {
       const SourceState& source = sources[index];
       const bool readable = source.seen && source.status.readable && !source.status.stalled;
       inputs.readable = inputs.readable && readable;
       // Not heard of yet: nothing moves until every source has said how far it is.
       if (!source.seen) {
         inputs.clock = rules::kLongAgo;
-        live = false;
+        set.live = false;
       }
       if (readable) {
         inputs.clock = std::min(inputs.clock, source_clock(source, now));
-        live = live && source.status.read_to_end_at.has_value();
+        set.live = set.live && source.status.read_to_end_at.has_value();
       }
       if (!source.status.watched_from) {
         inputs.watched_from = std::nullopt;
@@ -603,15 +743,19 @@ struct Pipeline::Impl {
             std::min(inputs.resolve_up_to.value_or(Timestamp::max()), source.status.watermark);
       }
     }
-    for (const std::uint32_t pattern : rule.patterns) {
-      if (inputs.watched_from) inputs.watched_from = std::max(*inputs.watched_from, patterns[pattern].since);
-    }
     if (inputs.clock == Timestamp::max()) inputs.clock = rules::kLongAgo;
+  }
+
+  RuleInputs inputs_of(const RuleSlot& rule) const {
+    RuleInputs inputs = source_sets[rule.source_set].inputs;
+    if (inputs.watched_from) inputs.watched_from = std::max(*inputs.watched_from, rule.since);
     return inputs;
   }
 
-  static bool same_knowledge(const RuleInputs& a, const RuleInputs& b) {
-    return a.watched_from == b.watched_from && a.readable == b.readable && a.resolve_up_to == b.resolve_up_to;
+  // Whether nothing became known, or unknown, that a change could wait for.
+  static bool same_knowledge(const RuleSlot& rule, const RuleInputs& inputs) {
+    return inputs.watched_from == rule.inputs.watched_from && inputs.readable == rule.inputs.readable &&
+           (inputs.resolve_up_to == rule.inputs.resolve_up_to || !rule.state->held());
   }
 
   void to_transitions(std::size_t i, const std::vector<Step>& steps, std::string_view reason = {}) {
@@ -621,16 +765,26 @@ struct Pipeline::Impl {
         rule.labels_of[step.alert.labels] = alert_labels(plan->rules[i], step.alert);
       rules::Transition transition{step.from, step.to, step.at, make_alert(i, step.alert, step.to, step.at)};
       transition.alert.resolve_reason = reason;
-      const Fingerprint fingerprint = transition.alert.fingerprint();
-      if (step.to == AlertState::kFiring) active[fingerprint] = {i, step.alert.labels};
-      if (step.to == AlertState::kResolved) active.erase(fingerprint);
+      bool tell = true;
+      if (step.to == AlertState::kFiring)
+        active[transition.alert.fingerprint()].emplace_back(i, step.alert.labels);
+      if (step.to == AlertState::kResolved) {
+        // To people it goes on while another with the same labels does.
+        const auto found = active.find(transition.alert.fingerprint());
+        if (found != active.end()) {
+          auto& holders = found->second;
+          holders.erase(
+              std::remove(holders.begin(), holders.end(), std::make_pair(i, step.alert.labels)),
+              holders.end());
+          tell = holders.empty();
+          if (tell) active.erase(found);
+        }
+      }
       if (step.to == AlertState::kResolved || step.to == AlertState::kInactive)
         rule.labels_of.erase(step.alert.labels);
-      pending_transitions.push_back(std::move(transition));
-      transition_rules.emplace_back(rule.identity);
+      pending_transitions.push_back({std::move(transition), rule.identity, tell});
     }
   }
-  std::vector<std::optional<Fingerprint>> transition_rules;  // parallel to pending_transitions
 
   // Timers of people run on the wall clock: none waits for a moment that was near before the step.
   void set_back_timers(Timestamp now) {
@@ -647,40 +801,50 @@ struct Pipeline::Impl {
       clamp(rule.unknown_since);
     for (auto& [key, known] : conditions)
       known.since = std::min(known.since, now);
+    built_in_dirty = true;
   }
 
+  // The wall clock was set back: what was counted "in the future" is forgotten, and nothing is known of the
+  // windows until they have been watched again.
   void set_back(Timestamp now) {
-    // The wall clock was set back: what was counted "in the future" is forgotten, and nothing is known of the
-    // windows until they have been watched again.
-    bool any = false;
+    std::set<std::uint32_t> touched;
     for (RuleSlot& rule : rules) {
-      if (rule.state->clock() == rules::kLongAgo || rule.state->clock() <= now + kMaxAhead) continue;
+      const Timestamp clock = rule.state->clock();
+      if (clock == rules::kLongAgo || clock <= now + kMaxAhead) continue;
+      touched.insert(rule.patterns.begin(), rule.patterns.end());
       rule.state->rebase(now);
       rule.dirty = true;
-      any = true;
-      for (const std::uint32_t pattern : rule.patterns) {
-        patterns[pattern].since = now;
-        patterns[pattern].meta_changed = true;
-      }
     }
-    if (any) add("logbell_clock_setbacks_total", {}, 1);
+    if (touched.empty()) return;
+    for (const std::uint32_t index : touched) {
+      PatternState& pattern = patterns[index];
+      pattern.window.forget_after(now + kMaxAhead);
+      pattern.samples.clear();
+      pattern.sample_bytes = 0;
+      pattern.changed = true;
+      known_since(pattern, now);
+    }
+    add("logbell_clock_setbacks_total", {}, 1);
   }
 
   Tick tick(Timestamp now) {
     if (last_now != rules::kLongAgo && now + kMaxAhead < last_now) set_back_timers(now);
     last_now = now;
     set_back(now);
-    for (std::size_t i = 0; i < rules.size(); ++i)
-      advance(i, now);
+    for (SourceSet& set : source_sets) {
+      look_at_sources(set, now);
+      set.clock = rules::kLongAgo;
+    }
     if (first_tick) reconcile(now);
     first_tick = false;
-    update_built_in(now);
+    for (std::size_t i = 0; i < rules.size(); ++i)
+      advance(i, now);
+    if (built_in_dirty || (next_built_in && now >= *next_built_in)) update_built_in(now);
 
     Tick tick;
     tick.now = now;
     dispatch(now, tick);
-    for (PatternState& pattern : patterns)
-      forget(pattern);
+    forget_what_is_over();
     save(tick);
     tick.must_sync =
         (cannot_be_read_again && !tick.entries.empty()) ||
@@ -696,17 +860,30 @@ struct Pipeline::Impl {
 
   void advance(std::size_t i, Timestamp now) {
     RuleSlot& rule = rules[i];
-    bool live = false;
-    const RuleInputs inputs = inputs_of(rule, now, live);
-    const bool quiet = !rule.dirty && !rule.late && !rule.state->held() &&
-                       rule.state->clock() != rules::kLongAgo && same_knowledge(inputs, rule.inputs) &&
-                       (!rule.next || *rule.next > inputs.clock);
-    rule.live = live;
+    const RuleInputs inputs = inputs_of(rule);
+    const bool quiet = !rule.dirty && !rule.late && rule.state->clock() != rules::kLongAgo &&
+                       same_knowledge(rule, inputs) && (!rule.next || *rule.next > inputs.clock);
     if (quiet) {
-      rule.inputs = inputs;
       rule.state->skip_to(inputs.clock);
-      return;
+    } else {
+      advanced.push_back(i);
+      look_at(i, inputs);
     }
+    rule.inputs = inputs;
+    SourceSet& set = source_sets[rule.source_set];
+    set.clock = std::max(set.clock, rule.state->clock());
+    const bool unknown = rule.state->unknown(inputs);
+    if (unknown != rule.unknown || (unknown && !rule.unknown_since)) {
+      rule.unknown = unknown;
+      rule.unknown_since = unknown ? std::optional<Timestamp>(now) : std::nullopt;
+      built_in_dirty = true;
+    }
+  }
+
+  void look_at(std::size_t i, const RuleInputs& inputs) {
+    RuleSlot& rule = rules[i];
+    // Its clock stands still: what came meanwhile is looked at when it goes on.
+    if (inputs.clock == rules::kLongAgo) return;
     std::vector<Step> steps;
     // Nobody watched for longer than a replay would tell of: what was only pending starts anew.
     if (inputs.watched_from && rule.state->clock() != rules::kLongAgo &&
@@ -716,57 +893,49 @@ struct Pipeline::Impl {
       rule.state->alerts().drop_pending(*inputs.watched_from, steps);
     rule.state->advance(inputs, rule.late, steps);
     rule.dirty = rule.late = false;
-    rule.inputs = inputs;
     rule.next = rule.state->next_instant(inputs);
     to_transitions(i, steps);
     if (rule.state->failures() != rule.failures_seen) {
-      add("logbell_rule_evaluation_failures_total", Labels{{"alertname", plan->rules[i].name}},
+      add(std::string(kFailures), Labels{{"alertname", plan->rules[i].name}},
           static_cast<double>(rule.state->failures() - rule.failures_seen));
       rule.failures_seen = rule.state->failures();
     }
   }
 
   bool is_caught_up(const RuleSlot& rule, Timestamp now) const {
-    return rule.live || rule.state->clock() >= now - plan->max_replay_age;
+    return source_sets[rule.source_set].live || rule.state->clock() >= now - plan->max_replay_age;
   }
 
   void dispatch(Timestamp now, Tick& tick) {
-    std::map<Fingerprint, const RuleSlot*> slots;
-    for (const RuleSlot& rule : rules)
-      slots[rule.identity] = &rule;
     const auto caught_up = [&](Fingerprint identity) {
-      const auto found = slots.find(identity);
-      return found == slots.end() || is_caught_up(*found->second, now);
+      const auto found = rules_of.find(identity);
+      return found == rules_of.end() || is_caught_up(rules[found->second.front()], now);
     };
     const auto renew_alert = [this](Alert& alert) { return renew(alert); };
 
-    std::vector<std::size_t> order(pending_transitions.size());
-    for (std::size_t i = 0; i < order.size(); ++i)
-      order[i] = i;
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-      return pending_transitions[a].at < pending_transitions[b].at;
-    });
+    std::stable_sort(pending_transitions.begin(), pending_transitions.end(),
+                     [](const Pending& a, const Pending& b) { return a.transition.at < b.transition.at; });
     std::set<Fingerprint> fired;
-    for (const std::size_t i : order) {
-      const rules::Transition& transition = pending_transitions[i];
+    for (const Pending& pending : pending_transitions) {
+      if (!pending.tell) continue;
+      const rules::Transition& transition = pending.transition;
+      if (transition.to != AlertState::kFiring && transition.to != AlertState::kResolved) continue;
       const Fingerprint fingerprint = transition.alert.fingerprint();
       // It fired and ended within this tick: whoever would be told at once is told of both.
       if (transition.to == AlertState::kResolved && fired.count(fingerprint) != 0)
         dispatcher->flush(
             now, [](Alert&) { return false; }, tick.notifications);
       if (transition.to == AlertState::kFiring) fired.insert(fingerprint);
-      const auto& rule = transition_rules[i];
-      dispatcher->insert(transition, rule, !rule || caught_up(*rule),
+      dispatcher->insert(transition, pending.rule, !pending.rule || caught_up(*pending.rule),
                          caused_at == rules::kLongAgo ? now : caused_at, now);
     }
     const bool everything = std::all_of(rules.begin(), rules.end(),
                                         [&](const RuleSlot& rule) { return is_caught_up(rule, now); });
     dispatcher->release(caught_up, everything, now);
     dispatcher->flush(now, renew_alert, tick.notifications);
-    for (const std::size_t i : order)
-      tick.transitions.push_back(std::move(pending_transitions[i]));
+    for (Pending& pending : pending_transitions)
+      tick.transitions.push_back(std::move(pending.transition));
     pending_transitions.clear();
-    transition_rules.clear();
     caused_at = rules::kLongAgo;
   }
 
@@ -783,12 +952,16 @@ struct Pipeline::Impl {
       alert.state = AlertState::kResolved;
       alert.resolved_at = now;
       alert.resolve_reason = "rule removed";
-      pending_transitions.push_back({AlertState::kFiring, AlertState::kResolved, now, std::move(alert)});
-      transition_rules.emplace_back(std::nullopt);
+      announce(AlertState::kResolved, std::move(alert), now);
     }
   }
 
   // --- built-in alerts
+
+  void announce(AlertState to, Alert alert, Timestamp now) {
+    const AlertState from = to == AlertState::kFiring ? AlertState::kInactive : AlertState::kFiring;
+    pending_transitions.push_back({{from, to, now, std::move(alert)}, std::nullopt, true});
+  }
 
   struct Wanted {
     std::string name;
@@ -802,7 +975,12 @@ struct Pipeline::Impl {
   }
 
   void update_built_in(Timestamp now) {
+    built_in_dirty = false;
     next_built_in.reset();
+    // What showed before a restart goes on until it is known to be over.
+    const auto shows = [&](const char* name, const Labels& labels) {
+      return built_in.count("core/b/" + condition_key(name, labels)) != 0;
+    };
     const auto later = [&](Timestamp at) {
       if (at > now && (!next_built_in || at < *next_built_in)) next_built_in = at;
     };
@@ -811,9 +989,11 @@ struct Pipeline::Impl {
       SourceState& source = sources[i];
       const rules::SourceSpec& spec = plan->sources[i];
       const Labels labels{{"source", spec.name}};
+      const bool showed = shows("InputSilent", labels);
       if (!source.heard_at) source.heard_at = now;
       if (source.status.last_line_at) source.heard_at = source.status.last_line_at;
       const bool readable = source.seen && source.status.readable;
+      source.silent = true;
       if (readable) {
         source.unreadable_since.reset();
       } else if (!source.unreadable_since) {
@@ -821,23 +1001,26 @@ struct Pipeline::Impl {
       }
       const std::string where =
           spec.is_stdin ? "standard input" : fmt::format("{}", fmt::join(spec.files, ", "));
-      if (source.unreadable_since && now - *source.unreadable_since >= kUnreadableFor) {
+      if (source.unreadable_since && (showed || now - *source.unreadable_since >= kUnreadableFor)) {
         wanted.push_back(
             {"InputSilent", labels,
              fmt::format("source {} has had no readable file ({}) since {}: its rules see nothing", spec.name,
                          where, rules::format_rfc3339(*source.unreadable_since)),
              "critical"});
-      } else if (spec.max_silence && now - *source.heard_at >= *spec.max_silence) {
+      } else if (spec.max_silence && (now - *source.heard_at >= *spec.max_silence ||
+                                      (showed && !source.status.last_line_at))) {
         wanted.push_back(
             {"InputSilent", labels,
              fmt::format("source {} ({}) has not written a line since {} (max_silence: {})", spec.name, where,
                          rules::format_rfc3339(*source.heard_at), rules::format_duration(*spec.max_silence)),
              "critical"});
       } else {
+        source.silent = false;
         if (source.unreadable_since) later(*source.unreadable_since + kUnreadableFor);
         if (spec.max_silence) later(*source.heard_at + *spec.max_silence);
       }
-      if (source.status.timestamp_offset != Duration(0)) {
+      if (source.status.timestamp_offset != Duration(0) ||
+          (!source.seen && shows("TimestampSkew", labels))) {
         wanted.push_back(
             {"TimestampSkew", labels,
              fmt::format("the lines of source {} carry times that are steadily {} {} their arrival: set "
@@ -851,13 +1034,9 @@ struct Pipeline::Impl {
     for (std::size_t i = 0; i < rules.size(); ++i) {
       RuleSlot& rule = rules[i];
       const rules::AlertingRule& written = plan->rules[i];
-      if (!rule.state->unknown(rule.inputs)) {
-        rule.unknown_since.reset();
-        continue;
-      }
-      if (!rule.unknown_since) rule.unknown_since = now;
+      if (!rule.unknown) continue;
       const Timestamp due = *rule.unknown_since + 2 * rules::longest_window(*written.expr);
-      if (now < due) {
+      if (now < due && !shows("RuleUnknown", Labels{{"rule", written.name}})) {
         later(due);
         continue;
       }
@@ -867,7 +1046,8 @@ struct Pipeline::Impl {
                         "warning"});
     }
     for (std::size_t i = 0; i < patterns.size(); ++i) {
-      if (!patterns[i].window.overflowing()) continue;
+      patterns[i].overflowing = patterns[i].window.overflowing();
+      if (!patterns[i].overflowing) continue;
       wanted.push_back(
           {"SeriesOverflow", Labels{{"pattern", plan->patterns[i].name}},
            fmt::format("pattern {} has more than {} label combinations: what comes on top is counted "
@@ -908,8 +1088,7 @@ struct Pipeline::Impl {
       alert.built_in = true;
       built_in[key] = alert;
       pending_entries.push_back({key, rules::to_json(alert).dump()});
-      pending_transitions.push_back({AlertState::kInactive, AlertState::kFiring, now, std::move(alert)});
-      transition_rules.emplace_back(std::nullopt);
+      announce(AlertState::kFiring, std::move(alert), now);
     }
     for (auto at = built_in.begin(); at != built_in.end();) {
       if (holds.count(at->first) != 0) {
@@ -920,14 +1099,13 @@ struct Pipeline::Impl {
       alert.state = AlertState::kResolved;
       alert.resolved_at = now;
       pending_entries.push_back({at->first, std::nullopt});
-      pending_transitions.push_back({AlertState::kFiring, AlertState::kResolved, now, std::move(alert)});
-      transition_rules.emplace_back(std::nullopt);
+      announce(AlertState::kResolved, std::move(alert), now);
       at = built_in.erase(at);
     }
   }
 
   std::string unknown_reason(const RuleSlot& rule) const {
-    for (const std::uint32_t index : rule.sources) {
+    for (const std::uint32_t index : source_sets[rule.source_set].sources) {
       const SourceState& source = sources[index];
       const std::string& name = plan->sources[index].name;
       if (!source.seen || !source.status.readable) return fmt::format("source {} has no readable file", name);
@@ -946,9 +1124,11 @@ struct Pipeline::Impl {
     const std::string key = "core/k/" + condition_key(condition.alertname, condition.labels);
     if (!condition.active) {
       if (conditions.erase(key) != 0) pending_entries.push_back({key, std::nullopt});
+      built_in_dirty = true;
       return;
     }
     if (conditions.count(key) != 0) return;
+    built_in_dirty = true;
     conditions[key] = {condition, now};
     Json json;
     json.set("alertname", condition.alertname).set("labels", labels_json(condition.labels));
@@ -959,38 +1139,46 @@ struct Pipeline::Impl {
 
   // --- memory and storage
 
+  // Every second of the clocks is often enough for what only frees memory.
+  void forget_what_is_over() {
+    bool due = false;
+    for (SourceSet& set : source_sets) {
+      if (set.clock == rules::kLongAgo) continue;
+      if (set.clock >= set.forgotten_at && set.clock - std::chrono::seconds(1) < set.forgotten_at) continue;
+      set.forgotten_at = set.clock;
+      due = true;
+    }
+    if (!due) return;
+    for (PatternState& pattern : patterns)
+      forget(pattern);
+  }
+
   void forget(PatternState& pattern) {
     const Timestamp clock = pattern_clock(pattern);
-    if (pattern.used_by.empty() || clock == rules::kLongAgo) return;
-    if (pattern.was_full && !pattern.window.full()) {
-      pattern.was_full = false;
-      pattern.since = clock;
-      pattern.meta_changed = true;
-    }
-    if (pattern.was_full && pattern.since < clock) {
-      pattern.since = clock;
-      pattern.meta_changed = true;
-    }
+    if (clock == rules::kLongAgo) return;
     const Duration step = std::max<Duration>(std::chrono::seconds(1), pattern.window.longest() / 16);
     if (pattern.forgotten_at != rules::kLongAgo && clock - pattern.forgotten_at < step &&
         clock >= pattern.forgotten_at)
       return;
     pattern.forgotten_at = clock;
+    pattern.changed = true;
     std::set<std::vector<std::string>> in_use;
     const rules::PatternSpec& spec = pattern.window.spec();
-    if (!spec.labels.empty()) {
-      for (const std::size_t i : pattern.used_by) {
-        for (const auto& [element, alert] : rules[i].state->alerts().all()) {
-          for (const auto& [values, series] : pattern.window.series()) {
-            bool fits = true;
-            for (std::size_t k = 0; k < spec.labels.size(); ++k)
-              fits = fits && (!element.has(spec.labels[k]) || element.get(spec.labels[k]) == values[k]);
-            if (fits) in_use.insert(values);
+    for (const auto& [values, series] : pattern.window.series()) {
+      if (spec.labels.empty() || (!series.times.empty() && clock - series.times.newest() < kDay)) continue;
+      const bool used = std::any_of(pattern.used_by.begin(), pattern.used_by.end(), [&](std::size_t i) {
+        const auto& all = rules[i].state->alerts().all();
+        return std::any_of(all.begin(), all.end(), [&](const auto& entry) {
+          for (std::size_t k = 0; k < spec.labels.size(); ++k) {
+            if (entry.first.has(spec.labels[k]) && entry.first.get(spec.labels[k]) != values[k]) return false;
           }
-        }
-      }
+          return true;
+        });
+      });
+      if (used) in_use.insert(values);
     }
     pattern.window.forget(clock, in_use);
+    if (pattern.overflowing != pattern.window.overflowing()) built_in_dirty = true;
     for (auto it = pattern.samples.begin(); it != pattern.samples.end();) {
       if (pattern.window.series().count(it->first) != 0 &&
           it->second.last_at > clock - pattern.window.longest()) {
@@ -1021,11 +1209,12 @@ struct Pipeline::Impl {
     pending_entries.clear();
     for (std::size_t i = 0; i < patterns.size(); ++i) {
       PatternState& pattern = patterns[i];
-      const std::string identity = hex(pattern.identity);
-      pattern.window.save("core/w/" + identity + "/", tick.entries);
+      if (!pattern.changed) continue;
+      pattern.changed = false;
+      pattern.window.save(pattern.stored_under, tick.entries);
       for (const auto& values : pattern.changed_totals) {
         const auto found = pattern.totals.find(values);
-        const std::string key = fmt::format("core/t/{}/{}", identity, values_json(values).dump());
+        const std::string key = total_key(pattern, values);
         if (found == pattern.totals.end()) {
           tick.entries.push_back({key, std::nullopt});
           continue;
@@ -1038,11 +1227,13 @@ struct Pipeline::Impl {
         Json json;
         json.set("since", rules::to_unix_ms(pattern.since));
         json.set("longest", static_cast<std::int64_t>(pattern.window.longest().count()));
-        tick.entries.push_back({"core/p/" + identity, json.dump()});
+        json.set("shape", shape(plan->patterns[i]));
+        tick.entries.push_back({"core/p/" + pattern.id_text, json.dump()});
         pattern.meta_changed = false;
       }
     }
-    for (RuleSlot& rule : rules) {
+    for (const std::size_t i : advanced) {
+      RuleSlot& rule = rules[i];
       for (const Labels& element : rule.state->alerts().take_changed()) {
         const std::string key = fmt::format("core/a/{}/{}", hex(rule.identity), labels_json(element).dump());
         const auto found = rule.state->alerts().all().find(element);
@@ -1055,6 +1246,7 @@ struct Pipeline::Impl {
         tick.entries.push_back({key, json.dump()});
       }
     }
+    advanced.clear();
     dispatcher->save(tick.entries);
     for (const std::string& key : changed_counters) {
       const MetricValue& value = counters.at(key);
@@ -1068,17 +1260,10 @@ struct Pipeline::Impl {
     // Rules of the same sources share their clock. It goes with every change, so that what was evaluated is
     // never evaluated at an older instant after a crash.
     if (!tick.entries.empty()) {
-      std::map<std::string, Timestamp> now_at;
-      for (const RuleSlot& rule : rules) {
-        if (rule.state->clock() == rules::kLongAgo) continue;
-        const auto [at, is_new] = now_at.try_emplace(rule.source_set, rule.state->clock());
-        if (!is_new) at->second = std::max(at->second, rule.state->clock());
-      }
-      for (const auto& [set, clock] : now_at) {
-        const auto written = clocks.find(set);
-        if (written != clocks.end() && written->second == clock) continue;
-        clocks[set] = clock;
-        tick.entries.push_back({"core/clock/" + set, std::to_string(rules::to_unix_ms(clock))});
+      for (SourceSet& set : source_sets) {
+        if (set.clock == set.written) continue;
+        set.written = set.clock;
+        tick.entries.push_back({"core/clock/" + set.key, std::to_string(rules::to_unix_ms(set.clock))});
       }
     }
     for (const StoredEntry& entry : tick.entries)
@@ -1138,25 +1323,37 @@ struct Pipeline::Impl {
         pending_entries.push_back(
             {fmt::format("core/a/{}/{}", hex(rules[i].identity), labels_json(element).dump()), std::nullopt});
     }
-    // Their groups are told with the old plan still in place; its transitions wait for the next tick.
-    auto old_plan = plan;
+    const auto old_plan = plan;
     auto old_patterns = std::move(patterns);
     auto old_rules = std::move(rules);
-    auto old_sources = std::move(sources);
+    const auto old_sources = std::move(sources);
+    const auto old_sets = std::move(source_sets);
     std::map<std::string, std::size_t> old_source_of;
     for (std::size_t i = 0; i < old_plan->sources.size(); ++i)
       old_source_of[old_plan->sources[i].name] = i;
     plan = std::move(next);
     build();
+    built_in_dirty = true;
     for (std::size_t i = 0; i < sources.size(); ++i) {
       const auto old = old_source_of.find(plan->sources[i].name);
       if (old == old_source_of.end()) continue;
       sources[i] = old_sources[old->second];
       sources[i].status.source = static_cast<std::uint32_t>(i);
     }
+    for (const SourceSet& old : old_sets) {
+      const auto set = std::find_if(source_sets.begin(), source_sets.end(),
+                                    [&](const SourceSet& known) { return known.key == old.key; });
+      if (set != source_sets.end()) {
+        set->written = old.written;
+      } else if (old.written != rules::kLongAgo) {
+        pending_entries.push_back({"core/clock/" + old.key, std::nullopt});
+      }
+    }
+    for (SourceSet& set : source_sets)
+      look_at_sources(set, now);
     std::map<Fingerprint, std::size_t> old_pattern_of;
     for (std::size_t i = 0; i < old_patterns.size(); ++i)
-      old_pattern_of.try_emplace(old_patterns[i].identity, i);
+      old_pattern_of[old_patterns[i].identity] = i;
     std::map<Fingerprint, std::size_t> old_rule_of;
     for (std::size_t i = 0; i < old_rules.size(); ++i)
       old_rule_of.try_emplace(old_rules[i].identity, i);
@@ -1164,64 +1361,75 @@ struct Pipeline::Impl {
     active.clear();
     for (std::size_t i = 0; i < rules.size(); ++i) {
       RuleSlot& rule = rules[i];
+      rule.late = true;  // a change that waited for knowledge is looked at again
       const auto old = old_rule_of.find(rule.identity);
       if (old != old_rule_of.end()) {
         RuleSlot& before = old_rules[old->second];
         rule.state->restore_clock(before.state->clock());
         rule.labels_of = before.labels_of;
+        rule.unknown = before.unknown;
         rule.unknown_since = before.unknown_since;
         for (const auto& [element, alert] : before.state->alerts().all()) {
           rule.state->alerts().restore(alert);
           if (alert.state == AlertState::kFiring)
-            active[rule.labels_of[element].fingerprint()] = {i, element};
+            active[rule.labels_of[element].fingerprint()].emplace_back(i, element);
         }
         continue;
       }
       // A new rule begins at its present: what happened before is not replayed as transitions of the past.
-      bool live = false;
-      rule.state->restore_clock(inputs_of(rule, now, live).clock);
-      rule.late = true;
+      rule.state->restore_clock(source_sets[rule.source_set].inputs.clock);
     }
     std::set<Fingerprint> adopted;
-    for (PatternState& pattern : patterns) {
+    for (std::size_t i = 0; i < patterns.size(); ++i) {
+      PatternState& pattern = patterns[i];
       const auto old = old_pattern_of.find(pattern.identity);
-      const Timestamp present = pattern_clock(pattern);
-      if (old == old_pattern_of.end() || !adopted.insert(pattern.identity).second) {
-        pattern.since = present == rules::kLongAgo ? now : present;
-        continue;
+      const Timestamp clock = pattern_clock(pattern);
+      const Timestamp present = clock == rules::kLongAgo ? now : clock;
+      pattern.since = present;
+      if (old != old_pattern_of.end()) {
+        PatternState& before = old_patterns[old->second];
+        adopted.insert(pattern.identity);
+        if (!pattern.used_by.empty() && !before.used_by.empty()) {
+          pattern.since = before.since;
+          const Duration old_longest = before.window.longest();
+          if (old_longest < pattern.window.longest())
+            pattern.since = std::max(pattern.since, present - old_longest);
+          pattern.window.adopt(std::move(before.window));
+          pattern.samples = std::move(before.samples);
+          pattern.sample_bytes = before.sample_bytes;
+        } else {
+          // What no rule looks at is not kept.
+          before.window.erase_stored(before.stored_under, pending_entries);
+        }
+        adopt_totals(i, before, old_plan->patterns[old->second]);
       }
-      PatternState& before = old_patterns[old->second];
-      const Duration old_longest = before.window.longest();
-      pattern.since = before.since;
-      if (before.used_by.empty()) {
-        pattern.since = present == rules::kLongAgo ? now : present;
-      } else if (old_longest < pattern.window.longest()) {
-        const Timestamp seen = present == rules::kLongAgo ? now : present;
-        pattern.since = std::max(pattern.since, seen - old_longest);
-      }
-      pattern.window.adopt(std::move(before.window));
-      pattern.was_full = before.was_full;
-      for (auto& [values, totals] : before.totals) {
-        Totals& mine = pattern.totals[values];
-        const std::size_t buckets = mine.buckets.size();
-        mine = totals;
-        if (buckets != 0) mine.buckets.resize(buckets, 0);
-        pattern.changed_totals.insert(values);
-      }
-      pattern.samples = std::move(before.samples);
-      pattern.sample_bytes = before.sample_bytes;
+      sum_up_since(pattern);
     }
     // What the old plan's patterns wrote and the new one does not know is erased.
     for (PatternState& pattern : old_patterns) {
       if (adopted.count(pattern.identity) != 0) continue;
-      const std::string identity = hex(pattern.identity);
-      pattern.window.erase_stored("core/w/" + identity + "/", pending_entries);
+      pattern.window.erase_stored(pattern.stored_under, pending_entries);
       for (const auto& [values, totals] : pattern.totals)
-        pending_entries.push_back(
-            {fmt::format("core/t/{}/{}", identity, values_json(values).dump()), std::nullopt});
-      pending_entries.push_back({"core/p/" + identity, std::nullopt});
+        pending_entries.push_back({total_key(pattern, values), std::nullopt});
+      pending_entries.push_back({"core/p/" + pattern.id_text, std::nullopt});
     }
-    dispatcher->replace_plan(*plan, now);
+    dispatcher->replace_plan(*plan);
+    drop_unknown_counters();
+    drop_conditions_of_gone_sinks();
+  }
+
+  static std::string total_key(const PatternState& pattern, const std::vector<std::string>& values) {
+    return fmt::format("core/t/{}/{}", pattern.id_text, values_json(values).dump());
+  }
+
+  void adopt_totals(std::size_t index, PatternState& before, const rules::PatternSpec& was) {
+    PatternState& pattern = patterns[index];
+    const bool goes_on = shape(was) == shape(plan->patterns[index]);
+    for (auto& [values, totals] : before.totals) {
+      // A histogram of other buckets begins anew.
+      if (goes_on) pattern.totals[values] = std::move(totals);
+      pattern.changed_totals.insert(values);
+    }
   }
 };
 
@@ -1247,13 +1455,15 @@ Tick Pipeline::tick(Timestamp now) {
 
 std::optional<Timestamp> Pipeline::next_instant() const {
   std::optional<Timestamp> next = impl_->dispatcher->next_instant(impl_->last_now);
+  // Something came since the last tick.
+  if (impl_->built_in_dirty || !impl_->pending_transitions.empty()) next = impl_->last_now;
   const auto consider = [&](std::optional<Timestamp> at) {
     if (at && (!next || *at < *next)) next = at;
   };
   consider(impl_->next_built_in);
   for (const RuleSlot& rule : impl_->rules) {
     // A source that is behind moves its rules by its lines, not by the wall clock.
-    if (rule.live && rule.inputs.readable) consider(rule.next);
+    if (rule.inputs.readable && impl_->source_sets[rule.source_set].live) consider(rule.next);
   }
   return next;
 }
@@ -1304,8 +1514,8 @@ std::vector<MetricValue> Pipeline::metrics() const {
   }
   for (const rules::AlertingRule& rule : impl_->plan->rules) {
     const Labels labels{{"alertname", rule.name}};
-    if (impl_->counters.count("logbell_rule_evaluation_failures_total" + labels.format()) == 0)
-      values.push_back({"logbell_rule_evaluation_failures_total", labels, 0});
+    if (impl_->counters.count(std::string(kFailures) + labels.format()) == 0)
+      values.push_back({std::string(kFailures), labels, 0});
   }
   for (const auto& [key, value] : impl_->counters)
     values.push_back(value);

@@ -50,8 +50,11 @@ class RuleState {
   ActiveAlerts& alerts() { return alerts_; }
   const ActiveAlerts& alerts() const { return alerts_; }
   void restore_clock(rules::Timestamp clock) { clock_ = clock; }
-  // The wall clock was set back, and time with it: everything is looked at anew from here.
-  void rebase(rules::Timestamp clock) { clock_ = clock; }
+  // The wall clock was set back, and time with it: `clock` is now what was mine so far.
+  void rebase(rules::Timestamp clock) {
+    alerts_.shift(clock_ - clock);
+    clock_ = clock;
+  }
 
  private:
   void evaluate_at(rules::Timestamp at, const RuleInputs& inputs, std::vector<Step>& out);

@@ -19,6 +19,11 @@ namespace {
 // §3).
 constexpr Duration kSeriesMemory = std::chrono::hours(24);
 
+bool is_overflow(const std::vector<std::string>& values) {
+  return !values.empty() &&
+         std::all_of(values.begin(), values.end(), [](const auto& v) { return v == PatternWindow::kOverflow; });
+}
+
 Duration block_span(Duration longest) {
   return std::max<Duration>(std::chrono::seconds(1), longest / 16);
 }
@@ -74,6 +79,10 @@ void MatchTimes::forget(Timestamp until) {
   if (head_ < 64 || head_ * 2 < points_.size()) return;  // moving is paid for by what was forgotten
   points_.erase(points_.begin(), points_.begin() + static_cast<std::ptrdiff_t>(head_));
   head_ = 0;
+}
+
+void MatchTimes::forget_after(Timestamp at) {
+  points_.resize(after(at));
 }
 
 PatternWindow::PatternWindow(const rules::PatternSpec& spec, Duration longest)
@@ -169,6 +178,21 @@ void PatternWindow::forget(Timestamp clock, const std::set<std::vector<std::stri
   if (series_.size() < spec_.max_series) overflowing_ = false;
 }
 
+void PatternWindow::forget_after(Timestamp at) {
+  for (auto& [values, series] : series_) {
+    const std::size_t before = series.times.size();
+    series.times.forget_after(at);
+    points_ -= before - series.times.size();
+    if (!series.expected && series.first_seen > at) {
+      series.first_seen = at;
+      dirty_series_.insert(values);
+    }
+    for (const std::int64_t block : stored_blocks_[values]) {
+      if (block >= block_of(at)) dirty_blocks_.emplace(values, block);
+    }
+  }
+}
+
 std::string PatternWindow::series_key(const std::vector<std::string>& values) const {
   // The values themselves, escaped by JSON: no hash, so no collision can join two series.
   Json list{Json::Array{}};
@@ -227,6 +251,7 @@ void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry)
     if (!values) return;
     Series& series = series_[*values];
     series.values = *values;
+    overflowing_ = overflowing_ || is_overflow(*values);
     std::int64_t ms = 0;
     std::from_chars(entry.value->data(), entry.value->data() + entry.value->size(), ms);
     if (!series.expected) series.first_seen = rules::from_unix_ms(ms);

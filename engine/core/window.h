@@ -31,6 +31,8 @@ class MatchTimes {
   void times(rules::Timestamp from, rules::Timestamp to, std::vector<rules::Timestamp>& out) const;
   // Forgets what is at or before `until`.
   void forget(rules::Timestamp until);
+  // Forgets what is later than `at`.
+  void forget_after(rules::Timestamp at);
 
   bool empty() const { return head_ == points_.size(); }
   std::size_t size() const { return points_.size() - head_; }
@@ -84,6 +86,9 @@ class PatternWindow {
   // Forgets matches that no window ending after `clock` can cover, and series that are empty for long enough.
   // `in_use` says whether an active alert rests on a series of these values.
   void forget(rules::Timestamp clock, const std::set<std::vector<std::string>>& in_use);
+
+  // Time was set back: forgets what was counted later than `at`.
+  void forget_after(rules::Timestamp at);
 
   const std::map<std::vector<std::string>, Series>& series() const { return series_; }
   const rules::PatternSpec& spec() const { return spec_; }
