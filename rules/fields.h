@@ -83,8 +83,8 @@ class Fields {
   const yaml::Node* list(std::string_view key) const;
 
   void error(std::string_view key, std::string reason, std::string fix = {}) const;
-  void error(Place place, std::string reason, std::string fix = {}) const;
-  void warn(Place place, std::string reason, std::string fix = {}) const;
+  void error(Place at, std::string reason, std::string fix = {}) const;
+  void warn(Place at, std::string reason, std::string fix = {}) const;
 
  private:
   std::optional<Text> scalar(const yaml::Node& node, std::string_view key) const;

@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/run/sink_fields.h"
+#include "rules/coverage.h"
 #include "rules/fields.h"
 #include "rules/reach.h"
 #include "rules/redact.h"
@@ -34,16 +36,6 @@ using rules::Problems;
 using rules::Reading;
 using rules::Text;
 namespace yaml = rules::yaml;
-
-// A secret is a key or a URL: a file that is longer is the wrong file.
-constexpr std::size_t kMaxSecretBytes = 64 * 1024;
-// Pairs of routes and rules up to which a `continue` and a route are looked at one by one: a warning is not
-// worth a slow start.
-constexpr std::size_t kMaxRoutePairs = 20'000;
-// What stands where --assume-secrets leaves a secret out: an address that cannot exist (RFC 2606).
-constexpr const char* kAssumed = "https://assumed.invalid/";
-
-constexpr const char* kGiveSinks = "give that route `sinks:`, or the rule its own";
 
 bool contains(const std::vector<std::string>& list, std::string_view word) {
   return std::find(list.begin(), list.end(), word) != list.end();
@@ -80,163 +72,6 @@ rules::Result<std::string> read_whole_file(const std::string& path) {
 }
 
 // --- sinks
-
-// Whether a text in the configuration itself lets its reader in: a plain address such as
-// http://127.0.0.1:9093/hook does not, a token does.
-bool gives_away(const std::string& value) {
-  const std::size_t scheme = value.find("://");
-  if (scheme == std::string::npos) return true;
-  const std::size_t host = scheme + 3;
-  const std::size_t path = std::min(value.find('/', host), value.size());
-  if (value.substr(host, path - host).find('@') != std::string::npos) return true;
-  if (value.find('?', path) != std::string::npos) return true;
-  // A part of the path as long as a token. Shorter than any that we know: Slack's has 24.
-  constexpr std::size_t kTokenLength = 16;
-  for (std::size_t at = path; at < value.size();) {
-    const std::size_t end = std::min(value.find('/', at + 1), value.size());
-    if (end - at > kTokenLength) return true;
-    at = end;
-  }
-  return false;
-}
-
-// The fields of one sink, for its parser. Variables and files are this side's business.
-class SinkFields : public sinks::FieldReader {
- public:
-  SinkFields(Fields fields, const ConfigWorld& world) : fields_(std::move(fields)), world_(world) {}
-
-  std::optional<std::string> text(std::string_view key, bool required) override {
-    std::optional<Text> found = required ? fields_.required_text(key) : fields_.text(key);
-    if (!found) return std::nullopt;
-    return found->assumed ? kAssumed : found->value;
-  }
-
-  std::optional<rules::Secret> secret(std::string_view key, bool required) override {
-    const std::string in_file = std::string(key) + "_file";
-    if (fields_.has(key) && fields_.has(in_file)) {
-      fields_.error(fields_.key_place(in_file), fmt::format("both `{}:` and `{}:`", key, in_file),
-                    "keep one of them");
-      return std::nullopt;
-    }
-    if (fields_.has(in_file)) return from_file(in_file);
-    if (fields_.has(key)) return inline_or_variable(key, in_file);
-    if (required)
-      fields_.error(place(key), fmt::format("\"{}\" is missing", key),
-                    fmt::format("write `{0}: '${{VARIABLE}}'` or `{0}_file: PATH`", key));
-    return std::nullopt;
-  }
-
-  std::optional<std::vector<std::string>> text_list(std::string_view key, bool required) override {
-    if (!fields_.has(key)) {
-      if (required) fields_.required_text(key);
-      return std::nullopt;
-    }
-    const std::optional<std::vector<Text>> found = fields_.texts(key);
-    if (!found) return std::nullopt;
-    std::vector<std::string> out;
-    for (const Text& one : *found) {
-      if (one.value.empty()) {
-        fields_.error(one.place, fmt::format("\"{}\" holds an empty text", key), "remove it");
-        return std::nullopt;
-      }
-      out.push_back(one.assumed ? kAssumed : one.value);
-    }
-    return out;
-  }
-
-  std::optional<bool> boolean(std::string_view key) override { return fields_.boolean(key); }
-  std::optional<rules::Duration> duration(std::string_view key) override { return fields_.duration(key); }
-  const yaml::Node* raw(std::string_view key) override { return fields_.raw(key); }
-  bool assume_secrets() const override { return fields_.reading().assume; }
-  Place place(std::string_view key) const override { return fields_.place(key); }
-  void error(std::string_view key, std::string reason, std::string fix) override {
-    fields_.error(place_of(key), std::move(reason), std::move(fix));
-  }
-  void warn(std::string_view key, std::string reason, std::string fix) override {
-    fields_.warn(place_of(key), std::move(reason), std::move(fix));
-  }
-
- private:
-  // Where a secret's value came from a file, its problems belong there.
-  Place place_of(std::string_view key) const {
-    const std::string in_file = std::string(key) + "_file";
-    return fields_.place(fields_.has(key) || !fields_.has(in_file) ? std::string(key) : in_file);
-  }
-
-  std::optional<rules::Secret> inline_or_variable(std::string_view key, const std::string& in_file) {
-    const yaml::Node* node = fields_.raw(key);
-    if (!node->is_scalar() || node->scalar.empty()) {
-      fields_.error(key, fmt::format("the secret \"{}\" is empty", key),
-                    fmt::format("write `{}: '${{VARIABLE}}'` or `{}: PATH`", key, in_file));
-      return std::nullopt;
-    }
-    const std::optional<Text> text = fields_.reading().fill_in(*node, fields_.subject(), true);
-    if (!text) return std::nullopt;
-    if (text->assumed) return rules::Secret(kAssumed);
-    if (node->scalar.find("${") == std::string::npos && gives_away(node->scalar)) {
-      fields_.warn(node->place, fmt::format("the secret \"{}\" stands in the file itself", key),
-                   fmt::format("write `{}: '${{VARIABLE}}'` or `{}: PATH`", key, in_file));
-    }
-    const bool is_variable = node->scalar.find("${") != std::string::npos;
-    return judged(key, text->value,
-                  is_variable ? std::string("put the real one into the variable")
-                              : fmt::format("put the real one into a variable: `{}: '${{VARIABLE}}'`", key));
-  }
-
-  std::optional<rules::Secret> from_file(const std::string& key) {
-    const std::optional<Text> path = fields_.required_text(key, "name the file that holds the secret");
-    if (!path) return std::nullopt;
-    if (assume_secrets()) return rules::Secret(kAssumed);
-    rules::Result<std::string> text = world_.read_file(path->value);
-    if (!text) {
-      fields_.error(key,
-                    fmt::format("the secret's file {} cannot be read: {}", path->value, text.error().message),
-                    "mount it, or correct the path");
-      return std::nullopt;
-    }
-    if (text->size() > kMaxSecretBytes) {
-      fields_.error(key, fmt::format("the secret's file {} is too long to be one", path->value),
-                    "correct the path");
-      return std::nullopt;
-    }
-    while (!text->empty() && (text->back() == '\n' || text->back() == '\r'))
-      text->pop_back();
-    if (text->empty()) {
-      fields_.error(key, fmt::format("the secret's file {} is empty", path->value), "put the secret into it");
-      return std::nullopt;
-    }
-    if (world_.readable_by_others && world_.readable_by_others(path->value)) {
-      fields_.warn(fields_.place(key), fmt::format("the secret's file {} can be read by others", path->value),
-                   fmt::format("chmod 600 {}", path->value));
-    }
-    return judged(key, *text, fmt::format("put the real one into {}", path->value));
-  }
-
-  std::optional<rules::Secret> judged(std::string_view key, const std::string& value,
-                                      const std::string& fix) {
-    if (value.empty()) {
-      fields_.error(key, fmt::format("the secret \"{}\" is empty", key), fix);
-      return std::nullopt;
-    }
-    if (rules::is_placeholder(value)) {
-      fields_.error(
-          key, fmt::format("the secret \"{}\" is a placeholder: nobody's real secret looks like that", key),
-          fix);
-      return std::nullopt;
-    }
-    const bool odd =
-        value.find_first_of("\n\r\t") != std::string::npos || value.front() == ' ' || value.back() == ' ';
-    if (odd) {
-      fields_.error(key, fmt::format("the secret \"{}\" holds a line break, or a blank at an end", key),
-                    "remove it");
-      return std::nullopt;
-    }
-    return rules::Secret(value);
-  }
-
-  Fields fields_;
-  const ConfigWorld& world_;
-};
 
 // A sink as far as it could be read; what is wrong with it waits until it is known which rules it concerns.
 struct SinkDraft {
@@ -315,8 +150,10 @@ class Compiler {
     check_fallbacks();
     for (const auto& [name, draft] : sinks_)
       plan->sinks[name] = draft.spec;
-    check_reach();
-    report_sinks();
+    const rules::Coverage coverage = rules::check_coverage(
+        *plan, {complete_, wrote_sinks_, route_sinks_, sink_names_, world_.now}, problems_);
+    plan->rules_without_sink = coverage.rules_without_sink;
+    report_sinks(coverage);
     plan->hash = hash();
     if (problems_.has_errors()) return nullptr;
     finish_sources();
@@ -726,312 +563,15 @@ class Compiler {
     return false;
   }
 
-  // Whether the sink, if it is there, tells somebody.
-  bool counts(const std::string& sink) const {
-    const auto draft = sinks_.find(sink);
-    return draft != sinks_.end() && (draft->second.spec.tells_people || draft->second.spec.machine_audience);
-  }
-
-  // For people: `when queue="a" holds and team="b" does not`.
-  static std::string when(const rules::Way& way) {
-    return way.assumptions.empty() ? "" : fmt::format(" when {}", fmt::join(way.assumptions, " and "));
-  }
-
-  const rules::Route* route_of(const std::string& id) const { return find_route(plan_->route, id); }
-  static const rules::Route* find_route(const rules::Route& route, const std::string& id) {
-    if (route.id == id) return &route;
-    for (const rules::Route& child : route.routes) {
-      if (const rules::Route* found = find_route(child, id)) return found;
-    }
-    return nullptr;
-  }
-
-  // Why nobody hears of an alert on this way; "" when somebody does, or when the reason is said elsewhere.
-  std::string uncovered(const rules::Way& way, std::string& fix) {
-    if (way.routes.empty() && !way.assumptions.empty()) {
-      fix = "make the route simpler, or give the rule its own `sinks:`";
-      return way.assumptions.front();
-    }
-    std::vector<std::string> sinks = way.sinks;
-    std::vector<std::string> muted;
-    if (!way.routes.empty()) {
-      sinks.clear();
-      for (const std::string& id : way.routes) {
-        const rules::Route* node = route_of(id);
-        if (always_muted(*node)) {
-          muted.push_back(id);
-          continue;
-        }
-        for (const std::string& sink : node->options.sinks) {
-          if (!contains(sinks, sink)) sinks.push_back(sink);
-        }
-      }
-    }
-    if (std::any_of(sinks.begin(), sinks.end(), [&](const std::string& sink) { return counts(sink); }))
-      return "";
-    if (sinks.empty() && !muted.empty()) {
-      fix = "change the time intervals";
-      return fmt::format("it reaches nobody{}: {} is muted at every hour of the coming year", when(way),
-                         describe(muted));
-    }
-    if (sinks.empty()) {
-      fix = kGiveSinks;
-      return fmt::format("it reaches no sink{}: {} has none", when(way), describe(way.routes));
-    }
-    // What is not defined is said where it is named, with the rules that lose it.
-    std::vector<std::string> defined;
-    for (const std::string& sink : sinks) {
-      if (sinks_.count(sink) != 0) defined.push_back(sink);
-    }
-    if (defined.empty()) return "";
-    fix = "add a sink that tells somebody; if a machine reads that one, say `audience: machine`";
-    return fmt::format("it reaches only {}{}: files and consoles tell nobody", rules::list_words(defined),
-                       when(way));
-  }
-
-  std::string describe(const std::vector<std::string>& routes) const {
-    std::vector<std::string> words;
-    for (const std::string& id : routes) {
-      const rules::Route* node = route_of(id);
-      words.push_back(id == "route" ? fmt::format("the root route (line {})", node->place.line)
-                                    : fmt::format("the route at line {}", node->place.line));
-    }
-    return rules::list_words(words);
-  }
-
-  bool always_muted(const rules::Route& node) {
-    const auto [known, fresh] = muted_.emplace(node.id, false);
-    if (fresh) known->second = rules::is_always_muted(node.options, plan_->time_intervals, world_.now);
-    return known->second;
-  }
-
-  void check_reach() {
-    const std::vector<rules::Reach> reach = rules::reach_of(*plan_);
-    for (std::size_t i = 0; i < reach.size(); ++i) {
-      const rules::Reach& one = reach[i];
-      if (one.built_in) continue;
-      if (one.silent != nullptr) {
-        ++plan_->rules_without_sink;
-        continue;
-      }
-      note_users(one);
-      const std::string subject = fmt::format("rule \"{}\"", one.alert);
-      if (wrote_sinks_[i] && !one.own_sinks) continue;  // what it wrote was refused: that is said there
-      if (one.ways.empty()) {
-        if (!plan_->has_route) {
-          problems_.error(
-              one.place, subject,
-              "it reaches no sink: it has no `sinks:` of its own, and there is no `route:`",
-              sink_names_.empty()
-                  ? "define a sink under `sinks:`, and name it: `sinks: [NAME]`"
-                  : fmt::format("write `sinks: [{}]`, or a `route:` with `sinks:`", sink_names_.front()));
-        }
-        continue;
-      }
-      std::string first;
-      std::string first_fix;
-      std::size_t others = 0;
-      for (const rules::Way& way : one.ways) {
-        std::string fix;
-        const std::string why = uncovered(way, fix);
-        if (why.empty()) continue;
-        if (first.empty()) {
-          first = why;
-          first_fix = fix;
-        } else {
-          ++others;
-        }
-      }
-      if (first.empty()) continue;
-      if (others > 0) first += fmt::format(" ({} more such {})", others, others == 1 ? "way" : "ways");
-      problems_.error(one.place, subject, first, first_fix);
-    }
-    check_built_in(reach);
-    check_route_sinks();
-    check_unused();
-    check_routes(reach);
-  }
-
-  void note_users(const rules::Reach& reach) {
-    for (const rules::Way& way : reach.ways) {
-      for (const std::string& sink : way.sinks)
-        add_once(users_[sink], reach.alert);
-    }
-  }
-  static void add_once(std::vector<std::string>& list, const std::string& word) {
-    if (!contains(list, word)) list.push_back(word);
-  }
-
-  void check_built_in(const std::vector<rules::Reach>& reach) {
-    std::vector<std::string> lost;
-    std::string why;
-    std::string how;
-    for (const rules::Reach& one : reach) {
-      if (!one.built_in) continue;
-      for (const rules::Way& way : one.ways) {
-        std::string fix;
-        std::string reason = uncovered(way, fix);
-        if (!plan_->has_route && way.sinks.empty()) reason = "none";
-        if (reason.empty()) continue;
-        add_once(lost, one.alert);
-        if (why.empty()) {
-          why = reason;
-          how = fix;
-        }
-      }
-    }
-    if (lost.empty()) return;
-    const std::string names = rules::list_words(lost, 10);
-    if (plan_->has_route) {
-      static constexpr std::string_view kOne = "it reaches";
-      if (why.compare(0, kOne.size(), kOne) == 0) why = "they reach" + why.substr(kOne.size());
-      if (how == kGiveSinks) how = "give that route `sinks:`";
-      problems_.error(plan_->route.place, "route",
-                      fmt::format("logbell's own alerts ({}) are not covered: {}", names, why), how);
-    } else if (!sink_names_.empty()) {
-      problems_.warn(
-          sinks_.at(sink_names_.front()).spec.place, "",
-          fmt::format("logbell's own alerts ({}) tell nobody: there is no `route:`, and no sink tells people",
-                      names),
-          "add a `route:` with `sinks:`");
-    }
-  }
-
-  void check_route_sinks() {
-    for (const rules::RouteSink& named : route_sinks_) {
-      if (sinks_.count(named.sink) != 0) continue;
-      std::string fix = rules::did_you_mean(named.sink, sink_names_);
-      if (fix.empty())
-        fix = sink_names_.empty()
-                  ? "define it under `sinks:`"
-                  : "define it under `sinks:`; there are " + rules::list_words(sink_names_, 20);
-      problems_.error(named.place, "route",
-                      fmt::format("sink \"{}\" is not defined{}", named.sink, wanted_by(users_[named.sink])),
-                      std::move(fix));
-    }
-  }
-
-  static std::string wanted_by(const std::vector<std::string>& rules_named) {
-    if (rules_named.empty()) return "";
-    return fmt::format(" ({} {} on it)", rules::list_words(rules_named, 10),
-                       rules_named.size() == 1 ? "relies" : "rely");
-  }
-
-  void check_unused() {
-    std::set<std::string> used;
-    for (const rules::AlertingRule& rule : plan_->rules)
-      used.insert(rule.sinks.begin(), rule.sinks.end());
-    for (const rules::RouteSink& named : route_sinks_)
-      used.insert(named.sink);
-    std::vector<std::string> open(used.begin(), used.end());
-    while (!open.empty()) {
-      const auto draft = sinks_.find(open.back());
-      open.pop_back();
-      if (draft == sinks_.end()) continue;
-      for (const Text& fallback : draft->second.fallback) {
-        if (used.insert(fallback.value).second) open.push_back(fallback.value);
-        for (const std::string& rule : users_[draft->first])
-          add_once(users_[fallback.value], rule);
-      }
-    }
-    for (const std::string& name : sink_names_) {
-      if (used.count(name) == 0)
-        problems_.warn(sinks_.at(name).spec.place, fmt::format("sink \"{}\"", name),
-                       "no rule, route or fallback uses it", "use it, or remove it");
-    }
-  }
-
-  // Routes that nothing can take, and `continue`s that change nothing.
-  void check_routes(const std::vector<rules::Reach>& reach) {
-    const bool all_known = std::all_of(complete_.begin(), complete_.end(), [](bool known) { return known; });
-    if (!plan_->has_route || !all_known || plan_->rules.empty()) return;
-    std::set<std::string> taken;
-    for (const rules::Reach& one : reach) {
-      if (one.built_in) continue;
-      for (const rules::Way& way : one.ways)
-        taken.insert(way.routes.begin(), way.routes.end());
-    }
-    // Logbell's own have one of these severities: a misspelt one must not pass for theirs.
-    for (const std::string& name : rules::built_in_alerts()) {
-      for (const char* severity : {"critical", "warning", "info"}) {
-        rules::LabelSpace space = rules::built_in_space(name, plan_->external_labels);
-        std::erase(space.from_logs, "severity");
-        space.fixed.set("severity", severity);
-        for (const rules::RoutePath& path : rules::possible_paths(plan_->route, space)) {
-          for (const rules::Route* node : path.nodes)
-            taken.insert(node->id);
-        }
-      }
-    }
-    std::size_t nodes = 0;
-    std::function<void(const rules::Route&)> count = [&](const rules::Route& route) {
-      ++nodes;
-      for (const rules::Route& child : route.routes)
-        count(child);
-    };
-    count(plan_->route);
-    if (nodes * (plan_->rules.size() + 1) > kMaxRoutePairs) return;
-    look_at(plan_->route, taken, reach);
-  }
-
-  // Whether anything takes the node or what hangs below it.
-  static bool is_taken(const rules::Route& route, const std::set<std::string>& taken) {
-    return taken.count(route.id) != 0 ||
-           std::any_of(route.routes.begin(), route.routes.end(),
-                       [&](const rules::Route& child) { return is_taken(child, taken); });
-  }
-
-  void look_at(const rules::Route& route, const std::set<std::string>& taken,
-               const std::vector<rules::Reach>& reach) {
-    for (std::size_t i = 0; i < route.routes.size(); ++i) {
-      const rules::Route& child = route.routes[i];
-      if (!is_taken(child, taken)) {
-        problems_.warn(child.place, "route",
-                       "no rule can take it: its matchers fit none, or a route before it takes all",
-                       "correct its matchers, or remove it");
-        continue;
-      }
-      if (child.continue_ && i + 1 < route.routes.size() && !continue_matters(child.id, reach)) {
-        problems_.warn(child.place, "route",
-                       "its `continue: true` does nothing: no later route takes what it takes",
-                       "remove it, or correct the later route");
-      }
-      look_at(child, taken, reach);
-    }
-  }
-
-  static void stop_at(rules::Route& route, const std::string& id) {
-    if (route.id == id) route.continue_ = false;
-    for (rules::Route& child : route.routes)
-      stop_at(child, id);
-  }
-
-  bool continue_matters(const std::string& id, const std::vector<rules::Reach>& reach) const {
-    rules::Plan other;
-    other.patterns = plan_->patterns;
-    other.rules = plan_->rules;
-    other.external_labels = plan_->external_labels;
-    other.has_route = true;
-    other.route = plan_->route;
-    stop_at(other.route, id);
-    const std::vector<rules::Reach> without = rules::reach_of(other);
-    return !std::equal(reach.begin(), reach.end(), without.begin(), without.end(),
-                       [](const rules::Reach& a, const rules::Reach& b) {
-                         return std::equal(
-                             a.ways.begin(), a.ways.end(), b.ways.begin(), b.ways.end(),
-                             [](const rules::Way& x, const rules::Way& y) { return x.routes == y.routes; });
-                       });
-  }
-
   // A sink's problems, each with the rules that rely on it.
-  void report_sinks() {
+  void report_sinks(const rules::Coverage& coverage) {
     for (const std::string& name : sink_names_) {
       const SinkDraft& draft = sinks_.at(name);
       for (const rules::Problem& problem : draft.problems.all()) {
         if (problem.severity == rules::Severity::kWarning) {
           problems_.warn(problem.place, problem.subject, problem.reason, problem.fix);
         } else {
-          problems_.error(problem.place, problem.subject, problem.reason + wanted_by(users_[name]),
+          problems_.error(problem.place, problem.subject, problem.reason + coverage.relied_on_by(name),
                           problem.fix);
         }
       }
@@ -1052,10 +592,15 @@ class Compiler {
 
   rules::Fingerprint hash() const {
     std::string all;
-    for (const auto& [file, text] : config_.texts)
-      all += file + '\0' + text + '\0';
-    for (const auto& [name, value] : reading_.used)
-      all += name + '\1' + value + '\0';
+    const auto add = [&](const std::string& part) { all.append(part).push_back('\0'); };
+    for (const auto& [file, text] : config_.texts) {
+      add(file);
+      add(text);
+    }
+    for (const auto& [name, value] : reading_.used) {
+      add(name);
+      add(value);
+    }
     all += plan_->external_labels.format();
     return rules::hash_bytes(all);
   }
@@ -1074,8 +619,6 @@ class Compiler {
   std::vector<rules::RouteSink> route_sinks_;
   std::vector<bool> complete_;
   std::vector<bool> wrote_sinks_;
-  std::map<std::string, bool> muted_;                      // by route
-  std::map<std::string, std::vector<std::string>> users_;  // rules by sink
 };
 
 bool same_ways(const rules::Reach& a, const rules::Reach& b) {

@@ -19,7 +19,8 @@ namespace {
 
 // A YAML text with what it takes to read it.
 struct Read {
-  explicit Read(std::string text, std::map<std::string, std::string> env = {}) : variables(std::move(env)) {
+  explicit Read(const std::string& text, std::map<std::string, std::string> env = {})
+      : variables(std::move(env)) {
     reading.env = [this](const std::string& name) -> std::optional<std::string> {
       const auto found = variables.find(name);
       return found == variables.end() ? std::nullopt : std::optional(found->second);

@@ -374,6 +374,35 @@ sinks:
   CHECK(engine::salvage_sinks("missing.yaml", world.get()).empty());
 }
 
+TEST_CASE("config: variables are filled in wherever a sink has a text", "[run][config]") {
+  World world;
+  const std::string text =
+      with(kLeast, "{ops: {slack: {webhook_url: '${SLACK_WEBHOOK_URL}'}}}",
+           "{ops: {webhook: {url_file: /run/secrets/oncall, headers: {X-Token: '${TOKEN}'}}}}");
+  const struct {
+    const char* why;
+    std::optional<std::string> value;
+    const char* says;
+  } rows[] = {
+      {"a token", "8d1f6c0b6a8e4f2d", ""},
+      {"no token", std::nullopt, "sink \"ops\": the variable TOKEN is not set (Errors relies on it)"},
+      {"an empty one", "", "the variable TOKEN is empty"},
+      {"a placeholder", "changeme", "\"X-Token\" is a placeholder"},
+      // What the sink makes of it is judged after filling in: a line break would begin another header.
+      {"a line break", "a\nHost: evil", "X-Token"},
+  };
+  for (const auto& row : rows) {
+    INFO(row.why);
+    world.env.erase("TOKEN");
+    if (row.value) world.env["TOKEN"] = *row.value;
+    Problems problems;
+    const auto config = world.load(text, problems);
+    INFO(said(problems));
+    CHECK((config != nullptr) == (*row.says == '\0'));
+    CHECK(said(problems).find(row.says) != std::string::npos);
+  }
+}
+
 TEST_CASE("config: secrets are known by value, so that logs can hide them, and never said", "[run][config]") {
   World world;
   Problems problems;

@@ -1,0 +1,52 @@
+// SinkFields: the fields of one sink, for its parser: variables filled in, secrets fetched and judged.
+//
+// Owned by the thread that compiles the configuration; lives as long as one sink is parsed.
+#pragma once
+
+#include <deque>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/run/config.h"
+#include "rules/fields.h"
+#include "rules/secret.h"
+#include "sinks/sink.h"
+
+namespace logbell::engine {
+
+class SinkFields : public sinks::FieldReader {
+ public:
+  // Both must outlive it.
+  SinkFields(rules::Fields fields, const ConfigWorld& world) : fields_(std::move(fields)), world_(world) {}
+
+  std::optional<std::string> text(std::string_view key, bool required) override;
+  std::optional<rules::Secret> secret(std::string_view key, bool required) override;
+  std::optional<std::vector<std::string>> text_list(std::string_view key, bool required) override;
+  std::optional<bool> boolean(std::string_view key) override { return fields_.boolean(key); }
+  std::optional<rules::Duration> duration(std::string_view key) override { return fields_.duration(key); }
+  // With the variables of every text in it filled in, as those of a secret.
+  const rules::yaml::Node* raw(std::string_view key) override;
+  bool assume_secrets() const override { return fields_.reading().assume; }
+  rules::Place place(std::string_view key) const override { return fields_.place(key); }
+  void error(std::string_view key, std::string reason, std::string fix) override;
+  void warn(std::string_view key, std::string reason, std::string fix) override;
+
+ private:
+  void fill_in(rules::yaml::Node& node, std::string_view key);
+  rules::Place place_of(std::string_view key) const;
+  std::optional<rules::Secret> inline_or_variable(std::string_view key, const std::string& in_file);
+  std::optional<rules::Secret> from_file(const std::string& key);
+  // `fix` says where the real one belongs.
+  std::optional<rules::Secret> judged(std::string_view key, const std::string& value, const std::string& fix);
+
+  rules::Fields fields_;
+  const ConfigWorld& world_;
+  std::deque<rules::yaml::Node> filled_in_;  // what raw() gave out
+};
+
+// What stands where --assume-secrets leaves a value out: an address that cannot exist (RFC 2606).
+inline constexpr const char* kAssumed = "https://assumed.invalid/";
+
+}  // namespace logbell::engine
