@@ -266,6 +266,7 @@ class Logbell:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, ready=True, deadline=None):
+        self.close()
         self.process = Process([binary(), "run", "--config", self.path, *self.args], self.output, self.env, self.stdin, self.user)
         if ready:
             self.await_ready(deadline)

@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""F39, F40, F42, F49: what becomes of an alert whose sink says "later", says "never", says nothing, or is not there."""
+import email.utils
+import json
+import os
+import signal
+import sys
+import time
+
+import harness
+from harness import Case, configuration, rule, stays, wait_for
+
+BOOM = {"boom": {"match": r"ERROR boom on (?P<queue>\S+)", "labels": ["queue"]}}
+RULES = [rule("Boom", "sum by (queue) (count_over_time(boom[1h])) >= 1", labels={"severity": "critical"})]
+
+
+class Delivery(Case):
+    def ring(self, sinks, route=None, **more):
+        self.app = self.log()
+        return self.bell(configuration(self.app.path, BOOM, RULES, sinks, route=route, **more))
+
+
+class RateLimited(Delivery):
+    def waits(self, answer, at_least):
+        chat = self.slack()
+        chat.script({"status": 429, **answer})
+        bell = self.ring({"ops": harness.slack(chat.hook())})
+        self.app.write("ERROR boom on orders")
+        wait_for(lambda: len(chat.entries()) == 2, "the second try", at_least + 15, bell.tail)
+        first, second = chat.entries()
+        self.assertEqual((429, 200), (first["status"], second["status"]))
+        self.assertGreaterEqual(second["monotonic"] - first["monotonic"], at_least - 0.05)
+        stays(lambda: len(chat.messages()) == 1, "one message", 1)
+        metrics = bell.metrics()
+        self.assertEqual(1, metrics.get("logbell_notifications_total", sink="ops", outcome="delivered"))
+        self.assertEqual(1, metrics.get("logbell_notifications_total", sink="ops", outcome="retry", reason="rate_limited"))
+
+    def test_F39_the_header_in_seconds(self):
+        self.waits({"headers": {"Retry-After": "3"}, "body": "{}"}, 3)
+
+    def test_F39_the_header_as_a_date(self):
+        at = time.time() + 5
+        self.waits({"headers": {"Retry-After": email.utils.formatdate(at, usegmt=True)}, "body": ""}, int(at) - time.time() - 2)
+
+    def test_F39_the_body_alone(self):
+        self.waits({"headers": {"Content-Type": "application/json"}, "body": json.dumps({"ok": False, "error": "rate_limited", "retry_after": 2.5})}, 2.5)
+
+    def test_F39_neither(self):
+        self.waits({"body": "slow down"}, 0)
+
+    def test_F39_a_burst_respects_one_message_a_second_and_loses_nothing(self):
+        chat = self.slack(burst=2, rate=1.0)
+        bell = self.ring({"ops": harness.slack(chat.hook())}, {"sinks": ["ops"], "group_by": ["..."], "group_interval": "1s"})
+        queues = {f"q{i}" for i in range(6)}
+        self.app.write(*[f"ERROR boom on {queue}" for queue in sorted(queues)])
+        wait_for(lambda: len(chat.messages()) == 6, "every message", 40, bell.tail)
+        self.assertEqual([], [e for e in chat.entries() if e["early"]], "never before Slack's own hint")
+        self.assertEqual(queues, {q for q in queues for m in chat.messages() if q in m["rendered"]})
+
+
+class Hung(Delivery):
+    def test_F42_a_sink_that_never_answers_delays_no_other(self):
+        silent, chat = self.receiver(lambda path, body: None), self.slack()
+        bell = self.ring({"silent": harness.webhook(silent.url + "/silent"), "ops": harness.slack(chat.hook())},
+                         {"sinks": ["silent", "ops"], "group_by": ["..."], "group_interval": "1s"})
+        for i in range(5):
+            written = time.time()
+            self.app.write(f"ERROR boom on q{i}")
+            message = wait_for(lambda i=i: len(chat.messages()) == i + 1 and chat.messages()[-1], f"message {i}", context=bell.tail)
+            self.assertLess(message["at"] - written, 1)
+        self.assertGreaterEqual(len(silent.received), 1, "the other was being talked to all the while")
+        self.assertEqual(5, bell.metric("logbell_outbox_pending", sink="silent"))
+        self.assertEqual(200, bell.get("/-/healthy", timeout=1)[0])
+        wait_for(lambda: bell.metric("logbell_notifications_total", sink="silent", outcome="delivered") == 0
+                 and len(silent.received) >= 2, "another try after the time-out", 30, bell.tail)
+
+    def test_F42_stop_does_not_wait_for_it_beyond_its_grace(self):
+        silent = self.receiver(lambda path, body: None)
+        bell = self.ring({"silent": harness.webhook(silent.url)})
+        self.app.write("ERROR boom on q")
+        wait_for(lambda: silent.received, "a try", context=bell.tail)
+        began = time.monotonic()
+        self.assertEqual(0, bell.stop())
+        self.assertLess(time.monotonic() - began, 31)
+
+
+class Revoked(Delivery):
+    def test_F40_a_revoked_webhook_is_replaced_within_seconds_and_told_elsewhere(self):
+        chat = self.slack()
+        chat.revoke(chat.hook("DEAD"), 404, "no_service")
+        bell = self.ring({"dead": harness.slack(chat.hook("DEAD"), fallback=["spare"]), "spare": harness.slack(chat.hook("SPARE")),
+                          "other": harness.slack(chat.hook("OTHER"))}, {"sinks": ["dead", "other"], "group_by": ["alertname"], "group_interval": "1s"})
+        self.app.write("ERROR boom on orders")
+        began = time.monotonic()
+        spare = wait_for(lambda: [m for m in chat.messages(chat.hook("SPARE")) if "Boom" in m["rendered"]], "the fallback's message", 5, bell.tail)
+        self.assertLess(time.monotonic() - began, 5)
+        self.assertIn("dead", spare[0]["rendered"], "it says for whom it speaks")
+        wait_for(lambda: [m for m in chat.messages(chat.hook("OTHER")) if "SinkDead" in m["rendered"]], "SinkDead told elsewhere", context=bell.tail)
+        self.assertEqual(["dead"], [a["labels"]["sink"] for a in bell.await_firing("SinkDead")])
+        stays(lambda: len(chat.entries(chat.hook("DEAD"))) <= 3, "no hot retries", 2)
+        self.assertEqual(0, bell.metric("logbell_notifications_total", sink="dead", outcome="delivered"))
+        self.assertEqual(1, bell.metric("logbell_notifications_total", sink="dead", outcome="rejected"))
+
+
+class Stopped(Delivery):
+    def test_F49_undelivered_rows_survive_and_leave_after_the_next_start(self):
+        chat = self.slack()
+        chat.script({"status": 503, "body": "", "times": -1})
+        bell = self.ring({"ops": harness.slack(chat.hook())}, {"sinks": ["ops"], "group_by": ["..."], "group_interval": "1s"})
+        self.app.write(*[f"ERROR boom on q{i}" for i in range(5)])
+        wait_for(lambda: bell.metric("logbell_outbox_pending", sink="ops") == 5, "5 rows waiting", context=bell.tail)
+        began = time.monotonic()
+        self.assertEqual(0, bell.stop())
+        self.assertLess(time.monotonic() - began, 30)
+        self.assertEqual([], chat.messages())
+        chat.reset()
+        chat.limit(25, 100)
+        bell.start()
+        wait_for(lambda: {q for m in chat.messages() for q in ("q0", "q1", "q2", "q3", "q4") if q in m["rendered"]} == {f"q{i}" for i in range(5)},
+                 "all five after the start", context=bell.tail)
+        bell.await_metric(0, "logbell_outbox_pending", sink="ops")
+        self.assertEqual(5, len(chat.messages()))
+
+    def test_F49_the_last_try_ignores_the_back_off(self):
+        chat = self.slack()
+        chat.script({"status": 503, "body": "", "times": 4})
+        bell = self.ring({"ops": harness.slack(chat.hook())})
+        self.app.write("ERROR boom on orders")
+        wait_for(lambda: len(chat.entries()) == 4, "four refused tries", 40, bell.tail)
+        self.assertEqual(0, bell.stop())
+        self.assertEqual(1, len(chat.messages()))
+
+    def test_F49_what_was_written_before_the_signal_is_still_heard(self):
+        chat = self.slack()
+        bell = self.ring({"ops": harness.slack(chat.hook())}, {"sinks": ["ops"], "group_by": ["..."], "group_interval": "1s"})
+        os.kill(bell.process.pid, signal.SIGSTOP)
+        self.app.write(*["INFO nothing"] * 20_000)
+        self.app.write("ERROR boom on last")
+        bell.process.signal(signal.SIGTERM)
+        os.kill(bell.process.pid, signal.SIGCONT)
+        self.assertEqual(0, bell.process.wait(40))
+        self.assertEqual(1, len([m for m in chat.messages() if "last" in m["rendered"]]))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1].startswith("F"):
+        sys.argv[1:] = ["-k", f"test_{sys.argv[1]}_"]
+    harness.main()

@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""kill -9 at random instants while lines are written and the log rotates, against an oracle that counts.
+
+Every line is counted once, every alert reaches the file sink, whatever was being done at that instant. The seed is printed;
+LOGBELL_E2E_SEED repeats it, LOGBELL_E2E_KILLS makes it longer.
+"""
+import os
+import random
+import threading
+import time
+
+import harness
+from harness import Case, configuration, rule, wait_for
+
+KILLS = int(os.environ.get("LOGBELL_E2E_KILLS", "50"))
+SEED = int(os.environ.get("LOGBELL_E2E_SEED", str(random.SystemRandom().randrange(10**9))))
+MAX_BOOMS = 600  # below the bound of series a pattern
+
+
+class Writer(threading.Thread):
+    """Writes as an application does, and remembers what it wrote: that is the oracle."""
+
+    def __init__(self, log, seed):
+        super().__init__(daemon=True)
+        self.log, self.random = log, random.Random(seed)
+        self.stop, self.rotate = threading.Event(), threading.Event()
+        self.ticks = self.lines = 0
+        self.colours = {"red": 0, "green": 0, "blue": 0}
+        self.booms = []
+        self.rotations = 0
+
+    def run(self):
+        while not self.stop.is_set():
+            out = []
+            for _ in range(self.random.randrange(1, 30)):
+                self.ticks += 1
+                colour = self.random.choice(list(self.colours))
+                self.colours[colour] += 1
+                out.append(f"tick n={self.ticks} colour={colour}")
+                if self.random.random() < 0.02:
+                    out.append("INFO " + "x" * self.random.randrange(20_000))  # matches nothing
+                if self.random.random() < 0.01 and len(self.booms) < MAX_BOOMS:
+                    self.booms.append(f"b{len(self.booms)}")
+                    out.append(f"ERROR boom id={self.booms[-1]}")
+            self.lines += len(out)
+            text = "".join(f"{harness.now_text()} {line}\n" for line in out)
+            cut = self.random.randrange(len(text))  # a write may end anywhere in a line
+            self.log.raw(text[:cut])
+            if self.rotate.is_set():  # within a line, too: the rest of it still goes to the old file
+                self.rotate.clear()
+                self.rotations += 1
+                self.log.rename()
+                self.log.raw(text[cut:])
+                self.stop.wait(self.random.random() * 0.1)
+                self.log.reopen()
+            else:
+                self.log.raw(text[cut:])
+            self.stop.wait(self.random.random() * 0.01)
+
+
+class KillTest(Case):
+    def test_every_line_is_counted_once_and_no_alert_is_lost(self):
+        print(f"LOGBELL_E2E_SEED={SEED}", flush=True)
+        chance = random.Random(SEED)
+        log, out = self.log(), self.path("alerts.jsonl")
+        bell = self.bell(configuration(
+            log.path,
+            {"tick": {"match": r"tick n=\d+ colour=(?P<colour>\w+)$", "labels": ["colour"]},
+             "boom": {"match": r"ERROR boom id=(?P<id>\w+)$", "labels": ["id"]}},
+            [rule("Boom", "sum by (id) (count_over_time(boom[6h])) >= 1"),
+             rule("Total", "sum(count_over_time(tick[6h])) >= 1")],
+            {"record": harness.file_sink(out)},
+            route={"sinks": ["record"], "group_by": ["..."], "group_interval": "1s"}))
+        writer = Writer(log, SEED + 1)
+        writer.start()
+        slowest = 0.0
+        try:
+            for kill in range(KILLS):
+                time.sleep(chance.random() ** 2 * 0.5)  # the instant itself is what is random
+                if kill % 5 == 2:
+                    writer.rotate.set()
+                bell.kill()
+                if kill % 10 == 7:
+                    writer.rotate.set()  # while nobody watches
+                    wait_for(lambda: not writer.rotate.is_set(), "rotation")
+                began = time.monotonic()
+                bell.start(ready=chance.random() < 0.7)  # sometimes it is killed before it is ready
+                if bell.process and chance.random() < 0.7:
+                    bell.await_ready()
+                    slowest = max(slowest, time.monotonic() - began)
+        finally:
+            writer.stop.set()
+            writer.join()
+        bell.await_ready()
+        print(f"{KILLS} kills, {writer.rotations} rotations, {writer.lines} lines, {len(writer.booms)} alerts; slowest start {slowest:.2f} s", flush=True)
+        bell.await_metric(writer.ticks, "logbell_pattern_matches_total", deadline=60, pattern="tick")
+        bell.await_metric(writer.lines, "logbell_source_lines_total", source="app")
+        for colour, count in writer.colours.items():
+            bell.await_metric(count, "logbell_pattern_matches_total", pattern="tick", colour=colour)
+        bell.await_metric(len(writer.booms), "logbell_pattern_matches_total", pattern="boom")
+        self.assertEqual(writer.ticks, float(bell.await_firing("Total")[0]["value"]), "the window holds each of them once")
+        wait_for(lambda: len(bell.firing("Boom")) == len(writer.booms), "every alert firing", context=bell.tail)
+        bell.await_metric(0, "logbell_outbox_pending", sink="record")
+        told = {}
+        for message in harness.json_lines(out):
+            for alert in message.get("alerts", [message]):
+                if alert["labels"]["alertname"] == "Boom" and alert.get("status", alert.get("state")) == "firing":
+                    told[alert["labels"]["id"]] = told.get(alert["labels"]["id"], 0) + 1
+        self.assertEqual([], [boom for boom in writer.booms if boom not in told], "alerts that were lost")
+        self.assertLessEqual(sum(told.values()) - len(told), KILLS, "at most the delivery in flight is repeated")
+        self.assertLess(slowest, 2.0, "a restart takes less than 2 s")
+        self.assertEqual(0, bell.stop())
+
+
+if __name__ == "__main__":
+    harness.main()
