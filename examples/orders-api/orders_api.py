@@ -2,17 +2,19 @@
 """A small orders API, to have something worth watching.
 
 It serves HTTP and logs JSON lines: requests with status and duration, batches from partners. Orders go to a queue. When
-the queue is taken away (POST /admin/queue/remove) each order raises QueueNotFoundException and is stored in a local
-backup; when it is back (POST /admin/queue/restore) the batch job re-sends what is in the backup.
+the queue is taken away each order raises QueueNotFoundException and is stored in a local backup, a file each; when it is
+back the batch job re-sends them. The partner gets 202 all the while: that nobody notices is the point.
 
-  POST /orders {"partner": "acme", "items": 3}    one order
-  POST /batches {"partner": "acme", "orders": 5}  a batch from a partner
-  GET  /health
+  POST /orders   {"partner": "acme", "items": 3}    one order
+  POST /batches  {"partner": "acme", "orders": 5}   a batch from a partner
+  GET  /health                                      is the queue there, how many orders wait in the backup
+  POST /admin/queue/remove, /admin/queue/restore    takes the queue away, and brings it back
 """
 import argparse
 import datetime
 import http.server
 import json
+import os
 import queue
 import random
 import signal
@@ -41,17 +43,47 @@ class Log:
             self.file.write(line.encode())
 
 
+class Backup:
+    """What could not be queued: a directory with a file for each order."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        os.makedirs(directory, exist_ok=True)
+
+    def __len__(self):
+        return len(self.keys())
+
+    def keys(self):
+        return sorted(name[:-5] for name in os.listdir(self.directory) if name.endswith(".json"))
+
+    def path(self, key):
+        return os.path.join(self.directory, key + ".json")
+
+    def store(self, order):
+        key = f"{time.time_ns():x}"[-8:] + uuid.uuid4().hex[:4]  # in the order of time
+        with open(self.path(key) + ".new", "w") as file:
+            json.dump(order, file)
+        os.rename(self.path(key) + ".new", self.path(key))
+        return key
+
+    def load(self, key):
+        with open(self.path(key)) as file:
+            return json.load(file)
+
+    def remove(self, key):
+        os.remove(self.path(key))
+
+
 class Orders:
-    def __init__(self, log):
+    def __init__(self, log, backup):
         self.log = log
         self.queue = queue.Queue(maxsize=10_000)
-        self.backup = {}  # id -> order: what could not be queued
+        self.backup = backup
         self.present = True
-        self.lock = threading.Lock()
 
     def send(self, order):
         if not self.present:
-            raise QueueNotFoundException(QUEUE)
+            raise QueueNotFoundException(f"queue {QUEUE} does not exist")
         try:
             self.queue.get_nowait()  # the consumer, as fast as the producer
         except queue.Empty:
@@ -61,24 +93,20 @@ class Orders:
     def accept(self, order):
         try:
             self.send(order)
-        except QueueNotFoundException:
-            self.log("ERROR", f"QueueNotFoundException: queue {QUEUE} does not exist", partner=order["partner"])
-            key = uuid.uuid4().hex[:12]
-            with self.lock:
-                self.backup[key] = order
+        except QueueNotFoundException as error:
+            self.log("ERROR", f"QueueNotFoundException: {error}", partner=order["partner"])
+            key = self.backup.store(order)
             self.log("WARN", f"stored in backup id={key}", partner=order["partner"])
 
     def resend(self):
         """The batch job: everything in the backup that the queue takes now."""
-        with self.lock:
-            waiting = list(self.backup.items())
-        for key, order in waiting:
+        for key in self.backup.keys():
+            order = self.backup.load(key)
             try:
                 self.send(order)
             except QueueNotFoundException:
                 return
-            with self.lock:
-                del self.backup[key]
+            self.backup.remove(key)
             self.log("INFO", f"re-sent from backup id={key}", partner=order["partner"])
 
 
@@ -137,11 +165,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one; it is printed")
     parser.add_argument("--log", required=True, help="the file that the JSON lines are appended to")
+    parser.add_argument("--backup", metavar="DIR", help="where orders wait that could not be queued (default: backup, beside the log)")
     parser.add_argument("--traffic", type=float, default=0, metavar="N", help="also place N orders a second, as two partners would")
     options = parser.parse_args()
 
     log = Log(options.log)
-    orders = Orders(log)
+    backup = options.backup or os.path.join(os.path.dirname(os.path.abspath(options.log)), "backup")
+    orders = Orders(log, Backup(backup))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", options.port), handler(orders, log))
     server.daemon_threads = True
     stop = threading.Event()
