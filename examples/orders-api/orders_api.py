@@ -155,6 +155,7 @@ def handler(orders, log):
                 self.answer(404, {"error": "no such path"}, began)
                 return
             for _ in range(count):
+                time.sleep(random.uniform(0.001, 0.008))  # what an order takes
                 orders.accept({"partner": partner})
             self.answer(202, {"accepted": count}, began)
 

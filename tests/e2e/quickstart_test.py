@@ -20,7 +20,7 @@ class QuickstartTest(Case):
         self.assertEqual("", done.stderr)
         self.assertLess(took, 60)
         wanted = ["queue is taken away", "QueueUnreachable", "cannot reach queue orders-foobar", "QueueNotFoundException: queue orders-foobar",
-                  'logbell_alerts{.*alertname="QueueUnreachable".*} 1', "the queue is back", "[Rr]esolved|RESOLVED", "your own log"]
+                  'logbell_alerts{.*alertname="QueueUnreachable".*} 1', "The queue is back", "re-sent from backup", "[Rr]esolved|RESOLVED", "a log of your own"]
         place = 0
         for words in wanted:
             found = re.search(words, done.stdout[place:])
