@@ -59,7 +59,11 @@ class BellTest(Case):
         self.assertEqual(2, len(slack.entries()), "nothing more was said")
 
     def test_hostile_text_breaks_neither_a_scrape_nor_a_message(self):
-        log, slack, bell = self.start()
+        log, slack = self.log(), self.slack()
+        own = {"match": r"ERROR boom on (?P<queue>.+)$", "labels": ["queue"],
+               "metric": {"name": "booms_total", "type": "counter", "help": 'first "line"\nof\\two\n# TYPE booms_total gauge'}}
+        bell = self.bell(configuration(log.path, {"boom": BOOM, "own": own}, [RULE, rule("Own", "sum(count_over_time(own[1h])) >= 100000")],
+                                       {"ops": harness.slack(slack.hook())}))
         for value in HOSTILE:
             log.write(*[f"ERROR boom on {value}"] * 3)
         log.raw(b"2026-05-01T10:00:00Z ERROR boom on \xff\xfe\x00nul\n" * 3)
@@ -68,7 +72,8 @@ class BellTest(Case):
         wait_for(lambda: len(bell.firing("QueueUnreachable")) >= len(HOSTILE), "an alert for each", context=bell.tail)
         values = {labels["queue"] for labels, _ in bell.metrics().all("logbell_pattern_matches_total", pattern="boom")}
         self.assertGreaterEqual(values, {value for value in HOSTILE if len(value) < 100}, "labels arrive as they were written")
-        status, text = bell.get("/metrics")
+        self.assertEqual(total, bell.metric("booms_total"))
+        _, text = bell.get("/metrics")
         lint = subprocess.run([harness.tool("promtool"), "check", "metrics"], input=text, text=True, capture_output=True, timeout=30)
         self.assertEqual((0, ""), (lint.returncode, lint.stdout + lint.stderr))
         wait_for(slack.messages, "message at Slack", context=bell.tail)
