@@ -22,6 +22,7 @@ class BellTest(Case):
 
     def test_a_line_rings_and_is_resolved(self):
         log, slack, bell = self.start(labels={"service": "orders-api"})
+        first = time.time()
         log.write("INFO all is well", "ERROR boom on orders", "ERROR boom on orders")
         bell.await_metric(2, "logbell_pattern_matches_total", pattern="boom", queue="orders")
         self.assertEqual([], slack.entries(), "two are not three")
@@ -53,7 +54,7 @@ class BellTest(Case):
         resolve = slack.messages()[1]
         self.assertRegex(resolve["rendered"].lower(), "resolved")
         self.assertIn("QueueUnreachable", resolve["rendered"])
-        self.assertGreater(resolve["at"] - written, 2.9, "not before the lines have left the window")
+        self.assertGreater(resolve["at"] - first, 2.9, "not before the first line has left the window")
         bell.await_metric(0, "logbell_alerts", alertname="QueueUnreachable", alertstate="firing")
         self.assertEqual(0, bell.stop())
         self.assertEqual(2, len(slack.entries()), "nothing more was said")
@@ -71,7 +72,8 @@ class BellTest(Case):
         bell.await_metric(total, "logbell_pattern_matches_total", pattern="boom")
         wait_for(lambda: len(bell.firing("QueueUnreachable")) >= len(HOSTILE), "an alert for each", context=bell.tail)
         values = {labels["queue"] for labels, _ in bell.metrics().all("logbell_pattern_matches_total", pattern="boom")}
-        self.assertGreaterEqual(values, {value for value in HOSTILE if len(value) < 100}, "labels arrive as they were written")
+        self.assertGreaterEqual(values, {harness.cleaned(value) for value in HOSTILE if len(value) < 100},
+                                "labels arrive as they were written, but for what no eye can see")
         self.assertEqual(total, bell.metric("booms_total"))
         _, text = bell.get("/metrics")
         lint = subprocess.run([harness.tool("promtool"), "check", "metrics"], input=text, text=True, capture_output=True, timeout=30)
@@ -87,7 +89,7 @@ class BellTest(Case):
         lint = subprocess.run([harness.tool("promtool"), "check", "metrics"], input=text, text=True, capture_output=True, timeout=30)
         self.assertEqual((0, ""), (lint.returncode, lint.stdout + lint.stderr))
         metrics = bell.metrics()  # counters are there at zero before anything has happened
-        for name in ("logbell_source_lines_total", "logbell_source_bytes_total", "logbell_pattern_matches_total", "logbell_notifications_total",
+        for name in ("logbell_source_lines_total", "logbell_source_bytes_total", "logbell_notifications_total",
                      "logbell_alerts", "logbell_outbox_pending", "logbell_series_dropped_total", "logbell_rules_without_sink", "logbell_sink_state"):
             self.assertIsNotNone(metrics.get(name), name)
 

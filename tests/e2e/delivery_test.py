@@ -67,9 +67,9 @@ class Hung(Delivery):
             written = time.time()
             self.app.write(f"ERROR boom on q{i}")
             message = wait_for(lambda i=i: len(chat.messages()) == i + 1 and chat.messages()[-1], f"message {i}", context=bell.tail)
-            self.assertLess(message["at"] - written, 1)
+            self.assertLess(message["at"] - written, 2)  # Slack takes a message a second; the other would take 15
         self.assertGreaterEqual(len(silent.received), 1, "the other was being talked to all the while")
-        self.assertEqual(5, bell.metric("logbell_outbox_pending", sink="silent"))
+        bell.await_metric(5, "logbell_outbox_pending", sink="silent")
         self.assertEqual(200, bell.get("/-/healthy", timeout=1)[0])
         wait_for(lambda: bell.metric("logbell_notifications_total", sink="silent", outcome="delivered") == 0
                  and len(silent.received) >= 2, "another try after the time-out", 30, bell.tail)

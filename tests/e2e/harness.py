@@ -43,6 +43,12 @@ def binary():
     return built[-1]
 
 
+def cleaned(value):
+    """As labels show text from a log: without control characters and those that turn or hide what follows."""
+    hidden = set(range(0x20)) | set(range(0x7f, 0xa0)) | {0x200b, 0x200c, 0x200d, 0x2060, 0xfeff} | set(range(0x202a, 0x202f)) | set(range(0x2066, 0x206a))
+    return "".join(c for c in value if ord(c) not in hidden)
+
+
 def wait_for(condition, what, deadline=None, context=None):
     """Polls until `condition()` is true and returns its value. An AssertionError in it counts as "not yet"."""
     deadline = deadline or DEADLINE

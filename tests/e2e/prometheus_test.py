@@ -21,7 +21,7 @@ class PrometheusTest(Case):
 
         def seen():
             found = {m["queue"] for m, _ in prometheus.query('logbell_pattern_matches_total{pattern="boom"}')}
-            return len(found) == len(hostile) + 2 and found >= set(hostile[:-1])
+            return len(found) == len(hostile) + 2 and found >= {harness.cleaned(value) for value in hostile[:-1]}
         wait_for(seen, "a series for each hostile value", context=lambda: str(prometheus.targets()))
         self.assertEqual([1], [v for _, v in prometheus.query("min_over_time(up[1m])")])
         self.assertEqual(["up"], [t["health"] for t in prometheus.targets()], prometheus.targets())
