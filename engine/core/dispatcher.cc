@@ -409,8 +409,8 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
       }
     }
     const auto repeat = repeats ? options.repeat_interval : rules::Duration::max();
-    const NotifyReason reason = needs_update(known, fires, is_member ? here_resolved : Episodes{},
-                                             sink.send_resolved, repeat, now);
+    const NotifyReason reason =
+        needs_update(known, fires, is_member ? here_resolved : Episodes{}, sink.send_resolved, repeat, now);
     if (reason == NotifyReason::kNone) {
       if (known != nullptr && !sink.send_resolved && known->firing != fires && !muted) {
         told->second.firing = fires;
@@ -501,8 +501,9 @@ void Dispatcher::emit_summary(Timestamp now, std::vector<Notification>& out) {
     const auto spec = plan_->sinks.find(name);
     // Nobody is woken for what is over.
     if (spec == plan_->sinks.end() || spec->second.pages || spec->second.per_alert) continue;
-    std::string text = fmt::format("While logbell was not reading, {} alert{} fired and resolved:", past.count,
-                                   past.count == 1 ? "" : "s");
+    std::string text =
+        fmt::format("While logbell was not reading, {} alert{} fired and resolved:", past.count,
+                    past.count == 1 ? "" : "s");
     for (const std::string& line : past.lines)
       text += "\n" + line;
     if (past.count > past.lines.size()) text += fmt::format("\nand {} more", past.count - past.lines.size());
@@ -636,6 +637,7 @@ std::vector<Alert> Dispatcher::firing() const {
   for (const auto& [fingerprint, held] : held_)
     found.try_emplace(fingerprint, held.alert);
   std::vector<Alert> alerts;
+  alerts.reserve(found.size());
   for (auto& [fingerprint, alert] : found)
     alerts.push_back(std::move(alert));
   return alerts;

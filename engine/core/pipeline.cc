@@ -140,7 +140,7 @@ struct RuleSlot {
   Fingerprint identity = 0;
   std::unique_ptr<RuleState> state;
   std::vector<std::uint32_t> patterns;
-  std::size_t source_set = 0;  // index into Impl::source_sets
+  std::size_t source_set = 0;          // index into Impl::source_sets
   std::map<Labels, Labels> labels_of;  // of an alert, as they were when it became pending, by its element's
   bool dirty = true;
   bool late = false;
@@ -183,7 +183,7 @@ struct Pipeline::Impl {
   std::map<Fingerprint, std::vector<std::size_t>> rules_of;  // identity -> indices
   // Of firing alerts: rules and elements. More than one where labels are the same: it is one alert to people.
   std::map<Fingerprint, std::vector<std::pair<std::size_t, Labels>>> active;
-  std::map<std::string, Alert> built_in;                         // firing, by alertname and labels
+  std::map<std::string, Alert> built_in;  // firing, by alertname and labels
   struct Known {
     Condition condition;
     Timestamp since;
@@ -455,10 +455,10 @@ struct Pipeline::Impl {
       const auto clock = clocks.find(set.key);
       if (clock != clocks.end()) set.written = clock->second;
     }
-    for (const auto& [key, clock] : clocks) {
+    for (const auto& stored : clocks) {
       const bool used = std::any_of(source_sets.begin(), source_sets.end(),
-                                    [&](const SourceSet& set) { return set.key == key; });
-      if (!used) pending_entries.push_back({"core/clock/" + key, std::nullopt});
+                                    [&](const SourceSet& set) { return set.key == stored.first; });
+      if (!used) pending_entries.push_back({"core/clock/" + stored.first, std::nullopt});
     }
     for (RuleSlot& rule : rules) {
       const SourceSet& set = source_sets[rule.source_set];
@@ -773,9 +773,8 @@ struct Pipeline::Impl {
         const auto found = active.find(transition.alert.fingerprint());
         if (found != active.end()) {
           auto& holders = found->second;
-          holders.erase(
-              std::remove(holders.begin(), holders.end(), std::make_pair(i, step.alert.labels)),
-              holders.end());
+          holders.erase(std::remove(holders.begin(), holders.end(), std::make_pair(i, step.alert.labels)),
+                        holders.end());
           tell = holders.empty();
           if (tell) active.erase(found);
         }
@@ -1007,8 +1006,8 @@ struct Pipeline::Impl {
              fmt::format("source {} has had no readable file ({}) since {}: its rules see nothing", spec.name,
                          where, rules::format_rfc3339(*source.unreadable_since)),
              "critical"});
-      } else if (spec.max_silence && (now - *source.heard_at >= *spec.max_silence ||
-                                      (showed && !source.status.last_line_at))) {
+      } else if (spec.max_silence &&
+                 (now - *source.heard_at >= *spec.max_silence || (showed && !source.status.last_line_at))) {
         wanted.push_back(
             {"InputSilent", labels,
              fmt::format("source {} ({}) has not written a line since {} (max_silence: {})", spec.name, where,
@@ -1019,8 +1018,7 @@ struct Pipeline::Impl {
         if (source.unreadable_since) later(*source.unreadable_since + kUnreadableFor);
         if (spec.max_silence) later(*source.heard_at + *spec.max_silence);
       }
-      if (source.status.timestamp_offset != Duration(0) ||
-          (!source.seen && shows("TimestampSkew", labels))) {
+      if (source.status.timestamp_offset != Duration(0) || (!source.seen && shows("TimestampSkew", labels))) {
         wanted.push_back(
             {"TimestampSkew", labels,
              fmt::format("the lines of source {} carry times that are steadily {} {} their arrival: set "
@@ -1164,8 +1162,10 @@ struct Pipeline::Impl {
     pattern.changed = true;
     std::set<std::vector<std::string>> in_use;
     const rules::PatternSpec& spec = pattern.window.spec();
-    for (const auto& [values, series] : pattern.window.series()) {
-      if (spec.labels.empty() || (!series.times.empty() && clock - series.times.newest() < kDay)) continue;
+    for (const auto& one : pattern.window.series()) {
+      const std::vector<std::string>& values = one.first;
+      const MatchTimes& times = one.second.times;
+      if (spec.labels.empty() || (!times.empty() && clock - times.newest() < kDay)) continue;
       const bool used = std::any_of(pattern.used_by.begin(), pattern.used_by.end(), [&](std::size_t i) {
         const auto& all = rules[i].state->alerts().all();
         return std::any_of(all.begin(), all.end(), [&](const auto& entry) {

@@ -20,8 +20,8 @@ namespace {
 constexpr Duration kSeriesMemory = std::chrono::hours(24);
 
 bool is_overflow(const std::vector<std::string>& values) {
-  return !values.empty() &&
-         std::all_of(values.begin(), values.end(), [](const auto& v) { return v == PatternWindow::kOverflow; });
+  return !values.empty() && std::all_of(values.begin(), values.end(),
+                                        [](const auto& v) { return v == PatternWindow::kOverflow; });
 }
 
 Duration block_span(Duration longest) {

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -135,7 +136,8 @@ class Walk {
     rules::Result<FileStat> stat = stat_path(path);
     if (is_symlink(path)) out_.directories.push_back({directory_of(real_path(path)), true});
     if (!stat) {
-      if (stat.error().code != rules::ErrorCode::kNotFound) out_.failures.push_back({path, stat.error().message});
+      if (stat.error().code != rules::ErrorCode::kNotFound)
+        out_.failures.push_back({path, stat.error().message});
       return;
     }
     if (!S_ISDIR(stat->mode)) out_.files.push_back({path, *stat});
@@ -154,7 +156,8 @@ bool match_parts(const std::vector<std::string>& pattern, std::size_t p, const s
     }
     return p + 1 == pattern.size() && i < path.size();
   }
-  return i < path.size() && name_matches(pattern[p], path[i].c_str()) && match_parts(pattern, p + 1, path, i + 1);
+  return i < path.size() && name_matches(pattern[p], path[i].c_str()) &&
+         match_parts(pattern, p + 1, path, i + 1);
 }
 
 }  // namespace
@@ -175,8 +178,9 @@ bool could_match(const std::string& pattern, const std::string& path) {
 
 bool has_component(const std::string& pattern, const std::string& name) {
   const std::vector<std::string> parts = components(pattern);
-  return std::any_of(parts.begin(), parts.end(),
-                     [&](const std::string& part) { return part == "**" || name_matches(part, name.c_str()); });
+  return std::any_of(parts.begin(), parts.end(), [&](const std::string& part) {
+    return part == "**" || name_matches(part, name.c_str());
+  });
 }
 
 std::vector<FoundFile> rotated_siblings(const std::string& path) {
@@ -222,8 +226,9 @@ std::string real_path(const std::string& path) {
     if (::realpath(at.c_str(), resolved.data()) != nullptr) return resolved.data();
     const ssize_t length = ::readlink(at.c_str(), resolved.data(), resolved.size());
     if (length <= 0) break;
-    const std::string target(resolved.data(), static_cast<std::size_t>(length));
-    at = target.front() == '/' ? target : directory_of(at) + '/' + target;
+    std::string target(resolved.data(), static_cast<std::size_t>(length));
+    if (target.front() != '/') target.insert(0, directory_of(at) + '/');
+    at = std::move(target);
   }
   return at;
 }

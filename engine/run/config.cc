@@ -508,7 +508,7 @@ class Compiler {
                   "rule files stand beside it or below, as in rules.d/*.yaml");
         continue;
       }
-      if (!absolute) wanted = directory + wanted;
+      if (!absolute) wanted.insert(0, directory);
       std::vector<std::string> found = world_.glob(wanted);
       std::erase(found, path_);
       if (found.empty()) {

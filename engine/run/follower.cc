@@ -16,7 +16,6 @@ namespace {
 using rules::Duration;
 using rules::Instant;
 using rules::Json;
-using rules::kLongAgo;
 using rules::Timestamp;
 
 constexpr std::string_view kFilePrefix = "pos/file/";

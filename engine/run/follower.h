@@ -1,5 +1,5 @@
-// Follower: which files each source has at the moment, what became of those it had, and which may have more to
-// read.
+// Follower: which files each source has at the moment, what became of those it had, and which may have more
+// to read.
 //
 // Owned by the reader thread. It finds files, notices rotation, deletion and links, and keeps the place in
 // each across restarts and reloads; the reader (engine/run/reader.h) does the reading. Nothing in it waits.
@@ -59,17 +59,17 @@ struct Tail {
   FileSource* file = nullptr;  // the same; null for standard input
   std::optional<FileWatch::Id> watch;
 
-  bool linked = true;   // a pattern still leads to it; else it is drained and then let go
+  bool linked = true;  // a pattern still leads to it; else it is drained and then let go
   bool deleted = false;
-  bool dirty = false;   // may have more than was read; false: it is read to its end
-  bool flush = false;   // hand over its unfinished line with the next read
-  bool live = false;    // was read to its end before: what comes now was written now
-  bool ended = false;   // for good
-  bool orphan = false;  // a reload took its source away; another may claim it
-  bool resumed = false;    // a former process, or an earlier look, knew it
-  std::string former;      // where it was then
-  bool changed = false;    // its position is not in a batch yet
-  std::uint64_t scan = 0;  // the last one that found it
+  bool dirty = false;           // may have more than was read; false: it is read to its end
+  bool flush = false;           // hand over its unfinished line with the next read
+  bool live = false;            // was read to its end before: what comes now was written now
+  bool ended = false;           // for good
+  bool orphan = false;          // a reload took its source away; another may claim it
+  bool resumed = false;         // a former process, or an earlier look, knew it
+  std::string former;           // where it was then
+  bool changed = false;         // its position is not in a batch yet
+  std::uint64_t scan = 0;       // the last one that found it
   Tail* predecessor = nullptr;  // what its name meant before: read first
   rules::Instant grown_at;
   rules::Instant unlinked_at;
@@ -91,11 +91,11 @@ struct FollowedSource {
   bool placing = true;        // never followed before: what is there at the first scan is not read in full
   bool scanned = false;
   bool scan_due = true;
-  bool unwatched = false;     // a directory of it has no watch: look often
-  std::size_t polled = 0;     // streams without a watch
-  std::size_t open = 0;       // streams
+  bool unwatched = false;  // a directory of it has no watch: look often
+  std::size_t polled = 0;  // streams without a watch
+  std::size_t open = 0;    // streams
   std::optional<rules::Timestamp> watched_from;
-  bool changed = true;        // its entry is not in a batch yet
+  bool changed = true;                           // its entry is not in a batch yet
   rules::Timestamp known_at = rules::kLongAgo;   // wall time of the last look at all of it
   rules::Timestamp watermark = rules::kLongAgo;  // latest believed event time of all its streams
   std::optional<rules::Timestamp> last_line_at;
@@ -169,23 +169,23 @@ class Follower {
   void take_events();
   void run_timers();
   void poll(bool all);
-  void scan(std::uint32_t source);
-  void find(std::uint32_t source, std::vector<FoundFile>& fresh);
-  void meet(std::uint32_t source, const FoundFile& file, std::vector<FoundFile>& fresh);
-  void follow_fresh(std::uint32_t source, const FoundFile& file, Tail* before);
-  void recover_rotated(std::uint32_t source);
-  Tail* recover(std::uint32_t source, const Saved& saved, Tail* before);
-  void report_lost(std::uint32_t source, const Tail* next);
-  Tail* follow_between(std::uint32_t source, const std::string& path, Tail* before,
+  void scan(std::uint32_t index);
+  void find(std::uint32_t index, std::vector<FoundFile>& fresh);
+  void meet(std::uint32_t index, const FoundFile& file, std::vector<FoundFile>& fresh);
+  void follow_fresh(std::uint32_t index, const FoundFile& file, Tail* before);
+  void recover_rotated(std::uint32_t index);
+  Tail* recover(std::uint32_t index, const Saved& saved, Tail* before);
+  void report_lost(std::uint32_t index, const Tail* next);
+  Tail* follow_between(std::uint32_t index, const std::string& path, Tail* before,
                        const std::optional<FileStat>& newest);
   bool is_superseded(const Tail& tail) const;
   static rules::Instant leaves_at(const Tail& tail);
   bool let_go(Tail& tail);
-  Tail* adopt(std::uint32_t source, const std::string& path, std::unique_ptr<FileSource> file, Tail* before);
+  Tail* adopt(std::uint32_t index, const std::string& path, std::unique_ptr<FileSource> file, Tail* before);
   void place(Tail& tail, FollowedSource& source);
-  void watch_directories(std::uint32_t source, const std::vector<GlobResult::Directory>& directories);
-  void duplicate(std::uint32_t source, const std::string& path, const Tail& first);
-  void trouble(std::uint32_t source, const std::string& path, const std::string& error, bool opening);
+  void watch_directories(std::uint32_t index, const std::vector<GlobResult::Directory>& directories);
+  void duplicate(std::uint32_t index, const std::string& path, const Tail& first);
+  void trouble(std::uint32_t index, const std::string& path, const std::string& error, bool opening);
   void unlink(Tail& tail);
   void close(Tail& tail);
   void mark_dirty(Tail& tail);
