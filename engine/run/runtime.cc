@@ -874,7 +874,7 @@ std::vector<StoredEntry> Runtime::text_entries(const Config& config) {
   return entries;
 }
 
-void Runtime::reload(std::shared_ptr<const Config> config) {
+void Runtime::reload(const std::shared_ptr<const Config>& config) {
   const std::shared_ptr<const Config> old = config_.get();
   if (config->state_dir != old->state_dir || config->listen != old->listen)
     options_.log->warn(

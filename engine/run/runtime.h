@@ -279,7 +279,7 @@ class Runtime {
   Runtime& operator=(const Runtime&) = delete;
 
   // A configuration that compiled. What cannot change while running is logged.
-  void reload(std::shared_ptr<const Config> config);
+  void reload(const std::shared_ptr<const Config>& config);
   void refused();  // a reload was: the old plan goes on
   // What the main thread does between events: lanes of removed sinks.
   void tend();

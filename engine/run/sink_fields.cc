@@ -34,7 +34,6 @@ bool gives_away(const std::string& value) {
 
 }  // namespace
 
-using rules::Place;
 using rules::Text;
 namespace yaml = rules::yaml;
 
