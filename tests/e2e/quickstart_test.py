@@ -19,7 +19,7 @@ class QuickstartTest(Case):
         self.assertEqual(0, done.returncode, done.stdout + done.stderr)
         self.assertEqual("", done.stderr)
         self.assertLess(took, 60)
-        wanted = ["queue is taken away", "QueueUnreachable", "cannot reach queue orders-foobar", "QueueNotFoundException: queue orders-foobar",
+        wanted = ["queue is taken away", "QueueUnreachable", "cannot reach queue orders-foobar", r"QueueNotFoundException:\s*[┃▏\s]*queue",
                   'logbell_alerts{.*alertname="QueueUnreachable".*} 1', "The queue is back", "re-sent from backup", "[Rr]esolved|RESOLVED", "a log of your own"]
         place = 0
         for words in wanted:
