@@ -105,7 +105,7 @@ Outcome AlertmanagerSink::deliver(const rules::Notification& notification, const
   Sending sending{attempt, client_.budget(attempt.timeout), 0, {}, {}};
   send(alerts, sending);
   if (sending.stopped) return *sending.stopped;
-  if (sending.refused == 0) return Outcome::delivered(fmt::format("{} alerts accepted", alerts.size()));
+  if (sending.refused == 0) return Outcome::delivered(fmt::format("{} accepted", alerts.size()));
   return Outcome::rejected(
       Reason::kBadRequest,
       fmt::format("{} of {} alerts refused: {}", sending.refused, alerts.size(), sending.detail), false);

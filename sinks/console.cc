@@ -178,33 +178,24 @@ Literal badge_of(const rules::Notification& notification) {
   return notification.is_resolved() ? Literal("RESOLVED") : Literal("FIRING");
 }
 
-void add_alert(Page& page, const rules::Alert& alert, const rules::Labels& common, bool alone,
-               const Attempt& attempt) {
-  static constexpr std::string_view kDim = "2";
-  std::string labels;
-  for (const auto& [name, value] : alert.labels) {
-    if (name == "alertname" || name == "severity" || (!alone && common.get(name) == value)) continue;
-    labels += (labels.empty() ? "" : "  ") + name + "=" + value;
-  }
+constexpr std::string_view kDim = "2";
+
+// "critical, 5 (>= 3), for 3 s, since 2026-05-01T10:00:00Z".
+std::string facts_of(const rules::Alert& alert, const Attempt& attempt) {
   std::string facts;
   if (const std::string_view severity = alert.labels.get("severity"); !severity.empty())
     facts = std::string(severity) + ", ";
   if (alert.is_firing()) {
     if (!alert.built_in) facts += value_words(alert) + ", ";
-    facts += fmt::format("for {}, since {}", format_span(lasted(alert, attempt.now)),
-                         rules::format_rfc3339(alert.fired_at));
-  } else {
-    facts += fmt::format("resolved after {}", format_span(lasted(alert, attempt.now)));
-    if (!alert.resolve_reason.empty()) facts += ": " + alert.resolve_reason;
+    return facts + fmt::format("for {}, since {}", format_span(lasted(alert, attempt.now)),
+                               rules::format_rfc3339(alert.fired_at));
   }
+  facts += fmt::format("resolved after {}", format_span(lasted(alert, attempt.now)));
+  if (!alert.resolve_reason.empty()) facts += ": " + alert.resolve_reason;
+  return facts;
+}
 
-  if (!alone) page.add("alert", ConsoleText(std::string(alert.name()), 200), "1");
-  if (const std::string summary = summary_of(alert); !summary.empty())
-    page.add("what", ConsoleText(summary, 1000), alone ? "1" : "");
-  page.add(alert.is_firing() ? Literal("now") : Literal("over"), ConsoleText(facts, 500));
-  if (!labels.empty()) page.add("labels", ConsoleText(labels, 1000));
-  if (!alert.is_firing()) return;
-  if (alone && !alert.expr.empty()) page.add("rule", ConsoleText(alert.expr, 1000), kDim);
+void add_evidence(Page& page, const rules::Alert& alert) {
   const bool one_line = alert.first_line == alert.last_line;
   if (alert.first_line)
     page.add(one_line ? Literal("line") : Literal("first"), ConsoleText(alert.first_line->text), kDim);
@@ -215,16 +206,64 @@ void add_alert(Page& page, const rules::Alert& alert, const rules::Labels& commo
       words += fmt::format("{}{} ×{}", i == 0 ? "" : ", ", values[i].first, values[i].second);
     page.add("top", ConsoleText(words, 500));
   }
+}
+
+void add_runbook(Page& page, const rules::Alert& alert) {
   if (const std::string_view runbook = alert.annotation("runbook_url"); !runbook.empty())
     page.add("runbook", ConsoleText(runbook, 500));
+}
+
+std::string labels_beyond(const rules::Labels& labels, const rules::Labels& known) {
+  std::string out;
+  for (const auto& [name, value] : labels) {
+    if (name != "severity" && known.get(name) != value) out += (out.empty() ? "" : "  ") + name + "=" + value;
+  }
+  return out;
+}
+
+void add_single(Page& page, const rules::Alert& alert, const Attempt& attempt) {
+  if (const std::string summary = summary_of(alert); !summary.empty())
+    page.add("what", ConsoleText(summary, 1000), "1");
+  page.add(alert.is_firing() ? Literal("now") : Literal("over"), ConsoleText(facts_of(alert, attempt), 500));
+  rules::Labels title;
+  title.set("alertname", alert.name());
+  if (const std::string labels = labels_beyond(alert.labels, title); !labels.empty())
+    page.add("labels", ConsoleText(labels, 1000));
+  if (!alert.is_firing()) return;
+  if (!alert.expr.empty()) page.add("rule", ConsoleText(alert.expr, 1000), kDim);
+  add_evidence(page, alert);
+  add_runbook(page, alert);
+}
+
+// Two lines an alert, and the evidence of the first: what they share is said once.
+void add_several(Page& page, const std::vector<rules::Alert>& alerts, const rules::Labels& common,
+                 const Attempt& attempt) {
+  // A screen holds some fifty lines.
+  static constexpr std::size_t kMaxAlertsShown = 10;
+  const std::size_t shown = std::min(alerts.size(), kMaxAlertsShown);
+  for (std::size_t i = 0; i < shown; ++i) {
+    const rules::Alert& alert = alerts[i];
+    std::string what = summary_of(alert);
+    if (what.empty()) what = labels_beyond(alert.labels, common);
+    if (what.empty()) what = alert.name();
+    page.add(alert.is_firing() ? Literal("firing") : Literal("over"), ConsoleText(what, 500),
+             alert.is_firing() ? "1" : "");
+    page.add("", ConsoleText(facts_of(alert, attempt), 300), kDim);
+  }
+  if (alerts.size() > shown) page.add("", ConsoleText(fmt::format("and {} more", alerts.size() - shown)));
+  rules::Labels title;
+  title.set("alertname", common.get("alertname"));
+  if (const std::string labels = labels_beyond(common, title); !labels.empty())
+    page.add("labels", ConsoleText(labels, 1000));
+  if (!alerts.front().is_firing()) return;
+  add_evidence(page, alerts.front());
+  add_runbook(page, alerts.front());
 }
 
 }  // namespace
 
 std::string console_text(const rules::Notification& notification, const Attempt& attempt,
                          const SinkContext& context, const ConsoleStyle& style) {
-  // A screen holds some fifty lines.
-  static constexpr std::size_t kMaxAlertsShown = 8;
   Page page(style);
   std::string title = headline(notification, context);
   if (notification.alerts.size() > 1) title = status_words(notification) + ": " + title;
@@ -237,12 +276,10 @@ std::string console_text(const rules::Notification& notification, const Attempt&
     page.add("", ConsoleText(line, 1000));
     text.remove_prefix(std::min(text.size(), line.size() + 1));
   }
-  const rules::Labels common = notification.common_labels();
-  const std::size_t shown = std::min(notification.alerts.size(), kMaxAlertsShown);
-  for (std::size_t i = 0; i < shown; ++i)
-    add_alert(page, notification.alerts[i], common, notification.alerts.size() == 1, attempt);
-  if (notification.alerts.size() > shown) {
-    page.add("", ConsoleText(fmt::format("and {} more", notification.alerts.size() - shown)));
+  if (notification.alerts.size() == 1) {
+    add_single(page, notification.alerts.front(), attempt);
+  } else if (!notification.alerts.empty()) {
+    add_several(page, notification.alerts, notification.common_labels(), attempt);
   }
   return page.take();
 }

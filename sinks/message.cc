@@ -71,7 +71,8 @@ std::string headline(const Notification& notification, const SinkContext& contex
       if (std::find(names.begin(), names.end(), alert.name()) == names.end()) names.push_back(alert.name());
     }
     if (!names.empty()) out = names.front();
-    if (names.size() > 1) out += fmt::format(" and {} more kinds", names.size() - 1);
+    if (names.size() == 2) out += " and 1 more kind";
+    if (names.size() > 2) out += fmt::format(" and {} more kinds", names.size() - 1);
   }
   append_part(out, common.get("service"));
   const std::string_view environment = common.get("environment");

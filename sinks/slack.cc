@@ -153,7 +153,8 @@ void add_fields(Blocks& blocks, const rules::Alert& alert, const Attempt& attemp
   if (const std::string_view severity = alert.labels.get("severity"); !severity.empty()) {
     fields.push(field("Severity", {severity, kMaxField / 2}));
   }
-  if (!alert.built_in) fields.push(field("Value", {value_words(alert), kMaxField / 2}));
+  // Of what is over, how long it took says more than its last value.
+  if (!alert.built_in && alert.is_firing()) fields.push(field("Value", {value_words(alert), kMaxField / 2}));
   const std::string span = format_span(lasted(alert, attempt.now));
   if (alert.is_firing()) {
     fields.push(field("Since", MrkdwnText::date(alert.fired_at) + MrkdwnText(" (" + span + ")", 100)));

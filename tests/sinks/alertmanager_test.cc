@@ -32,7 +32,7 @@ TEST_CASE("alertmanager: the request, to the letter", "[sinks][alertmanager]") {
   const auto sink = sink_to(stub, "/prefix/");
   const Outcome outcome = sink->deliver(tests::notification(), tests::attempt());
   CHECK(outcome.kind == Outcome::Kind::kDelivered);
-  CHECK(outcome.receipt == "1 alerts accepted");
+  CHECK(outcome.receipt == "1 accepted");
   const auto request = stub.requests().front();
   CHECK(request.target == "/prefix/api/v2/alerts");
   CHECK(request.headers.at("content-type") == "application/json");

@@ -30,7 +30,7 @@ TEST_CASE("message: the headline says what, which service, which environment", "
   CHECK(headline(tests::notification({bare}), {}) == "A");
   rules::Alert other = bare;
   other.labels.set("alertname", "B");
-  CHECK(headline(tests::notification({bare, other}), {}) == "A and 1 more kinds");
+  CHECK(headline(tests::notification({bare, other}), {}) == "A and 1 more kind");
   CHECK(headline(tests::text_notification(NotifyReason::kRefused, "x"), tests::context()) ==
         "logbell refused to start · production");
 }

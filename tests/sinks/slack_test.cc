@@ -329,3 +329,21 @@ TEST_CASE("slack: no outcome shows the secret", "[sinks][slack]") {
     CHECK(outcome.detail.find("T0AAAAAA1") == std::string::npos);
   }
 }
+
+// Not a test of its own: tests/sinks/slack_types/check.mjs calls it and checks what it writes.
+TEST_CASE("slack: the messages for Slack's own types", "[.][slack-dump]") {
+  const char* path = std::getenv("LOGBELL_SLACK_DUMP");
+  REQUIRE(path != nullptr);
+  Json::Array messages;
+  for (const tests::SlackSample& sample : tests::slack_samples()) {
+    Json entry;
+    entry.set("name", sample.name);
+    entry.set("payload", slack_payload(sample.notification, sample.attempt, tests::context()).json());
+    messages.push_back(std::move(entry));
+    Json minimal;
+    minimal.set("name", std::string(sample.name) + ", minimal");
+    minimal.set("payload", slack_minimal_payload(sample.notification, sample.attempt, tests::context()).json());
+    messages.push_back(std::move(minimal));
+  }
+  std::ofstream(path) << Json(std::move(messages)).dump();
+}
