@@ -216,7 +216,8 @@ void add_runbook(Page& page, const rules::Alert& alert) {
 std::string labels_beyond(const rules::Labels& labels, const rules::Labels& known) {
   std::string out;
   for (const auto& [name, value] : labels) {
-    if (name != "severity" && known.get(name) != value) out += (out.empty() ? "" : "  ") + name + "=" + value;
+    if (name == "severity" || known.get(name) == value) continue;
+    out.append(out.empty() ? "" : "  ").append(name).append("=").append(value);
   }
   return out;
 }
