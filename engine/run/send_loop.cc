@@ -297,11 +297,10 @@ const Fallback* SendLoop::Impl::next_fallback(const Notification& notification) 
   const auto end = chain->second.end();
   auto next = chain->second.begin();
   if (stands_in) {
+    // Not there: the list changed meanwhile, and I am not on it any more.
     next = std::find_if(next, end, [&](const Fallback& fallback) { return fallback.sink == options_.sink; });
-    if (next == end) return nullptr;  // the list changed meanwhile, and I am not on it any more
-    ++next;
   }
-  // Nobody stands in for himself.
+  // The first after me, then; and nobody stands in for himself.
   next = std::find_if(next, end, [&](const Fallback& fallback) {
     return !fallback.lanes.empty() && fallback.sink != options_.sink &&
            fallback.sink != notification.fallback_for;
