@@ -184,9 +184,9 @@ constexpr std::string_view kDim = "2";
 std::string facts_of(const rules::Alert& alert, const Attempt& attempt) {
   std::string facts;
   if (const std::string_view severity = alert.labels.get("severity"); !severity.empty())
-    facts = std::string(severity) + ", ";
+    facts.append(severity).append(", ");
   if (alert.is_firing()) {
-    if (!alert.built_in) facts += value_words(alert) + ", ";
+    if (!alert.built_in) facts.append(value_words(alert)).append(", ");
     return facts + fmt::format("for {}, since {}", format_span(lasted(alert, attempt.now)),
                                rules::format_rfc3339(alert.fired_at));
   }

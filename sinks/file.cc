@@ -103,7 +103,7 @@ Outcome FileSink::deliver(const rules::Notification& notification, const Attempt
   }
   torn_ = false;
   if (fsync(fd_.get()) != 0) {
-    const Outcome outcome = failed("fsync " + path_);
+    Outcome outcome = failed("fsync " + path_);
     fd_ = Fd();  // what the kernel holds of it is not to be trusted: begin again from the path
     return outcome;
   }

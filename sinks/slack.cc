@@ -139,7 +139,7 @@ Payload field(Literal name, const MrkdwnText& value) {
 PlainText labels_text(const rules::Labels& labels) {
   std::string out;
   for (const auto& [name, value] : labels)
-    out += (out.empty() ? "" : "  ") + name + "=" + value;
+    out.append(out.empty() ? "" : "  ").append(name).append("=").append(value);
   return {out, 1000};
 }
 

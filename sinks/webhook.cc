@@ -48,7 +48,7 @@ class WebhookSink final : public Sink {
 
 // What the receiver calls this delivery: the member that `receipt` leads to, else the status.
 std::string receipt_of(const HttpResult& result, const std::vector<std::string>& path) {
-  const std::string status = fmt::format("HTTP {}", result.status);
+  std::string status = fmt::format("HTTP {}", result.status);
   if (path.empty()) return status;
   const rules::Result<rules::Json> body = rules::Json::parse(result.body);
   if (!body) return status;
