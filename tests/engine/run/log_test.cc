@@ -111,6 +111,7 @@ TEST_CASE("log: more events than it counts are written as they come", "[run][log
 TEST_CASE("log: threads write whole lines", "[run][log]") {
   Fixture f;
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&f, t] {
       for (int i = 0; i < 200; ++i)

@@ -22,8 +22,6 @@ using logbell::engine::MetricValue;
 using logbell::engine::ProcessUse;
 using logbell::engine::ScrapeView;
 using logbell::engine::SinkState;
-using logbell::engine::StreamView;
-using logbell::rules::Labels;
 using logbell::rules::MetricSpec;
 using logbell::rules::PatternSpec;
 using logbell::rules::Plan;
@@ -255,6 +253,7 @@ TEST_CASE("metrics: counted and scraped from several threads", "[run][metrics]")
   Metrics metrics("1", kNow);
   metrics.set_plan(plan());
   std::vector<std::thread> threads;
+  threads.reserve(3);
   for (int t = 0; t < 3; ++t) {
     threads.emplace_back([&] {
       for (int i = 0; i < 200; ++i) {

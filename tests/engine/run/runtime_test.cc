@@ -74,7 +74,8 @@ struct CoreFixture {
     status.watched_from = rules::kLongAgo;
     batch.sources.push_back(status);
     batch.bytes = 100;
-    REQUIRE(queue.push(std::move(batch), 100));
+    const bool taken = queue.push(std::move(batch), 100);
+    REQUIRE(taken);
   }
   std::vector<std::string> told() const {
     std::vector<std::string> all;
