@@ -194,7 +194,7 @@ class Check {
     } else if (!written_.sink_names.empty()) {
       problems_.warn(
           plan_.sinks.at(written_.sink_names.front()).place, "",
-          fmt::format("logbell's own alerts ({}) tell nobody: there is no `route:`, and no sink tells people",
+          fmt::format("logbell's own alerts ({}) reach no person: there is no `route:`, and no sink tells people",
                       names),
           "add a `route:` with `sinks:`");
     }

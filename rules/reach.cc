@@ -95,6 +95,11 @@ std::vector<Reach> reach_of(const Plan& plan) {
       for (const auto& [sink, spec] : plan.sinks) {
         if (spec.tells_people) way.sinks.push_back(sink);
       }
+      // Better a file knows than nobody: engine/core/dispatcher.cc does the same.
+      if (way.sinks.empty()) {
+        for (const auto& [sink, spec] : plan.sinks)
+          way.sinks.push_back(sink);
+      }
       reach.ways.push_back(std::move(way));
     }
     out.push_back(std::move(reach));

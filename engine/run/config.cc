@@ -724,7 +724,7 @@ std::string format_reach_table(const Config& config) {
       const auto more = std::count_if(here + 1, reach.ways.end(), same_sinks);
       std::string route = reach.own_sinks  ? "its own sinks"
                           : plan.has_route ? ""
-                                           : "no route: all that tell people";
+                                           : "no route: all who tell people, else all";
       for (const std::string& id : way.routes)
         route += (route.empty() ? "" : " + ") + rules::describe_route(plan.route, id);
       std::vector<std::string> conditions;

@@ -47,6 +47,6 @@ class SinkFields : public sinks::FieldReader {
 };
 
 // What stands where --assume-secrets leaves a value out: an address that cannot exist (RFC 2606).
-inline constexpr const char* kAssumed = "https://assumed.invalid/";
+inline constexpr const char* kAssumed = "https://assumed.invalid/value";
 
 }  // namespace logbell::engine
