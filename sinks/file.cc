@@ -150,7 +150,7 @@ std::unique_ptr<SinkConfig> parse_file(FieldReader& fields) {
     fields.error("path", "the path has a NUL in it", "");
     return nullptr;
   }
-  if (path.is_relative()) {
+  if (path.is_relative() && !fields.assume_secrets()) {  // what a variable says is left out then
     fields.warn("path", "\"" + *text + "\" depends on the directory that logbell is started in",
                 "write it out from /");
   }

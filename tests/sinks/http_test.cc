@@ -340,8 +340,8 @@ TEST_CASE("http: every status means one thing", "[sinks][http]") {
     Reason reason;
     bool dead;
   };
-  const auto kRetry = Outcome::Kind::kRetry;
-  const auto kRejected = Outcome::Kind::kRejected;
+  constexpr auto kRetry = Outcome::Kind::kRetry;
+  constexpr auto kRejected = Outcome::Kind::kRejected;
   const std::vector<Row> rows = {{200, Outcome::Kind::kDelivered, Reason::kOk, false},
                                  {202, Outcome::Kind::kDelivered, Reason::kOk, false},
                                  {204, Outcome::Kind::kDelivered, Reason::kOk, false},
