@@ -146,7 +146,7 @@ class Follower {
   void after_read(Tail& tail, const ReadStatus& status, rules::Timestamp now, rules::Instant instant);
   void after_failure(Tail& tail, const rules::Error& error, rules::Instant instant);
   // Lines are missing: rules that look back beyond `from` no longer know everything.
-  void gap(std::uint32_t source, std::string_view cause, rules::Timestamp from);
+  void gap(std::uint32_t index, std::string_view cause, rules::Timestamp from);
 
   std::vector<FollowedSource>& sources() { return sources_; }
   const std::vector<FollowedSource>& sources() const { return sources_; }
