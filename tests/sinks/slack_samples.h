@@ -90,14 +90,18 @@ inline std::vector<SlackSample> slack_samples() {
     alert.first_line->text = much;
     alert.last_line->text = much + "x";
     alert.top_values.clear();
-    for (int i = 0; i < 20; ++i)
-      alert.top_values.push_back({much, std::vector(20, std::pair<std::string, std::uint64_t>(much, 7))});
+    // One label and one value more than a message shows; many more would be gigabytes in the group below.
+    for (int i = 0; i < 4; ++i)
+      alert.top_values.push_back({much, std::vector(6, std::pair<std::string, std::uint64_t>(much, 7))});
     rules::Notification n = notification({alert});
     n.key = much;
     n.group_labels = {{"a", much}};
     n.fallback_for = much;
     add("hostile_and_long", n, late);
-    add("hostile_group", notification(std::vector(60, alert)), late);
+    std::vector<rules::Alert> many(60, alert);
+    for (std::size_t i = 1; i < many.size(); ++i)
+      many[i].top_values.resize(1);
+    add("hostile_group", notification(std::move(many)), late);
     add("hostile_text", text_notification(NotifyReason::kSummary, much), late);
   }
   return all;
