@@ -11,17 +11,55 @@
 namespace logbell::tests {
 
 struct SlackSample {
-  const char* name;
+  std::string name;
   rules::Notification notification;
   sinks::Attempt attempt;
   bool golden = false;  // kept as a file to be read by people
 };
 
+// Text of what must not be cut in two, shifted so that every bound falls once on each of its UTF-16 units.
+inline std::vector<SlackSample> slack_cut_samples() {
+  struct Row {
+    const char* story;
+    std::string unit;
+    std::size_t shifts;  // its UTF-16 units, as they are sent
+  };
+  const std::vector<Row> rows = {{"skin tone", "👍🏽", 4},
+                                 {"family", "👨‍👩‍👧", 8},
+                                 {"accent", "e\u0301", 2},
+                                 {"right-to-left", "שלום ", 5},
+                                 {"escaped in mrkdwn", "<&>", 13}};
+  std::vector<SlackSample> all;
+  for (const Row& row : rows) {
+    std::string text;
+    while (text.size() < 5000)
+      text += row.unit;
+    for (std::size_t shift = 0; shift < row.shifts; ++shift) {
+      const std::string shifted = std::string(shift, 'x') + text;
+      rules::Alert alert = queue_alert(shifted);
+      for (const char* label : {"alertname", "service", "instance", "severity"})
+        alert.labels.set(label, shifted);
+      alert.annotations.emplace_back("description", shifted);
+      alert.expr = shifted;
+      alert.first_line->text = shifted;
+      alert.last_line->text = shifted + "x";
+      alert.top_values = {{shifted, {{shifted, 7}}}};
+      const std::string name = "cut, " + std::string(row.story) + " + " + std::to_string(shift);
+      all.push_back({name, notification({alert}), attempt()});
+      rules::Alert other = alert;
+      other.labels.set("queue", "x" + shifted);
+      all.push_back({name + ", group", notification({alert, other}), attempt()});
+      all.push_back({name + ", text", text_notification(rules::NotifyReason::kSummary, shifted), attempt()});
+    }
+  }
+  return all;
+}
+
 inline std::vector<SlackSample> slack_samples() {
   using rules::NotifyReason;
   std::vector<SlackSample> all;
-  const auto add = [&](const char* name, rules::Notification n, sinks::Attempt a, bool golden = false) {
-    all.push_back({name, std::move(n), a, golden});
+  const auto add = [&](std::string name, rules::Notification n, sinks::Attempt a, bool golden = false) {
+    all.push_back({std::move(name), std::move(n), a, golden});
   };
   add("firing", notification(), attempt(), true);
 
@@ -44,6 +82,22 @@ inline std::vector<SlackSample> slack_samples() {
   late.maybe_sent = true;
   late.now = start() + std::chrono::hours(1);
   add("doubtful", doubtful, late, true);
+
+  // Each note on a delivery also alone.
+  rules::Notification instead = notification();
+  instead.fallback_for = "oncall";
+  add("fallback", instead, attempt());
+  sinks::Attempt again = attempt();
+  again.maybe_sent = true;
+  add("maybe_sent", notification(), again);
+  add("delayed", notification(), later);
+  rules::Notification restless = notification();
+  restless.changes = 7;
+  add("changed", restless, attempt());
+  std::vector<rules::Alert> sixty;
+  for (int i = 0; i < 60; ++i)
+    sixty.push_back(queue_alert("orders-" + std::to_string(i)));
+  add("sixty", notification(sixty, NotifyReason::kNewAlerts), attempt());
 
   add("refused",
       text_notification(NotifyReason::kRefused,
@@ -75,7 +129,9 @@ inline std::vector<SlackSample> slack_samples() {
   nameless.first_line = rules::SampleLine{start(), ""};
   add("nameless", notification({nameless, nameless}), attempt());
 
+  std::size_t number = 0;
   for (const std::string& text : hostile_texts()) {
+    const std::string which = " " + std::to_string(number++);  // its place in hostile_texts()
     std::string much;
     while (much.size() < 6000)
       much += text + " ";
@@ -97,13 +153,15 @@ inline std::vector<SlackSample> slack_samples() {
     n.key = much;
     n.group_labels = {{"a", much}};
     n.fallback_for = much;
-    add("hostile_and_long", n, late);
+    add("hostile_and_long" + which, n, late);
     std::vector<rules::Alert> many(60, alert);
     for (std::size_t i = 1; i < many.size(); ++i)
       many[i].top_values.resize(1);
-    add("hostile_group", notification(std::move(many)), late);
-    add("hostile_text", text_notification(NotifyReason::kSummary, much), late);
+    add("hostile_group" + which, notification(std::move(many)), late);
+    add("hostile_text" + which, text_notification(NotifyReason::kSummary, much), late);
   }
+  for (SlackSample& sample : slack_cut_samples())
+    all.push_back(std::move(sample));
   return all;
 }
 
