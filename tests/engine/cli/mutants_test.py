@@ -290,6 +290,9 @@ def run(logbell, command, mutant, directory):
             os.chmod(name, 0o600)
     env = {name: value for name, value in mutant.env.items() if value is not None}
     env["PATH"] = os.environ.get("PATH", "")
+    # A refused `run` tells the sinks that are left: it gets no further than a proxy that is not there.
+    for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+        env[name] = "http://127.0.0.1:9"
     for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
         if name in os.environ:
             env[name] = os.environ[name]
