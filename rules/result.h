@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include <tl/expected.hpp>
@@ -35,6 +36,11 @@ inline tl::unexpected<Error> fail(ErrorCode code, std::string message) {
 }
 inline tl::unexpected<Error> fail(Error error) {
   return tl::unexpected<Error>(std::move(error));
+}
+
+// What the system says of an errno. Any thread, unlike strerror.
+inline std::string errno_text(int error) {
+  return std::generic_category().message(error);
 }
 
 [[noreturn]] inline void check_failed(const char* condition, const char* file, int line) {

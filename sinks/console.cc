@@ -74,7 +74,7 @@ Outcome ConsoleSink::deliver(const rules::Notification& notification, const Atte
     if (ready > 0) written = write(settings_.fd, text.data() + at, std::min(kChunk, text.size() - at));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0)
-      return Outcome::retry(Reason::kIo, std::string("write to the terminal: ") + std::strerror(errno));
+      return Outcome::retry(Reason::kIo, std::string("write to the terminal: ") + rules::errno_text(errno));
     at += static_cast<std::size_t>(written);
     torn_ = at < text.size();
   }

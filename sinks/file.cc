@@ -61,7 +61,7 @@ std::string line_for(const rules::Notification& notification, const Attempt& att
 }
 
 Outcome failed(const std::string& doing) {
-  return Outcome::retry(Reason::kIo, doing + ": " + std::strerror(errno));
+  return Outcome::retry(Reason::kIo, doing + ": " + rules::errno_text(errno));
 }
 
 // Rotated away, deleted or replaced: what we hold open is no longer what the path names.

@@ -418,7 +418,7 @@ std::optional<HttpOptions> read_http_options(FieldReader& fields) {
   }
   if (const std::optional<std::string> ca_file = fields.text("ca_file", false)) {
     if (!fields.assume_secrets() && access(ca_file->c_str(), R_OK) != 0) {
-      wrong("ca_file", fmt::format("cannot read {}: {}", *ca_file, std::strerror(errno)),
+      wrong("ca_file", fmt::format("cannot read {}: {}", *ca_file, rules::errno_text(errno)),
             "name a file with the certificates to trust, in PEM form");
     }
     options.ca_file = *ca_file;

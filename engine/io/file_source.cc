@@ -33,7 +33,7 @@ Result<FileStat> stat_of(int dir, const char* path, int flags) {
     const int error = errno;
     const bool absent = error == ENOENT || error == ENOTDIR;
     return fail(absent ? ErrorCode::kNotFound : ErrorCode::kIo,
-                fmt::format("stat {}: {}", *path == '\0' ? "the open file" : path, std::strerror(error)));
+                fmt::format("stat {}: {}", *path == '\0' ? "the open file" : path, rules::errno_text(error)));
   }
   const auto in_ns = [](const statx_timestamp& at) { return at.tv_sec * 1'000'000'000 + at.tv_nsec; };
   FileStat stat;
@@ -151,7 +151,7 @@ Result<std::unique_ptr<FileSource>> FileSource::open(const std::string& path) {
   if (fd < 0) {
     const int error = errno;
     return fail(error == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
-                fmt::format("open {}: {}", path, std::strerror(error)));
+                fmt::format("open {}: {}", path, rules::errno_text(error)));
   }
   const Result<FileStat> stat = stat_of(fd, "", AT_EMPTY_PATH);
   const FilesystemKind filesystem = filesystem_of(fd);
@@ -159,8 +159,8 @@ Result<std::unique_ptr<FileSource>> FileSource::open(const std::string& path) {
   if (!regular || filesystem == FilesystemKind::kKernel) {
     ::close(fd);
     if (!stat) return fail(stat.error().while_("open " + path));
-    return fail(ErrorCode::kInvalid,
-                fmt::format("open {}: it is {}", path, regular ? "a file of the kernel's" : kind_of(stat->mode)));
+    return fail(ErrorCode::kInvalid, fmt::format("open {}: it is {}", path,
+                                                 regular ? "a file of the kernel's" : kind_of(stat->mode)));
   }
   return std::unique_ptr<FileSource>(new FileSource(fd, *stat, filesystem == FilesystemKind::kRemote));
 }
@@ -179,7 +179,7 @@ Result<std::size_t> FileSource::read_at(std::uint64_t offset, char* into, std::s
   while (got < bytes) {
     const ssize_t n = ::pread(fd_, into + got, bytes - got, static_cast<off_t>(offset + got));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return fail(ErrorCode::kIo, fmt::format("read: {}", std::strerror(errno)));
+    if (n < 0) return fail(ErrorCode::kIo, fmt::format("read: {}", rules::errno_text(errno)));
     if (n == 0) break;
     got += static_cast<std::size_t>(n);
   }
@@ -268,8 +268,8 @@ FilePosition FileSource::position() const {
   return position;
 }
 
-// The file is not what was read of it. Where to go on: at its end if it was only cut back to a place passed on
-// the way; else at its beginning, for what is there now is new.
+// The file is not what was read of it. Where to go on: at its end if it was only cut back to a place passed
+// on the way; else at its beginning, for what is there now is new.
 ReadStatus FileSource::restart(std::uint64_t size, bool hole) {
   ReadStatus status;
   status.rewrite = size < offset_ || hole ? Rewrite::kTruncated : Rewrite::kRewritten;
@@ -290,7 +290,8 @@ ReadStatus FileSource::restart(std::uint64_t size, bool hole) {
   return status;
 }
 
-Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, ReadBuffer& buffer, Chunk& into) {
+Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, ReadBuffer& buffer,
+                                    Chunk& into) {
   into = {};
   ReadStatus status;
   SplitRules how = rules;

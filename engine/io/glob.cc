@@ -128,7 +128,7 @@ class Walk {
   bool read(const std::string& base, std::vector<Entry>& entries) {
     const int error = list(shown(base), entries);
     if (error != 0 && error != ENOENT && error != ENOTDIR)
-      out_.failures.push_back({shown(base), std::string("read directory: ") + std::strerror(error)});
+      out_.failures.push_back({shown(base), std::string("read directory: ") + rules::errno_text(error)});
     return error == 0;
   }
 

@@ -35,10 +35,6 @@ constexpr std::size_t kMaxDiscarded = 1024 * 1024;
 // So few connections are always allowed, whatever the limit on file descriptors says: scrape, probe, person.
 constexpr unsigned kMinConnections = 8;
 
-std::string reason_of(int error) {
-  return std::generic_category().message(error);
-}
-
 bool same_ignoring_case(std::string_view a, std::string_view b) {
   return a.size() == b.size() &&
          std::equal(a.begin(), a.end(), b.begin(),
@@ -183,7 +179,7 @@ Result<int> listen_on(const std::string& address) {
   if (fd >= 0) return fd;
   const bool unavailable = error == EADDRINUSE || error == EADDRNOTAVAIL || error == EACCES;
   return fail(unavailable ? ErrorCode::kUnavailable : ErrorCode::kIo,
-              fmt::format("listen on {}: {}", address, reason_of(error)));
+              fmt::format("listen on {}: {}", address, rules::errno_text(error)));
 }
 
 unsigned allowed_connections(unsigned wanted) {
@@ -364,7 +360,7 @@ Result<std::unique_ptr<HttpServer>> HttpServer::listen(const std::string& addres
                     NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
     const int error = errno;
     ::close(*fd);
-    return fail(ErrorCode::kIo, fmt::format("listen on {}: {}", address, reason_of(error)));
+    return fail(ErrorCode::kIo, fmt::format("listen on {}: {}", address, rules::errno_text(error)));
   }
 
   auto impl = std::make_unique<Impl>();
@@ -387,7 +383,7 @@ Result<std::unique_ptr<HttpServer>> HttpServer::listen(const std::string& addres
   if (impl->daemon == nullptr) {
     const int error = errno;
     ::close(*fd);
-    return fail(ErrorCode::kIo, fmt::format("serve on {}: {}", address, reason_of(error)));
+    return fail(ErrorCode::kIo, fmt::format("serve on {}: {}", address, rules::errno_text(error)));
   }
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }

@@ -130,10 +130,6 @@ constexpr DeliveryState to_state(std::int64_t value) {
   }
 }
 
-std::string reason_of(int error) {
-  return std::generic_category().message(error);
-}
-
 std::int64_t checksum(std::string_view key, std::string_view value) {
   std::string joined;
   joined.reserve(key.size() + value.size() + 1);
@@ -178,7 +174,7 @@ Result<> sync_path(const fs::path& path, bool directory) {
   const int flags = O_RDONLY | O_CLOEXEC | (directory ? O_DIRECTORY : 0);
   const FileDescriptor fd(::open(path.c_str(), flags));
   if (fd.get() < 0 || ::fsync(fd.get()) != 0) {
-    return fail(ErrorCode::kIo, fmt::format("sync {}: {}", path.string(), reason_of(errno)));
+    return fail(ErrorCode::kIo, fmt::format("sync {}: {}", path.string(), rules::errno_text(errno)));
   }
   return {};
 }
@@ -213,7 +209,7 @@ class Connection {
     code_ = rc;
     error_ = db_ != nullptr ? sqlite3_errmsg(db_) : sqlite3_errstr(rc);
     const int system = db_ != nullptr ? sqlite3_system_errno(db_) : 0;
-    if ((rc & 0xff) == SQLITE_IOERR && system != 0) error_ += " (" + reason_of(system) + ")";
+    if ((rc & 0xff) == SQLITE_IOERR && system != 0) error_ += " (" + rules::errno_text(system) + ")";
   }
   void note(int rc, std::string message) {
     if (!ok()) return;
@@ -652,11 +648,11 @@ Result<> make_directory(const fs::path& directory) {
                 fmt::format("create {}: {}", directory.parent_path().string(), error.message()));
   }
   if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
-    return fail(ErrorCode::kIo, fmt::format("create {}: {}", directory.string(), reason_of(errno)));
+    return fail(ErrorCode::kIo, fmt::format("create {}: {}", directory.string(), rules::errno_text(errno)));
   }
   struct stat status {};
   if (::lstat(directory.c_str(), &status) != 0) {
-    return fail(ErrorCode::kIo, fmt::format("look at {}: {}", directory.string(), reason_of(errno)));
+    return fail(ErrorCode::kIo, fmt::format("look at {}: {}", directory.string(), rules::errno_text(errno)));
   }
   if (!S_ISDIR(status.st_mode)) {
     return fail(ErrorCode::kIo,
@@ -669,20 +665,22 @@ Result<> make_directory(const fs::path& directory) {
                                             directory.string(), status.st_uid, ::geteuid()));
   }
   if ((status.st_mode & 0777) != 0700 && ::chmod(directory.c_str(), 0700) != 0) {
-    return fail(ErrorCode::kIo, fmt::format("close {} to others: {}", directory.string(), reason_of(errno)));
+    return fail(ErrorCode::kIo,
+                fmt::format("close {} to others: {}", directory.string(), rules::errno_text(errno)));
   }
   return {};
 }
 
 Result<FileDescriptor> take_lock(const fs::path& path, rules::Duration wait) {
   FileDescriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (fd.get() < 0) return fail(ErrorCode::kIo, fmt::format("open {}: {}", path.string(), reason_of(errno)));
+  if (fd.get() < 0)
+    return fail(ErrorCode::kIo, fmt::format("open {}: {}", path.string(), rules::errno_text(errno)));
   // Waits are counted instead of a clock being asked: a little longer under load does no harm.
   rules::Duration waited{0};
   while (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK) {
-      return fail(ErrorCode::kIo, fmt::format("lock {}: {}", path.string(), reason_of(errno)));
+      return fail(ErrorCode::kIo, fmt::format("lock {}: {}", path.string(), rules::errno_text(errno)));
     }
     if (waited >= wait) {
       std::array<char, 32> holder{};
@@ -716,7 +714,7 @@ Result<> create_database(const Paths& paths) {
   // Before SQLite does, so that it is never readable by others; its companions take over the mode.
   {
     const FileDescriptor fd(::open(fresh.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (fd.get() < 0) return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, reason_of(errno)));
+    if (fd.get() < 0) return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(errno)));
   }
   {
     Connection db;
@@ -732,7 +730,7 @@ Result<> create_database(const Paths& paths) {
   Result<> synced = sync_path(fresh, false);
   if (!synced) return synced;
   if (::rename(fresh.c_str(), paths.database.c_str()) != 0) {
-    return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, reason_of(errno)));
+    return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(errno)));
   }
   return sync_path(paths.directory, true);
 }
@@ -783,7 +781,7 @@ Result<std::string> move_aside(const Paths& paths, rules::Timestamp now) {
     const fs::path from = Paths::with(paths.database, suffix);
     const fs::path to = target + suffix;
     if (::rename(from.c_str(), to.c_str()) != 0 && errno != ENOENT) {
-      return fail(ErrorCode::kIo, fmt::format("move {} aside: {}", from.string(), reason_of(errno)));
+      return fail(ErrorCode::kIo, fmt::format("move {} aside: {}", from.string(), rules::errno_text(errno)));
     }
   }
   Result<> synced = sync_path(paths.directory, true);
@@ -897,7 +895,7 @@ Result<Store::Opened> Store::open(const fs::path& state_dir, rules::Timestamp no
   }
   if (::chmod(paths.database.c_str(), 0600) != 0) {
     return fail(ErrorCode::kIo,
-                fmt::format("close {} to others: {}", paths.database.string(), reason_of(errno)));
+                fmt::format("close {} to others: {}", paths.database.string(), rules::errno_text(errno)));
   }
 
   Result<> ready = impl->start(paths.database);

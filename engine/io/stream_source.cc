@@ -29,7 +29,7 @@ Result<ReadStatus> StreamSource::read(std::size_t limit, const SplitRules& rules
     pollfd ready{fd_, POLLIN, 0};
     const int found = ::poll(&ready, 1, 0);
     if (found < 0 && errno == EINTR) continue;
-    if (found < 0) return fail(ErrorCode::kIo, fmt::format("poll: {}", std::strerror(errno)));
+    if (found < 0) return fail(ErrorCode::kIo, fmt::format("poll: {}", rules::errno_text(errno)));
     if (found == 0) break;
     if ((ready.revents & POLLNVAL) != 0) {
       ended_ = true;  // closed before we began: there is nothing to read
@@ -38,7 +38,7 @@ Result<ReadStatus> StreamSource::read(std::size_t limit, const SplitRules& rules
     const ssize_t n = ::read(fd_, buffer.raw.data() + size, room - size);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
-    if (n < 0) return fail(ErrorCode::kIo, fmt::format("read: {}", std::strerror(errno)));
+    if (n < 0) return fail(ErrorCode::kIo, fmt::format("read: {}", rules::errno_text(errno)));
     if (n == 0) ended_ = true;
     size += static_cast<std::size_t>(n);
     status.grew = status.grew || n > 0;

@@ -49,7 +49,7 @@ std::string directory_of(const std::string& path) {
 rules::Result<std::string> read_whole_file(const std::string& path) {
   const auto failed = [&](int error) {
     const auto code = error == ENOENT ? rules::ErrorCode::kNotFound : rules::ErrorCode::kIo;
-    return rules::fail(code, std::generic_category().message(error));
+    return rules::fail(code, rules::errno_text(error));
   };
   // Not blocking: a named pipe in the place of a file must not hold the start.
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);

@@ -36,11 +36,10 @@ bool reads_stdin(const rules::SourceSpec& spec) {
 
 // A closed set, for a label.
 std::string reason_of(std::string_view error) {
-  for (const auto& [number, name] : {std::pair{EACCES, "EACCES"}, std::pair{EPERM, "EPERM"},
-                                     std::pair{EMFILE, "EMFILE"}, std::pair{ENFILE, "ENFILE"},
-                                     std::pair{ELOOP, "ELOOP"}, std::pair{EIO, "EIO"}}) {
-    // NOLINTNEXTLINE(concurrency-mt-unsafe): glibc's strerror is thread-safe for known numbers
-    if (error.find(std::strerror(number)) != std::string_view::npos) return name;
+  for (const auto& [number, name] :
+       {std::pair{EACCES, "EACCES"}, std::pair{EPERM, "EPERM"}, std::pair{EMFILE, "EMFILE"},
+        std::pair{ENFILE, "ENFILE"}, std::pair{ELOOP, "ELOOP"}, std::pair{EIO, "EIO"}}) {
+    if (error.find(rules::errno_text(number)) != std::string_view::npos) return name;
   }
   return error.find("it is ") != std::string_view::npos ? "not_a_file" : "other";
 }
@@ -123,12 +122,13 @@ void Follower::replace_plan(std::shared_ptr<const rules::Plan> plan) {
   for (const std::unique_ptr<Tail>& tail : tails_) {
     const auto found = index.find(sources_[tail->source].spec->name);
     const rules::SourceSpec* spec = found == index.end() ? nullptr : &plan->sources[found->second];
-    const bool still = spec != nullptr &&
-                       (tail->file == nullptr ? reads_stdin(*spec)
-                                              : !tail->linked || std::any_of(spec->files.begin(), spec->files.end(),
-                                                                             [&](const std::string& pattern) {
-                                                                               return could_match(pattern, tail->path);
-                                                                             }));
+    const bool still =
+        spec != nullptr &&
+        (tail->file == nullptr ? reads_stdin(*spec)
+                               : !tail->linked || std::any_of(spec->files.begin(), spec->files.end(),
+                                                              [&](const std::string& pattern) {
+                                                                return could_match(pattern, tail->path);
+                                                              }));
     tail->orphan = !still;
     if (!still && tail->file != nullptr) {
       erased_.push_back(key_of(*tail));
@@ -465,7 +465,8 @@ void Follower::scan(std::uint32_t index) {
   std::vector<FoundFile> fresh;
   find(index, fresh);
   for (const std::unique_ptr<Tail>& tail : tails_) {
-    if (tail->source == index && tail->file != nullptr && !tail->orphan && tail->linked && tail->scan != scans_)
+    if (tail->source == index && tail->file != nullptr && !tail->orphan && tail->linked &&
+        tail->scan != scans_)
       unlink(*tail);
   }
   // In the order of their births, so that the times of one are known when the next begins.
@@ -484,7 +485,8 @@ void Follower::scan(std::uint32_t index) {
   std::erase_if(source.troubles, [&](const auto& entry) {
     const bool over = entry.second.scan != scans_ && entry.first != kStdin;
     if (over)
-      ledger_.note({ReaderNote::Level::kInfo, source.spec->name, entry.first, "Can be read now, or is gone."});
+      ledger_.note(
+          {ReaderNote::Level::kInfo, source.spec->name, entry.first, "Can be read now, or is gone."});
     return over;
   });
   if (source.scanned) return;
@@ -559,7 +561,8 @@ void Follower::unlink(Tail& tail) {
   tail.grown_at = std::max(tail.grown_at, instant_);
   if (const rules::Result<FileStat> stat = tail.file->stat()) tail.deleted = stat->links == 0;
   ledger_.add("logbell_source_rotations_total",
-              {{"source", sources_[tail.source].spec->name}, {"kind", tail.deleted ? "delete" : "rename"}}, 1);
+              {{"source", sources_[tail.source].spec->name}, {"kind", tail.deleted ? "delete" : "rename"}},
+              1);
   mark_dirty(tail);
   mark_changed(tail);
   at(instant_ + kRotateWait);
@@ -603,8 +606,7 @@ Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tai
   const std::int64_t earliest =
       was->modified_ns - std::chrono::duration_cast<std::chrono::nanoseconds>(kRotateWait).count();
   std::erase_if(between, [&](const FoundFile& file) {
-    return tail_of(file.stat.id) != nullptr ||
-           file.stat.id.born_ns <= std::max(earliest, was->id.born_ns) ||
+    return tail_of(file.stat.id) != nullptr || file.stat.id.born_ns <= std::max(earliest, was->id.born_ns) ||
            (newest && (file.stat.id == newest->id || file.stat.id.born_ns > newest->id.born_ns)) ||
            std::any_of(sources_[index].spec->files.begin(), sources_[index].spec->files.end(),
                        [&](const std::string& pattern) { return could_match(pattern, file.path); });
@@ -707,13 +709,13 @@ void Follower::recover_rotated(std::uint32_t index) {
     it = saved_.erase(it);
   }
   for (auto& [path, places] : lost) {
-    std::sort(places.begin(), places.end(), [](const Saved& a, const Saved& b) {
-      return a.position.id.born_ns < b.position.id.born_ns;
-    });
+    std::sort(places.begin(), places.end(),
+              [](const Saved& a, const Saved& b) { return a.position.id.born_ns < b.position.id.born_ns; });
     // What has the name now comes after them.
     Tail* next = nullptr;
     for (const std::unique_ptr<Tail>& tail : tails_) {
-      if (tail->source == index && tail->file != nullptr && tail->linked && tail->real == path) next = tail.get();
+      if (tail->source == index && tail->file != nullptr && tail->linked && tail->real == path)
+        next = tail.get();
     }
     Tail* last = nullptr;
     for (Saved& saved : places) {
@@ -735,7 +737,8 @@ void Follower::recover_rotated(std::uint32_t index) {
   }
   // One that a pattern finds under its new name still comes before what has its old name.
   for (const std::unique_ptr<Tail>& tail : tails_) {
-    if (tail->source != index || tail->resumed || tail->predecessor != nullptr || tail->file == nullptr) continue;
+    if (tail->source != index || tail->resumed || tail->predecessor != nullptr || tail->file == nullptr)
+      continue;
     for (const std::unique_ptr<Tail>& other : tails_) {
       if (other->resumed && other->source == index && other->former == tail->real && other->linked)
         tail->predecessor = other.get();
@@ -818,7 +821,8 @@ void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, I
     tail.live = true;
     std::erase(dirty_, &tail);
     if (!tail.linked) at(std::max(instant, leaves_at(tail)));
-    if (tail.stream->pending() > 0 && !tail.stream->pending_is_evaluated()) at(tail.grown_at + kPartialTimeout);
+    if (tail.stream->pending() > 0 && !tail.stream->pending_is_evaluated())
+      at(tail.grown_at + kPartialTimeout);
   } else {
     tail.dirty_since = instant;
   }
@@ -827,8 +831,7 @@ void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, I
 void Follower::after_failure(Tail& tail, const rules::Error& error, Instant instant) {
   if (tail.error.empty()) {
     tail.failing_since = instant;
-    ledger_.note(
-        {ReaderNote::Level::kError, sources_[tail.source].spec->name, tail.path, error.message});
+    ledger_.note({ReaderNote::Level::kError, sources_[tail.source].spec->name, tail.path, error.message});
   }
   ledger_.add("logbell_source_read_errors_total", label(tail.source), 1);
   tail.error = error.message;

@@ -32,10 +32,6 @@ namespace {
 constexpr std::string_view kAlertname = "PlanRefused";
 constexpr rules::Duration kMinAttempt{200};
 
-std::string reason_of(int error) {
-  return std::generic_category().message(error);
-}
-
 std::vector<rules::Problem> errors_of(const rules::Problems& problems) {
   std::vector<rules::Problem> errors = problems.sorted();
   errors.erase(
@@ -127,7 +123,7 @@ class Memory {
     std::error_code error;
     fs::create_directories(directory_.parent_path(), error);
     if (::mkdir(directory_.c_str(), 0700) != 0 && errno != EEXIST) {
-      return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, reason_of(errno)));
+      return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(errno)));
     }
     // The store asks for the same before it writes there: nobody else may put a link where we write.
     struct stat status {};
@@ -141,17 +137,17 @@ class Memory {
     {
       const FileDescriptor fd(
           ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-      if (fd.get() < 0) return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, reason_of(errno)));
+      if (fd.get() < 0) return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(errno)));
       if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
         const int why = errno;
         ::unlink(fresh.c_str());
-        return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, reason_of(why)));
+        return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(why)));
       }
     }
     if (::rename(fresh.c_str(), path().c_str()) != 0) {
       const int why = errno;
       ::unlink(fresh.c_str());
-      return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, reason_of(why)));
+      return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(why)));
     }
     return {};
   }
