@@ -32,9 +32,6 @@ std::string_view Alert::annotation(std::string_view key) const {
 }
 
 Json to_json(const Alert& alert) {
-  Json labels{Json::Object{}};
-  for (const auto& [name, value] : alert.labels)
-    labels.set(name, value);
   Json annotations{Json::Object{}};
   for (const auto& [name, value] : alert.annotations)
     annotations.set(name, value);
@@ -46,7 +43,7 @@ Json to_json(const Alert& alert) {
     top.push(Json(Json::Array{Json(label), std::move(list)}));
   }
   Json json;
-  json.set("labels", std::move(labels)).set("annotations", std::move(annotations));
+  json.set("labels", to_json(alert.labels)).set("annotations", std::move(annotations));
   json.set("state", to_string(alert.state));
   // As text: JSON has no infinity, and a ratio over nothing is one.
   json.set("value", format_number(alert.value));
@@ -64,8 +61,7 @@ Result<Alert> alert_from_json(const Json& json) {
     return fail(ErrorCode::kCorrupt, "read alert: not an object with labels");
   }
   Alert alert;
-  for (const auto& [name, value] : json["labels"].object())
-    alert.labels.set(name, value.string());
+  alert.labels = labels_from_json(json["labels"]);
   for (const auto& [name, value] : json["annotations"].object()) {
     alert.annotations.emplace_back(name, std::string(value.string()));
   }

@@ -9,6 +9,7 @@
 #include "rules/fields.h"
 #include "rules/reach.h"
 #include "rules/rule_file.h"
+#include "rules/text.h"
 
 namespace logbell::rules {
 namespace {
@@ -18,10 +19,6 @@ namespace {
 constexpr std::size_t kMaxRoutePairs = 20'000;
 
 constexpr const char* kGiveSinks = "give that route `sinks:`, or the rule its own";
-
-bool contains(const std::vector<std::string>& list, std::string_view word) {
-  return std::find(list.begin(), list.end(), word) != list.end();
-}
 
 class Check {
  public:
@@ -194,8 +191,9 @@ class Check {
     } else if (!written_.sink_names.empty()) {
       problems_.warn(
           plan_.sinks.at(written_.sink_names.front()).place, "",
-          fmt::format("logbell's own alerts ({}) reach no person: there is no `route:`, and no sink tells people",
-                      names),
+          fmt::format(
+              "logbell's own alerts ({}) reach no person: there is no `route:`, and no sink tells people",
+              names),
           "add a `route:` with `sinks:`");
     }
   }

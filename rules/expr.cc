@@ -12,6 +12,7 @@
 
 #include "rules/problems.h"
 #include "rules/template.h"
+#include "rules/text.h"
 
 namespace logbell::rules {
 namespace {
@@ -800,10 +801,6 @@ std::vector<std::string> united(std::vector<std::string> a, const std::vector<st
   std::sort(a.begin(), a.end());
   a.erase(std::unique(a.begin(), a.end()), a.end());
   return a;
-}
-
-bool contains(const std::vector<std::string>& list, std::string_view word) {
-  return std::find(list.begin(), list.end(), word) != list.end();
 }
 
 std::string list_of(const std::vector<std::string>& names) {

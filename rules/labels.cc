@@ -5,6 +5,9 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
+#include "rules/json.h"
+#include "rules/text.h"
+
 namespace logbell::rules {
 namespace {
 
@@ -16,10 +19,6 @@ bool is_name(std::string_view name, bool with_colon) {
   if (name.empty() || (name[0] >= '0' && name[0] <= '9')) return false;
   return std::all_of(name.begin(), name.end(),
                      [&](char c) { return is_word(c) || (with_colon && c == ':'); });
-}
-
-bool contains(const std::vector<std::string>& names, std::string_view name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
 }
 
 }  // namespace
@@ -105,6 +104,20 @@ std::string Labels::format() const {
     out += '"';
   }
   return out + "}";
+}
+
+Json to_json(const Labels& labels) {
+  Json json{Json::Object{}};
+  for (const auto& [name, value] : labels)
+    json.set(name, value);
+  return json;
+}
+
+Labels labels_from_json(const Json& json) {
+  Labels labels;
+  for (const auto& [name, value] : json.object())
+    labels.set(name, value.string());
+  return labels;
 }
 
 bool is_label_name(std::string_view name) {

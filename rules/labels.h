@@ -13,6 +13,8 @@
 
 namespace logbell::rules {
 
+class Json;
+
 // A stable 64-bit hash of a label set: the same on every machine and in every version.
 using Fingerprint = std::uint64_t;
 
@@ -48,6 +50,10 @@ class Labels {
  private:
   std::vector<Pair> pairs_;  // sorted by name, names unique, no empty values
 };
+
+// An object of names and values, {} when there are none; and back, what is no text left out.
+Json to_json(const Labels& labels);
+Labels labels_from_json(const Json& json);
 
 // [a-zA-Z_][a-zA-Z0-9_]*
 bool is_label_name(std::string_view name);

@@ -48,16 +48,13 @@ std::vector<std::pair<std::string, std::string>> Notification::common_annotation
 }
 
 std::string encode(const Notification& notification) {
-  Json group{Json::Object{}};
-  for (const auto& [name, value] : notification.group_labels)
-    group.set(name, value);
   Json alerts{Json::Array{}};
   for (const Alert& alert : notification.alerts)
     alerts.push(to_json(alert));
   Json json;
   json.set("key", notification.key).set("sink", notification.sink).set("lane", notification.lane);
   json.set("reason", to_string(notification.reason)).set("group_key", notification.group_key);
-  json.set("group_labels", std::move(group)).set("alerts", std::move(alerts));
+  json.set("group_labels", to_json(notification.group_labels)).set("alerts", std::move(alerts));
   json.set("changes", static_cast<std::int64_t>(notification.changes));
   json.set("created_at", to_unix_ms(notification.created_at))
       .set("caused_at", to_unix_ms(notification.caused_at));
@@ -82,8 +79,7 @@ Result<Notification> decode_notification(std::string_view text) {
   if (reason == kReasons.end()) return fail(ErrorCode::kCorrupt, "read notification: unknown reason");
   out.reason = static_cast<NotifyReason>(reason - kReasons.begin());
   out.group_key = json["group_key"].string();
-  for (const auto& [name, value] : json["group_labels"].object())
-    out.group_labels.set(name, value.string());
+  out.group_labels = labels_from_json(json["group_labels"]);
   for (const Json& alert : json["alerts"].array()) {
     Result<Alert> read = alert_from_json(alert);
     if (!read) return fail(read.error().while_("read notification"));

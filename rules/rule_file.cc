@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "rules/text.h"
+
 namespace logbell::rules {
 namespace {
 
@@ -17,10 +19,6 @@ constexpr Duration kShortKeepFiring = std::chrono::minutes(5);
 constexpr std::size_t kMaxExpected = 1000;
 // `sinks: none` for longer than this is a rule that nobody means to hear of again.
 constexpr Duration kLongSilence = std::chrono::hours(24 * 366);
-
-bool contains(const std::vector<std::string>& list, std::string_view word) {
-  return std::find(list.begin(), list.end(), word) != list.end();
-}
 
 std::string quoted(std::string_view kind, std::string_view name) {
   return fmt::format("{} \"{}\"", kind, name);

@@ -125,11 +125,8 @@ std::set<Labels> ActiveAlerts::take_changed() {
 }
 
 Json to_json(const ActiveAlert& alert) {
-  Json labels{Json::Object{}};
-  for (const auto& [name, value] : alert.labels)
-    labels.set(name, value);
   Json json;
-  json.set("labels", std::move(labels))
+  json.set("labels", rules::to_json(alert.labels))
       .set("state", alert.state == AlertState::kFiring ? "firing" : "pending");
   json.set("value", rules::format_number(alert.value));
   json.set("active_at", rules::to_unix_ms(alert.active_at))

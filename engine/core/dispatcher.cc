@@ -49,20 +49,6 @@ Episodes read_episodes(const Json& json) {
   return episodes;
 }
 
-Json labels_json(const Labels& labels) {
-  Json json{Json::Object{}};
-  for (const auto& [name, value] : labels)
-    json.set(name, value);
-  return json;
-}
-
-Labels read_labels(const Json& json) {
-  Labels labels;
-  for (const auto& [name, value] : json.object())
-    labels.set(name, value.string());
-  return labels;
-}
-
 std::string group_hash(const std::string& key) {
   return rules::format_fingerprint(rules::hash_bytes(key));
 }
@@ -745,7 +731,7 @@ void Dispatcher::save(std::vector<StoredEntry>& out) {
       told.set(sink, std::move(one));
     }
     Json json;
-    json.set("key", group.key).set("id", group.id).set("labels", labels_json(group.labels));
+    json.set("key", group.key).set("id", group.id).set("labels", rules::to_json(group.labels));
     json.set("told", std::move(told)).set("next_flush", rules::to_unix_ms(group.next_flush));
     json.set("changes", static_cast<std::int64_t>(group.changes))
         .set("began", rules::to_unix_ms(group.began));
@@ -817,7 +803,7 @@ void Dispatcher::restore(const std::vector<StoredEntry>& entries) {
       Group group;
       group.key = json["key"].string();
       group.id = json["id"].string();
-      group.labels = read_labels(json["labels"]);
+      group.labels = rules::labels_from_json(json["labels"]);
       for (const auto& [sink, of] : json["told"].object())
         group.told[sink] = {read_episodes(of["firing"]), read_episodes(of["resolved"]), read_time(of["at"])};
       group.next_flush = read_time(json["next_flush"]);

@@ -53,20 +53,6 @@ Json values_json(const std::vector<std::string>& values) {
   return list;
 }
 
-Json labels_json(const Labels& labels) {
-  Json json{Json::Object{}};
-  for (const auto& [name, value] : labels)
-    json.set(name, value);
-  return json;
-}
-
-Labels read_labels(const Json& json) {
-  Labels labels;
-  for (const auto& [name, value] : json.object())
-    labels.set(name, value.string());
-  return labels;
-}
-
 std::optional<std::string_view> after(std::string_view key, std::string_view prefix) {
   if (key.substr(0, prefix.size()) != prefix) return std::nullopt;
   return key.substr(prefix.size());
@@ -393,7 +379,7 @@ struct Pipeline::Impl {
       if (const auto counter = after(entry.key, "core/n/")) {
         const auto json = Json::parse(*entry.value);
         if (!json) continue;
-        MetricValue value{std::string((*json)["name"].string()), read_labels((*json)["labels"]),
+        MetricValue value{std::string((*json)["name"].string()), rules::labels_from_json((*json)["labels"]),
                           rules::parse_number((*json)["value"].string())};
         counters[std::string(*counter)] = std::move(value);
       } else if (const auto total_of = after(entry.key, "core/t/")) {
@@ -428,7 +414,7 @@ struct Pipeline::Impl {
         for (const std::size_t i : *found->second) {
           ActiveAlert restored = active_alert_from_json((*json)["active"]);
           const Labels element = restored.labels;
-          const Labels labels = read_labels((*json)["labels"]);
+          const Labels labels = rules::labels_from_json((*json)["labels"]);
           rules[i].labels_of[element] = labels;
           if (restored.state == AlertState::kFiring) active[labels.fingerprint()].emplace_back(i, element);
           rules[i].state->alerts().restore(std::move(restored));
@@ -443,7 +429,7 @@ struct Pipeline::Impl {
         if (!json) continue;
         Condition condition;
         condition.alertname = (*json)["alertname"].string();
-        condition.labels = read_labels((*json)["labels"]);
+        condition.labels = rules::labels_from_json((*json)["labels"]);
         condition.summary = (*json)["summary"].string();
         condition.severity = (*json)["severity"].string();
         conditions[entry.key] = {std::move(condition), rules::from_unix_ms((*json)["since"].integer())};
@@ -1129,7 +1115,7 @@ struct Pipeline::Impl {
     built_in_dirty = true;
     conditions[key] = {condition, now};
     Json json;
-    json.set("alertname", condition.alertname).set("labels", labels_json(condition.labels));
+    json.set("alertname", condition.alertname).set("labels", rules::to_json(condition.labels));
     json.set("summary", condition.summary).set("severity", condition.severity);
     json.set("since", rules::to_unix_ms(now));
     pending_entries.push_back({key, json.dump()});
@@ -1235,14 +1221,15 @@ struct Pipeline::Impl {
     for (const std::size_t i : advanced) {
       RuleSlot& rule = rules[i];
       for (const Labels& element : rule.state->alerts().take_changed()) {
-        const std::string key = fmt::format("core/a/{}/{}", hex(rule.identity), labels_json(element).dump());
+        const std::string key =
+            fmt::format("core/a/{}/{}", hex(rule.identity), rules::to_json(element).dump());
         const auto found = rule.state->alerts().all().find(element);
         if (found == rule.state->alerts().all().end()) {
           tick.entries.push_back({key, std::nullopt});
           continue;
         }
         Json json;
-        json.set("active", to_json(found->second)).set("labels", labels_json(rule.labels_of[element]));
+        json.set("active", to_json(found->second)).set("labels", rules::to_json(rule.labels_of[element]));
         tick.entries.push_back({key, json.dump()});
       }
     }
@@ -1251,7 +1238,7 @@ struct Pipeline::Impl {
     for (const std::string& key : changed_counters) {
       const MetricValue& value = counters.at(key);
       Json json;
-      json.set("name", value.name).set("labels", labels_json(value.labels));
+      json.set("name", value.name).set("labels", rules::to_json(value.labels));
       json.set("value", rules::format_number(value.value));
       tick.entries.push_back({"core/n/" + key, json.dump()});
       tick.counters.push_back(value);
@@ -1321,7 +1308,8 @@ struct Pipeline::Impl {
       to_transitions(i, steps, "rule removed");
       for (const Labels& element : rules[i].state->alerts().take_changed())
         pending_entries.push_back(
-            {fmt::format("core/a/{}/{}", hex(rules[i].identity), labels_json(element).dump()), std::nullopt});
+            {fmt::format("core/a/{}/{}", hex(rules[i].identity), rules::to_json(element).dump()),
+             std::nullopt});
     }
     const auto old_plan = plan;
     auto old_patterns = std::move(patterns);

@@ -13,7 +13,6 @@
 namespace logbell::engine {
 
 using rules::Json;
-using rules::Labels;
 
 namespace {
 
@@ -69,13 +68,6 @@ HttpResponse failure(int status, std::string_view type, const std::string& error
   Json body;
   body.set("status", "error").set("errorType", type).set("error", error);
   return answer_json(status, body);
-}
-
-Json to_json(const Labels& labels) {
-  Json json = Json::Object{};
-  for (const auto& [name, value] : labels)
-    json.set(name, value);
-  return json;
 }
 
 template <class Pairs>
