@@ -218,7 +218,7 @@ class NaiveRule {
   std::map<std::string, NaiveAlert> active_;
 };
 
-std::vector<rules::PatternSpec> patterns() {
+std::vector<rules::PatternSpec> two_patterns() {
   std::vector<rules::PatternSpec> all(2);
   all[0].name = "errors";
   all[0].labels = {"queue"};
@@ -230,7 +230,7 @@ std::vector<rules::PatternSpec> patterns() {
 std::string run_timeline(std::uint64_t seed, std::size_t& transitions) {
   std::mt19937_64 random(seed);
   const auto pick = [&](std::uint64_t n) { return static_cast<std::int64_t>(random() % n); };
-  const auto specs = patterns();
+  const auto specs = two_patterns();
   const Kind& kind = kinds()[static_cast<std::size_t>(pick(kinds().size()))];
   rules::AlertingRule rule;
   rule.name = "R";

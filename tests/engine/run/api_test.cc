@@ -19,8 +19,8 @@ namespace rules = logbell::rules;
 
 namespace {
 
-struct Fixture {
-  Fixture() {
+struct ApiFixture {
+  ApiFixture() {
     auto plan = std::make_shared<rules::Plan>();
     rules::AlertingRule rule;
     rule.name = "QueueUnreachable";
@@ -119,7 +119,7 @@ struct Fixture {
 }  // namespace
 
 TEST_CASE("api: alerts as Prometheus lists them", "[run][api]") {
-  const Fixture f;
+  const ApiFixture f;
   const Json data = f.json("/api/v1/alerts");
   REQUIRE(data["alerts"].array().size() == 2);
   const Json& alert = data["alerts"].at(0);
@@ -131,7 +131,7 @@ TEST_CASE("api: alerts as Prometheus lists them", "[run][api]") {
 }
 
 TEST_CASE("api: rules as Grafana reads them from Prometheus", "[run][api]") {
-  const Fixture f;
+  const ApiFixture f;
   const Json data = f.json("/api/v1/rules");
   REQUIRE(data["groups"].array().size() == 3);
   const Json& group = data["groups"].at(0);
@@ -160,7 +160,7 @@ TEST_CASE("api: rules as Grafana reads them from Prometheus", "[run][api]") {
 }
 
 TEST_CASE("api: rules can be asked for by kind, name and group", "[run][api]") {
-  const Fixture f;
+  const ApiFixture f;
   CHECK(f.json("/api/v1/rules", {{"type", "record"}})["groups"].array().empty());
   CHECK(f.json("/api/v1/rules", {{"type", "alert"}})["groups"].array().size() == 3);
   CHECK(f.json("/api/v1/rules", {{"rule_name[]", "Other"}})["groups"].array().size() == 1);
@@ -169,7 +169,7 @@ TEST_CASE("api: rules can be asked for by kind, name and group", "[run][api]") {
 }
 
 TEST_CASE("api: sources with how far they are read, sinks with whether they work", "[run][api]") {
-  const Fixture f;
+  const ApiFixture f;
   const Json sources = f.json("/api/v1/sources");
   CHECK(sources["sources"].at(0)["name"].string() == "api");
   CHECK(sources["sources"].at(0)["lag_bytes"].integer() == 40);
@@ -182,7 +182,7 @@ TEST_CASE("api: sources with how far they are read, sinks with whether they work
 }
 
 TEST_CASE("api: parked, there is nothing to list and no crash", "[run][api]") {
-  Fixture f;
+  ApiFixture f;
   f.view = nullptr;
   f.streams = nullptr;
   CHECK(f.json("/api/v1/alerts")["alerts"].array().empty());
@@ -193,7 +193,7 @@ TEST_CASE("api: parked, there is nothing to list and no crash", "[run][api]") {
 }
 
 TEST_CASE("api: healthy says which loop does not get on, ready what is degraded", "[run][api]") {
-  Fixture f;
+  ApiFixture f;
   CHECK(f.ask("GET", "/-/healthy").status == 200);
   CHECK(f.ask("HEAD", "/-/ready").status == 200);
   f.health.degraded = {"sink chat is dead: 404 no_service"};
@@ -207,7 +207,7 @@ TEST_CASE("api: healthy says which loop does not get on, ready what is degraded"
 }
 
 TEST_CASE("api: a reload needs POST from this machine and not from a browser's page", "[run][api]") {
-  Fixture f;
+  ApiFixture f;
   const HttpResponse get = f.ask("GET", "/-/reload", {{"Host", "127.0.0.1:9733"}});
   CHECK(get.status == 405);
   CHECK(get.headers.back() == std::pair<std::string, std::string>("Allow", "POST"));
@@ -233,7 +233,7 @@ TEST_CASE("api: a reload needs POST from this machine and not from a browser's p
 }
 
 TEST_CASE("api: what is only read is only read, and what is not there is said in JSON", "[run][api]") {
-  const Fixture f;
+  const ApiFixture f;
   CHECK(f.ask("POST", "/metrics").status == 405);
   CHECK(f.ask("DELETE", "/").status == 405);
   const HttpResponse missing = f.ask("GET", "/<script>");
@@ -279,8 +279,8 @@ TEST_CASE("api: who asks for a reload hears what came of it, or that it goes on"
 }
 
 TEST_CASE("api: the port stays while who answers on it changes", "[run][api]") {
-  Fixture first;
-  Fixture second;
+  ApiFixture first;
+  ApiFixture second;
   Front front;
   CHECK(front.address().empty());
   REQUIRE(front.serve("127.0.0.1:0", std::shared_ptr<const Api>(first.api.release())));

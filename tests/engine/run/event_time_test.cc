@@ -22,30 +22,50 @@ TEST_CASE("event time: what is believed and what stands in for it", "[run][event
     TimeVerdict verdict;
   };
   const auto rows = std::vector<Row>{
-      {"its own", {.own = kNow - seconds(3), .arrival = kNow, .live = true, .source_clock = kNow}, kNow - seconds(3),
+      {"its own",
+       {.own = kNow - seconds(3), .arrival = kNow, .live = true, .source_clock = kNow},
+       kNow - seconds(3),
        TimeVerdict::kBelieved},
-      {"ten seconds in the future", {.own = kNow + seconds(10), .arrival = kNow, .live = true}, kNow + seconds(10),
-       TimeVerdict::kBelieved},
-      {"more than that", {.own = kNow + milliseconds(10'001), .arrival = kNow, .live = true}, kNow,
-       TimeVerdict::kFuture},
-      {"an hour behind its source, live",
-       {.own = kNow - hours(1), .arrival = kNow, .live = true, .source_clock = kNow}, kNow - hours(1),
+      {"ten seconds in the future",
+       {.own = kNow + seconds(10), .arrival = kNow, .live = true},
+       kNow + seconds(10),
        TimeVerdict::kBelieved},
       {"more than that",
-       {.own = kNow - hours(1) - milliseconds(1), .arrival = kNow, .live = true, .source_clock = kNow}, kNow,
+       {.own = kNow + milliseconds(10'001), .arrival = kNow, .live = true},
+       kNow,
+       TimeVerdict::kFuture},
+      {"an hour behind its source, live",
+       {.own = kNow - hours(1), .arrival = kNow, .live = true, .source_clock = kNow},
+       kNow - hours(1),
+       TimeVerdict::kBelieved},
+      {"more than that",
+       {.own = kNow - hours(1) - milliseconds(1), .arrival = kNow, .live = true, .source_clock = kNow},
+       kNow,
        TimeVerdict::kPast},
       {"but of its source, not of the wall clock: the process was stopped",
-       {.own = kNow - hours(3), .arrival = kNow, .live = true, .source_clock = kNow - hours(2)}, kNow - hours(3),
+       {.own = kNow - hours(3), .arrival = kNow, .live = true, .source_clock = kNow - hours(2)},
+       kNow - hours(3),
        TimeVerdict::kBelieved},
-      {"any past while catching up", {.own = kNow - hours(24 * 365), .arrival = kNow, .source_clock = kNow},
-       kNow - hours(24 * 365), TimeVerdict::kBelieved},
-      {"none, live", {.arrival = kNow, .live = true, .predecessor = kNow - hours(1)}, kNow, TimeVerdict::kMissing},
-      {"none, catching up", {.arrival = kNow, .predecessor = kNow - hours(1), .modified = kNow - hours(2)},
-       kNow - hours(1), TimeVerdict::kMissing},
-      {"none, and nobody before", {.arrival = kNow, .modified = kNow - hours(2)}, kNow - hours(2),
+      {"any past while catching up",
+       {.own = kNow - hours(24 * 365), .arrival = kNow, .source_clock = kNow},
+       kNow - hours(24 * 365),
+       TimeVerdict::kBelieved},
+      {"none, live",
+       {.arrival = kNow, .live = true, .predecessor = kNow - hours(1)},
+       kNow,
        TimeVerdict::kMissing},
-      {"future, catching up", {.own = kNow + hours(24), .arrival = kNow, .predecessor = kNow - hours(1)},
-       kNow - hours(1), TimeVerdict::kFuture},
+      {"none, catching up",
+       {.arrival = kNow, .predecessor = kNow - hours(1), .modified = kNow - hours(2)},
+       kNow - hours(1),
+       TimeVerdict::kMissing},
+      {"none, and nobody before",
+       {.arrival = kNow, .modified = kNow - hours(2)},
+       kNow - hours(2),
+       TimeVerdict::kMissing},
+      {"future, catching up",
+       {.own = kNow + hours(24), .arrival = kNow, .predecessor = kNow - hours(1)},
+       kNow - hours(1),
+       TimeVerdict::kFuture},
       {"a file from the future", {.arrival = kNow, .modified = kNow + hours(2)}, kNow, TimeVerdict::kMissing},
   };
   for (const Row& row : rows) {
@@ -85,20 +105,17 @@ TEST_CASE("event time: an offset counts once it is steady", "[run][event_time]")
   }
 }
 
-std::string at(Timestamp time, const std::string& text) {
-  return rules::format_rfc3339(time) + " " + text + "\n";
-}
-
 double rejected(const ReaderWorld& world, const std::string& reason) {
   return world.counter("logbell_source_timestamps_rejected_total{reason=\"" + reason + "\", source=\"app\"}");
 }
 
-TEST_CASE("event time: in a backlog a line without a time takes its predecessor's", "[run][event_time][reader]") {
+TEST_CASE("event time: in a backlog a line without a time takes its predecessor's",
+          "[run][event_time][reader]") {
   ReaderWorld world({.patterns = {"match"}});
   const Timestamp past = world.clock.now() - hours(5);
-  world.dir.append("a.log", at(past, "something else") + "\tstack\n\tmatch in a stack\n" +
-                                at(past + seconds(7), "match") + "\tmatch again\n" +
-                                at(world.clock.now() + hours(1), "match in the future"));
+  world.dir.append("a.log", line_at(past, "something else") + "\tstack\n\tmatch in a stack\n" +
+                                line_at(past + seconds(7), "match") + "\tmatch again\n" +
+                                line_at(world.clock.now() + hours(1), "match in the future"));
   world.settle();
   REQUIRE(world.seen.size() == 4);
   CHECK(world.seen[0].at == past);
@@ -136,8 +153,9 @@ TEST_CASE("event time: live lines that are too old or from the future count when
   world.settle();
   world.pass(seconds(1));
   const Timestamp now = world.clock.now();
-  world.dir.append("a.log", at(now + hours(24), "tomorrow") + at(now - hours(24 * 365), "last year") +
-                                at(now - minutes(30), "late") + at(now + seconds(5), "a little ahead"));
+  world.dir.append("a.log",
+                   line_at(now + hours(24), "tomorrow") + line_at(now - hours(24 * 365), "last year") +
+                       line_at(now - minutes(30), "late") + line_at(now + seconds(5), "a little ahead"));
   world.settle();
   REQUIRE(world.seen.size() == 4);
   CHECK(world.seen[0].at == now);
@@ -157,7 +175,7 @@ TEST_CASE("event time: the last line of a chunk moves the clock, whether it matc
   const Timestamp past = world.clock.now() - hours(5);
   std::string text;
   for (int i = 0; i < 1000; ++i)
-    text += at(past + seconds(i), "nothing");
+    text += line_at(past + seconds(i), "nothing");
   world.dir.append("a.log", text);
   Timestamp last = rules::kLongAgo;
   int steps = 0;
@@ -181,8 +199,8 @@ TEST_CASE("event time: what is furthest behind is read first", "[run][event_time
   std::string a;
   std::string b;
   for (int i = 0; i < 1000; ++i) {
-    a += at(past + seconds(i), "a");
-    b += at(past + seconds(i / 10), "b");
+    a += line_at(past + seconds(i), "a");
+    b += line_at(past + seconds(i / 10), "b");
   }
   world.dir.append("a.log", a);
   world.dir.append("b.log", b);
@@ -209,13 +227,16 @@ TEST_CASE("event time: fields of JSON and logfmt", "[run][event_time][reader]") 
   const auto row = GENERATE_COPY(
       Row{rules::LineFormat::kJson, {}, R"({"msg": "x", "ts": ")" + text + R"("})"},
       Row{rules::LineFormat::kJson, {}, R"({"time": )" + ms + "}"},
-      Row{rules::LineFormat::kJson, {"log.at", "", ""}, R"({"ts": "junk", "log": {"at": ")" + text + R"("}})"},
+      Row{rules::LineFormat::kJson,
+          {"log.at", "", ""},
+          R"({"ts": "junk", "log": {"at": ")" + text + R"("}})"},
       Row{rules::LineFormat::kJson, {}, text + " no JSON"},
       Row{rules::LineFormat::kLogfmt, {}, "level=info ts=" + text + " msg=\"a b\""},
       Row{rules::LineFormat::kLogfmt, {"at", "", ""}, "msg=\"a \\\" at=1\" at=\"" + text + "\""},
-      Row{rules::LineFormat::kText, {"", "<%Y|%m|%d %T>", "UTC"},
-          "<" + text.substr(0, 4) + "|" + text.substr(5, 2) + "|" + text.substr(8, 2) + " " + text.substr(11, 8) +
-              "> x"});
+      Row{rules::LineFormat::kText,
+          {"", "<%Y|%m|%d %T>", "UTC"},
+          "<" + text.substr(0, 4) + "|" + text.substr(5, 2) + "|" + text.substr(8, 2) + " " +
+              text.substr(11, 8) + "> x"});
   ReaderWorld world({.sources = {{.format = row.format, .timestamp = row.timestamp}}});
   world.dir.append("a.log", row.line + "\n");
   world.settle();
@@ -233,7 +254,7 @@ TEST_CASE("event time: the wall clock is set back", "[run][event_time][reader][F
   world.settle();
   CHECK(world.statuses[0].watermark == world.clock.now());
   world.clock.step_wall(-hours(1));
-  world.dir.append("a.log", at(world.clock.now(), "three"));
+  world.dir.append("a.log", line_at(world.clock.now(), "three"));
   world.settle();
   CHECK(world.statuses[0].watermark == world.clock.now());
   CHECK(world.statuses[0].read_to_end_at == world.clock.now());

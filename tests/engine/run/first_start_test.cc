@@ -9,15 +9,11 @@ namespace {
 using rules::ReadFrom;
 using rules::Timestamp;
 
-std::string at(Timestamp time, const std::string& text) {
-  return rules::format_rfc3339(time) + " " + text + "\n";
-}
-
 // A log with a line every ten seconds up to now, `age` long.
 std::string log_of(Timestamp now, rules::Duration age, const std::string& between = "") {
   std::string text;
   for (Timestamp t = now - age; t <= now; t += seconds(10))
-    text += at(t, "line") + between;
+    text += line_at(t, "line") + between;
   return text;
 }
 

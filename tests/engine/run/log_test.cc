@@ -18,7 +18,7 @@ using logbell::tests::FakeClock;
 
 namespace {
 
-struct Fixture {
+struct LogFixture {
   FakeClock clock{*logbell::rules::parse_rfc3339("2026-05-01T10:00:00Z")};
   std::vector<std::string> lines;
   Log log{{&clock, 30s, [this](std::string_view line) { lines.emplace_back(line); }}};
@@ -27,7 +27,7 @@ struct Fixture {
 }  // namespace
 
 TEST_CASE("log: fields first, then what a person should know", "[run][log]") {
-  Fixture f;
+  LogFixture f;
   f.log.info("Watching.", {{"source", "api"}, {"files", "2"}, {"place", "/var/log/my api.log"}});
   CHECK(f.lines == std::vector<std::string>{"ts=2026-05-01T10:00:00Z level=info source=api files=2 "
                                             "place=\"/var/log/my api.log\" msg=Watching.\n"});
@@ -45,14 +45,14 @@ TEST_CASE("log: no text can forge a line, a field or a colour", "[run][log]") {
   CHECK(logfmt_value("broken \xff\xc3") == R"("broken \ufffd\ufffd")");
   CHECK(logfmt_value("Grüße") == "Grüße");
   CHECK(logfmt_value(std::string("nul\0!", 5)) == R"("nul\u0000!")");
-  Fixture f;
+  LogFixture f;
   f.log.warn("one\r\nlevel=error", {{"detail", "a\nb"}});
   CHECK(f.lines == std::vector<std::string>{
                        "ts=2026-05-01T10:00:00Z level=warn detail=\"a\\nb\" msg=\"one\\r\\nlevel=error\"\n"});
 }
 
 TEST_CASE("log: a secret is hidden in fields and messages, its URL's path alone too", "[run][log]") {
-  Fixture f;
+  LogFixture f;
   f.log.hide(
       {Secret("https://hooks.slack.example/services/T1/B2/sEcReT"), Secret("s3cret-token"), Secret("abc")});
   f.log.info("post s3cret-token to https://hooks.slack.example/services/T1/B2/sEcReT",
@@ -64,14 +64,14 @@ TEST_CASE("log: a secret is hidden in fields and messages, its URL's path alone 
 }
 
 TEST_CASE("log: a secret at the cut leaves no half of it", "[run][log]") {
-  Fixture f;
+  LogFixture f;
   f.log.hide({Secret("s3cret-token")});
   f.log.info("cut", {{"detail", std::string(Log::kMaxValueBytes - 4, 'x') + "s3cret-token"}});
   CHECK(f.lines[0].find("s3cr") == std::string::npos);
 }
 
 TEST_CASE("log: the same warning is written once an interval, with a count", "[run][log]") {
-  Fixture f;
+  LogFixture f;
   for (int i = 0; i < 100; ++i)
     f.log.warn("Will retry.", {{"sink", "oncall"}, {"attempt", std::to_string(i)}});
   f.log.warn("Will retry.", {{"sink", "other"}});
@@ -92,7 +92,7 @@ TEST_CASE("log: the same warning is written once an interval, with a count", "[r
 }
 
 TEST_CASE("log: nothing that was held back is lost at the end", "[run][log]") {
-  Fixture f;
+  LogFixture f;
   f.log.error("Lost.", {{"source", "api"}});
   f.log.error("Lost.", {{"source", "api"}});
   f.log.sweep(true);
@@ -101,7 +101,7 @@ TEST_CASE("log: nothing that was held back is lost at the end", "[run][log]") {
 }
 
 TEST_CASE("log: more events than it counts are written as they come", "[run][log]") {
-  Fixture f;
+  LogFixture f;
   for (std::size_t i = 0; i < Log::kMaxEvents + 10; ++i)
     f.log.warn("Odd.", {{"file", std::to_string(i)}});
   f.log.warn("Odd.", {{"file", "0"}});
@@ -109,7 +109,7 @@ TEST_CASE("log: more events than it counts are written as they come", "[run][log
 }
 
 TEST_CASE("log: threads write whole lines", "[run][log]") {
-  Fixture f;
+  LogFixture f;
   std::vector<std::thread> threads;
   threads.reserve(4);
   for (int t = 0; t < 4; ++t) {

@@ -36,6 +36,11 @@ inline rules::Timestamp system_now() {
   return engine::SystemClock().now();
 }
 
+// A line of a log, with its time.
+inline std::string line_at(rules::Timestamp time, const std::string& text) {
+  return rules::format_rfc3339(time) + " " + text + "\n";
+}
+
 class LogDir {
  public:
   LogDir() {

@@ -53,8 +53,8 @@ Settlement settled(DeliveryId id, DeliveryState state) {
 }
 
 // A store of lists that refuses when told to.
-struct Fixture {
-  explicit Fixture(std::vector<StoredEntry> totals = {}) {
+struct WriterFixture {
+  explicit WriterFixture(std::vector<StoredEntry> totals = {}) {
     Writer::Options options;
     options.clock = &clock;
     options.log = &log;
@@ -118,7 +118,7 @@ struct Fixture {
 }  // namespace
 
 TEST_CASE("writer: a notification is committed at once, synced, and leaves after that", "[run][writer]") {
-  Fixture f;
+  WriterFixture f;
   REQUIRE(f.writer->submit(ringing("k1")));
   CHECK(f.delivered.empty());
   f.writer->step();
@@ -132,7 +132,7 @@ TEST_CASE("writer: a notification is committed at once, synced, and leaves after
 
 TEST_CASE("writer: what tells nobody is committed after a second, not synced, the last value of each key",
           "[run][writer]") {
-  Fixture f;
+  WriterFixture f;
   f.metrics.publish({{"logbell_x_total", {}, 0}}, true);
   f.writer->submit(quiet("core/a", "1", 1));
   f.writer->step();
@@ -153,7 +153,7 @@ TEST_CASE("writer: what tells nobody is committed after a second, not synced, th
 }
 
 TEST_CASE("writer: a MiB of entries is committed without waiting", "[run][writer]") {
-  Fixture f;
+  WriterFixture f;
   f.writer->submit(quiet("core/a", std::string(Writer::kMaxBytes - 100, 'x'), 1));
   f.writer->step();
   CHECK(f.commits.empty());
@@ -166,7 +166,7 @@ TEST_CASE("writer: a MiB of entries is committed without waiting", "[run][writer
 }
 
 TEST_CASE("writer: what has queued up is one commit", "[run][writer]") {
-  Fixture f;
+  WriterFixture f;
   for (int i = 0; i < 50; ++i)
     f.writer->submit(ringing("k" + std::to_string(i)));
   f.writer->step();
@@ -177,7 +177,7 @@ TEST_CASE("writer: what has queued up is one commit", "[run][writer]") {
 
 TEST_CASE("writer: nothing is sent before its mark is committed, nothing forgotten once settled",
           "[run][writer]") {
-  Fixture f;
+  WriterFixture f;
   CHECK(f.begin(7));
   REQUIRE(f.commits.size() == 1);
   CHECK(f.commits[0].in_flight == std::vector<DeliveryId>{7});
@@ -191,7 +191,7 @@ TEST_CASE("writer: nothing is sent before its mark is committed, nothing forgott
 TEST_CASE("writer: how deliveries ended is counted on over a restart", "[run][writer]") {
   std::vector<StoredEntry> kept;
   {
-    Fixture f;
+    WriterFixture f;
     f.settle(settled(7, DeliveryState::kDelivered));
     f.settle(settled(8, DeliveryState::kDelivered));
     for (const Commit& commit : f.commits) {
@@ -199,12 +199,12 @@ TEST_CASE("writer: how deliveries ended is counted on over a restart", "[run][wr
         kept.push_back(entry);
     }
   }
-  Fixture again(kept);
+  WriterFixture again(kept);
   CHECK(again.shows("logbell_notifications_total{outcome=\"delivered\",reason=\"ok\",sink=\"chat\"} 2"));
 }
 
 TEST_CASE("writer: a rejected delivery and who speaks instead are one synced commit", "[run][writer]") {
-  Fixture f;
+  WriterFixture f;
   Settlement dead = settled(3, DeliveryState::kDead);
   dead.fallbacks.push_back(firing("k1-fallback"));
   f.settle(dead);
@@ -216,7 +216,7 @@ TEST_CASE("writer: a rejected delivery and who speaks instead are one synced com
 }
 
 TEST_CASE("writer: while the store refuses, alerts leave and everything else is kept", "[run][writer][F36]") {
-  Fixture f;
+  WriterFixture f;
   f.refusing = true;
   f.writer->submit(ringing("first"));
   f.writer->step();
@@ -257,7 +257,7 @@ TEST_CASE("writer: while the store refuses, alerts leave and everything else is 
 }
 
 TEST_CASE("writer: the store is asked again with growing pauses", "[run][writer][F36]") {
-  Fixture f;
+  WriterFixture f;
   f.refusing = true;
   f.writer->submit(ringing("k"));
   for (int i = 0; i < 600; ++i) {  // a minute
@@ -271,7 +271,7 @@ TEST_CASE("writer: the store is asked again with growing pauses", "[run][writer]
 }
 
 TEST_CASE("writer: a send loop does not wait for a disk that is full", "[run][writer][F36]") {
-  Fixture f;
+  WriterFixture f;
   f.refusing = true;
   f.writer->submit(ringing("k"));
   f.writer->step();
@@ -293,7 +293,7 @@ TEST_CASE("writer: a send loop does not wait for a disk that is full", "[run][wr
 
 TEST_CASE("writer: an alert that a dead sink refused while the disk was full still reaches the next sink",
           "[run][writer][F36]") {
-  Fixture f;
+  WriterFixture f;
   f.refusing = true;
   f.writer->submit(ringing("k"));
   f.writer->step();
@@ -307,7 +307,7 @@ TEST_CASE("writer: an alert that a dead sink refused while the disk was full sti
 
 TEST_CASE("writer: a failed fsync ends it once, and what is on its way may still leave",
           "[run][writer][F37]") {
-  Fixture f;
+  WriterFixture f;
   f.refusing = f.is_broken = true;
   f.writer->submit(ringing("k"));
   f.writer->step();
@@ -322,7 +322,7 @@ TEST_CASE("writer: a failed fsync ends it once, and what is on its way may still
 }
 
 TEST_CASE("writer: a notification for a lane that is gone ends dead and is counted", "[run][writer]") {
-  Fixture f;
+  WriterFixture f;
   Tick tick = ringing("k");
   tick.notifications[0].lane = "removed";
   f.writer->submit(std::move(tick));
@@ -333,7 +333,7 @@ TEST_CASE("writer: a notification for a lane that is gone ends dead and is count
 }
 
 TEST_CASE("writer: unsent repeats replace each other while the store refuses", "[run][writer][F36]") {
-  Fixture f;
+  WriterFixture f;
   f.refusing = true;
   f.writer->submit(ringing("first"));
   f.writer->step();
@@ -351,7 +351,7 @@ TEST_CASE("writer: unsent repeats replace each other while the store refuses", "
 }
 
 TEST_CASE("writer: the core waits when too much is queued", "[run][writer]") {
-  Fixture f;
+  WriterFixture f;
   const std::string mebibyte(1024 * 1024, 'x');
   for (int i = 0; i < 7; ++i)
     f.writer->submit(quiet("core/" + std::to_string(i), mebibyte, 1));
@@ -371,7 +371,7 @@ TEST_CASE("writer: the core waits when too much is queued", "[run][writer]") {
 }
 
 TEST_CASE("writer: ended, it keeps nobody waiting", "[run][writer]") {
-  Fixture f;
+  WriterFixture f;
   bool may = true;
   std::thread lane([&] { may = f.writer->begin(1); });
   f.writer->wait(f.clock.instant() + 1h);
