@@ -26,7 +26,7 @@ using Aggregation = Expr::Aggregation;
 // A window keeps its matches in memory: a week of them is the most that a sidecar should hold.
 constexpr Duration kMaxWindow = std::chrono::hours(24 * 7);
 // Deeper than any rule a person reads; keeps recursion off the end of the stack.
-constexpr int kMaxDepth = 64;
+constexpr int kMaxExprDepth = 64;
 constexpr std::size_t kMaxBytes = 16 * 1024;
 
 constexpr std::array<std::string_view, 4> kRangeNames{"count_over_time", "rate", "absent_over_time",
@@ -98,13 +98,6 @@ template <std::size_t N>
 int index_in(const std::array<std::string_view, N>& names, std::string_view word) {
   const auto found = std::find(names.begin(), names.end(), word);
   return found == names.end() ? -1 : static_cast<int>(found - names.begin());
-}
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out)
-    c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return out;
 }
 
 // Recursive descent for what stands alone, precedence climbing between (as PromQL's yacc grammar resolves
@@ -278,7 +271,7 @@ class Parser {
   }
 
   ExprPtr binary(int least, int depth) {
-    if (depth > kMaxDepth) wrong(token_.offset, fmt::format("nested deeper than {}", kMaxDepth));
+    if (depth > kMaxExprDepth) wrong(token_.offset, fmt::format("nested deeper than {}", kMaxExprDepth));
     ExprPtr left = unary(depth + 1);
     for (std::optional<Op> op = binary_op(); op && precedence(*op) >= least; op = binary_op()) {
       auto node = std::make_shared<Expr>();
@@ -321,7 +314,7 @@ class Parser {
   }
 
   ExprPtr unary(int depth) {
-    if (depth > kMaxDepth) wrong(token_.offset, fmt::format("nested deeper than {}", kMaxDepth));
+    if (depth > kMaxExprDepth) wrong(token_.offset, fmt::format("nested deeper than {}", kMaxExprDepth));
     if (is_symbol("+") || is_symbol("-")) {
       const bool minus = is_symbol("-");
       const std::size_t offset = token_.offset;

@@ -12,7 +12,7 @@ namespace {
 using Nlohmann = nlohmann::ordered_json;
 
 // Deeper documents than this are an attack or a mistake, and recursion must end.
-constexpr int kMaxDepth = 64;
+constexpr int kMaxJsonDepth = 64;
 
 const Json kNull;
 const Json::Array kNoItems;
@@ -149,8 +149,8 @@ std::string Json::dump(int indent) const {
 Result<Json> Json::parse(std::string_view text) {
   bool too_deep = false;
   const auto guard = [&](int depth, Nlohmann::parse_event_t, Nlohmann&) {
-    if (depth > kMaxDepth) too_deep = true;
-    return depth <= kMaxDepth;
+    if (depth > kMaxJsonDepth) too_deep = true;
+    return depth <= kMaxJsonDepth;
   };
   try {
     const Nlohmann value = Nlohmann::parse(text.begin(), text.end(), guard);
@@ -184,7 +184,7 @@ std::string_view trimmed(std::string_view text) {
 // False at the first thing that is not JSON. Arrays are not fields: their text is kept whole.
 bool read_object(simdjson::ondemand::object object, const std::string& prefix, int depth,
                  std::vector<JsonLineReader::Field>& out) {
-  if (depth > kMaxDepth) return false;
+  if (depth > kMaxJsonDepth) return false;
   for (auto member : object) {
     std::string_view key;
     if (member.error() != simdjson::SUCCESS || member.unescaped_key().get(key) != simdjson::SUCCESS)

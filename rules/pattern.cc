@@ -13,8 +13,7 @@
 namespace logbell::rules {
 namespace {
 
-constexpr std::size_t kMaxGroups = 64;  // Regex allows no more
-using Groups = std::array<std::string_view, kMaxGroups>;
+using Groups = std::array<std::string_view, Regex::kMaxGroups>;
 
 // key=value pairs with quotes and escapes, as logfmt writes them; a word without "=" is a key whose value is
 // "true".

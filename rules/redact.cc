@@ -5,26 +5,12 @@
 #include <cctype>
 #include <cstdint>
 
+#include "rules/text.h"
+
 namespace logbell::rules {
 namespace {
 
 constexpr std::string_view kHidden = "[redacted]";
-
-bool is_word(char c) {
-  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
-}
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
-
-char lower(char c) {
-  return static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-}
-
-bool same_ignoring_case(std::string_view a, std::string_view b) {
-  return a.size() == b.size() &&
-         std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) { return lower(x) == y; });
-}
 
 // Keys whose value is a secret whatever it looks like; compared from the end of the key, so db_password is
 // one.

@@ -12,7 +12,6 @@ namespace {
 // Enough for alternations of a few thousand words; a larger automaton would fall back to the slow NFA anyway.
 constexpr std::int64_t kMaxAutomatonBytes = std::int64_t{16} << 20;
 // Groups that captures() hands out at most: a log line with more named parts is a parser's job.
-constexpr std::size_t kMaxGroups = 64;
 
 bool is_valid_utf8(std::string_view text) {
   const auto* at = reinterpret_cast<const unsigned char*>(text.data());
@@ -106,7 +105,7 @@ tl::expected<Regex, Regex::CompileError> Regex::compile(std::string_view pattern
     const RE2& bad = impl->utf8.ok() ? impl->latin1 : impl->utf8;
     return tl::unexpected<CompileError>(CompileError{bad.error(), bad.error_arg(), std::string::npos, ""});
   }
-  if (static_cast<std::size_t>(impl->utf8.NumberOfCapturingGroups()) >= kMaxGroups) {
+  if (static_cast<std::size_t>(impl->utf8.NumberOfCapturingGroups()) >= Regex::kMaxGroups) {
     return tl::unexpected<CompileError>(CompileError{"more than 63 groups", "", std::string::npos,
                                                      "write groups that capture nothing as (?:…)"});
   }
@@ -128,8 +127,8 @@ bool Regex::matches(std::string_view text) const {
 
 bool Regex::captures(std::string_view text, std::span<std::string_view> out) const {
   LOGBELL_CHECK(impl_);
-  std::array<re2::StringPiece, kMaxGroups> groups;
-  const std::size_t count = std::min(out.size(), kMaxGroups);
+  std::array<re2::StringPiece, Regex::kMaxGroups> groups;
+  const std::size_t count = std::min(out.size(), Regex::kMaxGroups);
   const re2::StringPiece piece(text.data(), text.size());
   if (!impl_->for_text(text).Match(piece, 0, text.size(), RE2::UNANCHORED, groups.data(),
                                    static_cast<int>(count))) {

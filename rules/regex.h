@@ -40,6 +40,7 @@ class Regex {
   bool captures(std::string_view text, std::span<std::string_view> out) const;
 
   const std::string& pattern() const { return pattern_; }
+  static constexpr std::size_t kMaxGroups = 64;         // with group 0; compile() refuses more
   int group_count() const;                              // without group 0
   const std::vector<std::string>& group_names() const;  // [i] names group i + 1; "" when unnamed
   std::optional<int> group_index(std::string_view name) const;

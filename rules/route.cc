@@ -22,12 +22,12 @@ void match_into(const Route& node, const Labels& labels, std::vector<const Route
 }
 
 // One state of the walk: what was assumed so far about matchers on labels from logs, and who took the alert.
-struct Walk {
+struct Trail {
   std::vector<const Route*> nodes;
   std::vector<std::pair<std::string, bool>> assumed;  // matcher's text -> held
 };
 
-std::optional<bool> decided(const LabelMatcher& matcher, const LabelSpace& space, const Walk& walk) {
+std::optional<bool> decided(const LabelMatcher& matcher, const LabelSpace& space, const Trail& walk) {
   const bool from_logs =
       std::find(space.from_logs.begin(), space.from_logs.end(), matcher.name) != space.from_logs.end();
   if (!from_logs || space.fixed.has(matcher.name)) return matcher.matches(space.fixed);
@@ -40,9 +40,9 @@ std::optional<bool> decided(const LabelMatcher& matcher, const LabelSpace& space
 }
 
 // Splits `walk` by whether all of the node's matchers hold.
-void split(const Route& node, const LabelSpace& space, const Walk& walk, std::vector<Walk>& takes,
-           std::vector<Walk>& leaves) {
-  Walk current = walk;
+void split(const Route& node, const LabelSpace& space, const Trail& walk, std::vector<Trail>& takes,
+           std::vector<Trail>& leaves) {
+  Trail current = walk;
   for (const LabelMatcher& matcher : node.matchers) {
     const std::optional<bool> answer = decided(matcher, space, current);
     if (answer && !*answer) {
@@ -50,7 +50,7 @@ void split(const Route& node, const LabelSpace& space, const Walk& walk, std::ve
       return;
     }
     if (answer) continue;
-    Walk no = current;
+    Trail no = current;
     no.assumed.emplace_back(matcher.format(), false);
     leaves.push_back(std::move(no));
     current.assumed.emplace_back(matcher.format(), true);
@@ -61,17 +61,17 @@ void split(const Route& node, const LabelSpace& space, const Walk& walk, std::ve
 // Thrown when there are more ways than kMaxPaths; never leaves possible_paths().
 struct TooManyPaths {};
 
-std::vector<Walk> walk_node(const Route& node, const LabelSpace& space, Walk start) {
+std::vector<Trail> walk_node(const Route& node, const LabelSpace& space, Trail start) {
   const std::size_t before = start.nodes.size();
-  std::vector<Walk> open{std::move(start)};
-  std::vector<Walk> done;
+  std::vector<Trail> open{std::move(start)};
+  std::vector<Trail> done;
   for (const Route& child : node.routes) {
-    std::vector<Walk> next;
-    for (const Walk& walk : open) {
-      std::vector<Walk> takes;
+    std::vector<Trail> next;
+    for (const Trail& walk : open) {
+      std::vector<Trail> takes;
       split(child, space, walk, takes, next);
-      for (Walk& taken : takes) {
-        for (Walk& after : walk_node(child, space, std::move(taken))) {
+      for (Trail& taken : takes) {
+        for (Trail& after : walk_node(child, space, std::move(taken))) {
           (child.continue_ ? next : done).push_back(std::move(after));
         }
       }
@@ -79,7 +79,7 @@ std::vector<Walk> walk_node(const Route& node, const LabelSpace& space, Walk sta
     }
     open = std::move(next);
   }
-  for (Walk& walk : open) {
+  for (Trail& walk : open) {
     if (walk.nodes.size() == before) walk.nodes.push_back(&node);
     done.push_back(std::move(walk));
   }
@@ -97,7 +97,7 @@ std::vector<const Route*> Route::match(const Labels& labels) const {
 std::vector<RoutePath> possible_paths(const Route& root, const LabelSpace& space) {
   std::vector<RoutePath> paths;
   try {
-    for (Walk& walk : walk_node(root, space, Walk{})) {
+    for (Trail& walk : walk_node(root, space, Trail{})) {
       RoutePath path;
       path.nodes = std::move(walk.nodes);
       for (const auto& [text, held] : walk.assumed)

@@ -7,26 +7,21 @@
 
 #include <fmt/format.h>
 
+#include "rules/text.h"
+
 namespace logbell::rules {
 namespace {
 
-using Range = std::pair<int, int>;
+using IntRange = std::pair<int, int>;
 
 // Deeper than any tree that a person reads; keeps recursion off the end of the stack.
-constexpr int kMaxDepth = 24;
+constexpr int kMaxRouteDepth = 24;
 
 std::optional<int> whole_number(std::string_view text) {
   int value = 0;
   const auto [stop, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (text.empty() || failure != std::errc() || stop != text.data() + text.size()) return std::nullopt;
   return value;
-}
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out)
-    c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  return out;
 }
 
 const std::vector<std::string> kWeekdays{"sunday",   "monday", "tuesday", "wednesday",
@@ -56,7 +51,7 @@ std::optional<int> read_end(std::string_view text, const Ends& ends) {
 }
 
 void read_ranges(const Fields& fields, std::string_view key, const Ends& ends, std::string_view example,
-                 std::vector<Range>& out) {
+                 std::vector<IntRange>& out) {
   for (const Text& text : fields.texts(key).value_or(std::vector<Text>())) {
     const std::size_t colon = text.value.find(':');
     const auto from = read_end(std::string_view(text.value).substr(0, colon), ends);
@@ -173,8 +168,8 @@ class RouteReader {
     read_intervals(fields, "mute_time_intervals", route.options.mute_time_intervals, depth);
     read_intervals(fields, "active_time_intervals", route.options.active_time_intervals, depth);
     if (const yaml::Node* children = fields.list("routes")) {
-      if (depth >= kMaxDepth) {
-        fields.error(children->place, fmt::format("routes nested deeper than {}", kMaxDepth));
+      if (depth >= kMaxRouteDepth) {
+        fields.error(children->place, fmt::format("routes nested deeper than {}", kMaxRouteDepth));
         return route;
       }
       for (std::size_t i = 0; i < children->items.size(); ++i)

@@ -7,6 +7,8 @@
 
 #include <string.h>  // explicit_bzero
 
+#include "rules/text.h"
+
 namespace logbell::rules {
 
 Secret::Secret(std::string value) : value_(std::move(value)) {}
@@ -30,7 +32,7 @@ Secret::~Secret() {
 bool is_placeholder(std::string_view value) {
   std::string word;
   for (const char c : value)
-    word += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    word += lower(c);
   // Whole words that stand for "fill this in" in examples and templates.
   static constexpr std::array<std::string_view, 18> kWords{
       "changeme",   "change-me", "change_me", "changeit", "replaceme", "replace-me",

@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "rules/text.h"
+
 namespace logbell::rules {
 namespace {
 
@@ -22,10 +24,6 @@ constexpr std::array<Unit, 7> kUnits{{{"y", 365LL * 86'400'000},
                                       {"m", 60'000},
                                       {"s", 1'000},
                                       {"ms", 1}}};
-
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
 
 // Reads exactly `count` digits at `pos`; -1 when they are not there.
 int digits(std::string_view text, std::size_t pos, std::size_t count) {

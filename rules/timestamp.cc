@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <time.h>  // localtime_r
 
+#include "rules/text.h"
 #include "rules/time_interval.h"
 
 namespace logbell::rules {
@@ -16,15 +17,8 @@ namespace {
 // something.
 constexpr std::size_t kMaxTimestampOffset = 64;
 
-constexpr std::array<std::string_view, 12> kMonths{"jan", "feb", "mar", "apr", "may", "jun",
-                                                   "jul", "aug", "sep", "oct", "nov", "dec"};
-
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
-bool is_alpha(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
+constexpr std::array<std::string_view, 12> kShortMonths{"jan", "feb", "mar", "apr", "may", "jun",
+                                                        "jul", "aug", "sep", "oct", "nov", "dec"};
 
 // Reads forward through a text; a failed read leaves the place undefined: the caller begins anew.
 struct Cursor {
@@ -51,10 +45,10 @@ struct Cursor {
   }
   std::optional<int> month() {
     if (at + 3 > text.size()) return std::nullopt;
-    for (std::size_t m = 0; m < kMonths.size(); ++m) {
+    for (std::size_t m = 0; m < kShortMonths.size(); ++m) {
       bool same = true;
       for (std::size_t i = 0; i < 3; ++i)
-        same = same && (text[at + i] | 0x20) == kMonths[m][i];
+        same = same && (text[at + i] | 0x20) == kShortMonths[m][i];
       if (!same) continue;
       at += 3;
       return static_cast<int>(m) + 1;

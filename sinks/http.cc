@@ -17,6 +17,7 @@
 
 #include "rules/json.h"
 #include "rules/redact.h"
+#include "rules/text.h"
 
 namespace logbell::sinks {
 namespace {
@@ -55,13 +56,6 @@ std::string part_of(CURLU* url, CURLUPart part, unsigned flags = 0) {
   if (curl_url_get(url, part, &text, flags) != CURLUE_OK || text == nullptr) return {};
   std::string out = text;
   curl_free(text);
-  return out;
-}
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return out;
 }
 
@@ -167,7 +161,7 @@ std::size_t on_header(char* data, std::size_t size, std::size_t count, void* use
       value.remove_prefix(1);
     while (!value.empty() && std::isspace(static_cast<unsigned char>(value.back())) != 0)
       value.remove_suffix(1);
-    call->headers.emplace_back(lower(line.substr(0, colon)), std::string(value));
+    call->headers.emplace_back(rules::lower(line.substr(0, colon)), std::string(value));
   }
   return size * count;
 }
@@ -344,10 +338,11 @@ rules::Result<Url> parse_url(std::string_view text) {
   const CURLUcode code =
       curl_url_set(handle.get(), CURLUPART_URL, std::string(text).c_str(), CURLU_NON_SUPPORT_SCHEME);
   if (code != CURLUE_OK) {
-    return rules::fail(ErrorCode::kInvalid, std::string("this is no URL: ") + lower(curl_url_strerror(code)));
+    return rules::fail(ErrorCode::kInvalid,
+                       std::string("this is no URL: ") + rules::lower(curl_url_strerror(code)));
   }
   Url url;
-  url.scheme = lower(part_of(handle.get(), CURLUPART_SCHEME));
+  url.scheme = rules::lower(part_of(handle.get(), CURLUPART_SCHEME));
   if (url.scheme != "http" && url.scheme != "https") {
     return rules::fail(ErrorCode::kInvalid, "the URL's scheme is neither https nor http");
   }
@@ -357,7 +352,7 @@ rules::Result<Url> parse_url(std::string_view text) {
   if (text.find('#') != std::string_view::npos) {
     return rules::fail(ErrorCode::kInvalid, "the URL has a fragment (#…) in it, which is never sent");
   }
-  url.host = lower(part_of(handle.get(), CURLUPART_HOST));
+  url.host = rules::lower(part_of(handle.get(), CURLUPART_HOST));
   if (url.host.size() > 2 && url.host.front() == '[') url.host = url.host.substr(1, url.host.size() - 2);
   if (url.host.empty()) return rules::fail(ErrorCode::kInvalid, "the URL names no host");
   const std::string port = part_of(handle.get(), CURLUPART_PORT);

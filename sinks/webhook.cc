@@ -8,6 +8,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
+#include "rules/text.h"
 #include "sinks/http.h"
 #include "sinks/message.h"
 
@@ -108,11 +109,8 @@ bool is_reserved_header(std::string_view name) {
                                                    "idempotency-key",     "authorization",
                                                    "proxy-authorization", "x-logbell-timestamp",
                                                    "x-logbell-signature"};
-  return std::any_of(std::begin(kReserved), std::end(kReserved), [&](std::string_view reserved) {
-    return reserved.size() == name.size() &&
-           std::equal(name.begin(), name.end(), reserved.begin(),
-                      [](unsigned char a, char b) { return static_cast<char>(std::tolower(a)) == b; });
-  });
+  return std::any_of(std::begin(kReserved), std::end(kReserved),
+                     [&](std::string_view reserved) { return rules::same_ignoring_case(name, reserved); });
 }
 
 bool read_headers(FieldReader& fields, std::vector<HttpHeader>& headers) {

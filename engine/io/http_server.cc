@@ -18,6 +18,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "rules/text.h"
+
 namespace logbell::engine {
 
 using rules::ErrorCode;
@@ -34,12 +36,6 @@ constexpr int kBacklog = 511;
 constexpr std::size_t kMaxDiscarded = 1024 * 1024;
 // So few connections are always allowed, whatever the limit on file descriptors says: scrape, probe, person.
 constexpr unsigned kMinConnections = 8;
-
-bool same_ignoring_case(std::string_view a, std::string_view b) {
-  return a.size() == b.size() &&
-         std::equal(a.begin(), a.end(), b.begin(),
-                    [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
-}
 
 int hex_digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -200,7 +196,7 @@ std::string_view HttpRequest::query_value(std::string_view name) const {
 
 std::string_view HttpRequest::header(std::string_view name) const {
   for (const auto& [key, value] : headers) {
-    if (same_ignoring_case(key, name)) return value;
+    if (rules::same_ignoring_case(key, name)) return value;
   }
   return {};
 }

@@ -44,10 +44,6 @@ std::string reason_of(std::string_view error) {
   return error.find("it is ") != std::string_view::npos ? "not_a_file" : "other";
 }
 
-bool starts_with(std::string_view text, std::string_view prefix) {
-  return text.substr(0, prefix.size()) == prefix;
-}
-
 }  // namespace
 
 void Ledger::add(const std::string& name, const rules::Labels& labels, double by) {
@@ -80,7 +76,7 @@ void Follower::restore(const std::vector<StoredEntry>& entries) {
   for (const StoredEntry& entry : entries) {
     if (!entry.value) continue;
     const std::string_view key = entry.key;
-    if (starts_with(key, kFilePrefix)) {
+    if (key.starts_with(kFilePrefix)) {
       const std::string_view rest = key.substr(kFilePrefix.size());
       rules::Result<FilePosition> position = decode_position(*entry.value);
       if (!position) {
@@ -91,7 +87,7 @@ void Follower::restore(const std::vector<StoredEntry>& entries) {
         continue;
       }
       saved_.push_back({entry.key, std::string(rest.substr(0, rest.rfind('/'))), std::move(*position)});
-    } else if (starts_with(key, kSourcePrefix)) {
+    } else if (key.starts_with(kSourcePrefix)) {
       const rules::Result<Json> json = Json::parse(*entry.value);
       std::optional<Timestamp> from;
       if (json && (*json)["watched_from"].is_integer())
