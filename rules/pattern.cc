@@ -191,8 +191,9 @@ struct PatternSet::Impl {
           match.value = number;
       }
       match.labels.reserve(pattern.labels.size());
-      for (const Origin& origin : pattern.labels) {
-        match.labels.push_back(clean_text(value_of(origin, which, groups, pattern, fields), kMaxLabelBytes));
+      for (std::size_t i = 0; i < pattern.labels.size(); ++i) {
+        const std::string_view value = value_of(pattern.labels[i], which, groups, pattern, fields);
+        match.labels.push_back(clean_text(redact_label(pattern.spec.labels[i], value), kMaxLabelBytes));
       }
       out.push_back(std::move(match));
     }

@@ -4,6 +4,8 @@
 #include <numeric>
 #include <tuple>
 
+#include "rules/redact.h"
+
 namespace logbell::rules {
 namespace {
 
@@ -47,7 +49,8 @@ std::string Problem::format() const {
   if (!subject.empty()) out += subject + ": ";
   out += reason;
   if (!fix.empty()) out += "; " + fix;
-  return out;
+  // One line, whatever was written in the file.
+  return clean_text(out, out.size() * 3);
 }
 
 void Problems::error(Place place, std::string subject, std::string reason, std::string fix) {

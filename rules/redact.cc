@@ -5,6 +5,7 @@
 #include <cctype>
 #include <cstdint>
 
+#include "rules/labels.h"
 #include "rules/text.h"
 
 namespace logbell::rules {
@@ -14,10 +15,10 @@ constexpr std::string_view kHidden = "[redacted]";
 
 // Keys whose value is a secret whatever it looks like; compared from the end of the key, so db_password is
 // one.
-constexpr std::array<std::string_view, 17> kSecretKeys{
-    "password",      "passwd",     "pwd",        "secret",    "token",      "authorization",
-    "api_key",       "apikey",     "api-key",    "cookie",    "set-cookie", "private_key",
-    "client_secret", "access_key", "session_id", "sessionid", "credential"};
+constexpr std::array<std::string_view, 18> kSecretKeys{
+    "password",    "passwd",        "pwd",        "secret",     "token",     "authorization",
+    "passphrase",  "api_key",       "apikey",     "api-key",    "cookie",    "set-cookie",
+    "private_key", "client_secret", "access_key", "session_id", "sessionid", "credential"};
 
 // What well-known tokens begin with, and how many token characters must follow at least.
 struct TokenPrefix {
@@ -41,6 +42,13 @@ constexpr std::array<TokenPrefix, 16> kTokenPrefixes{{{"xoxb-", 10},
                                                       {"eyJ", 30},
                                                       {"npm_", 30}}};
 
+// Addresses whose path is the secret.
+constexpr std::array<std::string_view, 6> kSecretUrls{
+    "hooks.slack.com/services/", "hooks.slack.com/workflows/",   "hooks.slack.com/triggers/",
+    "discord.com/api/webhooks/", "discordapp.com/api/webhooks/", "api.telegram.org/bot"};
+constexpr std::string_view kKeyBegins = "-----BEGIN ";
+constexpr std::string_view kKeyEnds = "-----END ";
+
 bool is_token_char(char c) {
   return is_word(c) || c == '-' || c == '.' || c == '/' || c == '+' || c == '=';
 }
@@ -53,6 +61,10 @@ std::size_t end_of_value(std::string_view text, std::size_t at) {
     const std::size_t close = text.find("\\\"", at + 2);
     return close == std::string_view::npos ? text.size() : close;
   }
+  if (text[at] == '[') {  // a list
+    const std::size_t close = std::min(text.find(']', at), text.size());
+    return close > at + 1 && text[close - 1] == '"' ? close - 1 : close;
+  }
   const char quote = text[at];
   if (quote == '"' || quote == '\'') {
     std::size_t end = at + 1;
@@ -61,25 +73,34 @@ std::size_t end_of_value(std::string_view text, std::size_t at) {
     return std::min(end, text.size());
   }
   std::size_t end = at;
-  while (end < text.size() && std::string_view(" \t,;&}\"'").find(text[end]) == std::string_view::npos)
+  while (end < text.size() && std::string_view(" \t,;&}\"'<").find(text[end]) == std::string_view::npos)
     ++end;
   return end;
 }
 
-// "key=", "key: ", `"key":"` at `at`: where its value begins; npos when it is no secret's key.
+bool is_secret_key(std::string_view word) {
+  return std::any_of(kSecretKeys.begin(), kSecretKeys.end(), [&](std::string_view key) {
+    if (word.size() < key.size()) return false;
+    if (!same_ignoring_case(word.substr(word.size() - key.size()), key)) return false;
+    return word.size() == key.size() ||
+           std::string_view("_-").find(word[word.size() - key.size() - 1]) != std::string_view::npos ||
+           (word[word.size() - key.size()] >= 'A' && word[word.size() - key.size()] <= 'Z');
+  });
+}
+
+// "key=", "key: ", `"key":"`, "<key>", "key%3D" at `at`: where its value begins; npos when it is no secret's
+// key.
 std::size_t secret_value_start(std::string_view text, std::size_t at) {
   std::size_t end = at;
   while (end < text.size() && (is_word(text[end]) || text[end] == '-'))
     ++end;
   const std::string_view word = text.substr(at, end - at);
-  const bool secret = std::any_of(kSecretKeys.begin(), kSecretKeys.end(), [&](std::string_view key) {
-    if (word.size() < key.size()) return false;
-    if (!same_ignoring_case(word.substr(word.size() - key.size()), key)) return false;
-    return word.size() == key.size() ||
-           std::string_view("_-").find(word[word.size() - key.size() - 1]) != std::string_view::npos ||
-           std::isupper(static_cast<unsigned char>(word[word.size() - key.size()])) != 0;
-  });
-  if (!secret) return std::string_view::npos;
+  // "pass: 5, fail: 2" counts something; "pass=" and what a URL says so is a password.
+  const bool is_pass = same_ignoring_case(word, "pass") && end < text.size() && text[end] == '=';
+  if (!is_pass && !is_secret_key(word)) return std::string_view::npos;
+  if (at > 0 && text[at - 1] == '<' && end < text.size() && text[end] == '>') return end + 1;
+  if (text.substr(end, 3) == "%3D" || text.substr(end, 3) == "%3d" || text.substr(end, 3) == "%3A")
+    return end + 3;
   // The quote may be escaped: JSON inside a JSON text.
   if (text.substr(end, 2) == "\\\"") ++end;
   if (end < text.size() && (text[end] == '"' || text[end] == '\'')) ++end;
@@ -205,11 +226,12 @@ std::string redact(std::string_view text) {
       if (const std::size_t value = secret_value_start(text, at); value != std::string_view::npos) {
         std::size_t from = value;
         std::size_t to = end_of_value(text, value);
+        if (text.substr(from, 1) == "[") ++from;
         if (text.substr(from, 2) == "\\\"") ++from;
         if (from < text.size() && (text[from] == '"' || text[from] == '\'')) ++from;
         // "Authorization: Bearer abc": the scheme stays, what follows it goes.
         for (const std::string_view scheme : {"bearer", "basic", "digest", "token"}) {
-          if (to < text.size() && text[to] == ' ' &&
+          if (to < text.size() && (text[to] == ' ' || text[to] == '\t') &&
               same_ignoring_case(text.substr(from, to - from), scheme)) {
             from = to + 1;
             to = end_of_value(text, from);
@@ -239,7 +261,28 @@ std::string redact(std::string_view text) {
         }
       }
     }
+    if (text[at] == '-' && text.substr(at, kKeyBegins.size()) == kKeyBegins) {
+      const std::size_t label = text.find("-----", at + kKeyBegins.size());
+      if (label != std::string_view::npos &&
+          text.substr(at, label - at).find("PRIVATE KEY") != std::string_view::npos) {
+        hide(label + 5, std::min(text.find(kKeyEnds, label + 5), text.size()));
+        continue;
+      }
+    }
     if (text.substr(at, 3) == "://") {
+      const auto url = std::find_if(kSecretUrls.begin(), kSecretUrls.end(), [&](std::string_view known) {
+        return same_ignoring_case(text.substr(at + 3, known.size()), known);
+      });
+      if (url != kSecretUrls.end()) {
+        const std::size_t from = at + 3 + url->size();
+        std::size_t end = from;
+        while (end < text.size() && (is_token_char(text[end]) || text[end] == ':'))
+          ++end;
+        if (end > from) {
+          hide(from, end);
+          continue;
+        }
+      }
       const std::size_t end = end_of_user(text, at + 3);
       const std::size_t colon = text.substr(0, end).find(':', at + 3);
       if (end != at + 3 && colon != std::string_view::npos && colon + 1 < end) {
@@ -260,6 +303,16 @@ std::string redact(std::string_view text) {
   }
   out.append(text.substr(copied));
   return out;
+}
+
+std::string redact_label(std::string_view name, std::string_view value) {
+  if (value.empty()) return {};
+  std::string hidden = is_secret_key(name) ? std::string(kHidden) : redact(value);
+  if (hidden == value) return hidden;
+  const std::size_t at = hidden.find(kHidden);
+  if (at != std::string::npos)
+    hidden.insert(at + kHidden.size() - 1, " " + format_fingerprint(hash_bytes(value)).substr(0, 8));
+  return hidden;
 }
 
 std::string clean_text(std::string_view text, std::size_t max_bytes) {

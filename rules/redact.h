@@ -1,8 +1,8 @@
 // Takes secrets and personal data out of text from logs before it is stored or sent.
 //
 // Pure; any thread. Hides: values after keys such as password= and authorization:, known token prefixes,
-// e-mail addresses, card numbers (Luhn and an issuer's prefix). Never UUIDs or bare hex, which people search
-// by.
+// private keys, the secret part of chat webhooks' URLs, e-mail addresses, card numbers (Luhn and an issuer's
+// prefix). Never UUIDs or bare hex, which people search by.
 #pragma once
 
 #include <string>
@@ -11,6 +11,10 @@
 namespace logbell::rules {
 
 std::string redact(std::string_view text);
+
+// A label's value. What must not be said is replaced with a hash of it, "[redacted 5f3a09c1]", so that two
+// users stay two series. A label that is called like a secret ("token") is one.
+std::string redact_label(std::string_view name, std::string_view value);
 
 // Valid UTF-8 without control characters but tab (newlines become spaces), bidirectional overrides and
 // zero-width characters; broken bytes become U+FFFD; cut at a code point to at most `max_bytes`, ending in

@@ -20,6 +20,16 @@ constexpr std::size_t kMaxExpected = 1000;
 // `sinks: none` for longer than this is a rule that nobody means to hear of again.
 constexpr Duration kLongSilence = std::chrono::hours(24 * 366);
 
+// Where --assume-secrets left out a variable's value: any number, or a window, lets the rest be judged.
+std::string with_stand_ins(std::string expr) {
+  for (std::size_t at = expr.find("${"); at != std::string::npos; at = expr.find("${", at)) {
+    const std::size_t end = expr.find('}', at) + 1;
+    const bool is_window = at > 0 && expr[at - 1] == '[' && end < expr.size() && expr[end] == ']';
+    expr.replace(at, end - at, is_window ? "1m" : "1");
+  }
+  return expr;
+}
+
 std::string quoted(std::string_view kind, std::string_view name) {
   return fmt::format("{} \"{}\"", kind, name);
 }
@@ -27,11 +37,9 @@ std::string quoted(std::string_view kind, std::string_view name) {
 // A name that an expression can say, made of an alert's.
 std::string pattern_name_of(const std::string& alert) {
   std::string out;
-  for (const char c : alert) {
-    const bool word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
-    out += word ? c : '_';
-  }
-  if (out.empty() || (out[0] >= '0' && out[0] <= '9')) out.insert(0, "_");
+  for (const char c : alert)
+    out += is_word(c) ? c : '_';
+  if (out.empty() || is_digit(out[0])) out.insert(0, "_");
   return out;
 }
 
@@ -312,6 +320,11 @@ void RuleReader::check_captures(const Fields& fields, const PatternSpec& pattern
     } else if (!seen.insert(label.value).second) {
       fields.error(label.place, fmt::format("label \"{}\" stands twice", label.value), "remove one of them");
     } else {
+      if (around_.external_labels.has(label.value))
+        fields.warn(label.place,
+                    fmt::format("the label \"{0}\" from a log takes the place of the configuration's {0}",
+                                label.value),
+                    "give the capture another name");
       provided(label, "label");
     }
   }
@@ -501,6 +514,11 @@ void RuleReader::read_rule(const yaml::Node& node, const std::string& group) {
   if (fields.has("record")) return;
   if (const auto text = fields.required_text("alert", "a rule has a name: `alert: NAME`")) {
     draft.rule.name = text->value;
+    const bool has_control = std::any_of(text->value.begin(), text->value.end(),
+                                         [](unsigned char c) { return c < 0x20 || c == 0x7F; });
+    if (has_control)
+      fields.error("alert", "an alert's name has no line break and no control character",
+                   "as in `alert: QueueUnreachable`");
     if (contains(built_in_alerts(), text->value)) {
       fields.error("alert", fmt::format("{} is one of logbell's own alerts", text->value),
                    "give the rule another name");
@@ -532,13 +550,7 @@ void RuleReader::read_rule(const yaml::Node& node, const std::string& group) {
     read_short_form(fields, draft);
   } else if (const auto text = fields.text("expr")) {
     draft.expr = *text;
-    // A threshold that --assume-secrets left out: any number lets the rest be judged.
-    std::string readable = text->value;
-    if (text->assumed) {
-      for (std::size_t at = readable.find("${"); at != std::string::npos; at = readable.find("${", at))
-        readable.replace(at, readable.find('}', at) + 1 - at, "1");
-    }
-    auto parsed = parse_expr(readable);
+    auto parsed = parse_expr(text->assumed ? with_stand_ins(text->value) : text->value);
     if (parsed) {
       draft.parsed = *parsed;
       draft.has_expr = true;

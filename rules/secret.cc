@@ -29,10 +29,24 @@ Secret::~Secret() {
   explicit_bzero(value_.data(), value_.size());
 }
 
+namespace {
+
+// What a shell, a template or a vault should have filled in and did not: ${X}, $(cat x), {{ x }}, $X.
+bool is_unexpanded(std::string_view value) {
+  const auto holds = [&](std::string_view open, std::string_view close) {
+    const std::size_t from = value.find(open);
+    return from != std::string_view::npos && value.find(close, from) != std::string_view::npos;
+  };
+  if (holds("${", "}") || holds("$(", ")") || holds("{{", "}}")) return true;
+  return value.size() >= 2 && value.front() == '$' && is_alpha(value[1]) &&
+         std::all_of(value.begin() + 1, value.end(), is_word);
+}
+
+}  // namespace
+
 bool is_placeholder(std::string_view value) {
-  std::string word;
-  for (const char c : value)
-    word += lower(c);
+  if (is_unexpanded(value)) return true;
+  const std::string word = lower(value);
   // Whole words that stand for "fill this in" in examples and templates.
   static constexpr std::array<std::string_view, 18> kWords{
       "changeme",   "change-me", "change_me", "changeit", "replaceme", "replace-me",

@@ -25,7 +25,7 @@ class Secret {
   std::string value_;
 };
 
-// What nobody means as a secret: "changeme", "xxx", "<your token>", https://hooks.slack.com/services/T000/….
+// What nobody means as a secret: "changeme", "xxx", "<your token>", "${TOKEN}", https://hooks.slack.com/services/T000/….
 bool is_placeholder(std::string_view value);
 
 }  // namespace logbell::rules

@@ -379,6 +379,7 @@ Result<TimestampReader> TimestampReader::make(const TimestampSpec& spec) {
   if (!is_known_zone(spec.location))
     return fail(ErrorCode::kInvalid,
                 fmt::format("\"{}\" is not a time zone of the IANA database", spec.location));
+  bool says_something = spec.format.empty();
   for (std::size_t i = 0; i < spec.format.size(); ++i) {
     if (spec.format[i] != '%') continue;
     static constexpr std::string_view kKnown = "YymbBaAZedHIMSLfpzsT%";
@@ -388,7 +389,11 @@ Result<TimestampReader> TimestampReader::make(const TimestampSpec& spec) {
                               "%b %d %e %H %I %p %M %S %L %f %z %Z %a %s %T",
                               i, spec.format));
     }
+    says_something = says_something || spec.format[i] != '%';
   }
+  if (!says_something)
+    return fail(ErrorCode::kInvalid,
+                fmt::format("the time format \"{}\" has nothing of a time", spec.format));
   TimestampReader reader;
   auto impl = std::make_shared<Impl>();
   impl->spec = spec;

@@ -23,6 +23,7 @@
 #include "rules/redact.h"
 #include "rules/route_file.h"
 #include "rules/rule_file.h"
+#include "rules/text.h"
 #include "rules/yaml.h"
 #include "sinks/registry.h"
 
@@ -36,10 +37,6 @@ using rules::Problems;
 using rules::Reading;
 using rules::Text;
 namespace yaml = rules::yaml;
-
-bool contains(const std::vector<std::string>& list, std::string_view word) {
-  return std::find(list.begin(), list.end(), word) != list.end();
-}
 
 std::string directory_of(const std::string& path) {
   const std::size_t slash = path.rfind('/');
@@ -299,6 +296,13 @@ class Compiler {
           fields.error(file.place, "an empty path", "name a file, or a pattern such as /var/log/api/*.log");
           continue;
         }
+        if (file.value.rfind("~", 0) == 0) {
+          fields.error(file.place, fmt::format("\"{}\": no shell reads it, so ~ is no home", file.value),
+                       "write the whole path");
+        } else if (file.value.front() != '/' && !file.assumed) {
+          fields.warn(file.place, fmt::format("\"{}\" is looked for where logbell starts", file.value),
+                      "write the whole path");
+        }
         const auto [other, fresh] = owner.emplace(file.value, source.name);
         if (!fresh)
           fields.warn(
@@ -335,7 +339,7 @@ class Compiler {
     if (!format || format->assumed) return;
     static const std::vector<std::string> kFormats{"text", "json", "logfmt"};
     static const std::vector<std::string> kLater{"cri", "docker", "syslog"};
-    if (contains(kLater, format->value)) {
+    if (rules::contains(kLater, format->value)) {
       fields.error("format", fmt::format("`format: {}` is not supported yet", format->value),
                    "there are text, json and logfmt");
       return;
@@ -354,6 +358,11 @@ class Compiler {
                       "remove it, or set the source's format");
       }
       if (const auto format = inner.text("format")) source.timestamp.format = format->value;
+      for (const char* key : {"field", "format", "location"}) {
+        const yaml::Node* given = inner.raw(key);
+        if (given != nullptr && given->is_scalar() && given->scalar.empty())
+          inner.error(key, fmt::format("`{}:` is empty", key), "say it, or leave the key out");
+      }
       if (const auto location = inner.text("location")) {
         source.timestamp.location = location->value;
         if (!rules::is_known_zone(location->value)) {
@@ -413,7 +422,7 @@ class Compiler {
     known.insert(known.end(), kGeneric.begin(), kGeneric.end());
     std::vector<std::string> tolerated = known;  // those that are said below
     for (const yaml::Entry& key : entry.value.entries) {
-      if (!contains(later_sinks(), key.key) || contains(types, key.key)) continue;
+      if (!rules::contains(later_sinks(), key.key) || rules::contains(types, key.key)) continue;
       draft.problems.error(key.key_place, subject,
                            fmt::format("sinks of type `{}` are not supported yet", key.key),
                            "there are " + rules::list_words(types, 20));
@@ -517,7 +526,7 @@ class Compiler {
         continue;
       }
       for (const std::string& file : found) {
-        if (!contains(files, file)) files.push_back(file);
+        if (!rules::contains(files, file)) files.push_back(file);
       }
     }
     return files;
@@ -584,7 +593,7 @@ class Compiler {
       std::vector<std::uint32_t> wanted;
       for (std::uint32_t i = 0; i < plan_->patterns.size(); ++i) {
         const rules::PatternSpec& pattern = plan_->patterns[i];
-        if (pattern.sources.empty() || contains(pattern.sources, source.name)) wanted.push_back(i);
+        if (pattern.sources.empty() || rules::contains(pattern.sources, source.name)) wanted.push_back(i);
       }
       source.patterns = rules::PatternSet::compile(plan_->patterns, wanted, source.format);
     }

@@ -174,11 +174,15 @@ std::optional<rules::Secret> SinkFields::judged(std::string_view key, const std:
         fix);
     return std::nullopt;
   }
+  // What is no text would change or cut the header that it goes into.
   const bool odd =
-      value.find_first_of("\n\r\t") != std::string::npos || value.front() == ' ' || value.back() == ' ';
+      value.front() == ' ' || value.back() == ' ' ||
+      std::any_of(value.begin(), value.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; });
   if (odd) {
-    fields_.error(key, fmt::format("the secret \"{}\" holds a line break, or a blank at an end", key),
-                  "remove it");
+    fields_.error(
+        key,
+        fmt::format("the secret \"{}\" holds a line break, a control character or a blank at an end", key),
+        "remove it");
     return std::nullopt;
   }
   return rules::Secret(value);

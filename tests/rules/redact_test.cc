@@ -5,6 +5,7 @@
 
 using logbell::rules::clean_text;
 using logbell::rules::redact;
+using logbell::rules::redact_label;
 
 TEST_CASE("redact: secrets go, identifiers stay", "[rules][redact]") {
   const struct {
@@ -25,6 +26,22 @@ TEST_CASE("redact: secrets go, identifiers stay", "[rules][redact]") {
       {"an address", "mail to bob.smith@example.com failed", "mail to [redacted] failed"},
       {"a card number", "card 4111 1111 1111 1111 declined", "card [redacted] declined"},
       {"the same without blanks", "card=4111111111111111,", "card=[redacted],"},
+      {"a header as a list", R"({"Authorization":["Bearer s3cr3t36"]})",
+       R"({"Authorization":["[redacted]"]})"},
+      {"a scheme and a tab", "Authorization: Bearer\tabcdef33", "Authorization: Bearer\t[redacted]"},
+      {"a short key", "user=bob pass=hunter2", "user=bob pass=[redacted]"},
+      {"an element of XML", "<password>hunter2</password>", "<password>[redacted]</password>"},
+      {"a key in a URL's text", "q=password%3Dhunter2&x=1", "q=password%3D[redacted]&x=1"},
+      {"a private key", "-----BEGIN RSA PRIVATE KEY-----MIIabc/+=-----END RSA PRIVATE KEY-----",
+       "-----BEGIN RSA PRIVATE KEY-----[redacted]-----END RSA PRIVATE KEY-----"},
+      {"a private key's first line", "-----BEGIN PRIVATE KEY----- MIIabc",
+       "-----BEGIN PRIVATE KEY-----[redacted]"},
+      {"a certificate", "-----BEGIN CERTIFICATE----- MIIabc", "-----BEGIN CERTIFICATE----- MIIabc"},
+      {"a chat's webhook", "POST https://hooks.slack.com/services/T024BE7LD/B0AQ1FZ3C/kR3jx9 failed",
+       "POST https://hooks.slack.com/services/[redacted] failed"},
+      {"a bot's address", "https://api.telegram.org/bot123:AAE-x/sendMessage",
+       "https://api.telegram.org/bot[redacted]"},
+      {"a count called pass", "pass: 5, fail: 2", "pass: 5, fail: 2"},
       {"a wrong check digit is no card", "order 4111111111111112", "order 4111111111111112"},
       {"a UUID", "id=550e8400-e29b-41d4-a716-446655440000", "id=550e8400-e29b-41d4-a716-446655440000"},
       {"bare hex", "trace d41d8cd98f00b204e9800998ecf8427e", "trace d41d8cd98f00b204e9800998ecf8427e"},
@@ -51,4 +68,17 @@ TEST_CASE("redact: cleaned text is UTF-8 without controls, cut at a code point",
   CHECK(clean_text("äöü", 6) == "äöü");
   CHECK(clean_text("äöüä", 7) == "äö…");
   CHECK(clean_text("abcdef", 5) == "ab…");
+}
+
+TEST_CASE("redact: a label keeps apart what may not be said", "[rules][redact]") {
+  CHECK(redact_label("queue", "orders-7") == "orders-7");
+  CHECK(redact_label("queue", "").empty());
+  const std::string bob = redact_label("user", "bob@example.com");
+  const std::string eve = redact_label("user", "eve@example.com");
+  CHECK(bob.substr(0, 10) == "[redacted ");
+  CHECK(bob.size() == std::string("[redacted 5f3a09c1]").size());
+  CHECK(bob != eve);
+  CHECK(bob == redact_label("user", "bob@example.com"));
+  CHECK(redact_label("api_token", "abc").substr(0, 10) == "[redacted ");
+  CHECK(redact_label("url", "https://x/?password=hunter2&y=1").find("hunter2") == std::string::npos);
 }

@@ -19,15 +19,16 @@ TEST_CASE("secret: placeholders are recognised where a secret belongs", "[rules]
       GENERATE(as<std::string>(), "changeme", "CHANGEME", "xxx", "XXXXXXXX", "<your token>", "your-api-key",
                "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX",
                "https://hooks.slack.com/services/T000/B000/abc", "https://hooks.slack.com/services/…", "****",
-               "https://hooks.slack.com/services/", "todo");
+               "https://hooks.slack.com/services/", "todo", "${OTHER}", "$(cat /run/secrets/x)",
+               "{{ vault.token }}", "$TOKEN", "https://hooks.slack.com/services/${PATH}");
   CAPTURE(word);
   CHECK(is_placeholder(word));
 }
 
 TEST_CASE("secret: real ones are not taken for placeholders", "[rules][secret]") {
-  const auto word = GENERATE(as<std::string>(),
-                             "https://hooks.slack.com/services/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",
-                             "s3cr3t-Xq9", "xoxb-1234567890-abcdef", "T0KEN-1", "");
+  const auto word = GENERATE(
+      as<std::string>(), "https://hooks.slack.com/services/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",
+      "s3cr3t-Xq9", "xoxb-1234567890-abcdef", "T0KEN-1", "", "pa$$word-1", "a{b}c$", "$1$abc");
   CAPTURE(word);
   CHECK_FALSE(is_placeholder(word));
 }

@@ -37,11 +37,13 @@ struct World {
   std::map<std::string, std::string> env{{"ENVIRONMENT", "production"},
                                          {"SLACK_WEBHOOK_URL", kSlack},
                                          {"EMPTY", ""},
-                                         {"PLACEHOLDER", "changeme"}};
+                                         {"PLACEHOLDER", "changeme"},
+                                         {"UNEXPANDED", "$(cat /run/secrets/slack)"}};
   std::map<std::string, std::string> files{{"/run/secrets/slack", std::string(kSlack) + "\n"},
                                            {"/run/secrets/open", std::string(kSlack) + "\n"},
                                            {"/run/secrets/empty", "\n"},
                                            {"/run/secrets/placeholder", "<your webhook>\n"},
+                                           {"/run/secrets/cut", std::string("abcd\0efgh\n", 10)},
                                            {"/run/secrets/hmac", "8d1f6c0b6a8e4f2d\n"},
                                            {"/run/secrets/oncall", "https://oncall.example.com/h/1\n"}};
   fs::path root;  // of files that are not in the list
@@ -299,7 +301,8 @@ TEST_CASE("config: --assume-secrets leaves out values, and judges everything els
       with(with(kLeast, "sinks: {ops: {slack: {webhook_url: '${SLACK_WEBHOOK_URL}'}}}",
                 "sinks: {ops: {slack: {webhook_url_file: /run/secrets/nowhere}}, "
                 "hook: {webhook: {url: '${URL}', secret: '${HMAC}'}}, am: {alertmanager: {url: '${AM}'}}}"),
-           "> 3", "> ${MOST}\n    labels: {env: '${ENVIRONMENT}'}\n    sinks: [ops, hook, am]");
+           "[5m])) > 3",
+           "[${WINDOW}])) > ${MOST}\n    labels: {env: '${ENVIRONMENT}'}\n    sinks: [ops, hook, am]");
   Problems problems;
   const auto config = world.load(text, problems, assume);
   INFO(said(problems));
@@ -311,7 +314,7 @@ TEST_CASE("config: --assume-secrets leaves out values, and judges everything els
   Problems wanted;
   CHECK_FALSE(world.load(text, wanted));
   for (const char* name :
-       {"ENVIRONMENT", "PORT", "AGE", "URL", "HMAC", "AM", "MOST", "/run/secrets/nowhere"}) {
+       {"ENVIRONMENT", "PORT", "AGE", "URL", "HMAC", "AM", "WINDOW", "MOST", "/run/secrets/nowhere"}) {
     INFO(name << "\n" << said(wanted));
     CHECK(said(wanted).find(name) != std::string::npos);
   }
