@@ -660,9 +660,11 @@ void Dispatcher::rehome(Timestamp now) {
     }
   }
   for (const Moved& move : moved) {
+    Group& old = groups_.at(move.from);
+    std::set<std::string> stays;  // sinks that the old group goes on telling of it
+    std::vector<std::pair<Group*, const Destination*>> others;
     for (const Destination& destination : move.to) {
       Group& group = group_for(destination, move.member.alert.labels, move.member.alert, now);
-      Group& old = groups_.at(move.from);
       const auto [member, is_new] = group.members.try_emplace(move.fingerprint, move.member);
       if (!member->second.alert.is_firing()) member->second = move.member;  // it was there before, and ended
       member->second.leaving = false;
@@ -671,22 +673,31 @@ void Dispatcher::rehome(Timestamp now) {
         group.caused_at = old.caused_at;
       }
       groups_of_[move.fingerprint].insert(group.key);
-      if (group.key == move.from) continue;
-      // Whoever was told of it in the old group was told of it in the new one.
-      for (const std::string& sink : destination.sinks) {
+      if (group.key == move.from) {
+        stays.insert(destination.sinks.begin(), destination.sinks.end());
+      } else {
+        others.emplace_back(&group, &destination);
+      }
+    }
+    // Whoever was told of it in the old group, which will not tell more, was told of it in the new one.
+    std::set<std::string> went;
+    for (const auto& [group, destination] : others) {
+      for (const std::string& sink : destination->sinks) {
         const auto told = old.told.find(sink);
-        if (told == old.told.end()) continue;
+        if (told == old.told.end() || stays.count(sink) != 0) continue;
         const auto episode = told->second.firing.find(move.fingerprint);
         if (episode == told->second.firing.end()) continue;
-        Told& here = group.told[sink];
+        Told& here = group->told[sink];
         here.firing.insert(*episode);
         here.at = std::max(here.at, told->second.at);
-        told->second.firing.erase(episode);
+        went.insert(sink);
       }
-      touch(group);
-      touch(group, move.fingerprint);
+      touch(*group);
+      touch(*group, move.fingerprint);
       touch(old);
     }
+    for (const std::string& sink : went)
+      old.told.at(sink).firing.erase(move.fingerprint);
   }
   for (const Moved& move : moved) {
     Group& old = groups_.at(move.from);

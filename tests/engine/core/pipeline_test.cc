@@ -573,6 +573,26 @@ TEST_CASE("reload: a rule that gets sinks of its own does not tell the same sink
   CHECK(ended == Lines{"mail: all_resolved QueueUnreachable-", "ops: all_resolved QueueUnreachable-"});
 }
 
+TEST_CASE("restart: a sink that two nodes of the route tell is told nothing again", "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  rules::Route child = world.written.route;
+  child.id = "route/0";
+  child.continue_ = true;
+  world.written.route.routes = {child};
+  world.written.route.routes.push_back(child);
+  world.written.route.routes.back().id = "route/1";
+  world.start();
+  three_errors(world, 0);
+  CHECK(CoreWorld::summary(world.tick(10)) ==
+        Lines{"ops: first_firing QueueUnreachable+", "ops: first_firing QueueUnreachable+"});
+  for (int i = 1; i <= 3; ++i) {
+    world.restart();
+    CHECK(world.tick(i * kSecond).notifications.empty());
+  }
+  CHECK(CoreWorld::summary(world.tick(2 * kMinute)) ==
+        Lines{"ops: all_resolved QueueUnreachable-", "ops: all_resolved QueueUnreachable-"});
+}
+
 TEST_CASE("redaction: nothing secret is in a message or in the store", "[core][pipeline]") {
   CoreWorld world;
   world.pattern("login", {"user"});
