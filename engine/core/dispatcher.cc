@@ -58,6 +58,16 @@ bool is_critical(const Alert& alert) {
   return severity == "critical" || severity == "page";
 }
 
+// From here on the sink knows of `fires`. What it knew of and has ended is settled with it, told or not
+// wanted: it did not come and go unheard.
+void take_over(Told& told, const Episodes& fires, const Episodes& ended) {
+  for (const auto& [fingerprint, fired_at] : told.firing) {
+    const auto end = ended.find(fingerprint);
+    if (end != ended.end()) told.resolved[fingerprint] = end->second;
+  }
+  told.firing = fires;
+}
+
 // Next full minute: time intervals turn at minutes.
 Timestamp next_minute(Timestamp now) {
   return std::chrono::floor<std::chrono::minutes>(now) + std::chrono::minutes(1);
@@ -398,8 +408,8 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
     const NotifyReason reason =
         needs_update(known, fires, is_member ? here_resolved : Episodes{}, sink.send_resolved, repeat, now);
     if (reason == NotifyReason::kNone) {
-      if (known != nullptr && !sink.send_resolved && known->firing != fires && !muted) {
-        told->second.firing = fires;
+      if (known != nullptr && !sink.send_resolved && known->firing != fires) {
+        take_over(told->second, fires, resolved);
         touch(group);
       }
       if (known != nullptr && repeats) look_again(known->at + repeat);
@@ -440,7 +450,7 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
         tell.resolved[alert.fingerprint()] = alert.fired_at;
       }
     }
-    tell.firing = fires;
+    take_over(tell, fires, resolved);
     tell.at = now;
     if (sink.refresh) next_refresh_.try_emplace(name, now + *sink.refresh);
     if (repeats) look_again(now + repeat);

@@ -593,6 +593,40 @@ TEST_CASE("restart: a sink that two nodes of the route tell is told nothing agai
         Lines{"ops: all_resolved QueueUnreachable-", "ops: all_resolved QueueUnreachable-"});
 }
 
+TEST_CASE("who is told: a sink that wants no resolves hears of no end, whoever else its group waits for",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  rules::SinkSpec& quiet = world.sink("quiet");
+  quiet.per_alert = true;
+  quiet.send_resolved = false;
+  world.written.route.options.sinks = {"ops", "quiet"};
+  world.start();
+  three_errors(world, 0, "a");
+  CHECK(world.tick(10).notifications.size() == 2);
+  three_errors(world, 50 * kSecond, "b");
+  world.tick(50 * kSecond + 10);
+  three_errors(world, 55 * kSecond, "c");
+  CHECK(CoreWorld::summary(world.tick(55 * kSecond + 10)) ==
+        Lines{"quiet: new_alerts QueueUnreachable+"});  // ops hears at 1m20s
+  for (std::int64_t now = kMinute; now < kMinute + 20 * kSecond; now += kSecond)
+    CHECK(world.tick(now).notifications.empty());
+}
+
+TEST_CASE("hours: a sink that wants no resolves is told of what fires again after its muted minutes",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.written.sinks["ops"].send_resolved = false;
+  world.written.time_intervals["lunch"] = {"lunch", {{{{8 * 60 + 1, 8 * 60 + 3}}, {}, {}, {}, {}, ""}}};
+  world.written.route.options.mute_time_intervals = {"lunch"};
+  world.start();
+  three_errors(world, 0);
+  CHECK(world.tick(10).notifications.size() == 1);
+  for (int second = 60; second < 190; second += 5)
+    CHECK(world.tick(second * kSecond).notifications.empty());
+  three_errors(world, 190 * kSecond);
+  CHECK(CoreWorld::summary(world.tick(190 * kSecond + 10)) == Lines{"ops: first_firing QueueUnreachable+"});
+}
+
 TEST_CASE("redaction: nothing secret is in a message or in the store", "[core][pipeline]") {
   CoreWorld world;
   world.pattern("login", {"user"});
