@@ -734,6 +734,7 @@ void Dispatcher::save(std::vector<StoredEntry>& out) {
     Json json;
     json.set("alert", rules::to_json(member->second.alert));
     if (member->second.rule) json.set("rule", rules::format_fingerprint(*member->second.rule));
+    if (member->second.leaving) json.set("leaving", true);
     out.push_back({entry, json.dump()});
   }
   for (const std::string& key : changed_groups_) {
@@ -864,7 +865,7 @@ void Dispatcher::restore(const std::vector<StoredEntry>& entries) {
     const Fingerprint fingerprint = alert->fingerprint();
     std::optional<Fingerprint> rule;
     if (json["rule"].is_string()) rule = read_fingerprint(json["rule"].string());
-    group.members[fingerprint] = Member{*alert, rule};
+    group.members[fingerprint] = Member{*alert, rule, json["leaving"].boolean()};
     groups_of_[fingerprint].insert(group.key);
   }
   homeless_ = true;  // the plan may be another than the one that wrote it

@@ -593,6 +593,37 @@ TEST_CASE("restart: a sink that two nodes of the route tell is told nothing agai
         Lines{"ops: all_resolved QueueUnreachable-", "ops: all_resolved QueueUnreachable-"});
 }
 
+TEST_CASE("restart: what the route led away before it ended concerns no sink that came since",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.sink("mail");
+  world.sink("chat");
+  world.start();
+  three_errors(world, 0, "a");
+  three_errors(world, 20 * kSecond, "b");
+  world.tick(20 * kSecond + 10);
+  rules::Route child = world.written.route;
+  child.id = "route/0";
+  child.options.sinks = {"mail"};
+  child.matchers.push_back(*rules::LabelMatcher::parse("queue=a"));
+  world.written.route.routes = {child};
+  world.written.route.options.sinks = {"ops", "chat"};
+  world.reload(30 * kSecond);
+  world.tick(55 * kSecond);
+  world.tick(61 * kSecond);  // queue a has ended; who was told of it in the old group hears at 1m25s
+  world.restart();
+  world.tick(86 * kSecond);
+  bool ops_heard = false;
+  for (const auto& n : world.told) {
+    for (const auto& alert : n.alerts) {
+      if (alert.labels.get("queue") != "a") continue;
+      CHECK(n.sink != "chat");
+      ops_heard = ops_heard || (n.sink == "ops" && !alert.is_firing());
+    }
+  }
+  CHECK(ops_heard);
+}
+
 TEST_CASE("who is told: a sink that wants no resolves hears of no end, whoever else its group waits for",
           "[core][pipeline]") {
   CoreWorld world = queue_world();
