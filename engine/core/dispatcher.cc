@@ -196,6 +196,14 @@ bool Dispatcher::is_silent(Fingerprint rule, Timestamp now) const {
   return silent && now < silent->until;
 }
 
+bool Dispatcher::is_firing(Fingerprint fingerprint) const {
+  const auto groups = groups_of_.find(fingerprint);
+  return groups != groups_of_.end() &&
+         std::any_of(groups->second.begin(), groups->second.end(), [&](const std::string& key) {
+           return groups_.at(key).members.at(fingerprint).alert.is_firing();
+         });
+}
+
 bool Dispatcher::is_muted(const RouteOptions& options, Timestamp now) const {
   const auto within = [&](const std::string& name) {
     const auto interval = plan_->time_intervals.find(name);
@@ -231,7 +239,14 @@ void Dispatcher::place(const Alert& alert, std::optional<Fingerprint> rule, Time
   for (const Destination& destination : destinations(alert.labels, rule, now)) {
     Group& group = group_for(destination, alert.labels, alert, now);
     if (!group.pending) group.caused_at = caused_at;
-    group.members.insert_or_assign(fingerprint, Member{alert, rule});
+    Member member{alert, rule};
+    const auto known = group.members.find(fingerprint);
+    if (known != group.members.end() && known->second.alert.is_firing()) {
+      // Two rules with the same labels: to people it goes on.
+      member.alert.active_at = known->second.alert.active_at;
+      member.alert.fired_at = known->second.alert.fired_at;
+    }
+    group.members.insert_or_assign(fingerprint, std::move(member));
     group.pending = group.dirty = true;
     ++group.changes;
     groups_of_[fingerprint].insert(group.key);
@@ -248,7 +263,8 @@ void Dispatcher::insert(const rules::Transition& transition, std::optional<Finge
   if (homeless_) rehome(now);
   if (transition.to == AlertState::kFiring) {
     const bool old = !caught_up && now - transition.at > plan_->max_replay_age;
-    if (rule && (old || is_silent(*rule, now))) {
+    // What people know to fire already, by another rule with the same labels, is no past of its own.
+    if (rule && !is_firing(fingerprint) && (old || is_silent(*rule, now))) {
       held_.insert_or_assign(fingerprint, Held{alert, *rule});
       changed_held_.insert(fingerprint);
       return;

@@ -136,6 +136,7 @@ class Dispatcher {
   const rules::RouteOptions& options_of(const std::string& id) const;
   bool is_muted(const rules::RouteOptions& options, rules::Timestamp now) const;
   bool is_silent(rules::Fingerprint rule, rules::Timestamp now) const;
+  bool is_firing(rules::Fingerprint fingerprint) const;  // in some group
   Group& group_for(const Destination& destination, const rules::Labels& labels, const rules::Alert& first,
                    rules::Timestamp now);
   void place(const rules::Alert& alert, std::optional<rules::Fingerprint> rule, rules::Timestamp caused_at,

@@ -167,8 +167,9 @@ struct Pipeline::Impl {
   std::unique_ptr<Dispatcher> dispatcher;
   std::vector<SourceSet> source_sets;
   std::map<Fingerprint, std::vector<std::size_t>> rules_of;  // identity -> indices
-  // Of firing alerts: rules and elements. More than one where labels are the same: it is one alert to people.
-  std::map<Fingerprint, std::vector<std::pair<std::size_t, Labels>>> active;
+  // Of firing alerts, as far as they are dispatched: the rules' identities and elements. More than one where
+  // labels are the same: it is one alert to people.
+  std::map<Fingerprint, std::vector<std::pair<Fingerprint, Labels>>> active;
   std::map<std::string, Alert> built_in;  // firing, by alertname and labels
   struct Known {
     Condition condition;
@@ -180,8 +181,8 @@ struct Pipeline::Impl {
   std::vector<StoredEntry> pending_entries;
   struct Pending {
     rules::Transition transition;
-    std::optional<Fingerprint> rule;  // its identity; unset: built in
-    bool tell = true;
+    std::optional<Fingerprint> rule = std::nullopt;  // its identity; unset: built in
+    Labels element = {};                             // of the rule's result
   };
   std::vector<Pending> pending_transitions;
   std::vector<std::size_t> advanced;  // rules that were looked at in this tick
@@ -416,7 +417,8 @@ struct Pipeline::Impl {
           const Labels element = restored.labels;
           const Labels labels = rules::labels_from_json((*json)["labels"]);
           rules[i].labels_of[element] = labels;
-          if (restored.state == AlertState::kFiring) active[labels.fingerprint()].emplace_back(i, element);
+          if (restored.state == AlertState::kFiring)
+            active[labels.fingerprint()].emplace_back(rules[i].identity, element);
           rules[i].state->alerts().restore(std::move(restored));
         }
       } else if (after(entry.key, "core/b/")) {
@@ -678,11 +680,24 @@ struct Pipeline::Impl {
   bool renew(Alert& alert) const {
     const auto found = active.find(alert.fingerprint());
     if (found == active.end()) return alert.built_in;
-    const auto& [i, element] = found->second.front();
-    const auto& all = rules[i].state->alerts().all();
-    const auto at = all.find(element);
-    if (at == all.end()) return false;
-    Alert fresh = make_alert(i, at->second, AlertState::kFiring, rules[i].state->clock());
+    // Of several with the same labels the one that fired first: in whatever order they were restored.
+    const ActiveAlert* first = nullptr;
+    std::size_t rule = 0;
+    for (const auto& [identity, element] : found->second) {
+      const auto known = rules_of.find(identity);
+      if (known == rules_of.end()) continue;
+      const std::size_t i = known->second.front();
+      const auto& all = rules[i].state->alerts().all();
+      const auto at = all.find(element);
+      if (at == all.end() || (first != nullptr && first->fired_at <= at->second.fired_at)) continue;
+      first = &at->second;
+      rule = i;
+    }
+    if (first == nullptr) return false;
+    Alert fresh = make_alert(rule, *first, AlertState::kFiring, rules[rule].state->clock());
+    // To people it began with the first of them, whichever goes on.
+    fresh.active_at = alert.active_at;
+    fresh.fired_at = alert.fired_at;
     // The line that began it stays, when the window has moved on.
     if (alert.first_line) fresh.first_line = alert.first_line;
     if (!fresh.last_line) fresh.last_line = alert.last_line;
@@ -751,23 +766,9 @@ struct Pipeline::Impl {
         rule.labels_of[step.alert.labels] = alert_labels(plan->rules[i], step.alert);
       rules::Transition transition{step.from, step.to, step.at, make_alert(i, step.alert, step.to, step.at)};
       transition.alert.resolve_reason = reason;
-      bool tell = true;
-      if (step.to == AlertState::kFiring)
-        active[transition.alert.fingerprint()].emplace_back(i, step.alert.labels);
-      if (step.to == AlertState::kResolved) {
-        // To people it goes on while another with the same labels does.
-        const auto found = active.find(transition.alert.fingerprint());
-        if (found != active.end()) {
-          auto& holders = found->second;
-          holders.erase(std::remove(holders.begin(), holders.end(), std::make_pair(i, step.alert.labels)),
-                        holders.end());
-          tell = holders.empty();
-          if (tell) active.erase(found);
-        }
-      }
       if (step.to == AlertState::kResolved || step.to == AlertState::kInactive)
         rule.labels_of.erase(step.alert.labels);
-      pending_transitions.push_back({std::move(transition), rule.identity, tell});
+      pending_transitions.push_back({std::move(transition), rule.identity, step.alert.labels});
     }
   }
 
@@ -891,6 +892,23 @@ struct Pipeline::Impl {
     return source_sets[rule.source_set].live || rule.state->clock() >= now - plan->max_replay_age;
   }
 
+  // Notes who holds an alert. True at the end of one that another rule with the same labels still holds: to
+  // people it goes on. Asked in the order of time, not of rules: several may come and go within one tick.
+  bool goes_on(const Pending& pending, Fingerprint fingerprint) {
+    if (!pending.rule) return false;
+    auto& holders = active[fingerprint];
+    const std::pair<Fingerprint, Labels> holder(*pending.rule, pending.element);
+    if (pending.transition.to == AlertState::kFiring) {
+      holders.push_back(holder);
+      return false;
+    }
+    const auto found = std::find(holders.begin(), holders.end(), holder);
+    if (found != holders.end()) holders.erase(found);
+    if (!holders.empty()) return true;
+    active.erase(fingerprint);
+    return false;
+  }
+
   void dispatch(Timestamp now, Tick& tick) {
     const auto caught_up = [&](Fingerprint identity) {
       const auto found = rules_of.find(identity);
@@ -902,10 +920,10 @@ struct Pipeline::Impl {
                      [](const Pending& a, const Pending& b) { return a.transition.at < b.transition.at; });
     std::set<Fingerprint> fired;
     for (const Pending& pending : pending_transitions) {
-      if (!pending.tell) continue;
       const rules::Transition& transition = pending.transition;
       if (transition.to != AlertState::kFiring && transition.to != AlertState::kResolved) continue;
       const Fingerprint fingerprint = transition.alert.fingerprint();
+      if (goes_on(pending, fingerprint)) continue;
       // It fired and ended within this tick: whoever would be told at once is told of both.
       if (transition.to == AlertState::kResolved && fired.count(fingerprint) != 0)
         dispatcher->flush(
@@ -945,7 +963,7 @@ struct Pipeline::Impl {
 
   void announce(AlertState to, Alert alert, Timestamp now) {
     const AlertState from = to == AlertState::kFiring ? AlertState::kInactive : AlertState::kFiring;
-    pending_transitions.push_back({{from, to, now, std::move(alert)}, std::nullopt, true});
+    pending_transitions.push_back(Pending{rules::Transition{from, to, now, std::move(alert)}});
   }
 
   struct Wanted {

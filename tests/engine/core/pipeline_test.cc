@@ -658,6 +658,44 @@ TEST_CASE("hours: a sink that wants no resolves is told of what fires again afte
   CHECK(CoreWorld::summary(world.tick(190 * kSecond + 10)) == Lines{"ops: first_firing QueueUnreachable+"});
 }
 
+TEST_CASE("who is told: rules with the same labels are one alert, which ends with the last of them",
+          "[core][pipeline]") {
+  CoreWorld world;
+  world.pattern("x").pattern("y");
+  world.rule("Same", "count_over_time(y[10s]) >= 1");
+  world.rule("Same", "count_over_time(x[5s]) >= 1");
+  world.sink("ops");
+  rules::RouteOptions& options = world.route({"ops"}).options;
+  options.group_interval = 1s;
+  options.repeat_interval = 7s;
+  world.start();
+  world.match("x", 0);
+  CHECK(CoreWorld::summary(world.tick(10)) == Lines{"ops: first_firing Same+"});
+  SECTION("several come and go between two looks, in the order of time") {
+    world.match("y", 20 * kSecond);
+    world.tick(100 * kSecond);
+    world.tick(200 * kSecond);
+    REQUIRE_FALSE(world.told.empty());
+    CHECK(world.told.back().is_resolved());
+  }
+  SECTION("it began with the first of them, before a restart and after") {
+    world.match("y", kSecond);
+    world.tick(kSecond + 10);
+    world.restart();
+    CHECK(CoreWorld::summary(world.tick(9 * kSecond)) == Lines{"ops: repeat Same+"});
+    CHECK(CoreWorld::since(world.told.back().alerts[0].fired_at) == 10);
+    CHECK(CoreWorld::summary(world.tick(12 * kSecond)) == Lines{"ops: all_resolved Same-"});
+    CHECK(CoreWorld::since(world.told.back().alerts[0].fired_at) == 10);
+  }
+  SECTION("one that joins while the past is read does not make it a past of its own") {
+    world.restart();
+    world.match("y", kSecond);
+    CHECK(world.behind(kMinute, 2 * kHour).notifications.size() == 1);
+    world.tick(3 * kHour);
+    CHECK(world.told.back().is_resolved());
+  }
+}
+
 TEST_CASE("redaction: nothing secret is in a message or in the store", "[core][pipeline]") {
   CoreWorld world;
   world.pattern("login", {"user"});
