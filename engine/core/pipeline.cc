@@ -944,6 +944,11 @@ struct Pipeline::Impl {
 
   // What groups still hold as firing and no rule or condition knows any more has ended with its rule.
   void reconcile(Timestamp now) {
+    std::set<Fingerprint> ending;  // by a reload before this first tick
+    for (const Pending& pending : pending_transitions) {
+      if (pending.transition.to == AlertState::kResolved)
+        ending.insert(pending.transition.alert.fingerprint());
+    }
     for (Alert alert : dispatcher->firing()) {
       const bool known = alert.built_in
                              ? std::any_of(built_in.begin(), built_in.end(),
@@ -951,7 +956,7 @@ struct Pipeline::Impl {
                                              return entry.second.fingerprint() == alert.fingerprint();
                                            })
                              : active.count(alert.fingerprint()) != 0;
-      if (known) continue;
+      if (known || ending.count(alert.fingerprint()) != 0) continue;
       alert.state = AlertState::kResolved;
       alert.resolved_at = now;
       alert.resolve_reason = "rule removed";
@@ -1346,7 +1351,9 @@ struct Pipeline::Impl {
       sources[i] = old_sources[old->second];
       sources[i].status.source = static_cast<std::uint32_t>(i);
     }
+    std::map<std::string, Timestamp> clocks;
     for (const SourceSet& old : old_sets) {
+      clocks[old.key] = old.written;
       const auto set = std::find_if(source_sets.begin(), source_sets.end(),
                                     [&](const SourceSet& known) { return known.key == old.key; });
       if (set != source_sets.end()) {
@@ -1378,12 +1385,15 @@ struct Pipeline::Impl {
         for (const auto& [element, alert] : before.state->alerts().all()) {
           rule.state->alerts().restore(alert);
           if (alert.state == AlertState::kFiring)
-            active[rule.labels_of[element].fingerprint()].emplace_back(i, element);
+            active[rule.labels_of[element].fingerprint()].emplace_back(rule.identity, element);
         }
         continue;
       }
       // A new rule begins at its present: what happened before is not replayed as transitions of the past.
-      rule.state->restore_clock(source_sets[rule.source_set].inputs.clock);
+      // Nothing was read yet since the restart: its present is where the last run ended.
+      const SourceSet& set = source_sets[rule.source_set];
+      rule.state->restore_clock(set.inputs.clock != rules::kLongAgo ? set.inputs.clock
+                                                                    : clock_from(clocks, set));
     }
     std::set<Fingerprint> adopted;
     for (std::size_t i = 0; i < patterns.size(); ++i) {

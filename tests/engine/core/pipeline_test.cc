@@ -696,6 +696,30 @@ TEST_CASE("who is told: rules with the same labels are one alert, which ends wit
   }
 }
 
+TEST_CASE("reload: right after a restart, before anything was read", "[core][pipeline][F35]") {
+  CoreWorld world = queue_world();
+  world.pattern("plain");
+  world.start();
+  three_errors(world, 0);
+  world.tick(10);
+  world.tick(20 * kSecond);
+  world.restart();
+  SECTION("a rule that is gone ends once") {
+    world.written.rules.clear();
+    world.reload(21 * kSecond);
+    const engine::Tick tick = world.tick(31 * kSecond);
+    CHECK(tick.transitions.size() == 1);
+    CHECK(CoreWorld::summary(tick) == Lines{"ops: all_resolved QueueUnreachable-"});
+  }
+  SECTION("a new rule begins where the last run ended") {
+    world.rule("Nothing", "count_over_time(plain[10s]) == 0");
+    world.reload(25 * kSecond);
+    const engine::Tick tick = world.tick(40 * kSecond);
+    REQUIRE(tick.transitions.size() == 2);
+    CHECK(CoreWorld::since(tick.transitions[1].at) == 10 * kSecond + 10);  // nothing was written since 10 ms
+  }
+}
+
 TEST_CASE("redaction: nothing secret is in a message or in the store", "[core][pipeline]") {
   CoreWorld world;
   world.pattern("login", {"user"});
