@@ -1186,7 +1186,7 @@ struct Pipeline::Impl {
       });
       if (used) in_use.insert(values);
     }
-    pattern.window.forget(clock, in_use);
+    const std::vector<std::vector<std::string>> forgotten = pattern.window.forget(clock, in_use);
     if (pattern.overflowing != pattern.window.overflowing()) built_in_dirty = true;
     for (auto it = pattern.samples.begin(); it != pattern.samples.end();) {
       if (pattern.window.series().count(it->first) != 0 &&
@@ -1199,17 +1199,11 @@ struct Pipeline::Impl {
       pattern.sample_bytes -= it->second.last.size();
       it = pattern.samples.erase(it);
     }
-    // A series that the window has forgotten is no metric any more either; the next match begins at 1.
-    if (!spec.labels.empty()) {
-      for (auto it = pattern.totals.begin(); it != pattern.totals.end();) {
-        const bool overflow = !it->first.empty() && it->first.front() == PatternWindow::kOverflow;
-        if (overflow || pattern.window.series().count(it->first) != 0) {
-          ++it;
-          continue;
-        }
-        pattern.changed_totals.insert(it->first);
-        it = pattern.totals.erase(it);
-      }
+    // A series that the window has forgotten is no metric any more either; the next match begins at 1. One
+    // that was counted before any rule looked at the pattern was never in the window, and counts on.
+    for (const std::vector<std::string>& values : forgotten) {
+      if (values.front() == PatternWindow::kOverflow || pattern.totals.erase(values) == 0) continue;
+      pattern.changed_totals.insert(values);
     }
   }
 

@@ -146,8 +146,10 @@ PatternWindow::Added PatternWindow::add(const std::vector<std::string>& values, 
   return added;
 }
 
-void PatternWindow::forget(Timestamp clock, const std::set<std::vector<std::string>>& in_use) {
-  if (clock == rules::kLongAgo) return;
+std::vector<std::vector<std::string>> PatternWindow::forget(
+    Timestamp clock, const std::set<std::vector<std::string>>& in_use) {
+  std::vector<std::vector<std::string>> forgotten;
+  if (clock == rules::kLongAgo) return forgotten;
   const Timestamp until = clock - longest_;
   const Duration memory = std::max(kSeriesMemory, 2 * longest_);
   for (auto it = series_.begin(); it != series_.end();) {
@@ -172,10 +174,12 @@ void PatternWindow::forget(Timestamp clock, const std::set<std::vector<std::stri
       dirty_blocks_.emplace(it->first, block);
     stored_blocks_.erase(it->first);
     dirty_series_.insert(it->first);
+    forgotten.push_back(it->first);
     it = series_.erase(it);
   }
   if (points_ < kMaxPoints / 2) full_ = false;
   if (series_.size() < spec_.max_series) overflowing_ = false;
+  return forgotten;
 }
 
 void PatternWindow::forget_after(Timestamp at) {

@@ -84,8 +84,9 @@ class PatternWindow {
   Added add(const std::vector<std::string>& values, rules::Timestamp at, std::uint64_t count);
 
   // Forgets matches that no window ending after `clock` can cover, and series that are empty for long enough.
-  // `in_use` says whether an active alert rests on a series of these values.
-  void forget(rules::Timestamp clock, const std::set<std::vector<std::string>>& in_use);
+  // `in_use` says whether an active alert rests on a series of these values. Returns the forgotten series.
+  std::vector<std::vector<std::string>> forget(rules::Timestamp clock,
+                                               const std::set<std::vector<std::string>>& in_use);
 
   // Time was set back: forgets what was counted later than `at`.
   void forget_after(rules::Timestamp at);

@@ -720,6 +720,26 @@ TEST_CASE("reload: right after a restart, before anything was read", "[core][pip
   }
 }
 
+TEST_CASE("metrics: what was counted before a rule looked at the pattern counts on when one does",
+          "[core][pipeline][F35]") {
+  CoreWorld world = queue_world();
+  world.pattern("other", {"host"});
+  world.start();
+  world.match("other", 0, {"x"});
+  world.match("other", 1, {"x"});
+  world.tick(10);
+  world.rule("Other", "count_over_time(other[5s]) >= 1");
+  world.reload(kSecond);
+  for (std::int64_t now = 2 * kSecond; now < kMinute; now += 2 * kSecond)
+    world.tick(now);
+  world.match("other", kMinute, {"x"});
+  world.tick(kMinute);
+  const auto metrics = world.pipeline->metrics();
+  CHECK(std::any_of(metrics.begin(), metrics.end(), [](const auto& m) {
+    return m.name == "logbell_pattern_matches_total" && m.labels.has("host") && m.value == 3;
+  }));
+}
+
 TEST_CASE("redaction: nothing secret is in a message or in the store", "[core][pipeline]") {
   CoreWorld world;
   world.pattern("login", {"user"});
