@@ -5,8 +5,10 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <tuple>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -803,6 +805,189 @@ std::string list_of(const std::vector<std::string>& names) {
   return text;
 }
 
+// --- which elements of an operator's two sides meet
+
+// The names of the labels that an element has, sorted.
+using LabelNames = std::vector<std::string>;
+
+// What is left of these for matching.
+LabelNames key_of(const Expr& node, LabelNames names) {
+  if (node.has_matching)
+    std::erase_if(names, [&](const std::string& name) { return contains(node.matching, name) != node.on; });
+  return names;
+}
+
+// The sets of labels with which elements come: one, unless `or` joins unlike sides. A label that a capture
+// left empty is not reckoned with: that it is there is what who named it means.
+std::vector<LabelNames> label_sets(const Expr& expr, const std::vector<PatternSpec>& patterns) {
+  std::vector<LabelNames> sets;
+  const auto add = [&sets](LabelNames names) {
+    std::sort(names.begin(), names.end());
+    if (std::find(sets.begin(), sets.end(), names) == sets.end()) sets.push_back(std::move(names));
+  };
+  switch (expr.kind) {
+    case Kind::kNumber:
+      break;
+    case Kind::kParen:
+    case Kind::kNegate:
+      return label_sets(*expr.left, patterns);
+    case Kind::kRangeCall: {
+      LabelNames names = result_labels(expr, patterns);
+      std::erase_if(names, [&](const std::string& name) {
+        return std::any_of(expr.matchers.begin(), expr.matchers.end(), [&](const LabelMatcher& matcher) {
+          return matcher.name == name && matcher.op == LabelMatcher::Op::kEqual && matcher.value.empty();
+        });
+      });
+      add(std::move(names));
+      break;
+    }
+    case Kind::kAggregate:
+      for (LabelNames names : label_sets(*expr.left, patterns)) {
+        std::erase_if(names, [&](const std::string& name) {
+          return !expr.has_grouping || contains(expr.grouping, name) == expr.without;
+        });
+        add(std::move(names));
+      }
+      break;
+    case Kind::kBinary: {
+      if (expr.left->type == Type::kScalar) return label_sets(*expr.right, patterns);
+      if (expr.right->type == Type::kScalar) return label_sets(*expr.left, patterns);
+      sets = label_sets(*expr.left, patterns);
+      if (expr.op == Op::kAnd || expr.op == Op::kUnless) break;
+      const std::vector<LabelNames> right = label_sets(*expr.right, patterns);
+      if (expr.op == Op::kOr) {
+        for (const LabelNames& names : right)
+          add(names);
+        break;
+      }
+      std::vector<LabelNames> keys;
+      for (const LabelNames& names : right)
+        keys.push_back(key_of(expr, names));
+      for (const LabelNames& names : std::exchange(sets, {})) {
+        LabelNames key = key_of(expr, names);
+        if (std::find(keys.begin(), keys.end(), key) != keys.end()) add(std::move(key));
+      }
+      break;
+    }
+  }
+  return sets;
+}
+
+LabelNames all_of_them(const std::vector<LabelNames>& sets) {
+  LabelNames all;
+  for (const LabelNames& names : sets)
+    all = united(std::move(all), names);
+  return all;
+}
+
+std::string in_words(const LabelNames& names) {
+  if (names.empty()) return "no label";
+  return fmt::format("label{} {}", names.size() == 1 ? "" : "s", list_of(names));
+}
+
+std::string operator_text(const Expr& node) {
+  std::string text(kOpNames[static_cast<std::size_t>(node.op)]);
+  if (node.has_matching) text += fmt::format(" {} ({})", node.on ? "on" : "ignoring", list_of(node.matching));
+  return text;
+}
+
+// `side` with these labels only.
+std::string summed_by(const Expr& side, const LabelNames& names) {
+  const std::string text = format_expr(bare(side));
+  return names.empty() ? fmt::format("sum({})", text) : fmt::format("sum by ({}) ({})", list_of(names), text);
+}
+
+// Longer than this, a suggestion is not read but searched.
+constexpr std::size_t kMaxSuggestion = 240;
+
+// What to write so that both sides have the labels `common`.
+std::string same_labels_fix(const Expr& node, const LabelNames& left, const LabelNames& right,
+                            const LabelNames& common) {
+  const std::string name(kOpNames[static_cast<std::size_t>(node.op)]);
+  if (node.is_set_operator()) return fmt::format("write `{} on ({})`", name, list_of(common));
+  const std::string left_text = left == common ? format_expr(*node.left) : summed_by(*node.left, common);
+  const std::string right_text = right == common ? format_expr(*node.right) : summed_by(*node.right, common);
+  if (left_text == right_text) {
+    const LabelNames& more = left == common ? right : left;
+    return fmt::format(
+        "there is no group_left: ask for one value at a time, as in {{{}=\"…\"}} and `{} on ()`",
+        more.empty() ? "label" : more.front(), name);
+  }
+  std::string text = fmt::format("{} {} {}", left_text, name, right_text);
+  if (text.size() <= kMaxSuggestion) return fmt::format("give both sides the same labels: `{}`", text);
+  return fmt::format("give both sides the same labels with `{}`",
+                     common.empty() ? "sum(…)" : fmt::format("sum by ({}) (…)", list_of(common)));
+}
+
+// Vector and vector: elements of both sides that meet must exist, and for arithmetic and comparisons meet one
+// to one, since what has several to choose from has no value (there is no group_left).
+void check_meeting(const Expr& node, const std::vector<PatternSpec>& patterns) {
+  if (node.op == Op::kOr) return;
+  const std::vector<LabelNames> left_sets = label_sets(*node.left, patterns);
+  const std::vector<LabelNames> right_sets = label_sets(*node.right, patterns);
+  const LabelNames left = all_of_them(left_sets);
+  const LabelNames right = all_of_them(right_sets);
+  const Labels left_fixed = fixed_labels(*node.left, patterns);
+  const Labels right_fixed = fixed_labels(*node.right, patterns);
+  const std::string in_vain =
+      node.op == Op::kUnless ? ": it takes nothing away" : ": it never gives anything";
+
+  const bool can_meet = std::any_of(left_sets.begin(), left_sets.end(), [&](const LabelNames& one) {
+    return std::any_of(right_sets.begin(), right_sets.end(),
+                       [&](const LabelNames& other) { return key_of(node, one) == key_of(node, other); });
+  });
+  if (!can_meet) {
+    LabelNames common;
+    std::set_intersection(left.begin(), left.end(), right.begin(), right.end(), std::back_inserter(common));
+    throw ExprError{node.offset,
+                    fmt::format("`{}` pairs elements whose labels are equal, and these do not meet, with {} "
+                                "on the left and {} on the right{}",
+                                operator_text(node), in_words(key_of(node, left)),
+                                in_words(key_of(node, right)), in_vain),
+                    same_labels_fix(node, left, right, common)};
+  }
+  for (const auto& [name, value] : left_fixed) {
+    const std::string_view other = right_fixed.get(name);
+    if (other.empty() || other == value || key_of(node, {name}).empty()) continue;
+    LabelNames rest = key_of(node, united(left, right));
+    std::erase(rest, name);
+    throw ExprError{
+        node.offset,
+        fmt::format("`{}` pairs elements whose labels are equal, and these do not meet, with "
+                    "{}=\"{}\" on the left and {}=\"{}\" on the right{}",
+                    operator_text(node), name, value, name, other, in_vain),
+        fmt::format("write `{} on ({})`", kOpNames[static_cast<std::size_t>(node.op)], list_of(rest))};
+  }
+  if (node.is_set_operator()) return;
+
+  // What decides an element beyond the key: labels that neither the key holds nor `=` fixes.
+  const auto beyond = [&](LabelNames names, const Labels& fixed) {
+    std::erase_if(names,
+                  [&](const std::string& name) { return !key_of(node, {name}).empty() || fixed.has(name); });
+    return names;
+  };
+  const LabelNames left_more = beyond(left, left_fixed);
+  const LabelNames right_more = beyond(right, right_fixed);
+  if (left_more.empty() && right_more.empty()) return;
+  const std::string_view which = left_more.empty()    ? "the right side has"
+                                 : right_more.empty() ? "the left side has"
+                                                      : "both sides have";
+  const std::string left_text =
+      left_more.empty() ? format_expr(*node.left) : summed_by(*node.left, key_of(node, left));
+  const std::string right_text =
+      right_more.empty() ? format_expr(*node.right) : summed_by(*node.right, key_of(node, right));
+  const std::string text = fmt::format("{} {} {}", left_text, operator_text(node), right_text);
+  const LabelNames key = key_of(node, left_more.empty() ? right : left);
+  throw ExprError{
+      node.offset,
+      fmt::format("`{}` pairs one element with one, and {} several for each, told apart by {} only",
+                  operator_text(node), which, list_of(united(left_more, right_more))),
+      text.size() <= kMaxSuggestion
+          ? fmt::format("there is no group_left; write `{}`", text)
+          : fmt::format("there is no group_left; sum that side with `{}`",
+                        key.empty() ? "sum(…)" : fmt::format("sum by ({}) (…)", list_of(key)))};
+}
+
 // Copies the tree with pattern indices set and label names checked.
 ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns) {
   auto node = std::make_shared<Expr>(*expr);
@@ -844,6 +1029,8 @@ ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns) {
                  united(result_labels(*node->left, patterns), result_labels(*node->right, patterns)),
                  node->on ? "`on`" : "`ignoring`");
   }
+  if (node->kind == Kind::kBinary && node->left->type == Type::kVector && node->right->type == Type::kVector)
+    check_meeting(*node, patterns);
   return node;
 }
 

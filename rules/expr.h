@@ -86,9 +86,9 @@ struct ExprError {
 // Text -> typed tree. Names of patterns are not looked at yet.
 tl::expected<ExprPtr, ExprError> parse_expr(std::string_view text);
 
-// The same tree with every pattern_index set, labels of matchers and groupings known, and nothing that can
-// never be true (a count below zero, two ranges that exclude each other, a constant falsehood,
-// `a="x",a="y"`).
+// The same tree with every pattern_index set, labels of matchers and groupings known, no operator whose sides
+// cannot meet (unlike labels) or meet many to one (there is no group_left), and nothing that can never be true
+// (a count below zero, two ranges that exclude each other, a constant falsehood, `a="x",a="y"`).
 tl::expected<ExprPtr, ExprError> bind_expr(const ExprPtr& expr, const std::vector<PatternSpec>& patterns);
 
 // Canonical text: the same for the same meaning, whatever the spacing; parses back to an equal tree.

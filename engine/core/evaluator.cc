@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
 
 namespace logbell::engine {
 
@@ -15,7 +19,12 @@ using Op = Expr::BinaryOp;
 
 namespace {
 
-struct ManyToMany {};  // never leaves evaluate()
+// Several elements of `expr`'s side have this key. Never leaves evaluate().
+struct ManyToMany {
+  const Expr& expr;
+  Labels key;
+  std::string_view side;
+};
 
 struct Value {
   bool scalar = false;
@@ -226,14 +235,16 @@ Value binary(const Expr& expr, const Value& left, const Value& right) {
   }
   std::map<Labels, const Sample*> by_signature;
   for (const Sample& sample : right.samples) {
-    if (!by_signature.emplace(signature(expr, sample.labels), &sample).second) throw ManyToMany{};
+    Labels key = signature(expr, sample.labels);
+    if (by_signature.count(key) != 0) throw ManyToMany{expr, std::move(key), "right"};
+    by_signature.emplace(std::move(key), &sample);
   }
   std::set<Labels> met;
   for (const Sample& sample : left.samples) {
     const Labels key = signature(expr, sample.labels);
     const auto found = by_signature.find(key);
     if (found == by_signature.end()) continue;
-    if (!met.insert(key).second) throw ManyToMany{};
+    if (!met.insert(key).second) throw ManyToMany{expr, key, "left"};
     combine(expr, sample, found->second->value, key, sample.value, out);
   }
   return out;
@@ -264,11 +275,13 @@ Value value_of(const Expr& expr, Timestamp at, const WindowOf& window_of) {
 
 }  // namespace
 
-std::optional<std::vector<Sample>> evaluate(const Expr& expr, Timestamp at, const WindowOf& window_of) {
+rules::Result<std::vector<Sample>> evaluate(const Expr& expr, Timestamp at, const WindowOf& window_of) {
   try {
     return value_of(expr, at, window_of).samples;
-  } catch (const ManyToMany&) {
-    return std::nullopt;
+  } catch (const ManyToMany& many) {
+    return rules::fail(rules::ErrorCode::kInvalid,
+                       fmt::format("evaluate `{}`: several elements on the {} have the labels {}",
+                                   rules::format_expr(many.expr), many.side, many.key.format()));
   }
 }
 

@@ -11,6 +11,7 @@
 #include "engine/core/window.h"
 #include "rules/expr.h"
 #include "rules/labels.h"
+#include "rules/result.h"
 #include "rules/time.h"
 
 namespace logbell::engine {
@@ -24,10 +25,10 @@ struct Sample {
 
 using WindowOf = std::function<const PatternWindow&(std::uint32_t pattern_index)>;
 
-// The elements that `expr` has at `at`: those for which a rule of this expression fires. Nothing when two
+// The elements that `expr` has at `at`: those for which a rule of this expression fires. An error when two
 // elements of one side of an operator would have to meet the same element of the other (PromQL refuses
-// many-to-many likewise).
-std::optional<std::vector<Sample>> evaluate(const rules::Expr& expr, rules::Timestamp at,
+// many-to-many likewise); bind_expr() lets no expression through in which they can.
+rules::Result<std::vector<Sample>> evaluate(const rules::Expr& expr, rules::Timestamp at,
                                             const WindowOf& window_of);
 
 // Adds every instant in (from, to] at which a match of the expression's patterns comes into or leaves one of

@@ -847,8 +847,9 @@ struct Pipeline::Impl {
   void advance(std::size_t i, Timestamp now) {
     RuleSlot& rule = rules[i];
     const RuleInputs inputs = inputs_of(rule);
-    const bool quiet = !rule.dirty && !rule.late && rule.state->clock() != rules::kLongAgo &&
-                       same_knowledge(rule, inputs) && (!rule.next || *rule.next > inputs.clock);
+    const bool quiet = !rule.dirty && !rule.late && rule.state->failure().empty() &&
+                       rule.state->clock() != rules::kLongAgo && same_knowledge(rule, inputs) &&
+                       (!rule.next || *rule.next > inputs.clock);
     if (quiet) {
       rule.state->skip_to(inputs.clock);
     } else {
@@ -1112,6 +1113,7 @@ struct Pipeline::Impl {
   }
 
   std::string unknown_reason(const RuleSlot& rule) const {
+    if (!rule.state->failure().empty()) return rule.state->failure();
     for (const std::uint32_t index : source_sets[rule.source_set].sources) {
       const SourceState& source = sources[index];
       const std::string& name = plan->sources[index].name;
@@ -1503,6 +1505,7 @@ std::vector<RuleView> Pipeline::rules() const {
     view.rule = i;
     view.clock = rule.state->clock();
     view.unknown = rule.state->unknown(rule.inputs);
+    view.failing = !rule.state->failure().empty();
     if (view.unknown) view.unknown_reason = impl_->unknown_reason(rule);
     for (const auto& [element, alert] : rule.state->alerts().all())
       ++(alert.state == AlertState::kFiring ? view.firing : view.pending);

@@ -61,6 +61,7 @@ struct RuleView {
   std::string unknown_reason;  // "its windows have been watched for 3m of 2h", "source api is unreadable"
   std::size_t pending = 0;
   std::size_t firing = 0;
+  bool failing = false;  // unknown because its last evaluation failed
 };
 
 class Pipeline {

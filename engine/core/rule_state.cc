@@ -27,16 +27,19 @@ Certainty RuleState::certainty(Timestamp at, const RuleInputs& inputs) const {
 }
 
 bool RuleState::unknown(const RuleInputs& inputs) const {
-  return !inputs.readable || !inputs.watched_from || clock_ == rules::kLongAgo ||
+  return !failure_.empty() || !inputs.readable || !inputs.watched_from || clock_ == rules::kLongAgo ||
          clock_ - longest_ < *inputs.watched_from;
 }
 
 void RuleState::evaluate_at(Timestamp at, const RuleInputs& inputs, std::vector<Step>& out) {
   const auto result = evaluate(*rule_->expr, at, window_of_);
   if (!result) {
+    // The alerts stay as they are, and whoever looks sees the rule unknown; the next change is tried again.
     ++failures_;
+    failure_ = result.error().message;
     return;
   }
+  failure_.clear();
   const Certainty certain = certainty(at, inputs);
   alerts_.step(at, *result, certain, out);
   held_ = !certain.may_fire || !certain.may_resolve;
@@ -51,8 +54,8 @@ void RuleState::advance(const RuleInputs& inputs, bool late, std::vector<Step>& 
     if (start == rules::kLongAgo) start = inputs.clock;
     clock_ = start;
     evaluate_at(clock_, inputs, out);
-  } else if (late || held_) {
-    // A late line, or knowledge that came since: the present is looked at again.
+  } else if (late || held_ || !failure_.empty()) {
+    // A late line, knowledge that came since, a failure that may be over: the present is looked at again.
     evaluate_at(clock_, inputs, out);
   }
   if (inputs.clock <= clock_) return;

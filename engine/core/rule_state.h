@@ -5,7 +5,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "engine/core/alerts.h"
@@ -41,10 +43,12 @@ class RuleState {
   bool held() const { return held_; }
 
   rules::Timestamp clock() const { return clock_; }
-  // Since when the windows are not known in full; unset: they are.
+  // The windows are not known in full, or the last evaluation failed.
   bool unknown(const RuleInputs& inputs) const;
   // Evaluations refused because elements met many to many.
   std::uint64_t failures() const { return failures_; }
+  // Why the last one was: neither does anything fire then nor resolve. Empty: it was not.
+  const std::string& failure() const { return failure_; }
 
   const rules::AlertingRule& rule() const { return *rule_; }
   ActiveAlerts& alerts() { return alerts_; }
@@ -67,6 +71,7 @@ class RuleState {
   rules::Timestamp clock_ = rules::kLongAgo;
   bool held_ = false;  // a change could not be shown for want of knowledge: look again at every advance
   std::uint64_t failures_ = 0;
+  std::string failure_;
 };
 
 }  // namespace logbell::engine

@@ -105,6 +105,12 @@ double in_seconds(rules::Duration duration) {
   return static_cast<double>(duration.count()) / 1000;
 }
 
+std::string_view health_of(const RuleView* state) {
+  if (state == nullptr) return "unknown";
+  if (state->failing) return "err";
+  return state->unknown ? "unknown" : "ok";
+}
+
 Json rule_json(const rules::AlertingRule& rule, const RuleView* state,
                const std::vector<const AlertView*>& alerts) {
   Json list = Json::Array{};
@@ -119,7 +125,7 @@ Json rule_json(const rules::AlertingRule& rule, const RuleView* state,
       .set("labels", texts(rule.labels))
       .set("annotations", texts(rule.annotations))
       .set("alerts", std::move(list))
-      .set("health", state == nullptr || state->unknown ? "unknown" : "ok");
+      .set("health", health_of(state));
   if (state != nullptr && state->unknown && !state->unknown_reason.empty())
     json.set("lastError", state->unknown_reason);
   json.set("evaluationTime", 0.0)

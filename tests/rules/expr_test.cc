@@ -182,6 +182,81 @@ TEST_CASE("expr: what can never be true is refused, what can is not", "[rules][e
   }
 }
 
+TEST_CASE("expr: elements must meet, and one to one: what does not is refused with what to write",
+          "[rules][expr]") {
+  std::vector<PatternSpec> specs(3);
+  specs[0].name = "p";
+  specs[1].name = "q";
+  specs[1].labels = {"k"};
+  specs[2].name = "r";
+  specs[2].labels = {"k", "u"};
+  const struct {
+    const char* text;
+    const char* reason;
+    const char* fix;
+    std::size_t offset;
+  } rows[] = {
+      {"count_over_time(r[1s]) / on(k) count_over_time(q[1s]) > 0.1",
+       "`/ on (k)` pairs one element with one, and the left side has several for each, told apart by u only",
+       "there is no group_left; write `sum by (k) (count_over_time(r[1s])) / on (k) count_over_time(q[1s])`",
+       23},
+      {"count_over_time(q[1s]) > ignoring(u) count_over_time(r[1s])", "the right side has several for each",
+       "write `count_over_time(q[1s]) > ignoring (u) sum by (k) (count_over_time(r[1s]))`", 23},
+      {"count_over_time(q[1s]) * on() count_over_time(r[1s]) > 1", "both sides have several",
+       "write `sum(count_over_time(q[1s])) * on () sum(count_over_time(r[1s]))`", 23},
+      {"count_over_time(q[1m]) / count_over_time(p[1m]) > 0.5",
+       "do not meet, with label k on the left and no label on the right: it never gives anything",
+       "`sum(count_over_time(q[1m])) / count_over_time(p[1m])`", 23},
+      {"count_over_time(q[1m]) / sum(count_over_time(q[1m])) > 0.1", "do not meet",
+       "ask for one value at a time, as in {k=\"…\"} and `/ on ()`", 23},
+      {"count_over_time(q[1m]) > 0 and on(k) count_over_time(p[1m]) > 0", "do not meet", "write `and on ()`",
+       27},
+      {"count_over_time(q[1m]) > 0 and count_over_time(r[1m]) > 0",
+       "with label k on the left and labels k, u on the right", "write `and on (k)`", 27},
+      {"sum by (k) (rate(r[1m])) / on(u) sum by (u) (rate(r[1m])) > 1", "do not meet",
+       "`sum(sum by (k) (rate(r[1m]))) / sum(sum by (u) (rate(r[1m])))`", 25},
+      {"count_over_time(p[1m]) >= count_over_time(q[1m])", "do not meet",
+       "`count_over_time(p[1m]) >= sum(count_over_time(q[1m]))`", 23},
+      {"count_over_time(p[1m]) > 0 unless count_over_time(q[1m]) > 0", "do not meet", "write `unless on ()`",
+       27},
+      {"absent_over_time(p[5m]) and count_over_time(q[5m]) > 3", "do not meet", "write `and on ()`", 24},
+      {"count_over_time(q{k=\"a\"}[1m]) / count_over_time(q{k=\"b\"}[1m]) > 2",
+       "with k=\"a\" on the left and k=\"b\" on the right", "write `/ on ()`", 30},
+      {"count_over_time(r{k=\"a\"}[1m]) > 1 and count_over_time(r{k=\"b\"}[1m]) > 2", "do not meet",
+       "write `and on (u)`", 34},
+  };
+  for (const auto& row : rows) {
+    INFO(row.text);
+    const auto parsed = parse_expr(row.text);
+    REQUIRE(parsed.has_value());
+    const auto done = bind_expr(*parsed, specs);
+    REQUIRE_FALSE(done.has_value());
+    INFO(done.error().reason << "; " << done.error().fix);
+    CHECK(done.error().reason.find(row.reason) != std::string::npos);
+    CHECK(done.error().fix.find(row.fix) != std::string::npos);
+    CHECK(done.error().offset == row.offset);
+  }
+  for (const char* fine : {
+           "count_over_time(q[1m]) / 60 > 0.5",
+           "sum(count_over_time(q[1m])) / count_over_time(p[1m]) > 0.5",
+           "count_over_time(q{k=\"a\"}[1m]) / on () count_over_time(q{k=\"b\"}[1m]) > 2",
+           "count_over_time(q{k=\"a\"}[1m]) / on () sum(count_over_time(q[1m])) > 0.5",
+           "count_over_time(r{u=\"x\"}[1m]) / on (k) count_over_time(q[1m]) > 0.5",
+           "count_over_time(r{u=\"x\"}[1m]) / ignoring (u) count_over_time(q[1m]) > 0.5",
+           "count_over_time(r{u=\"\"}[1m]) / count_over_time(q[1m]) > 0.5",
+           "count_over_time(r[1m]) > 1 and on (k) count_over_time(q[1m]) > 1",
+           "count_over_time(r[1m]) > 1 and on () count_over_time(p[1m]) > 1",
+           "count_over_time(r[1m]) > 1 or count_over_time(q[1m]) > 1 or count_over_time(p[1m]) > 1",
+           "(count_over_time(p[1m]) > 1 or count_over_time(q[1m]) > 1) and count_over_time(q[5m]) > 9",
+           "count_over_time(r[1m]) > 1 unless on (k) count_over_time(q[1m]) > 1",
+       }) {
+    INFO(fine);
+    const auto done = bind_expr(*parse_expr(fine), specs);
+    INFO((done ? "" : done.error().reason));
+    CHECK(done.has_value());
+  }
+}
+
 TEST_CASE("expr: polarity says what a rule's truth rests on", "[rules][expr]") {
   const struct {
     const char* text;
@@ -228,7 +303,8 @@ TEST_CASE("expr: the labels that a result can have", "[rules][expr]") {
             *good("sum by (queue) (count_over_time(errors[1m])) > 1 or sum by (zone) (rate(errors[1m])) > 1"),
             patterns()) == Names{"queue", "zone"});
   // As in PromQL: what is matched on is what remains, in comparisons too.
-  CHECK(result_labels(*good("count_over_time(errors[1m]) > on (queue) sum by (queue) (rate(errors[1m]))"),
+  CHECK(result_labels(*good("count_over_time(errors{zone=\"eu\"}[1m]) > on (queue) sum by (queue) "
+                            "(rate(errors[1m]))"),
                       patterns()) == Names{"queue"});
   CHECK(fixed_labels(*good("count_over_time(errors{queue=\"a\"}[1m]) > 1"), patterns()) ==
         Labels{{"queue", "a"}});

@@ -36,11 +36,24 @@ struct World {
     for (const auto& spec : specs)
       windows.emplace_back(spec, std::chrono::minutes(1));
   }
-  std::optional<std::vector<Sample>> value(const Expr& expr, int at) const {
+  rules::Result<std::vector<Sample>> value(const Expr& expr, int at) const {
     return evaluate(expr, from_unix_ms(at),
                     [&](std::uint32_t index) -> const PatternWindow& { return windows[index]; });
   }
 };
+
+// The tree as parsed, with its patterns found and nothing judged.
+ExprPtr bound_by_hand(const std::string& text, const std::vector<rules::PatternSpec>& specs) {
+  const std::function<ExprPtr(const ExprPtr&)> bind = [&](const ExprPtr& from) -> ExprPtr {
+    auto node = std::make_shared<Expr>(*from);
+    if (node->left) node->left = bind(node->left);
+    if (node->right) node->right = bind(node->right);
+    while (node->kind == Expr::Kind::kRangeCall && specs[node->pattern_index].name != node->pattern)
+      ++node->pattern_index;
+    return node;
+  };
+  return bind(*rules::parse_expr(text));
+}
 
 }  // namespace
 
@@ -55,10 +68,13 @@ TEST_CASE("evaluator: labels of results are PromQL's", "[core][evaluator]") {
   } rows[] = {
       {"a comparison filters", "count_over_time(errors[1s]) > 1", {{{{"queue", "a"}, {"zone", "eu"}}, 3}}},
       {"on keeps what it matches on",
-       "count_over_time(errors[1s]) > on (queue) sum by (queue) (count_over_time(errors[1s])) - 1",
-       {{{{"queue", "a"}}, 3}, {{{"queue", "b"}}, 1}}},
+       "count_over_time(errors{zone=\"eu\"}[1s]) > on (queue) sum by (queue) (count_over_time(errors[1s])) - "
+       "1",
+       {{{{"queue", "a"}}, 3}}},
       {"ignoring drops",
-       "count_over_time(errors[1s]) == ignoring (zone) sum by (queue) (count_over_time(errors[1s])) > 1",
+       "count_over_time(errors{zone=\"eu\"}[1s]) == ignoring (zone) sum by (queue) "
+       "(count_over_time(errors[1s])) "
+       "> 1",
        {{{{"queue", "a"}}, 3}}},
       {"a set operator keeps the left side whole",
        "count_over_time(errors[1s]) and on (queue) sum by (queue) (count_over_time(errors[1s])) > 1",
@@ -79,10 +95,15 @@ TEST_CASE("evaluator: labels of results are PromQL's", "[core][evaluator]") {
     REQUIRE(bound.has_value());
     CHECK(world.value(**bound, 100) == row.expected);
   }
-  const auto many = rules::bind_expr(
-      *rules::parse_expr("sum(count_over_time(errors[1s])) > on () count_over_time(errors[1s])"),
-      world.specs);
-  CHECK_FALSE(world.value(**many, 100).has_value());
+  // bind_expr() lets no such thing through; were it to, the reason is said.
+  const ExprPtr many =
+      bound_by_hand("sum(count_over_time(errors[1s])) > on () count_over_time(errors[1s])", world.specs);
+  const auto value = world.value(*many, 100);
+  REQUIRE_FALSE(value.has_value());
+  CHECK(
+      value.error().message ==
+      "evaluate `sum(count_over_time(errors[1s])) > on () count_over_time(errors[1s])`: several elements on "
+      "the right have the labels {}");
 }
 
 TEST_CASE("evaluator: what is refused as never true has no value, and polarity holds", "[core][evaluator]") {
@@ -126,15 +147,7 @@ TEST_CASE("evaluator: what is refused as never true has no value, and polarity h
       if (bound.error().reason.find("never") == std::string::npos || rules::range_calls(**parsed).empty())
         continue;
       ++refused;
-      // Bound by hand: the tree as parsed, with its patterns found.
-      std::function<ExprPtr(const ExprPtr&)> bind = [&](const ExprPtr& from) -> ExprPtr {
-        auto node = std::make_shared<Expr>(*from);
-        if (node->left) node->left = bind(node->left);
-        if (node->right) node->right = bind(node->right);
-        if (node->kind == Expr::Kind::kRangeCall) node->pattern_index = node->pattern == "plain" ? 1 : 2;
-        return node;
-      };
-      expr = bind(*parsed);
+      expr = bound_by_hand(text, specs);
     }
     INFO(text << (bound ? "" : ": " + bound.error().reason));
     World world;
@@ -180,4 +193,118 @@ TEST_CASE("rule state: a source watched since ever does not fire an absence of b
   state.advance(inputs, false, steps);
   REQUIRE(steps.size() == 2);
   CHECK(steps[1].at == now + std::chrono::seconds(50));
+}
+
+TEST_CASE(
+    "evaluator: what bind_expr lets through never meets many to one, and what it says cannot meet does not",
+    "[core][evaluator]") {
+  std::vector<rules::PatternSpec> specs(3);
+  specs[0].name = "p";
+  specs[1].name = "q";
+  specs[1].labels = {"k"};
+  specs[2].name = "r";
+  specs[2].labels = {"k", "u"};
+  std::mt19937_64 random(7);  // NOLINT(cert-msc51-cpp): the same run every time
+  const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<std::uint64_t>(n)); };
+  std::function<std::string(int)> side = [&](int depth) -> std::string {
+    const char* leaves[] = {"p",          "q",          "r",
+                            "q{k=\"a\"}", "r{u=\"x\"}", "r{k=\"a\",u!=\"x\"}",
+                            "q{k=\"\"}",  "r{u=\"\"}",  "r{k=\"b\",u=\"y\"}"};
+    const int shape = depth == 0 ? 0 : pick(4);
+    if (shape == 0) {
+      const char* functions[] = {"count_over_time", "rate", "absent_over_time", "present_over_time"};
+      return std::string(functions[pick(8) == 0 ? 2 + pick(2) : pick(2)]) + "(" + leaves[pick(9)] + "[50ms])";
+    }
+    if (shape == 1) {
+      const char* aggregates[] = {"sum", "sum by (k) ", "max by (k, u) ", "min without (u) ",
+                                  "count by (u) "};
+      return aggregates[pick(5)] + ("(" + side(depth - 1) + ")");
+    }
+    const char* ops[] = {" + ", " / ", " > ", " != ", " and ", " unless ", " or "};
+    const char* matching[] = {"", "", "on () ", "on (k) ", "on (k, u) ", "ignoring (u) ", "ignoring (k) "};
+    return "(" + side(depth - 1) + ops[pick(7)] + matching[pick(7)] + side(depth - 1) + ")";
+  };
+  int accepted = 0;
+  int apart = 0;
+  int many = 0;
+  for (int round = 0; round < 20'000; ++round) {
+    const std::string text = side(2) + " >= 0";
+    const auto parsed = rules::parse_expr(text);
+    REQUIRE(parsed.has_value());
+    const auto bound = rules::bind_expr(*parsed, specs);
+    INFO(text << (bound ? "" : ": " + bound.error().reason));
+    const auto refused_for = [&](const char* words) {
+      return !bound && bound.error().reason.find(words) != std::string::npos;
+    };
+    if (refused_for("pairs one element with one")) ++many;
+    // Deeper down other elements may fire all the same: only what stands on top is asked.
+    const ExprPtr top = (*parsed)->left->kind == Expr::Kind::kParen ? (*parsed)->left->left : (*parsed)->left;
+    const bool never = refused_for("it never gives anything") && bound.error().offset == top->offset;
+    if (!bound && !never) continue;
+    const ExprPtr expr = bound ? *bound : bound_by_hand(text, specs);
+    std::vector<PatternWindow> windows;
+    windows.reserve(specs.size());
+    for (const auto& spec : specs)
+      windows.emplace_back(spec, Duration(1000));
+    for (int i = 0; i < 10; ++i) {
+      const auto pattern = static_cast<std::size_t>(pick(3));
+      std::vector<std::string> values;
+      for (std::size_t label = 0; label < specs[pattern].labels.size(); ++label) {
+        const char* some[] = {"a", "b", "x", "y", ""};
+        // An empty value is no label: with it, what does not meet may.
+        values.emplace_back(some[pick(never ? 4 : 5)]);
+      }
+      windows[pattern].add(values, from_unix_ms(60 + pick(60)), 1);
+      const auto value = evaluate(*expr, from_unix_ms(100), [&](std::uint32_t index) -> const PatternWindow& {
+        return windows[index];
+      });
+      if (never) {
+        REQUIRE((!value || value->empty()));
+        continue;
+      }
+      REQUIRE(value.has_value());
+    }
+    ++(never ? apart : accepted);
+  }
+  CHECK(accepted > 1000);
+  CHECK(apart > 500);
+  CHECK(many > 500);
+}
+
+TEST_CASE("rule state: an evaluation that fails leaves the alerts alone, shows, and is tried again",
+          "[core][evaluator]") {
+  World world;
+  rules::AlertingRule rule;
+  rule.name = "Unequal";
+  rule.expr = bound_by_hand(
+      "count_over_time(errors[1m]) > on (queue) count_over_time(errors{zone=\"eu\"}[1s])", world.specs);
+  rule.polarity = {true, true};
+  engine::RuleState state(rule,
+                          [&](std::uint32_t index) -> const PatternWindow& { return world.windows[index]; });
+  const auto now = from_unix_ms(1'777'629'600'000);
+  engine::RuleInputs inputs;
+  inputs.watched_from = now - std::chrono::minutes(5);
+  const auto advance = [&](int seconds) {
+    std::vector<engine::Step> steps;
+    inputs.clock = now + std::chrono::seconds(seconds);
+    state.advance(inputs, false, steps);
+    return steps.size();
+  };
+  world.windows[0].add({"a", "eu"}, now - std::chrono::seconds(1), 1);
+  CHECK(advance(10) == 2);
+  CHECK_FALSE(state.unknown(inputs));
+  // A second zone: two elements on the left for one on the right.
+  world.windows[0].add({"a", "us"}, now + std::chrono::seconds(11), 1);
+  CHECK(advance(12) == 0);
+  CHECK(state.unknown(inputs));
+  CHECK(state.failures() > 0);
+  CHECK(state.failure().find("several elements on the left have the labels {queue=\"a\"}") !=
+        std::string::npos);
+  REQUIRE(state.alerts().all().size() == 1);
+  CHECK(state.alerts().all().begin()->second.state == rules::AlertState::kFiring);
+  // Both are forgotten: there is nothing to fail over, and nothing that fires.
+  world.windows[0] = PatternWindow(world.specs[0], std::chrono::minutes(1));
+  CHECK(advance(13) == 1);
+  CHECK_FALSE(state.unknown(inputs));
+  CHECK(state.failure().empty());
 }

@@ -154,6 +154,12 @@ TEST_CASE("api: rules as Grafana reads them from Prometheus", "[run][api]") {
   CHECK(other["health"].string() == "unknown");
   CHECK(other["lastError"].string() == "source api is unreadable");
   CHECK(other["lastEvaluation"].string() == "0001-01-01T00:00:00Z");
+  // An evaluation that fails is Prometheus's "err".
+  f.view->rules[1].failing = true;
+  f.view->rules[1].unknown_reason = "evaluate `a / b`: several elements on the left have the labels {}";
+  const Json failing = f.json("/api/v1/rules")["groups"].at(1)["rules"].at(0);
+  CHECK(failing["health"].string() == "err");
+  CHECK(failing["lastError"].string() == f.view->rules[1].unknown_reason);
   // What logbell says of itself has no rule in a file and is there all the same.
   CHECK(data["groups"].at(2)["name"].string() == "logbell");
   CHECK(data["groups"].at(2)["rules"].at(0)["name"].string() == "SinkDead");
