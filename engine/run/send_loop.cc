@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "engine/run/thread_annotations.h"
+#include "rules/redact.h"
 
 namespace logbell::engine {
 
@@ -100,6 +101,24 @@ std::string describe(const Outcome& outcome) {
   return outcome.detail.empty() ? std::string(reason) : fmt::format("{}: {}", reason, outcome.detail);
 }
 
+// Whom a notification is about, for people: "Boom{queue="a"}, Boom{queue="b"} and 3 more".
+std::string subjects_of(const Notification& notification) {
+  constexpr std::size_t kMaxNamed = 3;
+  constexpr std::size_t kMaxBytes = 300;
+  std::string words;
+  const std::size_t named = std::min(notification.alerts.size(), kMaxNamed);
+  for (std::size_t i = 0; i < named; ++i) {
+    const rules::Alert& alert = notification.alerts[i];
+    const rules::Labels others = alert.labels.without({"alertname"});
+    words += fmt::format("{}{}{}{}", words.empty() ? "" : ", ", alert.name(),
+                         others.empty() ? "" : others.format(), alert.is_firing() ? "" : " (resolved)");
+  }
+  if (notification.alerts.size() > named)
+    words += fmt::format(" and {} more", notification.alerts.size() - named);
+  if (words.empty()) words = rules::to_string(notification.reason);
+  return rules::clean_text(words, kMaxBytes);
+}
+
 }  // namespace
 
 Fallbacks fallbacks_of(const rules::Plan& plan) {
@@ -167,6 +186,13 @@ class SendLoop::Impl {
   void failed(Sequence sequence, const Outcome& outcome, Instant now);
   void rejected(Sequence sequence, const Outcome& outcome, Instant now);
   void keep_dead(Instant now);
+  // The circuit is open because of what messages were answered, and it may still be the messages: those of
+  // other groups are tried at once.
+  bool suspected() const {
+    return dead_ && !refused_groups_.empty() && refused_groups_.size() < kRefusalsOfDead;
+  }
+  // While the circuit is open, between two probes.
+  bool may_try(const Item& item) const { return suspected() && refused_groups_.count(item.group) == 0; }
   Duration backoff(std::uint32_t failures);
 
   const std::unique_ptr<sinks::Sink> sink_;
@@ -187,11 +213,14 @@ class SendLoop::Impl {
   RecentGroups elsewhere_;
 
   // The lane.
-  bool proven_ = false;    // a delivery has succeeded
-  bool dead_ = false;      // the circuit is open
-  bool overlong_ = false;  // the sink asked for more than kMaxHint
+  bool proven_ = false;     // a delivery has succeeded
+  bool dead_ = false;       // the circuit is open
+  bool overlong_ = false;   // the sink asked for more than kMaxHint
+  bool told_dead_ = false;  // sink_dead() was called, and sink_alive() not since
   std::uint32_t failures_ = 0;
-  std::uint64_t outage_ = 0;  // counts them
+  std::uint32_t refusals_ = 0;            // messages refused since the last success
+  std::set<std::string> refused_groups_;  // theirs, while these are few enough to be to blame themselves
+  std::uint64_t outage_ = 0;              // counts them
   Instant failing_since_;
   Instant pause_until_;   // our back-off
   Instant hint_until_;    // the sink's own
@@ -434,6 +463,7 @@ std::optional<Sequence> SendLoop::Impl::choose(Instant now) const {
     const Item& item = items_.at(turn.second);
     // A dead sink is probed at its own times, whatever a message's are.
     if (draining_ ? item.tried : !dead_ && item.not_before > now) continue;
+    if (!draining_ && dead_ && now < probe_at_ && !may_try(item)) continue;
     if (failures_ == 0 && !dead_) return turn.second;
     // One probe at a time, and not always the same: it may be that message alone which the sink chokes on.
     const std::uint32_t probes = item.outage == outage_ ? item.probes : 0;
@@ -455,8 +485,8 @@ std::optional<Instant> SendLoop::Impl::work() {
   // While all is well nothing can be too old: it is about to leave.
   if (failures_ > 0 || dead_) expire(now);
   if (dead_) {
-    const bool probe = std::max(probe_at_, gate()) <= now;
-    const std::optional<Sequence> chosen = probe ? choose(now) : std::nullopt;
+    const bool may = gate() <= now && (probe_at_ <= now || suspected());
+    const std::optional<Sequence> chosen = may ? choose(now) : std::nullopt;
     if (chosen) {
       attempt(*chosen, movable_.empty() ? kTimeout : kProbeTimeout);
     } else {
@@ -477,7 +507,10 @@ std::optional<Instant> SendLoop::Impl::next(Instant now) const {
   if (failures_ > 0 || dead_) at = by_expiry_.begin()->first;
   if (dead_) {
     if (!movable_.empty()) return now;
-    return std::max(now, std::min(at, std::max(probe_at_, gate())));
+    const bool fresh = suspected() && std::any_of(turns_.begin(), turns_.end(), [&](const auto& turn) {
+                         return may_try(items_.at(turn.second));
+                       });
+    return std::max(now, std::min(at, fresh ? gate() : std::max(probe_at_, gate())));
   }
   if (!copies_.empty()) return now;
   if (failures_ > 0 && !owed_.empty()) {
@@ -512,7 +545,7 @@ std::optional<Instant> SendLoop::Impl::work_draining() {
   const std::optional<Sequence> chosen = choose(now);
   if (!chosen) return done();
   items_.at(*chosen).tried = true;
-  drain_probed_ = drain_probed_ || dead_;
+  drain_probed_ = drain_probed_ || (dead_ && !suspected());
   attempt(*chosen, std::min(kTimeout, std::chrono::floor<Duration>(drain_deadline_ - now)));
   return options_.clock->instant();
 }
@@ -552,12 +585,15 @@ void SendLoop::Impl::attempt(Sequence sequence, Duration timeout) {
 }
 
 void SendLoop::Impl::succeeded(Sequence sequence, const Outcome& outcome) {
-  const bool news = dead_ || !proven_;
+  const bool news = told_dead_ || !proven_;
   if (dead_ || failures_ > 0) ++outage_;
   proven_ = true;
   dead_ = false;
+  told_dead_ = false;
   overlong_ = false;
   failures_ = 0;
+  refusals_ = 0;
+  refused_groups_.clear();
   drain_failures_ = 0;
   pause_until_ = Instant();
   ++counts_.delivered;
@@ -586,6 +622,7 @@ void SendLoop::Impl::failed(Sequence sequence, const Outcome& outcome, Instant n
   const Duration hint = outcome.retry_after.value_or(Duration(0));
   if (hint > Duration(0)) hint_until_ = std::max(hint_until_, now + std::min(hint, kMaxHint));
   if (dead_) {
+    refused_groups_.clear();  // it is not only messages
     keep_dead(now);
   } else {
     if (failures_ == 0) {
@@ -612,28 +649,36 @@ void SendLoop::Impl::failed(Sequence sequence, const Outcome& outcome, Instant n
 }
 
 void SendLoop::Impl::rejected(Sequence sequence, const Outcome& outcome, Instant now) {
-  const bool opens = outcome.sink_is_dead && !dead_;
+  Item& item = items_.at(sequence);
+  const bool was_suspected = suspected();
+  bool opens = !dead_;
+  if (outcome.sink_is_dead) {
+    refused_groups_.clear();
+  } else {
+    // Of this message it wants no more. That is no proof that the lane works, nor that it does not: one that
+    // never took anything, or refuses one after the other, is as good as dead.
+    ++refusals_;
+    opens = opens && (!proven_ || refusals_ >= kRefusalsOfDead);
+    if (!dead_ || was_suspected) refused_groups_.insert(item.group);
+  }
   if (opens) {
     dead_ = true;
     ++outage_;
-    probe_interval_ = Duration(0);
   }
   if (dead_) {
-    // A refusal of this message alone proves nothing for the sink: it stays dead.
+    if (opens || was_suspected) probe_interval_ = Duration(0);
     keep_dead(now);
-    drain_probed_ = true;
-  } else {
-    // It answered, and of this message it wants no more: the lane works.
-    if (failures_ > 0) ++outage_;
-    failures_ = 0;
-    overlong_ = false;
-    pause_until_ = Instant();
+    drain_probed_ = drain_probed_ || !suspected();
   }
-  Item& item = items_.at(sequence);
-  const bool waits = outcome.sink_is_dead && !item.movable;
+  // What a dead sink refuses waits for the fix, if nobody can speak instead.
+  const bool waits = dead_ && !item.movable;
   Settlement refused = settlement(item, waits ? DeliveryState::kPending : DeliveryState::kDead, "rejected",
                                   to_string(outcome.reason));
   refused.detail = outcome.detail;
+  // Nobody was told, and this sink will not do it: somebody must hear at least that. Repeats are no news.
+  const bool unheard = !item.movable && (waits || item.delivery.notification.priority < 2);
+  std::string why = counts_.last_error;
+  if (unheard) why += "; nobody hears there of " + subjects_of(item.delivery.notification);
   if (waits) {
     settle(item, std::move(refused));
   } else {
@@ -641,7 +686,10 @@ void SendLoop::Impl::rejected(Sequence sequence, const Outcome& outcome, Instant
     end(sequence, std::move(refused), batch);
     options_.log->settle(batch.settled);
   }
-  if (opens) options_.log->sink_dead(options_.sink, options_.lane, counts_.last_error);
+  if ((opens || unheard) && !told_dead_) {
+    told_dead_ = true;
+    options_.log->sink_dead(options_.sink, options_.lane, why);
+  }
 }
 
 void SendLoop::Impl::keep_dead(Instant now) {
@@ -664,10 +712,11 @@ void SendLoop::Impl::publish() {
   counts_.oldest.reset();
   if (!items_.empty()) counts_.oldest = items_.begin()->second.delivery.notification.created_at;
   counts_.failures = failures_;
-  counts_.state = dead_           ? SinkState::kDead
-                  : failures_ > 0 ? SinkState::kFailing
-                  : proven_       ? SinkState::kAlive
-                                  : SinkState::kUnknown;
+  const bool failing = failures_ > 0 || refusals_ > 0;
+  counts_.state = dead_     ? SinkState::kDead
+                  : failing ? SinkState::kFailing
+                  : proven_ ? SinkState::kAlive
+                            : SinkState::kUnknown;
   const Instant now = options_.clock->instant();
   const Instant until = dead_ ? std::max(probe_at_, gate()) : gate();
   counts_.paused_until.reset();

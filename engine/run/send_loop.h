@@ -12,8 +12,11 @@
 // - A passing failure (timeout, 5xx, answer lost) pauses the whole lane, full jitter from kBaseBackoff to
 //   kMaxBackoff; then one delivery probes, another one each time. The sink's own hint wins, up to kMaxHint.
 // - A sink that refuses for good opens the circuit. What has a fallback goes there at once; what has none
-// waits,
-//   and one real delivery probes after kFirstProbe, at last every kLastProbe.
+//   waits, and one real delivery probes after kFirstProbe, at last every kLastProbe.
+// - A sink that refuses messages rather than us proves neither that it works nor that it is dead. Each goes
+//   to its fallback; one that has none is named to the others with SinkDead. The first message of all, or
+//   kRefusalsOfDead in a row, and the circuit opens; as long as it may be the fault of one group, those of
+//   others are tried at once. Only a success closes it.
 // - A failure that lasts does not keep people in the dark: see kFallbackAfter.
 // - Nothing is given up before kMaxAge but by a refusal for good.
 #pragma once
@@ -49,8 +52,8 @@ class DeliveryLog {
   // Records what became of attempts, with the fallbacks that speak instead, all in one transaction; durable
   // when it returns. Several at once only when a lane is handed to its fallbacks or given up.
   virtual void settle(const std::vector<Settled>& settled) = 0;
-  // The lane's sink refuses for good (the circuit opened); once, until it is alive again. `why` is for
-  // people.
+  // The lane's sink refuses for good: the circuit opened, or it refused a message that nobody else can speak
+  // of. Once, until it is alive again. `why` is for people, and names who is not heard of.
   virtual void sink_dead(const std::string& sink, const std::string& lane, const std::string& why) = 0;
   // It works again. Also at the first success after a start: an earlier process may have called it dead.
   virtual void sink_alive(const std::string& sink, const std::string& lane) = 0;
@@ -114,6 +117,9 @@ class SendLoop {
   // arrival in this process, whatever a wall clock that was set says its age is.
   static constexpr rules::Duration kMaxAge{std::chrono::hours(24)};
   static constexpr rules::Duration kMinStay{std::chrono::minutes(10)};
+  // So many messages refused in a row, and it is the sink: two that are bad by themselves hardly ever follow
+  // each other.
+  static constexpr std::uint32_t kRefusalsOfDead = 2;
   // The whole of one attempt; and of one that probes a refusing sink while a fallback waits for the outcome.
   static constexpr rules::Duration kTimeout{std::chrono::seconds(15)};
   static constexpr rules::Duration kProbeTimeout{std::chrono::seconds(4)};
