@@ -486,10 +486,12 @@ std::optional<Instant> SendLoop::Impl::work() {
   if (failures_ > 0 || dead_) expire(now);
   if (dead_) {
     const bool may = gate() <= now && (probe_at_ <= now || suspected());
-    const std::optional<Sequence> chosen = may ? choose(now) : std::nullopt;
+    // Whoever a fallback told of hears of it from there, even if the sink turns out to be well.
+    if (may) tell_fallbacks_too(now);
+    const std::optional<Sequence> chosen = may && copies_.empty() ? choose(now) : std::nullopt;
     if (chosen) {
       attempt(*chosen, movable_.empty() ? kTimeout : kProbeTimeout);
-    } else {
+    } else if (!may || copies_.empty()) {
       hand_over();
     }
   } else {

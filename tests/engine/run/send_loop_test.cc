@@ -1057,6 +1057,41 @@ TEST_CASE("send_loop: however many resolves come, each goes to the fallback that
   CHECK(lane.loop->view().delivered == 2 * kGroups);
 }
 
+TEST_CASE(
+    "send_loop: F40 the fallback that was told of a firing hears its resolve, although the sink is well",
+    "[run][send_loop][F40]") {
+  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  lane.script.next = {revoked()};
+  lane.add(lane.firing("firing", "g"));
+  lane.now();
+  SECTION("the resolve itself is what finds it well") {
+    lane.clock.advance(SendLoop::kFirstProbe);
+    lane.add(lane.resolve("resolve", "g"));
+    lane.now();
+    CHECK(lane.log.told() == Keys{"firing: rejected auth -> firing/mail",
+                                  "resolve: retry fallback -> resolve/mail", "resolve: delivered ok"});
+  }
+  SECTION("or what finds it dead still: it is told once") {
+    lane.script.next = {revoked()};
+    lane.clock.advance(SendLoop::kFirstProbe);
+    lane.add(lane.resolve("resolve", "g"));
+    lane.now();
+    CHECK(lane.log.told() == Keys{"firing: rejected auth -> firing/mail",
+                                  "resolve: retry fallback -> resolve/mail", "resolve: rejected auth"});
+  }
+  SECTION("more of them than are settled at once") {
+    for (int i = 0; i < 300; ++i)
+      lane.add(lane.firing(fmt::format("f{}", i), fmt::format("g{}", i)));
+    lane.now();
+    lane.clock.advance(SendLoop::kFirstProbe);
+    for (int i = 0; i < 300; ++i)
+      lane.add(lane.resolve(fmt::format("r{}", i), fmt::format("g{}", i)));
+    lane.now();
+    CHECK(lane.loop->view().delivered == 300);
+    CHECK(lane.loop->view().handed_over == 601);
+  }
+}
+
 TEST_CASE("send_loop: a resolve that waits behind its firing follows it to the fallback",
           "[run][send_loop]") {
   Lane lane(with_fallbacks({{"mail", {"mail"}}}));
