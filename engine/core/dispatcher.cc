@@ -256,13 +256,14 @@ void Dispatcher::place(const Alert& alert, std::optional<Fingerprint> rule, Time
   touched_ = true;
 }
 
-void Dispatcher::insert(const rules::Transition& transition, std::optional<Fingerprint> rule, bool caught_up,
+void Dispatcher::insert(const rules::Transition& transition, std::optional<Fingerprint> rule,
                         Timestamp caused_at, Timestamp now) {
   const Alert& alert = transition.alert;
   const Fingerprint fingerprint = alert.fingerprint();
   if (homeless_) rehome(now);
   if (transition.to == AlertState::kFiring) {
-    const bool old = !caught_up && now - transition.at > plan_->max_replay_age;
+    // However little there was to read: release() tells what still fires once its rule is at the present.
+    const bool old = now - transition.at > plan_->max_replay_age;
     // What people know to fire already, by another rule with the same labels, is no past of its own.
     if (rule && !is_firing(fingerprint) && (old || is_silent(*rule, now))) {
       held_.insert_or_assign(fingerprint, Held{alert, *rule});

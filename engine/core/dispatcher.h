@@ -62,10 +62,9 @@ class Dispatcher {
   // Puts back what save() wrote: of `entries` those whose keys begin with "core/d/".
   void restore(const std::vector<StoredEntry>& entries);
 
-  // Takes a step of an alert. `rule`: its identity; unset: built in. `caught_up`: its rule has read
-  // up to the present, so that what is older than max_replay_age is news all the same. `caused_at`: when the
-  // line behind it was read.
-  void insert(const rules::Transition& transition, std::optional<rules::Fingerprint> rule, bool caught_up,
+  // Takes a step of an alert. `rule`: its identity; unset: built in. What is older than
+  // max_replay_age is held back. `caused_at`: when the line behind it was read.
+  void insert(const rules::Transition& transition, std::optional<rules::Fingerprint> rule,
               rules::Timestamp caused_at, rules::Timestamp now);
 
   // What is held back because its rule is still reading the past: `caught_up(identity)` says which rules are
@@ -178,10 +177,11 @@ class Dispatcher {
     rules::Alert alert;
   };
   std::map<std::string, std::map<rules::Fingerprint, Resolved>> resolved_;  // by sink that refreshes
-  std::uint64_t sequence_ = 0;                // of summaries and refreshes
-  rules::Timestamp last_began_ = rules::kLongAgo;  // of all groups that ended
-  bool homeless_ = false;                     // restored, or the plan is another: rehome() first
-  std::optional<rules::Timestamp> silent_until_;  // when a `sinks: none` ends: everything finds its place anew
+  std::uint64_t sequence_ = 0;                                              // of summaries and refreshes
+  rules::Timestamp last_began_ = rules::kLongAgo;                           // of all groups that ended
+  bool homeless_ = false;  // restored, or the plan is another: rehome() first
+  std::optional<rules::Timestamp>
+      silent_until_;                          // when a `sinks: none` ends: everything finds its place anew
   bool touched_ = true;                       // something came since the last flush
   std::optional<rules::Timestamp> next_due_;  // of the last flush
   // To be written.

@@ -930,8 +930,7 @@ struct Pipeline::Impl {
         dispatcher->flush(
             now, [](Alert&) { return false; }, tick.notifications);
       if (transition.to == AlertState::kFiring) fired.insert(fingerprint);
-      dispatcher->insert(transition, pending.rule, !pending.rule || caught_up(*pending.rule),
-                         caused_at == rules::kLongAgo ? now : caused_at, now);
+      dispatcher->insert(transition, pending.rule, caused_at == rules::kLongAgo ? now : caused_at, now);
     }
     const bool everything = std::all_of(rules.begin(), rules.end(),
                                         [&](const RuleSlot& rule) { return is_caught_up(rule, now); });

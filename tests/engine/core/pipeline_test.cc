@@ -309,6 +309,27 @@ TEST_CASE("downtime: an alert that began long ago and still fires is told when t
   CHECK(CoreWorld::since(caught_up.notifications[0].alerts[0].fired_at) == kMinute);
 }
 
+TEST_CASE("downtime: what fired and ended long ago is told in a summary, however little there was to read",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.start();
+  world.tick(0);
+  world.restart();
+  three_errors(world, kMinute, "old");
+  world.status.watermark = CoreWorld::at(2 * kHour - 1);
+  const engine::Tick caught_up = world.tick(2 * kHour);
+  CHECK(CoreWorld::summary(caught_up) == Lines{"ops: summary"});
+}
+
+TEST_CASE("first start: a log read in one step sends nothing old", "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.start();
+  world.status.watched_from = CoreWorld::at(0);
+  three_errors(world, kMinute, "old");
+  CHECK(world.tick(2 * kHour).notifications.empty());
+  CHECK(world.tick(2 * kHour + kMinute).notifications.empty());
+}
+
 TEST_CASE("first start: the log that is there fills the windows, and nothing old is sent",
           "[core][pipeline]") {
   CoreWorld world = queue_world();
