@@ -296,7 +296,7 @@ class Compiler {
           fields.error(file.place, "an empty path", "name a file, or a pattern such as /var/log/api/*.log");
           continue;
         }
-        if (file.value.rfind("~", 0) == 0) {
+        if (file.value.front() == '~') {
           fields.error(file.place, fmt::format("\"{}\": no shell reads it, so ~ is no home", file.value),
                        "write the whole path");
         } else if (file.value.front() != '/' && !file.assumed) {
