@@ -23,8 +23,9 @@ namespace logbell::sinks {
 inline constexpr std::size_t kMaxResponseBytes = 64 * 1024;
 // Of the whole deadline, so that a black hole is known while there is time for others.
 inline constexpr rules::Duration kMaxConnectTime{std::chrono::seconds(5)};
-// A sink that asks for more patience than this is asked again all the same (FAULTS F39).
-inline constexpr rules::Duration kMaxRetryAfter{std::chrono::minutes(15)};
+// More patience than this is told as this. How much of it is kept, and who is told meanwhile, is the send
+// loop's to say: it has to see that a sink asks for a day (FAULTS F39).
+inline constexpr rules::Duration kMaxRetryAfter{std::chrono::hours(24)};
 // A bad certificate does not heal in seconds, and asking often helps nobody (FAULTS F44).
 inline constexpr rules::Duration kRetryAfterBadCertificate{std::chrono::minutes(5)};
 

@@ -175,6 +175,7 @@ class SendLoop::Impl {
   std::optional<Instant> work();
   std::optional<Instant> work_draining();
   void expire(Instant now);
+  std::optional<Instant> owed_at(std::size_t urgency) const;
   void tell_fallbacks_too(Instant now);
   void hand_over();
   std::optional<Sequence> choose(Instant now) const;
@@ -208,8 +209,9 @@ class SendLoop::Impl {
   std::unordered_map<std::string, Sequence> by_replaces_;
   std::set<std::pair<Instant, Sequence>> by_expiry_;
   std::set<Sequence> movable_;  // those with a fallback
-  std::set<Sequence> owed_;     // of these, critical firings that no fallback has been told
-  std::set<Sequence> copies_;   // of these, the ones whose fallback is to be told now
+  // Of these, firings that no fallback has been told: the critical ones and the rest, by arrival.
+  std::array<std::set<Sequence>, 2> owed_;
+  std::set<Sequence> copies_;  // of these, the ones whose fallback is to be told now
   RecentGroups elsewhere_;
 
   // The lane.
@@ -286,7 +288,8 @@ void SendLoop::Impl::add(Delivery delivery) {
   by_expiry_.emplace(item.expires_at, sequence);
   if (item.movable) {
     movable_.insert(sequence);
-    if (notification.priority == 0 && !item.resolved) owed_.insert(sequence);
+    const std::size_t urgency = urgency_of(notification);
+    if (urgency < owed_.size() && !item.resolved) owed_[urgency].insert(sequence);
     if (item.resolved && elsewhere_.has(item.group)) copies_.insert(sequence);
     if (overlong_ && notification.priority < 2) copies_.insert(sequence);
   }
@@ -314,7 +317,8 @@ Item SendLoop::Impl::remove(Sequence sequence) {
   if (replaces != by_replaces_.end() && replaces->second == sequence) by_replaces_.erase(replaces);
   by_expiry_.erase({item.expires_at, sequence});
   movable_.erase(sequence);
-  owed_.erase(sequence);
+  for (std::set<Sequence>& owed : owed_)
+    owed.erase(sequence);
   copies_.erase(sequence);
   return item;
 }
@@ -386,7 +390,8 @@ Settlement SendLoop::Impl::settlement(const Item& item, DeliveryState state, std
 void SendLoop::Impl::told_elsewhere(Sequence sequence, Item& item) {
   if (!item.elsewhere) ++counts_.handed_over;
   item.elsewhere = true;
-  owed_.erase(sequence);
+  for (std::set<Sequence>& owed : owed_)
+    owed.erase(sequence);
   copies_.erase(sequence);
   if (item.resolved) {
     elsewhere_.erase(item.group);
@@ -436,12 +441,20 @@ void SendLoop::Impl::hand_over() {
   if (!batch.settled.empty()) options_.log->settle(batch.settled);
 }
 
+// When the fallbacks are told of the first of these if the sink goes on failing.
+std::optional<Instant> SendLoop::Impl::owed_at(std::size_t urgency) const {
+  const std::set<Sequence>& owed = owed_[urgency];
+  if (failures_ == 0 || owed.empty()) return std::nullopt;
+  const Duration patience = urgency == 0 ? kFallbackAfter : kLateFallbackAfter;
+  return std::max(failing_since_, items_.at(*owed.begin()).added) + patience;
+}
+
 void SendLoop::Impl::tell_fallbacks_too(Instant now) {
-  // In the order of their arrival, so the first that is not due ends it.
-  while (failures_ > 0 && !owed_.empty() &&
-         std::max(failing_since_, items_.at(*owed_.begin()).added) + kFallbackAfter <= now) {
-    copies_.insert(*owed_.begin());
-    owed_.erase(owed_.begin());
+  for (std::size_t urgency = 0; urgency < owed_.size(); ++urgency) {
+    for (auto due = owed_at(urgency); due && *due <= now; due = owed_at(urgency)) {
+      copies_.insert(*owed_[urgency].begin());
+      owed_[urgency].erase(owed_[urgency].begin());
+    }
   }
   std::vector<Settled> batch;
   while (!copies_.empty() && batch.size() < kMaxBatch) {
@@ -515,8 +528,8 @@ std::optional<Instant> SendLoop::Impl::next(Instant now) const {
     return std::max(now, std::min(at, fresh ? gate() : std::max(probe_at_, gate())));
   }
   if (!copies_.empty()) return now;
-  if (failures_ > 0 && !owed_.empty()) {
-    at = std::min(at, std::max(failing_since_, items_.at(*owed_.begin()).added) + kFallbackAfter);
+  for (std::size_t urgency = 0; urgency < owed_.size(); ++urgency) {
+    if (const std::optional<Instant> due = owed_at(urgency)) at = std::min(at, *due);
   }
   for (const auto& turn : turns_) {
     const std::optional<Instant>& own = items_.at(turn.second).not_before;

@@ -109,6 +109,8 @@ class SendLoop {
   // once; the sink itself is still tried. Someone must hear of it while it matters; two minutes is past every
   // restart.
   static constexpr rules::Duration kFallbackAfter{std::chrono::minutes(2)};
+  // So is any other one that fires, after as long as the longest hint that is kept.
+  static constexpr rules::Duration kLateFallbackAfter{kMaxHint};
   // When a sink that refuses for good is tried again, with one real delivery: doubling from the first to the
   // last.
   static constexpr rules::Duration kFirstProbe{std::chrono::minutes(5)};

@@ -15,6 +15,7 @@
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
 
+#include "sinks/http.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/fake_sink.h"
 
@@ -457,7 +458,7 @@ TEST_CASE("send_loop: F41 after a day it is given up, with a reason and its fall
           "[run][send_loop][F41]") {
   Lane lane(with_fallbacks({{"mail", {"mail"}}}));
   lane.script.always = down();
-  lane.add(lane.firing("a"));
+  lane.add(lane.firing("a", "", 2));  // nobody is told of a repeat meanwhile
   lane.run(23h + 55min);
   CHECK(lane.loop->view().pending == 1);
   lane.run(6min);
@@ -986,7 +987,7 @@ TEST_CASE("send_loop: a critical alert that finds only passing failures is told 
   Lane lane(with_fallbacks({{"mail", {"mail"}}}));
   lane.script.always = down();
   lane.add(lane.firing("critical", "g", 0));
-  lane.add(lane.firing("warning", "", 1));
+  lane.add(lane.firing("repeat", "", 2));
   lane.run(2min - 1s);
   CHECK(lane.loop->view().handed_over == 0);
   lane.run(2s);
@@ -1033,6 +1034,57 @@ TEST_CASE("send_loop: a critical alert that finds only passing failures is told 
     }
     CHECK(lane.log.rows[1].state == DeliveryState::kDead);
   }
+}
+
+TEST_CASE("send_loop: F41 what is not critical is told to the fallback too after a quarter of an hour",
+          "[run][send_loop][F41]") {
+  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  lane.script.always = down();
+  lane.add(lane.firing("firing", "g", 1));
+  lane.add(lane.firing("repeat", "", 2));
+  lane.add(lane.resolve("of one told before", "h"));
+  lane.run(15min - 1s);
+  CHECK(lane.loop->view().handed_over == 0);
+  lane.run(2s);
+  CHECK(lane.log.fallback_of("firing").key == "firing/mail");
+  CHECK(lane.loop->view().handed_over == 1);
+  lane.add(lane.resolve("resolve", "g"));
+  lane.now();
+  CHECK(lane.log.fallback_of("resolve").key == "resolve/mail");
+  lane.run(1h);
+  CHECK(lane.loop->view().handed_over == 2);
+  CHECK(lane.loop->view().pending == 4);
+}
+
+namespace {
+
+// A sink whose answer is the one that HTTP makes of a Retry-After header.
+Outcome asked_to_wait(const std::string& header, Timestamp now) {
+  sinks::HttpResult result;
+  result.kind = sinks::HttpResult::Kind::kAnswered;
+  result.status = 503;
+  result.retry_after = sinks::parse_retry_after(header, now);
+  return sinks::outcome_of(result, {});
+}
+
+}  // namespace
+
+TEST_CASE("send_loop: F39 a Retry-After of a day, as it comes from the wire, sends the fallbacks",
+          "[run][send_loop][F39]") {
+  const auto [header, overlong] = GENERATE(table<std::string, bool>({
+      {"86400", true},
+      {"901", true},
+      {"900", false},
+      {"99999999999999999999", true},
+      {"Wed, 01 Jan 2098 00:00:00 GMT", true},
+  }));
+  INFO(header);
+  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  lane.script.next = {asked_to_wait(header, lane.clock.now())};
+  lane.add(lane.firing("a"));
+  lane.now();
+  CHECK(lane.loop->view().handed_over == (overlong ? 1 : 0));
+  CHECK(lane.loop->view().paused_until == lane.clock.now() + 15min);
 }
 
 TEST_CASE("send_loop: however many resolves come, each goes to the fallback that heard of its firing",
