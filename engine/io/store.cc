@@ -19,6 +19,7 @@
 #include <sqlite3.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "engine/io/thread_annotations.h"
@@ -43,10 +44,18 @@ constexpr std::int64_t kApplicationId = 0x4c67426c;
 constexpr std::uintmax_t kMaxCheckedBytes = std::uintmax_t{256} << 20;
 // Files moved aside are for a person to look at; a bad disk in a crash loop must not fill itself with them.
 constexpr std::size_t kMaxCorruptKept = 3;
-// Pages (4 KiB) of write-ahead log before it is folded into the file: 4 MiB, a few seconds of commits.
-constexpr int kCheckpointPages = 1000;
-// The log is cut back to this once folded: one large commit does not hold disk space for ever.
-constexpr int kJournalSizeLimit = 8 << 20;
+// Pages (4 KiB) of write-ahead log before it is folded into the file: 4 MiB, a few seconds of commits. On a
+// small volume an eighth of what is free, so that log, file and reserve fit beside each other (FAULTS F36);
+// below the least, each commit would be folded by itself.
+constexpr std::uint64_t kMaxCheckpointPages = 1000;
+constexpr std::uint64_t kMinCheckpointPages = 16;
+constexpr std::uint64_t kPageBytes = 4096;
+constexpr std::uint64_t kFreePerLog = 8;
+// The log is cut back to this many times its bound once folded: one large commit does not hold disk space
+// for ever.
+constexpr std::uint64_t kLogsKept = 2;
+// The reserve is put back once so many times its size are free.
+constexpr std::uint64_t kFreePerReserve = 4;
 // A person with the sqlite3 shell may hold a lock for a moment.
 constexpr int kBusyTimeoutMs = 5000;
 // How often a start asks again for the lock.
@@ -204,6 +213,10 @@ class Connection {
 
   bool ok() const { return code_ == SQLITE_OK; }
   int code() const { return code_; }
+  // Of the error that was handed over last: no room is left.
+  bool was_full() const { return (taken_ & 0xff) == SQLITE_FULL; }
+  // Folds the log into the file and gives its space back, as far as nobody reads from it.
+  int fold() { return sqlite3_wal_checkpoint_v2(db_, nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr); }
   void note(int rc) {
     if (!ok() || rc == SQLITE_OK) return;
     code_ = rc;
@@ -219,7 +232,7 @@ class Connection {
   // Hands the error over and is usable again.
   Error take_error(std::string_view doing) {
     Error error{code_of(code_), fmt::format("{}: {}", doing, error_)};
-    code_ = SQLITE_OK;
+    taken_ = std::exchange(code_, SQLITE_OK);
     error_.clear();
     return error;
   }
@@ -237,7 +250,52 @@ class Connection {
  private:
   sqlite3* db_ = nullptr;
   int code_ = SQLITE_OK;
+  int taken_ = SQLITE_OK;
   std::string error_;
+};
+
+// What an unprivileged process may still write there; unset: the file system does not say.
+std::optional<std::uint64_t> free_bytes(const fs::path& directory) {
+  struct statvfs status {};
+  if (::statvfs(directory.c_str(), &status) != 0) return std::nullopt;
+  return std::uint64_t{status.f_bavail} * status.f_frsize;
+}
+
+// A file of no use but its size, given up when the disk is full: folding the log may need room in the state
+// file before it frees any, and an alert that is under way should be written although nothing else is.
+class Reserve {
+ public:
+  void at(const fs::path& path, std::uint64_t bytes) {
+    path_ = path;
+    bytes_ = bytes;
+    std::error_code error;
+    kept_ = fs::file_size(path_, error) > 0 && !error;
+  }
+  bool release() {
+    if (!std::exchange(kept_, false)) return false;
+    std::error_code ignored;
+    return fs::remove(path_, ignored);
+  }
+  // Asked after each commit: puts it back where there is room enough for it not to be missed.
+  void restock() {
+    if (kept_ || bytes_ == 0) return;
+    const std::optional<std::uint64_t> room = free_bytes(path_.parent_path());
+    if (!room || *room < kFreePerReserve * bytes_) return;
+    const FileDescriptor fd(::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (fd.get() < 0) return;
+    // Not emulated by the C library where the file system cannot do it: that would write every block.
+    if (::fallocate(fd.get(), 0, 0, static_cast<off_t>(bytes_)) == 0) {
+      kept_ = true;
+    } else {
+      bytes_ = 0;  // not on this file system, then
+      ::unlink(path_.c_str());
+    }
+  }
+
+ private:
+  fs::path path_;
+  std::uint64_t bytes_ = 0;
+  bool kept_ = false;
 };
 
 // A prepared statement: arguments in order, then run() or row() until it says false.
@@ -421,6 +479,7 @@ struct Store::Impl {
   Waiting waiting GUARDED_BY(mutex);
   StoreCounters totals GUARDED_BY(mutex);
   std::atomic<bool> broken{false};
+  Reserve reserve GUARDED_BY(mutex);
 
   Mutex read_mutex;
   Connection reader GUARDED_BY(read_mutex);
@@ -434,6 +493,10 @@ struct Store::Impl {
   void apply(const Commit& commit, Waiting& now_waiting, StoreCounters& now_totals,
              std::vector<Delivery>& added) REQUIRES(mutex);
   Result<> end(std::string_view doing) REQUIRES(mutex);
+  Result<std::vector<Delivery>> try_commit(const Commit& commit) REQUIRES(mutex);
+  // The disk is full: gives back what the log holds, with the help of the reserve if need be. False: that
+  // was not possible.
+  bool fold_log() REQUIRES(mutex);
 
   std::optional<Row> find(DeliveryId id) REQUIRES(mutex);
   void settle(const Settlement& settlement, Waiting& now_waiting) REQUIRES(mutex);
@@ -470,6 +533,28 @@ Result<> Store::Impl::end(std::string_view doing) {
   if (rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC) broken = true;
   db.roll_back();
   return fail(db.take_error(doing));
+}
+
+Result<std::vector<Delivery>> Store::Impl::try_commit(const Commit& commit) {
+  std::vector<Delivery> added;
+  Waiting now_waiting = waiting;
+  StoreCounters now_totals = totals;
+  constexpr std::string_view kDoing = "write to the state file";
+  Result<> done = begin(commit.sync, kDoing);
+  if (!done) return fail(done.error());
+  apply(commit, now_waiting, now_totals, added);
+  done = end(kDoing);
+  if (!done) return fail(done.error());
+  waiting = now_waiting;
+  totals = now_totals;
+  return added;
+}
+
+bool Store::Impl::fold_log() {
+  int rc = db.fold();
+  if ((rc & 0xff) == SQLITE_FULL && reserve.release()) rc = db.fold();
+  if (rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC) broken = true;
+  return rc == SQLITE_OK;
 }
 
 std::optional<Row> Store::Impl::find(DeliveryId id) {
@@ -915,9 +1000,15 @@ Result<> Store::Impl::start(const fs::path& path) {
     }
     wal.reset();
   }
+  // Its space may be what is missing; and what it holds now does not count as free.
+  reserve.at(path.parent_path() / "reserve", 0);
+  if (db.ok()) static_cast<void>(fold_log());
+  const std::optional<std::uint64_t> room = free_bytes(path.parent_path());
+  const std::uint64_t log_pages = std::clamp(room ? *room / kFreePerLog / kPageBytes : kMaxCheckpointPages,
+                                             kMinCheckpointPages, kMaxCheckpointPages);
   const std::string settings = fmt::format(
       "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = {}; PRAGMA journal_size_limit = {};",
-      kCheckpointPages, kJournalSizeLimit);
+      log_pages, kLogsKept * log_pages * kPageBytes);
   db.execute(settings.c_str());
   // The single-instance lock is ours, so whoever had these in flight is no more: the sink may have them.
   db.execute("UPDATE outbox SET state = 0, maybe_sent = 1 WHERE state = 1");
@@ -929,6 +1020,8 @@ Result<> Store::Impl::start(const fs::path& path) {
     writer.reset();
     return fail(db.take_error(doing));
   }
+  reserve.at(path.parent_path() / "reserve", log_pages * kPageBytes);
+  reserve.restock();
   const MutexLock read_lock(read_mutex);
   reader.open(path, SQLITE_OPEN_READONLY);
   if (!reader.ok()) {
@@ -961,18 +1054,17 @@ Result<std::vector<StoredEntry>> Store::entries(std::string_view prefix) {
 
 Result<std::vector<Delivery>> Store::commit(const Commit& commit) {
   const MutexLock lock(impl_->mutex);
-  std::vector<Delivery> added;
-  Waiting waiting = impl_->waiting;
-  StoreCounters totals = impl_->totals;
-  constexpr std::string_view kDoing = "write to the state file";
-  Result<> done = impl_->begin(commit.sync, kDoing);
-  if (!done) return fail(done.error());
-  impl_->apply(commit, waiting, totals, added);
-  done = impl_->end(kDoing);
-  if (!done) return fail(done.error());
-  impl_->waiting = waiting;
-  impl_->totals = totals;
-  return added;
+  Result<std::vector<Delivery>> done = impl_->try_commit(commit);
+  const auto was_full = [&]() REQUIRES(impl_->mutex) {
+    return !done && !impl_->broken && impl_->db.was_full();
+  };
+  if (was_full() && impl_->fold_log()) done = impl_->try_commit(commit);
+  // The last of the room is for what somebody must hear.
+  const bool of_alerts =
+      !commit.notifications.empty() || !commit.settlements.empty() || !commit.in_flight.empty();
+  if (was_full() && of_alerts && impl_->reserve.release()) done = impl_->try_commit(commit);
+  if (done) impl_->reserve.restock();
+  return done;
 }
 
 Result<std::vector<Delivery>> Store::undelivered() {

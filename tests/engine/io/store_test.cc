@@ -12,8 +12,12 @@
 
 #include <catch2/catch.hpp>
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <sched.h>
 #include <sqlite3.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace logbell::engine {
@@ -128,8 +132,18 @@ struct Faults {
   int write_error = SQLITE_OK;
   int sync_error = SQLITE_OK;
   int syncs = 0;
+  // Of all files in `directory` together, as of a small volume; 0: unlimited.
+  std::uintmax_t volume = 0;
+  fs::path directory;
 };
 Faults faults;
+
+std::uintmax_t used_bytes(const fs::path& directory) {
+  std::uintmax_t used = 0;
+  for (const auto& entry : fs::directory_iterator(directory))
+    used += entry.file_size();
+  return used;
+}
 
 struct FaultyFile {
   sqlite3_file base;
@@ -154,6 +168,11 @@ const sqlite3_io_methods* faulty_methods() {
     };
     m.xWrite = [](sqlite3_file* f, const void* from, int n, sqlite3_int64 at) {
       if (faults.write_error != SQLITE_OK) return faults.write_error;
+      sqlite3_int64 size = 0;
+      real_of(f)->pMethods->xFileSize(real_of(f), &size);
+      if (faults.volume != 0 && at + n > size &&
+          used_bytes(faults.directory) + static_cast<std::uintmax_t>(at + n - size) > faults.volume)
+        return SQLITE_FULL;
       return real_of(f)->pMethods->xWrite(real_of(f), from, n, at);
     };
     m.xTruncate = [](sqlite3_file* f, sqlite3_int64 n) {
@@ -691,6 +710,136 @@ TEST_CASE("store: a full disk takes nothing of a commit, and the next one works"
   CHECK(commit(store, c).size() == 1);
   CHECK(store.entries("pos/a")->at(0).value == "2");
   CHECK(waiting_keys(store) == std::vector<std::string>{"k"});
+}
+
+namespace {
+
+// What a day of small alerts writes, in short: state that changes, a notification that is told.
+rules::Result<std::vector<Delivery>> one_more(Store& store, int i) {
+  Commit c;
+  for (int k = 0; k < 4; ++k)
+    c.entries.push_back({fmt::format("core/w/{}", (i + k) % 10), std::string(3000, char('a' + i % 26))});
+  c.notifications = {notification(fmt::format("k{}", i))};
+  rules::Result<std::vector<Delivery>> added = store.commit(c);
+  if (!added) return added;
+  Commit told;
+  told.settlements = {settlement(added->front().id, DeliveryState::kDelivered)};
+  return store.commit(told);
+}
+
+// Runs `body` with `directory` a volume of that size, in a process of its own; its answer, or -1 where the
+// system permits no mount.
+int on_a_volume(const fs::path& directory, const std::string& size, const std::function<int()>& body) {
+  const std::string user = fmt::format("0 {} 1", ::geteuid());
+  const std::string group = fmt::format("0 {} 1", ::getegid());
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    bool mounted = ::unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0;
+    if (mounted) {
+      std::ofstream("/proc/self/setgroups") << "deny";
+      std::ofstream("/proc/self/uid_map") << user;
+      std::ofstream("/proc/self/gid_map") << group;
+    }
+    mounted = mounted && ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+              ::mount("tmpfs", directory.c_str(), "tmpfs", 0, ("size=" + size).c_str()) == 0;
+    ::_exit(mounted ? body() : 255);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  return WEXITSTATUS(status) == 255 ? -1 : WEXITSTATUS(status);
+}
+
+}  // namespace
+
+TEST_CASE("store: F36 its own log does not fill a small volume", "[io][store][F36]") {
+  const StateDir dir;
+  const int answer = on_a_volume(dir.path(), "1m", [&] {
+    for (int life = 0; life < 3; ++life) {
+      rules::Result<Store::Opened> opened = Store::open(dir.path(), kNow, milliseconds(0));
+      if (!opened) {
+        std::fputs(opened.error().message.c_str(), stderr);
+        return 1;
+      }
+      for (int i = 0; i < 300; ++i) {
+        if (!one_more(*opened->store, life * 300 + i)) return 2;
+      }
+      if (used_bytes(dir.path() / "logbell") > 768 * 1024) return 3;
+      // Something else takes all there is, and gives it back.
+      std::ofstream greedy(dir.path() / "greedy");
+      while (greedy << std::string(4096, 'x') << std::flush) {
+      }
+      for (int i = 0; i < 100; ++i) {
+        Commit c;
+        c.entries = {{fmt::format("core/w/{}", i % 10), std::string(3000, 'z')}};
+        if (!opened->store->commit(c)) return 4;
+      }
+      greedy.close();
+      fs::remove(dir.path() / "greedy");
+    }
+    return 0;
+  });
+  if (answer == -1) {
+    WARN("this system permits no mount: not tried");
+    return;
+  }
+  CHECK(answer == 0);
+}
+
+TEST_CASE("store: F36 when the log has filled the disk it is folded, and the commit is not lost",
+          "[io][store][F36]") {
+  const StateDir dir;
+  const FaultyFileSystem file_system;
+  {
+    const Store::Opened opened = open_store(dir);
+    faults.directory = dir.path() / "logbell";
+    REQUIRE(fs::file_size(dir.file("reserve")) > 0);
+    Commit c;
+    c.entries = {{"pos/a", "1"}};
+    commit(*opened.store, c);
+    // Half a megabyte more than there is now: less than the log is allowed elsewhere.
+    faults.volume = used_bytes(faults.directory) + 512 * 1024;
+    for (int i = 0; i < 300; ++i)
+      REQUIRE(one_more(*opened.store, i));
+    // As the file system under it has room, what was given up is put back.
+    CHECK(fs::file_size(dir.file("reserve")) > 0);
+    faults.volume = 0;
+  }
+  SECTION("folding needs room first, and the reserve has it") {
+    const Store::Opened opened = open_store(dir);
+    Commit c;
+    c.entries = {{"core/new", std::string(200'000, 'n')}};
+    commit(*opened.store, c);  // in the log, and the file must grow for it
+    faults.volume = used_bytes(faults.directory);
+    c.entries = {{"core/new", std::string(200'000, 'm')}};
+    commit(*opened.store, c);
+    CHECK(opened.store->entries("core/new")->at(0).value == c.entries[0].value);
+  }
+  SECTION("and so it is at a start that finds the disk full") {
+    {
+      const Store::Opened opened = open_store(dir);
+      Commit c;
+      c.in_flight = {commit(*opened.store, notifications({notification("in flight")})).front().id};
+      c.entries = {{"core/new", std::string(200'000, 'n')}};
+      commit(*opened.store, c);
+      faults.volume = used_bytes(faults.directory);
+    }
+    const Store::Opened opened = open_store(dir);  // it has to write who was in flight
+    CHECK(waiting_keys(*opened.store) == std::vector<std::string>{"in flight"});
+    CHECK(opened.store->entries("core/new")->size() == 1);
+  }
+  SECTION("nothing but the reserve is left: for what somebody must hear") {
+    const Store::Opened opened = open_store(dir);
+    faults.volume = used_bytes(faults.directory);
+    Commit c;
+    c.entries = {{"core/more", std::string(30'000, 'm')}};
+    CHECK_FALSE(opened.store->commit(c));
+    CHECK(fs::exists(dir.file("reserve")));
+    c.notifications = {notification("heard")};
+    CHECK(opened.store->commit(c));
+    CHECK(waiting_keys(*opened.store) == std::vector<std::string>{"heard"});
+  }
 }
 
 TEST_CASE("store: only a commit that must be on the disk pays for it", "[io][store]") {
