@@ -861,6 +861,7 @@ std::vector<LabelNames> label_sets(const Expr& expr, const std::vector<PatternSp
         break;
       }
       std::vector<LabelNames> keys;
+      keys.reserve(right.size());
       for (const LabelNames& names : right)
         keys.push_back(key_of(expr, names));
       for (const LabelNames& names : std::exchange(sets, {})) {
