@@ -48,7 +48,8 @@ Result<LabelMatcher> LabelMatcher::make(std::string name, Op op, std::string val
   if (op == Op::kMatches || op == Op::kNotMatches) {
     auto regex = Regex::compile(matcher.value, Regex::Options{true});
     if (!regex) {
-      std::string reason = "RE2 refuses \"" + matcher.value + "\": " + regex.error().reason;
+      std::string reason = (regex.error().by_re2 ? "RE2 refuses \"" : "refused is \"") + matcher.value +
+                           "\": " + regex.error().reason;
       if (!regex.error().hint.empty()) reason += "; " + regex.error().hint;
       return fail(ErrorCode::kInvalid, std::move(reason));
     }

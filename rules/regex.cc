@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
+#include <charconv>
+#include <string>
+#include <system_error>
 
 #include <re2/re2.h>
 
@@ -52,26 +54,90 @@ RE2::Options options_for(RE2::Options::Encoding encoding) {
   return options;
 }
 
+// Where `piece` stands in the pattern as itself: not behind a backslash, and not in a class when it is no
+// part of one. `(?P` is the one that names no group.
+std::size_t offset_of(std::string_view pattern, std::string_view piece, std::size_t from = 0) {
+  bool in_class = false;
+  for (std::size_t i = 0; i < pattern.size(); ++i) {
+    const bool outside = !in_class || piece.front() == '[' || piece.front() == '\\';
+    const bool names_a_group = piece == "(?P" && pattern.substr(i, 4) == "(?P<";
+    if (i >= from && outside && !names_a_group && pattern.substr(i, piece.size()) == piece) return i;
+    if (pattern[i] == '\\') {
+      ++i;
+    } else if (pattern[i] == '[' && !in_class) {
+      in_class = true;
+      // A first ] is a character like any other.
+      if (pattern.substr(i + 1, 1) == "^") ++i;
+      if (pattern.substr(i + 1, 1) == "]") ++i;
+    } else if (pattern[i] == ']') {
+      in_class = false;
+    }
+  }
+  return pattern.find(piece);
+}
+
+// `{2,1}` and the like: what is wrong with it, and what to write.
+void explain_repetition(Regex::CompileError& error) {
+  static constexpr int kMost = 1000;
+  const std::string_view piece = error.fragment;
+  int least = 0;
+  int most = 0;
+  const auto [stop, wrong] = std::from_chars(piece.data() + 1, piece.data() + piece.size(), least);
+  if (wrong != std::errc() || least > kMost) {
+    error.hint = "a repetition may count to 1000 at most";
+    return;
+  }
+  most = least;
+  if (*stop == ',' && stop[1] != '}') {
+    const auto [end, failed] = std::from_chars(stop + 1, piece.data() + piece.size(), most);
+    if (failed != std::errc()) most = kMost + 1;
+  }
+  if (most > kMost) {
+    error.hint = "a repetition may count to 1000 at most";
+  } else if (most < least) {
+    error.reason = "the repetition " + std::string(piece) + " ends below where it begins";
+    error.hint = "write {" + std::to_string(most) + "," + std::to_string(least) + "}";
+  } else {
+    error.reason = "the repetition " + std::string(piece) +
+                   " is inside another, or holds one, and together " + "they count beyond 1000";
+    error.hint = "write + or * for one of them";
+  }
+}
+
 // What people bring from PCRE and other dialects, and what to write instead.
-std::string hint_for(std::string_view pattern, RE2::ErrorCode code) {
-  const auto has = [&](std::string_view piece) { return pattern.find(piece) != std::string_view::npos; };
-  if (has("(?=") || has("(?!")) {
+std::string regex_hint(std::string_view pattern, const Regex::CompileError& error) {
+  const std::string_view piece = error.fragment;
+  if (piece.empty() || error.offset == std::string::npos) return "";
+  const std::string_view behind = pattern.substr(error.offset + piece.size());
+  const bool of_equality = !behind.empty() && (behind.front() == '=' || behind.front() == '!');
+  if (piece == "(?=" || piece == "(?!") {
     return "RE2 has no look-ahead; match the line with `match` and rule lines out with `exclude`";
   }
-  if (has("(?<=") || has("(?<!")) {
+  if (piece == "(?<" && of_equality) {
     return "RE2 has no look-behind; match the line with `match` and rule lines out with `exclude`";
   }
-  if (has("(?<")) return "write a named group as (?P<name>…)";
-  if (has("(?>") || has("*+") || has("++") || has("?+")) {
+  if (piece == "(?<") return "write a named group as (?P<name>…)";
+  if (piece == "(?>" || piece == "*+" || piece == "++" || piece == "?+") {
     return "RE2 never backtracks: a plain group or repetition does the same";
   }
-  for (std::size_t i = 0; i + 1 < pattern.size(); ++i) {
-    if (pattern[i] != '\\') continue;
-    if (pattern[i + 1] >= '1' && pattern[i + 1] <= '9')
-      return "RE2 has no back-references; write the repeated part out";
-    ++i;
+  if ((piece.size() == 2 && piece[0] == '\\' && piece[1] >= '1' && piece[1] <= '9') || piece == "\\k" ||
+      piece == "\\g" || (piece == "(?P" && behind.substr(0, 1) == "=")) {
+    return "RE2 has no back-references; write the repeated part out";
   }
-  if (code == RE2::ErrorRepeatSize) return "a repetition may count to 1000 at most";
+  if (piece == "\\Z") return "write \\z, or $: a line has no line end";
+  if (piece == "\\h") return "write [ \\t]";
+  if (piece == "\\H") return "write [^ \\t]";
+  if (piece == "\\u") return "write the character itself, or \\x{" + std::string(behind.substr(0, 4)) + "}";
+  if (piece == "\\e") return "write \\x1b";
+  if (piece == "(?#") return "RE2 has no comments; write it behind a # in the YAML";
+  if (piece.substr(0, 2) == "(?" && piece.find('x') != std::string_view::npos) {
+    return "RE2 has no flag x; leave out the blanks and comments it would skip";
+  }
+  if (piece.substr(0, 2) == "(?" && piece.size() == 3 &&
+      std::string_view("R&(|P").find(piece[2]) != std::string_view::npos) {
+    return "RE2 has no recursion, conditions or branch resets; write the part out";
+  }
+  if (piece.substr(0, 4) == "(?P<") return "a group's name is letters, digits and _";
   return "";
 }
 
@@ -91,26 +157,40 @@ struct Regex::Impl {
   std::vector<std::string> names;
 };
 
+std::string Regex::CompileError::format() const {
+  return (by_re2 ? "is not a regex that RE2 takes: " : "is not a regex to count with: ") + reason;
+}
+
 tl::expected<Regex, Regex::CompileError> Regex::compile(std::string_view pattern, Options options) {
   // The pattern as written is judged alone: inside "^(?:…)$" an unbalanced ")" would pass.
   RE2 alone(re2::StringPiece(pattern.data(), pattern.size()), options_for(RE2::Options::EncodingUTF8));
   if (!alone.ok()) {
-    CompileError error{alone.error(), alone.error_arg(), std::string::npos,
-                       hint_for(pattern, alone.error_code())};
-    if (!error.fragment.empty()) error.offset = pattern.find(error.fragment);
+    CompileError error{alone.error(), alone.error_arg(), std::string::npos, "", true};
+    if (!error.fragment.empty()) error.offset = offset_of(pattern, error.fragment);
+    error.hint = regex_hint(pattern, error);
+    if (alone.error_code() == RE2::ErrorRepeatSize && !error.fragment.empty()) explain_repetition(error);
     return tl::unexpected<CompileError>(std::move(error));
   }
   auto impl = std::make_shared<Impl>(pattern, options.anchored);
   if (!impl->utf8.ok() || !impl->latin1.ok()) {
     const RE2& bad = impl->utf8.ok() ? impl->latin1 : impl->utf8;
-    return tl::unexpected<CompileError>(CompileError{bad.error(), bad.error_arg(), std::string::npos, ""});
+    return tl::unexpected<CompileError>(
+        CompileError{bad.error(), bad.error_arg(), std::string::npos, "", true});
   }
   if (static_cast<std::size_t>(impl->utf8.NumberOfCapturingGroups()) >= Regex::kMaxGroups) {
     return tl::unexpected<CompileError>(CompileError{"more than 63 groups", "", std::string::npos,
-                                                     "write groups that capture nothing as (?:…)"});
+                                                     "write groups that capture nothing as (?:…)", false});
   }
   impl->names.resize(static_cast<std::size_t>(impl->utf8.NumberOfCapturingGroups()));
   for (const auto& [index, name] : impl->utf8.CapturingGroupNames()) {
+    // RE2 would take it, and a label would be empty wherever the other one matched.
+    if (std::find(impl->names.begin(), impl->names.end(), name) != impl->names.end()) {
+      const std::string group = "(?P<" + name + ">";
+      return tl::unexpected<CompileError>(
+          CompileError{"two groups have the name `" + name + "`, and only one of them would be read", group,
+                       offset_of(pattern, group, offset_of(pattern, group) + 1),
+                       "put one group around the alternatives, as in " + group + "…|…)", false});
+    }
     impl->names[static_cast<std::size_t>(index - 1)] = name;
   }
   Regex regex;

@@ -19,13 +19,16 @@ class Regex {
   struct Options {
     bool anchored = false;  // the whole text must match, as in Prometheus's and Alertmanager's matchers
   };
-  // What RE2 refused: its reason, the offending piece, where it starts in the pattern (npos: not known), a
-  // hint.
+  // What RE2 refused, or we do (two groups of one name): the reason, the offending piece, where it starts in
+  // the pattern (npos: not known), a hint.
   struct CompileError {
     std::string reason;
     std::string fragment;
     std::size_t offset = std::string::npos;
-    std::string hint;  // for look-ahead, back-references, `(?<name>`; else ""
+    std::string hint;     // for look-ahead, back-references, `(?<name>`; else ""
+    bool by_re2 = false;  // RE2 refuses it; else it is only we who do
+    // "is not a regex that RE2 takes: missing )", to put behind what holds the regex.
+    std::string format() const;
   };
 
   static tl::expected<Regex, CompileError> compile(std::string_view pattern, Options options);

@@ -137,8 +137,8 @@ PatternSpec RuleReader::read_pattern(const Fields& fields, std::string name, con
       auto regex = Regex::compile(text.value);
       if (!regex) {
         const Regex::CompileError& error = regex.error();
-        fields.error(reading_->place_in(text, error.offset),
-                     fmt::format("`{}:` is not a regex that RE2 takes: {}", key, error.reason), error.hint);
+        fields.error(reading_->place_in(text, error.offset), fmt::format("`{}:` {}", key, error.format()),
+                     error.hint);
         regexes_good = false;
         continue;
       }
@@ -245,7 +245,7 @@ void RuleReader::read_where(const Fields& fields, PatternSpec& pattern) {
       auto regex = Regex::compile(regex_text->value);
       if (!regex) {
         of_map->error(reading_->place_in(*regex_text, regex.error().offset),
-                      "`match:` is not a regex that RE2 takes: " + regex.error().reason, regex.error().hint);
+                      "`match:` " + regex.error().format(), regex.error().hint);
         continue;
       }
       test.match = *std::move(regex);

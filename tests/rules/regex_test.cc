@@ -56,6 +56,18 @@ TEST_CASE("regex: what RE2 refuses comes with its reason and a hint", "[rules][r
       {"a group named as in Java", "(?<id>a)", "(?P<name>"},
       {"a back-reference", R"((a)\1)", "back-references"},
       {"a repetition that is too large", "a{2000}", "1000"},
+      {"a repetition that ends below its beginning", "a{12,3}", "write {3,12}"},
+      {"repetitions inside each other", "(a{100}){100}", "write + or *"},
+      {"a back-reference by name", "(?P<n>a)(?P=n)", "back-references"},
+      {"a back-reference by name, as in Java", R"((?P<n>a)\k<n>)", "back-references"},
+      {"the end as in PCRE", R"(a\Z)", "write \\z, or $"},
+      {"a horizontal blank", R"(a\hb)", "[ \\t]"},
+      {"a character by its number", R"(\u00e4)", "\\x{00e4}"},
+      {"a comment", "a(?#note)b", "in the YAML"},
+      {"the verbose flag", "(?x) a b", "no flag x"},
+      {"the verbose flag among others", "(?ix) a b", "no flag x"},
+      {"a possessive repetition", "a++b", "never backtracks"},
+      {"what only looks like a look-ahead is not blamed", R"([(?=]a\hb)", "[ \\t]"},
       {"no hint for a plain slip", "a(b", ""},
   };
   for (const auto& row : rows) {
@@ -66,6 +78,23 @@ TEST_CASE("regex: what RE2 refuses comes with its reason and a hint", "[rules][r
     CHECK(result.error().hint.find(row.hint) != std::string::npos);
     if (*row.hint == '\0') CHECK(result.error().hint.empty());
   }
+  const auto error_of = [](const char* pattern) { return Regex::compile(pattern).error(); };
+  CHECK(error_of("a{12,3}").reason == "the repetition {12,3} ends below where it begins");
+  CHECK(error_of("(a{100}){100}").reason.find("together they count beyond 1000") != std::string::npos);
+  CHECK(error_of("(a{100}){100}").by_re2);
+  CHECK(error_of("(?P<n>a)(?P=n)").offset == 8);
+  CHECK(error_of(R"(\\1(a)\1)").offset == 6);
+  CHECK(error_of(R"([(?=](?=))").offset == 5);
   // Balanced only by the anchoring around it.
   CHECK_FALSE(Regex::compile("a)(b", Regex::Options{true}).has_value());
+}
+
+TEST_CASE("regex: two groups of one name would lose a label, and are refused", "[rules][regex]") {
+  const auto twice = Regex::compile(R"((?P<a>x\d)|(?P<b>z)|(?P<a>y\d))");
+  REQUIRE_FALSE(twice.has_value());
+  CHECK(twice.error().format() ==
+        "is not a regex to count with: two groups have the name `a`, and only one of them would be read");
+  CHECK(twice.error().hint == "put one group around the alternatives, as in (?P<a>…|…)");
+  CHECK(twice.error().offset == 20);
+  CHECK(Regex::compile(R"((?P<a>x\d|y\d))").has_value());
 }
