@@ -683,24 +683,12 @@ std::vector<std::pair<std::string, Template>> RuleReader::read_templates(const F
                    "give it one, or remove it");
       continue;
     }
-    Result<Template> parsed = Template::parse(text->value);
-    if (!parsed) {
-      // "template, byte 12: unknown function `x`": the byte becomes a place.
-      std::string message = parsed.error().message;
-      std::size_t offset = std::string::npos;
-      if (const std::size_t at = message.find("byte "); at != std::string::npos) {
-        std::size_t number = 0;
-        const char* begin = message.data() + at + 5;
-        const auto [stop, failure] = std::from_chars(begin, message.data() + message.size(), number);
-        if (failure == std::errc() && number > 0) offset = number - 1;
-        static constexpr std::string_view kPrefix = "template, byte ";
-        if (message.rfind(kPrefix, 0) == 0 && *stop == ':')
-          message = message.substr(static_cast<std::size_t>(stop - message.data()) + 2);
-      }
-      fields.error(reading_->place_in(*text, offset), fmt::format("{} \"{}\": {}", one, entry.key, message));
-      continue;
-    }
-    out.emplace_back(entry.key, *std::move(parsed));
+    std::vector<Template::Fault> faults;
+    Template parsed = Template::parse(text->value, faults);
+    for (const Template::Fault& fault : faults)
+      fields.error(reading_->place_in(*text, fault.offset),
+                   fmt::format("{} \"{}\": {}", one, entry.key, fault.message));
+    out.emplace_back(entry.key, std::move(parsed));
   }
   std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   return out;

@@ -303,6 +303,14 @@ bool read_hole(std::string_view inside, Template::Hole& hole, std::string& error
 }  // namespace
 
 Result<Template> Template::parse(std::string_view text) {
+  std::vector<Fault> faults;
+  Template out = parse(text, faults);
+  if (faults.empty()) return out;
+  return fail(ErrorCode::kInvalid,
+              fmt::format("template, byte {}: {}", faults[0].offset + 1, faults[0].message));
+}
+
+Template Template::parse(std::string_view text, std::vector<Fault>& faults) {
   Template out;
   out.text_ = text;
   std::size_t at = 0;
@@ -313,8 +321,10 @@ Result<Template> Template::parse(std::string_view text) {
           std::string(text.substr(at, open == std::string_view::npos ? open : open - at)));
     if (open == std::string_view::npos) break;
     const std::size_t close = text.find("}}", open);
-    if (close == std::string_view::npos)
-      return fail(ErrorCode::kInvalid, fmt::format("template: {{{{ at byte {} is never closed", open + 1));
+    if (close == std::string_view::npos) {
+      faults.push_back({open, "{{ is never closed: }} is expected"});
+      break;
+    }
     std::string_view inside = text.substr(open + 2, close - open - 2);
     at = close + 2;
     // {{- and -}} take the white space beside them, as in Go's templates.
@@ -331,8 +341,11 @@ Result<Template> Template::parse(std::string_view text) {
     }
     Hole hole;
     std::string error;
-    if (!read_hole(inside, hole, error))
-      return fail(ErrorCode::kInvalid, fmt::format("template, byte {}: {}", open + 1, error));
+    if (!read_hole(inside, hole, error)) {
+      faults.push_back({open, std::move(error)});
+      // A label is looked up even where what is done with it is not understood.
+      if (!is_label_name(hole.name)) continue;
+    }
     out.parts_.emplace_back(std::move(hole));
   }
   return out;

@@ -6,6 +6,7 @@
 // form `{{ humanize $value }}`.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -18,8 +19,14 @@ namespace logbell::rules {
 
 class Template {
  public:
-  static Result<Template> parse(
-      std::string_view text);  // the error names what was not understood and its offset
+  // What was not understood, and where in the text.
+  struct Fault {
+    std::size_t offset = 0;
+    std::string message;
+  };
+  static Result<Template> parse(std::string_view text);  // the error names the first fault and its byte
+  // As far as it can be read: for a check that tells everything at once.
+  static Template parse(std::string_view text, std::vector<Fault>& faults);
 
   std::string render(const Labels& labels, const Labels& external, double value) const;
 

@@ -56,3 +56,17 @@ TEST_CASE("template: numbers print the shortest form that reads back", "[rules][
   CHECK(format_number(-0.0) == "0");
   CHECK(format_number(1e21) == "1e+21");
 }
+
+TEST_CASE("template: every fault is told, and the labels of what could be read are known",
+          "[rules][template]") {
+  std::vector<Template::Fault> faults;
+  const Template parsed = Template::parse(
+      "{{ $labels.foo }} {{ $value | humanise }} {{ $labels.bar | upper }} {{ $valu }} {{", faults);
+  REQUIRE(faults.size() == 4);
+  CHECK(faults[0].offset == 18);
+  CHECK(faults[0].message == "unknown function `humanise`; did you mean humanize?");
+  CHECK(faults[1].offset == 42);
+  CHECK(faults[2].message.find("`$valu`") != std::string::npos);
+  CHECK(faults[3].message == "{{ is never closed: }} is expected");
+  CHECK(parsed.label_names() == std::vector<std::string>{"foo", "bar"});
+}
