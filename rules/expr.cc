@@ -30,6 +30,8 @@ constexpr Duration kMaxWindow = std::chrono::hours(24 * 7);
 // Deeper than any rule a person reads; keeps recursion off the end of the stack.
 constexpr int kMaxExprDepth = 64;
 constexpr std::size_t kMaxBytes = 16 * 1024;
+// A chain of operators is as deep a tree as it is long, and is looked at from every one of its places.
+constexpr int kMaxOperators = 500;
 
 constexpr std::array<std::string_view, 4> kRangeNames{"count_over_time", "rate", "absent_over_time",
                                                       "present_over_time"};
@@ -37,29 +39,83 @@ constexpr std::array<std::string_view, 5> kAggregationNames{"sum", "min", "max",
 constexpr std::array<std::string_view, 15> kOpNames{
     "+", "-", "*", "/", "%", "^", "==", "!=", ">", "<", ">=", "<=", "and", "or", "unless"};
 
-// What PromQL and LogQL know and we do not (yet): told apart from a slip of the pen.
-constexpr std::array<std::string_view, 22> kForeign{"increase",
-                                                    "irate",
-                                                    "delta",
-                                                    "deriv",
-                                                    "avg_over_time",
-                                                    "sum_over_time",
-                                                    "min_over_time",
-                                                    "max_over_time",
-                                                    "quantile_over_time",
-                                                    "quantile",
-                                                    "topk",
-                                                    "bottomk",
-                                                    "stddev",
-                                                    "absent",
-                                                    "vector",
-                                                    "scalar",
-                                                    "histogram_quantile",
-                                                    "hour",
-                                                    "day_of_week",
-                                                    "bytes_rate",
-                                                    "time",
-                                                    "unanswered_over_time"};
+// What PromQL and LogQL know and we do not (yet), told apart from a slip of the pen; and what does instead.
+constexpr std::string_view kCountValues =
+    "put the limit into a pattern of its own (its regex, or `where`) and count that, as in "
+    "count_over_time(SLOW[5m]) > 3; a `metric:` of type histogram gives Prometheus the values";
+constexpr std::string_view kPlainNumber = "compare the count itself, as in count_over_time(PATTERN[5m]) > 3";
+constexpr std::string_view kTwoWindows =
+    "compare two windows, as in rate(PATTERN[5m]) > 2 * rate(PATTERN[1h])";
+constexpr std::string_view kByTheRoute =
+    "`active_time_intervals` and `mute_time_intervals` of a route keep hours";
+constexpr std::string_view kBySeries =
+    "every series fires by itself: name the threshold, as in sum by (LABEL) (count_over_time(PATTERN[5m])) > "
+    "3";
+struct ForeignFunction {
+  std::string_view name;
+  std::string_view instead;
+};
+constexpr std::array kForeign{
+    ForeignFunction{"increase", "count_over_time(PATTERN[5m]) is the same: the matches in the window"},
+    ForeignFunction{"irate", "rate(PATTERN[10s]) follows as fast"},
+    ForeignFunction{"idelta", kTwoWindows},
+    ForeignFunction{"delta", kTwoWindows},
+    ForeignFunction{"deriv", kTwoWindows},
+    ForeignFunction{"predict_linear", kTwoWindows},
+    ForeignFunction{"holt_winters", kTwoWindows},
+    ForeignFunction{"changes", "count_over_time counts every match"},
+    ForeignFunction{"resets", "count_over_time counts every match"},
+    ForeignFunction{"avg_over_time", kCountValues},
+    ForeignFunction{"sum_over_time", kCountValues},
+    ForeignFunction{"min_over_time", kCountValues},
+    ForeignFunction{"max_over_time", kCountValues},
+    ForeignFunction{"last_over_time", kCountValues},
+    ForeignFunction{"stddev_over_time", kCountValues},
+    ForeignFunction{"stdvar_over_time", kCountValues},
+    ForeignFunction{"quantile_over_time", kCountValues},
+    ForeignFunction{"histogram_quantile", kCountValues},
+    ForeignFunction{"bytes_rate", kCountValues},
+    ForeignFunction{"bytes_over_time", kCountValues},
+    ForeignFunction{"quantile", kBySeries},
+    ForeignFunction{"topk", kBySeries},
+    ForeignFunction{"bottomk", kBySeries},
+    ForeignFunction{"sort", kBySeries},
+    ForeignFunction{"sort_desc", kBySeries},
+    ForeignFunction{"stddev", kBySeries},
+    ForeignFunction{"stdvar", kBySeries},
+    ForeignFunction{"count_values", kBySeries},
+    ForeignFunction{"group", "count(…) > 0 says that there are any"},
+    ForeignFunction{"absent", "write absent_over_time(PATTERN[5m])"},
+    ForeignFunction{"label_replace", "capture the label as it should be in the pattern's regex"},
+    ForeignFunction{"label_join", "capture the label as it should be in the pattern's regex"},
+    ForeignFunction{"vector", "write the number itself"},
+    ForeignFunction{"scalar", "match with `on ()`, as in … > on () sum(…)"},
+    ForeignFunction{"abs", kPlainNumber},
+    ForeignFunction{"ceil", kPlainNumber},
+    ForeignFunction{"floor", kPlainNumber},
+    ForeignFunction{"round", kPlainNumber},
+    ForeignFunction{"exp", kPlainNumber},
+    ForeignFunction{"ln", kPlainNumber},
+    ForeignFunction{"log2", kPlainNumber},
+    ForeignFunction{"log10", kPlainNumber},
+    ForeignFunction{"sqrt", "write … ^ 0.5"},
+    ForeignFunction{"sgn", kPlainNumber},
+    ForeignFunction{"clamp", kPlainNumber},
+    ForeignFunction{"clamp_min", kPlainNumber},
+    ForeignFunction{"clamp_max", kPlainNumber},
+    ForeignFunction{"time", kByTheRoute},
+    ForeignFunction{"timestamp", kByTheRoute},
+    ForeignFunction{"minute", kByTheRoute},
+    ForeignFunction{"hour", kByTheRoute},
+    ForeignFunction{"day_of_week", kByTheRoute},
+    ForeignFunction{"day_of_month", kByTheRoute},
+    ForeignFunction{"days_in_month", kByTheRoute},
+    ForeignFunction{"month", kByTheRoute},
+    ForeignFunction{"year", kByTheRoute},
+    ForeignFunction{
+        "unanswered_over_time",
+        "compare the counts, as in count_over_time(ASKED[30m]) - count_over_time(ANSWERED[30m]) > 0"},
+};
 
 int precedence(Op op) {
   switch (op) {
@@ -123,12 +179,39 @@ class Parser {
   [[noreturn]] void unexpected(std::string_view wanted) const {
     if (token_.what == Token::What::kEnd)
       wrong(token_.offset, fmt::format("the expression ends where {} is expected", wanted));
-    if (token_.what == Token::What::kWord &&
-        (token_.text == "offset" || token_.text == "group_left" || token_.text == "group_right")) {
-      wrong(token_.offset, fmt::format("`{}` is not supported", token_.text));
+    if (is_word_token("offset") || token_.text == "@")
+      wrong(token_.offset, fmt::format("`{}` is not supported: a window always ends now", token_.text),
+            fmt::format("leave it out; here {} is expected", wanted));
+    if (is_word_token("group_left") || is_word_token("group_right"))
+      wrong(token_.offset, fmt::format("`{}` is not supported", token_.text),
+            "sum the side with more labels, as in sum by (LABEL) (…)");
+    wrong(token_.offset, fmt::format("`{}` where {} is expected", as_written(), wanted), meant_instead());
+  }
+  // The piece that an operator of another language fills.
+  std::string as_written() const {
+    if (token_.what != Token::What::kSymbol) return token_.text;
+    const std::string_view two = text_.substr(token_.offset, 2);
+    return two == "=>" || two == "=<" || two == "&&" || two == "||" || two == "<>" ? std::string(two)
+                                                                                   : token_.text;
+  }
+  // What other languages write, and what PromQL does.
+  std::string meant_instead() const {
+    static constexpr std::array<std::pair<std::string_view, std::string_view>, 9> kMeant{{{"=", "=="},
+                                                                                          {"=>", ">="},
+                                                                                          {"=<", "<="},
+                                                                                          {"&&", "and"},
+                                                                                          {"&", "and"},
+                                                                                          {"||", "or"},
+                                                                                          {"|", "or"},
+                                                                                          {"!", "unless"},
+                                                                                          {"=~", "=="}}};
+    const std::string written = as_written();
+    if (token_.what == Token::What::kWord && (is_word_token("not") || is_word_token("xor")))
+      return "there are `and`, `or` and `unless`";
+    for (const auto& [foreign, ours] : kMeant) {
+      if (token_.what == Token::What::kSymbol && written == foreign) return fmt::format("write `{}`", ours);
     }
-    if (token_.text == "@") wrong(token_.offset, "`@` is not supported: a window always ends now");
-    wrong(token_.offset, fmt::format("`{}` where {} is expected", token_.text, wanted));
+    return "";
   }
 
   static bool starts_word(char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_'; }
@@ -187,7 +270,7 @@ class Parser {
       at_ += 2;
       std::uint64_t value = 0;
       const auto [end, error] = std::from_chars(text_.data() + at_, text_.data() + text_.size(), value, 16);
-      if (error != std::errc()) wrong(from, "not a hexadecimal number");
+      if (error != std::errc()) wrong(from, "a hexadecimal number is expected behind 0x", "as in 0x1f");
       at_ = static_cast<std::size_t>(end - text_.data());
       token_.number = static_cast<double>(value);
     } else {
@@ -208,11 +291,14 @@ class Parser {
       }
       const auto [stop, error] =
           std::from_chars(text_.data() + at_, text_.data() + text_.size(), token_.number);
-      if (error != std::errc()) wrong(from, "not a number that can be held");
+      if (error != std::errc())
+        wrong(from, fmt::format("`{}` is beyond what a number can hold", word),
+              "a number lies between 5e-324 and 1.7e308; infinity is Inf");
       at_ = static_cast<std::size_t>(stop - text_.data());
     }
     if (at_ < text_.size() && is_word(text_[at_]))
-      wrong(from, fmt::format("`{}` is not a number", text_.substr(from, at_ - from + 1)));
+      wrong(from, fmt::format("`{}` is not a number", text_.substr(from, at_ - from + 1)),
+            "a number is expected, as in 3, 0.5, 1e3 or 5m");
     token_.what = Token::What::kNumber;
     token_.text = text_.substr(from, at_ - from);
   }
@@ -247,7 +333,8 @@ class Parser {
                 fmt::format("write `\\\\{}`, or put the string in backticks", c));
       }
     }
-    if (at_ >= text_.size()) wrong(from, "a string that never ends");
+    if (at_ >= text_.size())
+      wrong(from, "a text that never ends", fmt::format("`{}` is expected at its end", quote));
     ++at_;
     token_.what = Token::What::kString;
     token_.text = std::move(value);
@@ -280,9 +367,13 @@ class Parser {
       node->kind = Kind::kBinary;
       node->op = *op;
       node->offset = token_.offset;
+      if (++operators_ > kMaxOperators)
+        wrong(token_.offset, fmt::format("more than {} operators", kMaxOperators),
+              "split it into several rules");
       advance();
       if (is_word_token("bool")) {
-        if (!node->is_comparison()) wrong(token_.offset, "`bool` belongs to comparisons only");
+        if (!node->is_comparison())
+          wrong(token_.offset, "`bool` belongs to comparisons only", "leave it out, or as in … > bool 3");
         node->return_bool = true;
         advance();
       }
@@ -310,7 +401,9 @@ class Parser {
       wrong(node.offset, fmt::format("`{}` joins two sets of series, and one side is a number", name),
             "compare on each side first, as in a > 1 and b > 2");
     }
-    if (node.has_matching && !both) wrong(node.offset, "`on` and `ignoring` need series on both sides");
+    if (node.has_matching && !both)
+      wrong(node.offset, "`on` and `ignoring` need series on both sides",
+            "leave it out: a number is compared with every series");
     node.type =
         node.left->type == Type::kVector || node.right->type == Type::kVector ? Type::kVector : Type::kScalar;
   }
@@ -365,7 +458,8 @@ class Parser {
       return node;
     }
     if (token_.what == Token::What::kString)
-      wrong(token_.offset, "a text stands where a number or a count is expected");
+      wrong(token_.offset, "a text stands where a number or a count is expected",
+            "as in count_over_time(PATTERN[5m]) > 3");
     if (token_.what != Token::What::kWord) unexpected("a function, a number or `(`");
     const std::string word = token_.text;
     if (const int index = index_in(kAggregationNames, lower(word)); index >= 0 && followed_by_aggregate()) {
@@ -385,7 +479,12 @@ class Parser {
     if (is_symbol("(")) {
       std::vector<std::string> known(kRangeNames.begin(), kRangeNames.end());
       known.insert(known.end(), kAggregationNames.begin(), kAggregationNames.end());
-      const std::string guess = index_in(kForeign, word) < 0 ? closest(word, known) : "";
+      for (const ForeignFunction& foreign : kForeign) {
+        if (foreign.name == lower(word))
+          wrong(node->offset, fmt::format("function `{}` is not there yet", word),
+                std::string(foreign.instead));
+      }
+      const std::string guess = closest(word, known);
       wrong(node->offset, fmt::format("unknown function `{}`", word),
             guess.empty() ? "there are count_over_time, rate, absent_over_time, present_over_time, sum, min, "
                             "max, avg and count"
@@ -443,7 +542,8 @@ class Parser {
     expect(")");
     if (!before) grouping(*node);
     if (node->left->type != Type::kVector)
-      wrong(node->offset, fmt::format("`{}` wants series, and a number is given", name));
+      wrong(node->offset, fmt::format("`{}` wants series, and a number is given", name),
+            fmt::format("as in {}(count_over_time(PATTERN[5m]))", name));
     return node;
   }
 
@@ -463,8 +563,15 @@ class Parser {
         advance();
         static constexpr std::array<std::string_view, 4> kOps{"=", "!=", "=~", "!~"};
         const int op = token_.what == Token::What::kSymbol ? index_in(kOps, token_.text) : -1;
+        if (is_symbol("=="))
+          wrong(token_.offset, "`==` where one of =, !=, =~ and !~ is expected", "write `=`");
         if (op < 0) unexpected("one of =, !=, =~ and !~");
         advance();
+        if (token_.what == Token::What::kWord || token_.what == Token::What::kNumber ||
+            token_.what == Token::What::kDuration) {
+          wrong(token_.offset, fmt::format("`{}` where a value in quotes is expected", token_.text),
+                fmt::format("write {}{}\"{}\"", name, kOps[static_cast<std::size_t>(op)], token_.text));
+        }
         if (token_.what != Token::What::kString) unexpected("a value in quotes");
         auto matcher = LabelMatcher::make(name, static_cast<LabelMatcher::Op>(op), token_.text);
         if (!matcher) wrong(offset, matcher.error().message);
@@ -488,14 +595,17 @@ class Parser {
       wrong(offset, "a window needs a unit", fmt::format("as in [{}s] or [{}m]", token_.text, token_.text));
     if (token_.what != Token::What::kDuration) unexpected("a duration such as 5m");
     node.window = *parse_duration(token_.text);
-    if (node.window <= Duration{0}) wrong(offset, "a window of no length counts nothing");
+    if (node.window <= Duration{0})
+      wrong(offset, "a window of no length counts nothing", "as in [30s], [5m], [1h]");
     if (node.window > kMaxWindow)
       wrong(offset,
             fmt::format("a window of {} is longer than {}", format_duration(node.window),
                         format_duration(kMaxWindow)),
             "longer questions are for Prometheus, which keeps the counts");
     advance();
-    if (is_symbol(":")) wrong(token_.offset, "subqueries are not supported");
+    if (is_symbol(":"))
+      wrong(token_.offset, "subqueries are not supported: here `]` is expected",
+            "give the window alone, as in [5m]: it is looked at whenever a match comes or leaves");
     expect("]");
     if (is_word_token("offset") || is_symbol("@")) unexpected("`)`");
   }
@@ -504,31 +614,81 @@ class Parser {
 
   std::string_view text_;
   std::size_t at_ = 0;
+  int operators_ = 0;
   Token token_;
 };
 
 // --- what values an expression can take, for "can never be true"
 
+// The values that an element can have: bounds that it may reach, and what the bounds do not say.
 struct Interval {
   double low = -std::numeric_limits<double>::infinity();
   double high = std::numeric_limits<double>::infinity();
   bool whole = false;  // only whole numbers (or infinities)
   bool may_be_nan = true;
+  bool always_nan = false;
+  bool negative_zero = true;  // -0 may be among them: what is divided by it is negative
   bool is_constant() const { return low == high && !may_be_nan; }
+  bool holds(double value) const { return low <= value && value <= high; }
 };
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 Interval anything() {
   return {};
 }
+Interval nothing_but_nan() {
+  return {-kInfinity, kInfinity, false, true, true, true};
+}
 Interval constant(double value) {
-  if (std::isnan(value)) return {};
-  return {value, value, std::isfinite(value) && std::floor(value) == value, false};
+  if (std::isnan(value)) return nothing_but_nan();
+  return {value, value, std::isfinite(value) && std::floor(value) == value,
+          false, false, value == 0 && std::signbit(value)};
+}
+Interval from_zero(bool whole) {
+  return {0, kInfinity, whole, false, false, false};
 }
 
-Interval range_of(const Expr& expr);
+// The smallest interval around the four corners; those that are no number are left to `may_be_nan`.
+template <typename Operation>
+Interval around_corners(const Interval& a, const Interval& b, Operation operation) {
+  Interval out{kInfinity, -kInfinity, false, true, false, true};
+  for (const double x : {a.low, a.high}) {
+    for (const double y : {b.low, b.high}) {
+      const double corner = operation(x, y);
+      if (std::isnan(corner)) continue;
+      out.low = std::min(out.low, corner);
+      out.high = std::max(out.high, corner);
+    }
+  }
+  return out.low > out.high ? anything() : out;
+}
 
-Interval arithmetic(Op op, const Interval& a, const Interval& b) {
-  if (a.is_constant() && b.is_constant()) {
+Interval divided(const Interval& a, const Interval& b) {
+  if (!b.holds(0)) return around_corners(a, b, [](double x, double y) { return x / y; });
+  if (a.low < 0 || b.low < 0 || b.negative_zero) return anything();
+  Interval out = from_zero(false);
+  out.may_be_nan = true;
+  return out;
+}
+
+// A remainder is smaller than what divides and has the sign of what is divided.
+Interval remainder(const Interval& a, const Interval& b) {
+  if (!b.is_constant()) return anything();
+  const double divisor = std::abs(b.low);
+  if (divisor == 0) return nothing_but_nan();
+  if (std::isinf(divisor)) return anything();
+  const bool whole = a.whole && b.whole;
+  const double most = whole ? divisor - 1 : std::nextafter(divisor, 0.0);
+  return {a.low < 0 ? -most : 0,       a.high > 0 ? std::min(most, a.high) : 0, whole, true, false,
+          a.low < 0 || a.negative_zero};
+}
+
+Interval of_arithmetic(Op op, const Interval& a, const Interval& b) {
+  // What 0 divides depends on which of the two zeros it is.
+  const auto either_zero = [](const Interval& i) { return i.low == 0 && i.negative_zero; };
+  const bool known = (op != Op::kDiv && op != Op::kPow) || (!either_zero(a) && !either_zero(b));
+  if (a.is_constant() && b.is_constant() && known) {
     switch (op) {
       case Op::kAdd:
         return constant(a.low + b.low);
@@ -546,26 +706,27 @@ Interval arithmetic(Op op, const Interval& a, const Interval& b) {
         return anything();
     }
   }
+  if ((a.always_nan || b.always_nan) && op != Op::kPow) return nothing_but_nan();
   Interval out;
-  out.may_be_nan = a.may_be_nan || b.may_be_nan;
-  const auto infinite = [](const Interval& i) { return std::isinf(i.low) || std::isinf(i.high); };
   switch (op) {
     case Op::kAdd:
-      out = {a.low + b.low, a.high + b.high, a.whole && b.whole, true};
+      out = {a.low + b.low, a.high + b.high, a.whole && b.whole,
+             true,          false,           a.negative_zero && b.negative_zero};
       break;
     case Op::kSub:
-      out = {a.low - b.high, a.high - b.low, a.whole && b.whole, true};
+      out = {a.low - b.high, a.high - b.low, a.whole && b.whole, true, false, a.negative_zero};
       break;
     case Op::kMul:
-      if (a.low < 0 || b.low < 0) return anything();
-      // 0 × ∞: a bound that cannot be known.
-      out = {infinite(a) || infinite(b) ? 0 : a.low * b.low,
-             infinite(a) || infinite(b) ? std::numeric_limits<double>::infinity() : a.high * b.high,
-             a.whole && b.whole, true};
+      // Whatever is not infinite is 0 when multiplied by 0, however large it may be.
+      out = around_corners(a, b, [](double x, double y) { return x == 0 || y == 0 ? 0 : x * y; });
+      out.whole = a.whole && b.whole;
+      out.negative_zero = a.low < 0 || b.low < 0 || a.negative_zero || b.negative_zero;
       break;
     case Op::kDiv:
-      if (a.low < 0 || b.low < 0) return anything();
-      out = {0, std::numeric_limits<double>::infinity(), false, true};
+      out = divided(a, b);
+      break;
+    case Op::kMod:
+      out = remainder(a, b);
       break;
     default:
       return anything();
@@ -576,6 +737,7 @@ Interval arithmetic(Op op, const Interval& a, const Interval& b) {
 
 // Whether `left OP right` can hold for some pair of values of the two.
 bool can_hold(Op op, const Interval& left, const Interval& right) {
+  if (left.always_nan || right.always_nan) return op == Op::kNe;
   switch (op) {
     case Op::kGt:
       return left.high > right.low;
@@ -604,12 +766,143 @@ const Expr& bare(const Expr& expr) {
   return expr.kind == Kind::kParen ? bare(*expr.left) : expr;
 }
 
-// The values that a filter `operand OP constant` lets through.
+bool same_selector(const Expr& a, const Expr& b) {
+  return a.pattern == b.pattern &&
+         std::equal(a.matchers.begin(), a.matchers.end(), b.matchers.begin(), b.matchers.end(),
+                    [](const LabelMatcher& x, const LabelMatcher& y) {
+                      return x.name == y.name && x.op == y.op && x.value == y.value;
+                    });
+}
+
+bool same_grouping(const Expr& a, const Expr& b) {
+  return a.aggregation == b.aggregation && a.has_grouping == b.has_grouping && a.without == b.without &&
+         a.grouping == b.grouping;
+}
+
+// Whether both say the same, brackets aside: then they have the same elements with the same values.
+bool same_meaning(const Expr& one, const Expr& other) {
+  const Expr& a = bare(one);
+  const Expr& b = bare(other);
+  if (a.kind != b.kind) return false;
+  switch (a.kind) {
+    case Kind::kNumber:
+      return a.number == b.number;
+    case Kind::kRangeCall:
+      return a.function == b.function && a.window == b.window && same_selector(a, b);
+    case Kind::kAggregate:
+      return same_grouping(a, b) && same_meaning(*a.left, *b.left);
+    case Kind::kBinary:
+      return a.op == b.op && a.return_bool == b.return_bool && a.has_matching == b.has_matching &&
+             a.on == b.on && a.matching == b.matching && same_meaning(*a.left, *b.left) &&
+             same_meaning(*a.right, *b.right);
+    default:
+      return same_meaning(*a.left, *b.left);
+  }
+}
+
+// Whether `more` is at least `less` in every element: the same counts over a window that is no shorter.
+bool counts_no_less(const Expr& more, const Expr& less) {
+  const Expr& a = bare(more);
+  const Expr& b = bare(less);
+  if (a.kind != b.kind) return false;
+  if (a.kind == Kind::kRangeCall)
+    return a.function == Range::kCountOverTime && b.function == Range::kCountOverTime &&
+           a.window >= b.window && same_selector(a, b);
+  return a.kind == Kind::kAggregate && a.aggregation != Aggregation::kCount && same_grouping(a, b) &&
+         counts_no_less(*a.left, *b.left);
+}
+
+// Above it, a double has no fraction and may stand for its neighbours.
+constexpr double kWholeUpTo = 9007199254740992.0;
+
+// The values that a filter `operand OP bound` lets through.
 Interval filtered(Interval values, Op op, double bound) {
+  const bool next = values.whole && std::abs(bound) < kWholeUpTo;
+  if (op == Op::kGt && next) bound = std::floor(bound) + 1;
+  if (op == Op::kLt && next) bound = std::ceil(bound) - 1;
   if (op == Op::kGt || op == Op::kGe || op == Op::kEq) values.low = std::max(values.low, bound);
   if (op == Op::kLt || op == Op::kLe || op == Op::kEq) values.high = std::min(values.high, bound);
   values.may_be_nan = values.may_be_nan && op == Op::kNe;
+  values.always_nan = values.always_nan && values.may_be_nan;
   return values;
+}
+
+// `a OP b` is `b mirrored(OP) a`.
+Op mirrored(Op op) {
+  switch (op) {
+    case Op::kGt:
+      return Op::kLt;
+    case Op::kLt:
+      return Op::kGt;
+    case Op::kGe:
+      return Op::kLe;
+    case Op::kLe:
+      return Op::kGe;
+    default:
+      return op;
+  }
+}
+
+Interval range_of(const Expr& expr);
+
+// Why a comparison of vectors, or of a vector with a number, never holds; "" when it may.
+std::string why_it_never_holds(const Expr& node, const Interval& left, const Interval& right);
+
+Interval range_of_aggregate(const Expr& expr) {
+  const Interval inner = range_of(*expr.left);
+  const bool may_be_nan = inner.may_be_nan || (inner.low == -kInfinity && inner.high == kInfinity);
+  switch (expr.aggregation) {
+    // Of no series it is no element, so it is never 0.
+    case Aggregation::kCount:
+      return {1, kInfinity, true, false, false, false};
+    // Nothing to sum is 0 without `by`.
+    case Aggregation::kSum:
+      return {inner.low >= 0 ? 0 : -kInfinity,
+              inner.high <= 0 ? 0 : kInfinity,
+              inner.whole,
+              may_be_nan,
+              false,
+              false};
+    case Aggregation::kAvg:
+      // A sum of fractions is rounded, and so may leave the bounds of what it sums.
+      if (inner.whole) return {inner.low, inner.high, false, may_be_nan, inner.always_nan, true};
+      return {inner.low >= 0 ? 0 : -kInfinity,
+              inner.high <= 0 ? 0 : kInfinity,
+              false,
+              may_be_nan,
+              inner.always_nan,
+              true};
+    default:
+      return inner;
+  }
+}
+
+Interval range_of_binary(const Expr& expr) {
+  const Interval left = range_of(*expr.left);
+  const Interval right = range_of(*expr.right);
+  if (expr.is_comparison()) {
+    if (expr.type == Type::kScalar || expr.return_bool) {
+      if (expr.type == Type::kVector && !why_it_never_holds(expr, left, right).empty()) return constant(0);
+      return {0, 1, true, false, false, false};
+    }
+    const bool left_scalar = expr.left->type == Type::kScalar;
+    const Interval& kept = left_scalar ? right : left;
+    const Interval& bound = left_scalar ? left : right;
+    if (!bound.is_constant()) return kept;
+    return filtered(kept, left_scalar ? mirrored(expr.op) : expr.op, bound.low);
+  }
+  if (expr.op == Op::kOr)
+    return {std::min(left.low, right.low),       std::max(left.high, right.high),
+            left.whole && right.whole,           left.may_be_nan || right.may_be_nan,
+            left.always_nan && right.always_nan, left.negative_zero || right.negative_zero};
+  if (expr.is_set_operator()) return left;
+  if (expr.type == Type::kVector && same_meaning(*expr.left, *expr.right)) {
+    // An element and itself; where that is no number, it is NaN.
+    if (expr.op == Op::kSub) return {0, 0, true, true, false, false};
+    if (expr.op == Op::kDiv) return {1, 1, true, true, false, false};
+    if (expr.op == Op::kMod) return {0, 0, true, true, false, true};
+  }
+  return of_arithmetic(expr.op, left, right);
 }
 
 Interval range_of(const Expr& expr) {
@@ -620,165 +913,270 @@ Interval range_of(const Expr& expr) {
       return range_of(*expr.left);
     case Kind::kNegate: {
       const Interval inner = range_of(*expr.left);
-      return {-inner.high, -inner.low, inner.whole, inner.may_be_nan};
+      return {-inner.high, -inner.low, inner.whole, inner.may_be_nan, inner.always_nan, true};
     }
     case Kind::kRangeCall:
-      if (expr.function == Range::kCountOverTime)
-        return {0, std::numeric_limits<double>::infinity(), true, false};
-      if (expr.function == Range::kRate) return {0, std::numeric_limits<double>::infinity(), false, false};
+      if (expr.function == Range::kCountOverTime) return from_zero(true);
+      if (expr.function == Range::kRate) return from_zero(false);
       return constant(1);
-    case Kind::kAggregate: {
-      const Interval inner = range_of(*expr.left);
-      switch (expr.aggregation) {
-        case Aggregation::kCount:
-          return {0, std::numeric_limits<double>::infinity(), true, false};
-        // Nothing to sum is 0 without `by`.
-        case Aggregation::kSum:
-          return {inner.low >= 0 ? 0 : -std::numeric_limits<double>::infinity(),
-                  inner.high <= 0 ? 0 : std::numeric_limits<double>::infinity(), inner.whole,
-                  inner.may_be_nan};
-        case Aggregation::kAvg:
-          return {inner.low, inner.high, false, inner.may_be_nan};
-        default:
-          return inner;
-      }
-    }
-    case Kind::kBinary: {
-      const Interval left = range_of(*expr.left);
-      const Interval right = range_of(*expr.right);
-      if (expr.is_comparison()) {
-        if (expr.return_bool) return {0, 1, true, false};
-        const bool left_scalar = expr.left->type == Type::kScalar && expr.right->type == Type::kVector;
-        const Interval& kept = left_scalar ? right : left;
-        const Interval& bound = left_scalar ? left : right;
-        if (!bound.is_constant()) return kept;
-        Op op = expr.op;
-        if (left_scalar) {
-          if (op == Op::kGt)
-            op = Op::kLt;
-          else if (op == Op::kLt)
-            op = Op::kGt;
-          else if (op == Op::kGe)
-            op = Op::kLe;
-          else if (op == Op::kLe)
-            op = Op::kGe;
-        }
-        return filtered(kept, op, bound.low);
-      }
-      if (expr.op == Op::kOr)
-        return {std::min(left.low, right.low), std::max(left.high, right.high), left.whole && right.whole,
-                left.may_be_nan || right.may_be_nan};
-      if (expr.is_set_operator()) return left;
-      return arithmetic(expr.op, left, right);
-    }
+    case Kind::kAggregate:
+      return range_of_aggregate(expr);
+    case Kind::kBinary:
+      return range_of_binary(expr);
   }
   return anything();
 }
 
-// The constant bounds that `expr` sets on other expressions when it is true: (canonical text, op, bound).
+// What `expr` is, for a sentence such as "a count is never below 0".
+std::string noun_for(const Expr& expr, std::string_view otherwise) {
+  const Expr& node = bare(expr);
+  if (node.kind == Kind::kRangeCall) {
+    if (node.function == Range::kCountOverTime) return "a count";
+    if (node.function == Range::kRate) return "a rate";
+    return fmt::format("`{}`", kRangeNames[static_cast<std::size_t>(node.function)]);
+  }
+  if (node.kind == Kind::kAggregate) {
+    if (node.aggregation == Aggregation::kCount)
+      return "`count`, which gives nothing where there are no series,";
+    if (node.aggregation == Aggregation::kSum) {
+      const std::string inner = noun_for(*node.left, "");
+      if (inner == "a count") return "a sum of counts";
+      if (inner == "a rate") return "a sum of rates";
+    }
+  }
+  if (node.kind == Kind::kBinary && node.return_bool) return "what `bool` gives, 0 or 1,";
+  return std::string(otherwise);
+}
+
+std::string why_values_never_hold(const Expr& node, const Interval& left, const Interval& right) {
+  if (left.always_nan || right.always_nan) return "no number compares with NaN";
+  const std::string left_is = noun_for(*node.left, "the left side") + " is ";
+  const std::string right_is = noun_for(*node.right, "the right side") + " is ";
+  const bool left_varies = node.left->type == Type::kVector;
+  const auto at_most = [](const std::string& what, const Interval& values) {
+    return values.low == values.high ? fmt::format("{}always {}", what, format_number(values.high))
+                                     : fmt::format("{}never above {}", what, format_number(values.high));
+  };
+  const auto at_least = [](const std::string& what, const Interval& values) {
+    return values.low == values.high ? fmt::format("{}always {}", what, format_number(values.low))
+                                     : fmt::format("{}never below {}", what, format_number(values.low));
+  };
+  const bool too_low = left.high < right.low || (left.high == right.low && node.op != Op::kEq);
+  if (node.op == Op::kNe) return at_most(left_varies ? left_is : right_is, left);
+  if (node.op == Op::kEq && !(left.low > right.high || right.low > left.high))
+    return (left.whole ? left_is : right_is) + "a whole number";
+  const bool needs_more = node.op == Op::kGt || node.op == Op::kGe || (node.op == Op::kEq && too_low);
+  if (needs_more) {
+    if (left_varies && std::isfinite(left.high)) return at_most(left_is, left);
+    if (!left_varies) return at_least(right_is, right);
+    return std::isinf(right.low) ? "nothing is above +Inf" : at_least(right_is, right);
+  }
+  if (left_varies && std::isfinite(left.low)) return at_least(left_is, left);
+  if (!left_varies) return at_most(right_is, right);
+  return std::isinf(right.high) ? "nothing is below -Inf" : at_most(right_is, right);
+}
+
+std::string why_it_never_holds(const Expr& node, const Interval& left, const Interval& right) {
+  if (!can_hold(node.op, left, right)) return why_values_never_hold(node, left, right);
+  if (node.left->type != Type::kVector || node.right->type != Type::kVector) return "";
+  const bool strict = node.op == Op::kGt || node.op == Op::kLt;
+  // NaN is not equal to itself.
+  if ((strict || (node.op == Op::kNe && !left.may_be_nan)) && same_meaning(*node.left, *node.right))
+    return "both sides are the same";
+  if ((node.op == Op::kLt && counts_no_less(*node.left, *node.right)) ||
+      (node.op == Op::kGt && counts_no_less(*node.right, *node.left)))
+    return "a longer window of the same selector never counts less";
+  return "";
+}
+
+// The constant bounds that `expr` sets on other expressions when it is true. `if_there`: only where the
+// operand has an element at all.
 struct Bound {
-  std::string operand;
+  ExprPtr operand;
   Op op;
   double value;
+  bool if_there = false;
 };
-void collect_bounds(const Expr& expr, std::vector<Bound>& out) {
+
+// What `expr` filters: the same elements with the same values, as far as it lets them through.
+ExprPtr unfiltered(const ExprPtr& expr) {
+  if (expr->kind == Kind::kParen) return unfiltered(expr->left);
+  if (expr->kind != Kind::kBinary || expr->type == Type::kScalar) return expr;
+  if (expr->op == Op::kAnd || expr->op == Op::kUnless) return unfiltered(expr->left);
+  if (!expr->is_comparison() || expr->return_bool || expr->has_matching) return expr;
+  return unfiltered(expr->left->type == Type::kVector ? expr->left : expr->right);
+}
+
+// What the right side of `unless` leaves: the contrary of its condition.
+void collect_contrary(const Expr& expr, std::vector<Bound>& out) {
   const Expr& node = bare(expr);
-  if (node.kind != Kind::kBinary) return;
-  if (node.op == Op::kAnd) {
-    // Only where both sides speak of the same elements; with on/ignoring labels may differ.
-    collect_bounds(*node.left, out);
-    if (!node.has_matching) collect_bounds(*node.right, out);
-    return;
-  }
   if (!node.is_comparison() || node.return_bool) return;
   const Interval right = range_of(*node.right);
-  if (right.is_constant() && node.left->type == Type::kVector) {
-    out.push_back({format_expr(bare(*node.left)), node.op, right.low});
+  if (!right.is_constant() || node.left->type != Type::kVector || node.right->type != Type::kScalar) return;
+  // No comparison holds for NaN, nor does its contrary; and a filter may take away what it is about.
+  if (unfiltered(node.left) != node.left || range_of(*node.left).may_be_nan) return;
+  Op op = node.op;
+  switch (node.op) {
+    case Op::kGt:
+      op = Op::kLe;
+      break;
+    case Op::kGe:
+      op = Op::kLt;
+      break;
+    case Op::kLt:
+      op = Op::kGe;
+      break;
+    case Op::kLe:
+      op = Op::kGt;
+      break;
+    default:
+      return;
+  }
+  out.push_back({node.left, op, right.low, true});
+}
+
+void collect_bounds(const Expr& expr, std::vector<Bound>& out) {
+  const Expr& node = bare(expr);
+  if (node.kind == Kind::kRangeCall &&
+      (node.function == Range::kAbsentOverTime || node.function == Range::kPresentOverTime)) {
+    auto counted = std::make_shared<Expr>(node);
+    counted->function = Range::kCountOverTime;
+    const bool absent = node.function == Range::kAbsentOverTime;
+    out.push_back({std::move(counted), absent ? Op::kEq : Op::kGt, 0, absent});
+    return;
+  }
+  if (node.kind != Kind::kBinary) return;
+  if (node.op == Op::kAnd || node.op == Op::kUnless) {
+    // Only where both sides speak of the same elements; with on/ignoring labels may differ.
     collect_bounds(*node.left, out);
+    if (node.has_matching) return;
+    if (node.op == Op::kAnd) {
+      collect_bounds(*node.right, out);
+    } else {
+      collect_contrary(*node.right, out);
+    }
+    return;
+  }
+  if (!node.is_comparison() || node.return_bool || node.has_matching || node.type == Type::kScalar) return;
+  for (const bool turned : {false, true}) {
+    const ExprPtr& side = turned ? node.right : node.left;
+    const ExprPtr& other = turned ? node.left : node.right;
+    if (side->type != Type::kVector) continue;
+    const Interval values = range_of(*other);
+    if (values.is_constant())
+      out.push_back({unfiltered(side), turned ? mirrored(node.op) : node.op, values.low});
+    collect_bounds(*side, out);
   }
 }
 
-// The offset and reason of the first part that can never hold.
-std::optional<ExprError> never_true(const Expr& expr) {
-  const Expr& node = bare(expr);
-  if (node.kind == Kind::kRangeCall) {
-    for (std::size_t i = 0; i < node.matchers.size(); ++i) {
-      for (std::size_t j = 0; j < node.matchers.size(); ++j) {
-        const LabelMatcher& a = node.matchers[i];
-        if (i == j || a.name != node.matchers[j].name || a.op != LabelMatcher::Op::kEqual ||
-            node.matchers[j].matches(a.value))
-          continue;
-        return ExprError{node.offset,
-                         fmt::format("{} and {} cannot both hold: it never counts anything", a.format(),
-                                     node.matchers[j].format()),
-                         "drop one of them"};
-      }
-    }
-    return std::nullopt;
+bool only_strictly(Op op) {
+  return op == Op::kGt || op == Op::kLt || op == Op::kNe;
+}
+
+// Whether the bounds on `of`'s operand leave it no value.
+bool leave_nothing(const std::vector<Bound>& bounds, const Bound& of) {
+  Interval values = range_of(*of.operand);
+  std::vector<const Bound*> same;
+  for (const Bound& bound : bounds) {
+    if (!same_meaning(*bound.operand, *of.operand)) continue;
+    same.push_back(&bound);
+    // NaN passes only what asks for another value.
+    if (bound.op != Op::kNe) values.may_be_nan = values.always_nan = false;
   }
+  if (values.may_be_nan) return false;
+  for (const Bound* bound : same) {
+    if (!can_hold(bound->op, values, constant(bound->value))) return true;
+    values = filtered(values, bound->op, bound->value);
+    if (values.low > values.high) return true;
+  }
+  // Strict bounds on both ends of one point let nothing through.
+  return values.low == values.high && std::any_of(same.begin(), same.end(), [&](const Bound* bound) {
+           return bound->value == values.low && only_strictly(bound->op);
+         });
+}
+
+std::optional<ExprError> exclusive_bounds(const Expr& node) {
+  std::vector<Bound> bounds;
+  collect_bounds(node, bounds);
+  for (const Bound& a : bounds) {
+    if (!a.if_there && leave_nothing(bounds, a))
+      return ExprError{node.offset,
+                       fmt::format("two conditions on `{}` exclude each other: it can never be true",
+                                   format_expr(bare(*a.operand))),
+                       "change one of the numbers"};
+    if (a.op != Op::kLt && a.op != Op::kLe && a.op != Op::kEq) continue;
+    for (const Bound& b : bounds) {
+      if ((b.op != Op::kGt && b.op != Op::kGe && b.op != Op::kEq) || (a.if_there && b.if_there)) continue;
+      const bool apart = b.value > a.value || (b.value == a.value && (a.op == Op::kLt || b.op == Op::kGt));
+      if (!apart || !counts_no_less(*a.operand, *b.operand)) continue;
+      return ExprError{node.offset,
+                       fmt::format("`{}` never counts less than `{}`, a shorter window of the same: it can "
+                                   "never be true",
+                                   format_expr(bare(*a.operand)), format_expr(bare(*b.operand))),
+                       "change one of the numbers, or of the windows"};
+    }
+  }
+  return std::nullopt;
+}
+
+// A selector whose matchers exclude each other counts nothing, wherever it stands.
+void check_selector(const Expr& call) {
+  for (const LabelMatcher& a : call.matchers) {
+    if (a.op == LabelMatcher::Op::kNotMatches && (a.value == ".*" || a.value == "(.*)" || a.value == "^.*$"))
+      throw ExprError{call.offset, fmt::format("{} rules out every value: no series is counted", a.format()),
+                      fmt::format("drop it, or write {}=\"\" for those without the label", a.name)};
+    if (a.op != LabelMatcher::Op::kEqual) continue;
+    for (const LabelMatcher& b : call.matchers) {
+      if (a.name != b.name || b.matches(a.value)) continue;
+      throw ExprError{call.offset,
+                      fmt::format("{} and {} cannot both hold: no series is counted", a.format(), b.format()),
+                      b.op == LabelMatcher::Op::kEqual
+                          ? fmt::format("drop one of them, or write {}=~\"{}|{}\"", a.name, a.value, b.value)
+                          : "drop one of them"};
+    }
+  }
+}
+
+// The place and reason of the first part that can never hold. `bounded`: what is above looks at the bounds.
+std::optional<ExprError> never_true(const Expr& expr, bool bounded = false) {
+  const Expr& node = bare(expr);
+  // Numbers alone filter nothing: a comparison of them is 0 or 1.
+  if (node.type == Type::kScalar || node.kind == Kind::kRangeCall) return std::nullopt;
   // sum() of nothing is 0, which may well be what is asked for.
   if (node.kind == Kind::kAggregate && node.aggregation == Aggregation::kSum && !node.has_grouping) {
     return std::nullopt;
   }
-  for (const ExprPtr& child : {node.left, node.right}) {
-    // Either side of `or` will do; the right side of `unless` had better be false.
-    if (!child || (node.kind == Kind::kBinary && node.op == Op::kOr)) continue;
-    if (node.kind == Kind::kBinary && node.op == Op::kUnless && child == node.right) continue;
-    if (auto error = never_true(*child)) return error;
+  if (node.kind == Kind::kBinary && node.op == Op::kOr) {
+    // Either side will do.
+    auto left = never_true(*node.left);
+    return left && never_true(*node.right) ? left : std::nullopt;
+  }
+  const bool sets_bounds = node.kind == Kind::kBinary && (node.op == Op::kAnd || node.op == Op::kUnless ||
+                                                          (node.is_comparison() && !node.return_bool));
+  if (node.left) {
+    if (auto error = never_true(*node.left, sets_bounds && (node.is_set_operator() || !node.has_matching)))
+      return error;
+  }
+  // The right side of `unless` had better be false.
+  if (node.right && (node.kind != Kind::kBinary || node.op != Op::kUnless)) {
+    if (auto error = never_true(*node.right, sets_bounds && !node.has_matching)) return error;
   }
   if (node.kind != Kind::kBinary) return std::nullopt;
-  if (node.op == Op::kOr) {
-    auto left = never_true(*node.left);
-    auto right = never_true(*node.right);
-    return left && right ? left : std::nullopt;
-  }
-  if (node.is_comparison() && !node.return_bool &&
-      !can_hold(node.op, range_of(*node.left), range_of(*node.right))) {
-    const Interval left = range_of(*node.left);
-    std::string why;
-    if (left.whole && node.op == Op::kEq && left.low >= 0)
-      why = ": a count is a whole number, never below 0";
-    else if (left.low == 0)
-      why = ": a count or rate is never below 0";
-    return ExprError{node.offset, fmt::format("`{}` can never be true{}", format_expr(node), why),
-                     "turn the comparison round, or change the number"};
-  }
-  if (node.op == Op::kAnd || node.is_comparison()) {
-    std::vector<Bound> bounds;
-    collect_bounds(node, bounds);
-    for (const Bound& a : bounds) {
-      Interval values;
-      values.may_be_nan = false;
-      for (const Bound& b : bounds) {
-        if (a.operand != b.operand) continue;
-        if (!can_hold(b.op, values, constant(b.value)))
-          return ExprError{
-              node.offset,
-              fmt::format("two conditions on `{}` exclude each other: it can never be true", a.operand),
-              "change one of the numbers"};
-        // Strict bounds on both ends of one point let nothing through.
-        if (values.low == b.value && values.high == b.value &&
-            (b.op == Op::kGt || b.op == Op::kLt || b.op == Op::kNe)) {
-          return ExprError{
-              node.offset,
-              fmt::format("two conditions on `{}` exclude each other: it can never be true", a.operand),
-              "change one of the numbers"};
-        }
-        values = filtered(values, b.op, b.value);
-        const bool strict_pair =
-            values.low == values.high && std::any_of(bounds.begin(), bounds.end(), [&](const Bound& c) {
-              return c.operand == a.operand && c.value == values.low &&
-                     (c.op == Op::kGt || c.op == Op::kLt || c.op == Op::kNe);
-            });
-        if (values.low > values.high || strict_pair)
-          return ExprError{
-              node.offset,
-              fmt::format("two conditions on `{}` exclude each other: it can never be true", a.operand),
-              "change one of the numbers"};
-      }
+  if (node.op == Op::kUnless && same_meaning(*node.left, *node.right))
+    return ExprError{node.offset, "`unless` takes away what is the same on its left: it can never be true",
+                     "change one of its sides"};
+  if (node.is_comparison() && !node.return_bool) {
+    const std::string why = why_it_never_holds(node, range_of(*node.left), range_of(*node.right));
+    if (!why.empty()) {
+      const Expr& left = bare(*node.left);
+      const bool of_none = left.kind == Kind::kAggregate && left.aggregation == Aggregation::kCount;
+      return ExprError{node.offset, fmt::format("`{}` can never be true: {}", format_expr(node), why),
+                       same_meaning(*node.left, *node.right) ? "compare it with something else"
+                       : of_none ? "that nothing came is sum(count_over_time(PATTERN[5m])) == 0"
+                                 : "turn the comparison round, or change the number"};
     }
   }
-  return std::nullopt;
+  return sets_bounds && !bounded ? exclusive_bounds(node) : std::nullopt;
 }
 
 bool has_comparison(const Expr& expr) {
@@ -1023,6 +1421,7 @@ ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns) {
     for (const LabelMatcher& matcher : node->matchers)
       names.push_back(matcher.name);
     check_labels(names, found->labels, fmt::format("the selector of `{}`", node->pattern));
+    check_selector(*node);
   } else if (node->kind == Kind::kAggregate && node->has_grouping) {
     check_labels(node->grouping, result_labels(*node->left, patterns), node->without ? "`without`" : "`by`");
   } else if (node->kind == Kind::kBinary && node->has_matching) {
@@ -1062,11 +1461,14 @@ Moves moves_of(const Expr& expr) {
       return {true, false, false, false};
     case Kind::kAggregate: {
       Moves inner = moves_of(*expr.left);
-      // Elements that come and go move the sum and the count with them.
+      // Elements that come and go move the sum and the count with them: down as well, where one below 0, or
+      // any among a minimum or an average, comes.
       if (expr.aggregation == Aggregation::kCount)
         return {inner.appears, inner.disappears, inner.appears, inner.disappears};
-      if (inner.appears) inner.up = true;
-      if (inner.disappears) inner.down = true;
+      const bool lowers = range_of(*expr.left).low < 0 || expr.aggregation == Aggregation::kMin ||
+                          expr.aggregation == Aggregation::kAvg;
+      inner.up = inner.up || inner.appears || (lowers && inner.disappears);
+      inner.down = inner.down || inner.disappears || (lowers && inner.appears);
       return inner;
     }
     case Kind::kBinary: {

@@ -113,22 +113,43 @@ TEST_CASE("evaluator: what is refused as never true has no value, and polarity h
   std::function<std::string(int, bool)> number = [&](int depth, bool divide) -> std::string {
     const char* names[] = {"plain", "other"};
     if (depth == 0 || pick(3) == 0) {
+      // What is infinite becomes NaN in the middle of its way: polarity is not asked of it.
+      if (divide && pick(40) == 0) return pick(2) == 0 ? "NaN" : "Inf";
       if (pick(3) == 0) return std::to_string(pick(5) - 1);
       const char* functions[] = {"count_over_time", "rate", "absent_over_time", "present_over_time"};
       return std::string(functions[pick(pick(3) == 0 ? 4 : 2)]) + "(" + names[pick(2)] + "[" +
              std::to_string(10 * (1 + pick(3))) + "ms])";
     }
-    const char* ops[] = {" + ", " - ", " * ", " > bool ", " == bool ", " <= bool ", " / "};
-    return "(" + number(depth - 1, divide) + ops[pick(divide ? 7 : 6)] + number(depth - 1, divide) + ")";
+    const char* ops[] = {" + ", " - ", " * ", " > bool ", " == bool ", " <= bool ", " / ", " % ", " ^ "};
+    const std::string left = number(depth - 1, divide);
+    if (pick(8) == 0)
+      return "(" + (pick(2) == 0 ? std::string("-") : left + ops[pick(divide ? 9 : 6)]) + left + ")";
+    return "(" + left + ops[pick(divide ? 9 : 6)] + number(depth - 1, divide) + ")";
   };
   std::function<std::string(int, bool)> truth = [&](int depth, bool divide) -> std::string {
     if (depth == 0 || pick(2) == 0) {
       const char* compare[] = {" > ", " < ", " >= ", " <= ", " == ", " != "};
+      const char* around[] = {"sum(", "sum(", "avg(", "max(", "count(", "("};
+      const std::string left = around[pick(6)] + number(2, divide) + ")";
+      // Now and then against another, or itself, or the other way round.
+      const std::string right = pick(4) != 0   ? std::to_string(pick(6) - 2)
+                                : pick(3) == 0 ? left
+                                               : "sum(" + number(1, divide) + ")";
       const std::string one =
-          "sum(" + number(2, divide) + ")" + compare[pick(6)] + std::to_string(pick(6) - 2);
+          pick(5) == 0 ? right + compare[pick(6)] + left : left + compare[pick(6)] + right;
       return pick(6) == 0 ? "sum(" + one + ") == " + std::to_string(pick(2)) : one;
     }
+    // Plain conditions on few selectors, so that they come to speak of the same.
+    const auto plain = [&]() -> std::string {
+      const std::string selector = "(plain[" + std::to_string(10 * (1 + pick(3))) + "ms])";
+      if (pick(5) == 0) return (pick(2) == 0 ? "absent_over_time" : "present_over_time") + selector;
+      const char* compare[] = {" > ", " < ", " >= ", " <= ", " == ", " != "};
+      return "count_over_time" + selector + compare[pick(6)] + std::to_string(pick(5));
+    };
     const char* ops[] = {" and ", " or ", " unless "};
+    if (pick(2) == 0)
+      return "(" + plain() + ops[pick(3)] + plain() +
+             (pick(2) == 0 ? ops[pick(3)] + plain() : std::string()) + ")";
     return "(" + truth(depth - 1, divide) + ops[pick(3)] + truth(depth - 1, divide) + ")";
   };
   const auto specs = patterns();
