@@ -48,7 +48,6 @@ HttpResponse answer(int status, std::string text) {
   HttpResponse response;
   response.status = status;
   response.body = std::move(text);
-  response.headers = {{"X-Content-Type-Options", "nosniff"}, {"Cache-Control", "no-store"}};
   return response;
 }
 
