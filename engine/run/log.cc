@@ -173,7 +173,15 @@ void Log::put(LogLevel level, std::string_view message, const LogFields& fields)
   for (const auto& [name, text] : fields)
     line += fmt::format(" {}={}", name, value(text));
   line += fmt::format(" msg={}", value(message));
+  std::string subject;
+  if (!fields.empty()) subject.append(fields.front().first).append(1, '=').append(fields.front().second);
   if (level == LogLevel::kInfo) {
+    // And what comes after it is told at once.
+    for (auto it = events_.begin(); it != events_.end();) {
+      const bool about_it = !subject.empty() && it->second.subject == subject;
+      if (about_it && it->second.held > 0) write_held(it->second);
+      it = about_it ? events_.erase(it) : std::next(it);
+    }
     write_line(line);
     return;
   }
@@ -181,21 +189,29 @@ void Log::put(LogLevel level, std::string_view message, const LogFields& fields)
   // The same event: the same words about the same thing. Its other fields (an attempt's number) may differ.
   std::string key(to_string(level));
   key.append(1, '\0').append(message).append(1, '\0');
-  if (!fields.empty()) key.append(fields.front().first).append(1, '=').append(fields.front().second);
+  key.append(subject);
   const auto known = events_.find(key);
   if (known != events_.end()) {
     ++known->second.held;
     known->second.last = std::move(line);
+    known->second.last_at = options_.clock->now();
     return;
   }
   write_line(line);
   if (events_.size() < kMaxEvents)
-    events_.emplace(std::move(key), Event{options_.clock->instant() + options_.repeat, 0, level, {}});
+    events_.emplace(std::move(key),
+                    Event{options_.clock->instant() + options_.repeat, 0, std::move(subject), {}, {}});
 }
 
 void Log::sweep(bool all) {
   const MutexLock lock(mutex_);
   sweep_locked(all);
+}
+
+void Log::write_held(Event& event) {
+  write_line(
+      fmt::format("{} repeated={} last={}", event.last, event.held, rules::format_rfc3339(event.last_at)));
+  event.held = 0;
 }
 
 void Log::sweep_locked(bool all) {
@@ -206,8 +222,7 @@ void Log::sweep_locked(bool all) {
       continue;
     }
     if (it->second.held > 0) {
-      write_line(fmt::format("{} repeated={}", it->second.last, it->second.held));
-      it->second.held = 0;
+      write_held(it->second);
       it->second.until = now + options_.repeat;  // it goes on: one line per interval
       if (!all) {
         ++it;

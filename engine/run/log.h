@@ -2,7 +2,8 @@
 //
 // Thread-safe. Text from logs and from the network cannot forge a line: control characters are escaped.
 // Secret values are replaced, whoever hands them over. A warning or error that repeats is written once per
-// Options::repeat with a count.
+// Options::repeat with a count and the time of the last one; at the latest before the next information about
+// the same thing, so that nobody reads of a failure after "works again" that was before it.
 #pragma once
 
 #include <cstdint>
@@ -66,12 +67,14 @@ class Log {
   struct Event {
     rules::Instant until;
     std::uint64_t held = 0;
-    LogLevel level = LogLevel::kWarn;
-    std::string last;  // the line that was held back last, without its timestamp
+    std::string subject;       // its first field: what it is about
+    std::string last;          // the line that was held back last, without its timestamp
+    rules::Timestamp last_at;  // when it would have been written
   };
   void put(LogLevel level, std::string_view message, const LogFields& fields);
   void write_line(std::string_view rest) REQUIRES(mutex_);
   void sweep_locked(bool all) REQUIRES(mutex_);
+  void write_held(Event& event) REQUIRES(mutex_);
   std::string hidden(std::string_view text) const REQUIRES(mutex_);
 
   const Options options_;

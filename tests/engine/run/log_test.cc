@@ -80,7 +80,8 @@ TEST_CASE("log: the same warning is written once an interval, with a count", "[r
   f.log.sweep();
   REQUIRE(f.lines.size() == 3);
   CHECK(f.lines[2] ==
-        "ts=2026-05-01T10:00:30Z level=warn sink=oncall attempt=99 msg=\"Will retry.\" repeated=99\n");
+        "ts=2026-05-01T10:00:30Z level=warn sink=oncall attempt=99 msg=\"Will retry.\" repeated=99 "
+        "last=2026-05-01T10:00:00Z\n");
   f.log.warn("Will retry.", {{"sink", "oncall"}});
   f.clock.advance(30s);
   f.log.sweep();
@@ -89,6 +90,26 @@ TEST_CASE("log: the same warning is written once an interval, with a count", "[r
   f.log.sweep();  // forgotten by now
   f.log.warn("Will retry.", {{"sink", "oncall"}});
   CHECK(f.lines.size() == 5);
+}
+
+TEST_CASE("log: a count comes before the good news about the same thing, and what follows is told at once",
+          "[run][log]") {
+  LogFixture f;
+  for (int i = 0; i < 3; ++i)
+    f.log.warn("Will retry.", {{"sink", "oncall"}});
+  for (int i = 0; i < 3; ++i)
+    f.log.warn("Will retry.", {{"sink", "other"}});
+  f.clock.advance(5s);
+  f.log.info("The sink works.", {{"sink", "oncall"}});
+  REQUIRE(f.lines.size() == 4);
+  CHECK(f.lines[2] ==
+        "ts=2026-05-01T10:00:05Z level=warn sink=oncall msg=\"Will retry.\" repeated=2 "
+        "last=2026-05-01T10:00:00Z\n");
+  CHECK(f.lines[3].find("The sink works.") != std::string::npos);
+  f.log.warn("Will retry.", {{"sink", "oncall"}});
+  CHECK(f.lines.size() == 5);
+  f.log.info("Running.");
+  CHECK(f.lines.size() == 6);  // about nothing in particular: the other sink's count waits
 }
 
 TEST_CASE("log: nothing that was held back is lost at the end", "[run][log]") {
