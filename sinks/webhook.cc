@@ -8,6 +8,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
+#include "rules/redact.h"
 #include "rules/text.h"
 #include "sinks/http.h"
 #include "sinks/message.h"
@@ -42,6 +43,9 @@ class WebhookSink final : public Sink {
   Outcome deliver(const rules::Notification& notification, const Attempt& attempt) override;
 
  private:
+  HttpResult post(const rules::Notification& notification, const std::string& body, const Attempt& attempt,
+                  rules::Duration timeout);
+
   WebhookSettings settings_;
   HttpClient client_;
   SinkContext context_;
@@ -61,12 +65,28 @@ std::string receipt_of(const HttpResult& result, const std::vector<std::string>&
   return text.empty() ? status : JsonString(text, 200).str();
 }
 
-Outcome WebhookSink::deliver(const rules::Notification& notification, const Attempt& attempt) {
+// What fires since when, and one sentence of it: neither lines nor values from logs beside the labels.
+rules::Notification short_form(rules::Notification notification) {
+  constexpr std::size_t kMaxShortSummary = 300;
+  for (rules::Alert& alert : notification.alerts) {
+    const std::string summary = rules::clean_text(summary_of(alert), kMaxShortSummary);
+    alert.annotations.clear();
+    if (!summary.empty()) alert.annotations.emplace_back("summary", summary);
+    alert.expr.clear();
+    alert.first_line.reset();
+    alert.last_line.reset();
+    alert.top_values.clear();
+  }
+  return notification;
+}
+
+HttpResult WebhookSink::post(const rules::Notification& notification, const std::string& body,
+                             const Attempt& attempt, rules::Duration timeout) {
   HttpRequest request;
   request.url = settings_.url;
-  request.timeout = attempt.timeout;
+  request.timeout = timeout;
   request.now = attempt.now;
-  request.body = webhook_payload(notification, attempt, context_).dump();
+  request.body = body;
   request.headers = settings_.headers;
   request.headers.push_back({"Content-Type", Secret("application/json")});
   request.headers.push_back({std::string(kIdempotencyHeader), Secret(HeaderText(notification.key).str())});
@@ -76,9 +96,26 @@ Outcome WebhookSink::deliver(const rules::Notification& notification, const Atte
     request.headers.push_back({std::string(kSignatureHeader),
                                Secret("sha256=" + sign(settings_.secret, timestamp + "." + request.body))});
   }
-  const HttpResult result = client_.post(request);
-  if (result.is_success()) return Outcome::delivered(receipt_of(result, settings_.receipt));
-  return outcome_of(result, settings_.secrets());
+  return client_.post(request);
+}
+
+Outcome WebhookSink::deliver(const rules::Notification& notification, const Attempt& attempt) {
+  const rules::Duration budget = client_.budget(attempt.timeout);
+  const HttpResult first =
+      post(notification, webhook_payload(notification, attempt, context_).dump(), attempt, budget);
+  if (first.is_success()) return Outcome::delivered(receipt_of(first, settings_.receipt));
+  const bool refused_as_it_is =
+      first.kind == HttpResult::Kind::kAnswered && (first.status == 400 || first.status == 413);
+  if (!refused_as_it_is) return outcome_of(first, settings_.secrets());
+
+  // Too long, or with something in it that the receiver does not take: what fires must arrive all the same.
+  const std::string body = webhook_payload(short_form(notification), attempt, context_).dump();
+  const HttpResult second = post(notification, body, attempt, budget - first.elapsed);
+  if (!second.is_success()) return outcome_of(second, settings_.secrets());
+  Outcome outcome = Outcome::delivered(receipt_of(second, settings_.receipt));
+  outcome.detail =
+      "sent in short: the whole message was refused with " + describe(first, settings_.secrets());
+  return outcome;
 }
 
 class WebhookConfig final : public SinkConfig {

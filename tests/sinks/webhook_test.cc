@@ -111,6 +111,44 @@ TEST_CASE("webhook: retry, rejected, unknown and the deadline", "[sinks][webhook
   CHECK(sink->deliver(n, tests::attempt()).kind == Outcome::Kind::kDelivered);
 }
 
+TEST_CASE("webhook: F48 what is refused as it is gets one more chance, in short", "[sinks][webhook][F48]") {
+  HttpStub stub;
+  const auto sink = tests::make_sink("webhook", {{"url", stub.url("/hook")}, {"secret", "signing-secret"}});
+  const rules::Notification n = tests::notification();
+  const int status = GENERATE(400, 413);
+  stub.then(StubStep::answer(status, "too much"));
+  SECTION("and arrives") {
+    const Outcome outcome = sink->deliver(n, tests::attempt());
+    CHECK(outcome.kind == Outcome::Kind::kDelivered);
+    CHECK(outcome.detail.find("in short") != std::string::npos);
+    CHECK(outcome.detail.find(std::to_string(status)) != std::string::npos);
+    const auto requests = stub.requests();
+    REQUIRE(requests.size() == 2);
+    CHECK(requests[1].body.size() < requests[0].body.size());
+    const rules::Json full = *rules::Json::parse(requests[0].body);
+    const rules::Json seen = *rules::Json::parse(requests[1].body);
+    CHECK(seen["version"].string() == "4");
+    CHECK(seen["deliveryKey"].string() == n.key);
+    CHECK(requests[1].headers.at("idempotency-key") == requests[0].headers.at("idempotency-key"));
+    CHECK(requests[1].headers.at("x-logbell-signature") != requests[0].headers.at("x-logbell-signature"));
+    const rules::Json& alert = seen["alerts"].at(0);
+    CHECK(alert["labels"].dump() == full["alerts"].at(0)["labels"].dump());
+    CHECK(alert["startsAt"].string() == full["alerts"].at(0)["startsAt"].string());
+    CHECK(alert["annotations"].object().size() == 1);
+    CHECK_FALSE(alert["annotations"]["summary"].string().empty());
+    CHECK(alert["firstLine"].is_null());
+    CHECK(alert["topValues"].is_null());
+  }
+  SECTION("or not: then it is refused, with what was said last") {
+    stub.then(StubStep::answer(413, "still too much"));
+    const Outcome outcome = sink->deliver(n, tests::attempt());
+    CHECK(outcome.kind == Outcome::Kind::kRejected);
+    CHECK(outcome.reason == Reason::kBadRequest);
+    CHECK(outcome.detail == "HTTP 413: still too much");
+    CHECK(stub.requests().size() == 2);
+  }
+}
+
 TEST_CASE("webhook: hostile text stays inside its strings", "[sinks][webhook]") {
   for (const std::string& text : tests::hostile_texts()) {
     rules::Alert alert = tests::queue_alert(text);
