@@ -31,11 +31,12 @@ class AlertmanagerSink final : public Sink {
   struct Sending {
     const Attempt& attempt;
     rules::Duration left;
-    std::size_t refused = 0;
+    std::vector<std::size_t> refused;
     std::string detail;              // of the last refusal
     std::optional<Outcome> stopped;  // by what was not a refusal of an alert
   };
-  void send(std::span<const Payload> alerts, Sending& sending);
+  // `first`: which of all the first of these is.
+  void send(std::span<const Payload> alerts, std::size_t first, Sending& sending);
 
   std::string url_;
   std::vector<Secret> hide_;
@@ -102,16 +103,26 @@ Outcome AlertmanagerSink::deliver(const rules::Notification& notification, const
   for (const rules::Alert& alert : alerts_or_text(notification, context_))
     alerts.push_back(alert_object(alert, attempt, context_));
   // Nothing to say, and "[]" is a valid request that says it.
-  Sending sending{attempt, client_.budget(attempt.timeout), 0, {}, {}};
-  send(alerts, sending);
+  Sending sending{attempt, client_.budget(attempt.timeout), {}, {}, {}};
+  send(alerts, 0, sending);
   if (sending.stopped) return *sending.stopped;
-  if (sending.refused == 0) return Outcome::delivered(fmt::format("{} accepted", alerts.size()));
-  return Outcome::rejected(
-      Reason::kBadRequest,
-      fmt::format("{} of {} alerts refused: {}", sending.refused, alerts.size(), sending.detail), false);
+  const std::size_t refused = sending.refused.size();
+  if (refused == 0) return Outcome::delivered(fmt::format("{} accepted", alerts.size()));
+  if (refused == alerts.size()) {
+    return Outcome::rejected(Reason::kBadRequest,
+                             fmt::format("{} of {} alerts refused: {}", refused, refused, sending.detail),
+                             false);
+  }
+  rules::Notification rest;
+  for (const std::size_t index : sending.refused)
+    rest.alerts.push_back(notification.alerts.at(index));
+  return Outcome::partly_refused(
+      fmt::format("{} of {} alerts accepted, refused: {}: {}", alerts.size() - refused, alerts.size(),
+                  subjects_of(rest), sending.detail),
+      std::move(sending.refused));
 }
 
-void AlertmanagerSink::send(std::span<const Payload> alerts, Sending& sending) {
+void AlertmanagerSink::send(std::span<const Payload> alerts, std::size_t first, Sending& sending) {
   Payload body = Payload::array();
   for (const Payload& alert : alerts)
     body.push(alert);
@@ -126,14 +137,15 @@ void AlertmanagerSink::send(std::span<const Payload> alerts, Sending& sending) {
   if (result.is_success()) return;
   if (result.kind == HttpResult::Kind::kAnswered && result.status == 400) {
     if (alerts.size() <= 1) {
-      sending.refused += alerts.size();
+      if (!alerts.empty()) sending.refused.push_back(first);
       sending.detail = describe(result, hide_);
       return;
     }
     // It keeps the valid ones and says only that some were not: asked in halves until those are known.
     // Sending one again is harmless.
-    send(alerts.first(alerts.size() / 2), sending);
-    if (!sending.stopped) send(alerts.subspan(alerts.size() / 2), sending);
+    const std::size_t half = alerts.size() / 2;
+    send(alerts.first(half), first, sending);
+    if (!sending.stopped) send(alerts.subspan(half), first + half, sending);
     return;
   }
   sending.stopped = outcome_of(result, hide_);

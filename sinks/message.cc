@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "rules/redact.h"
+
 namespace logbell::sinks {
 namespace {
 
@@ -91,6 +93,23 @@ std::string status_words(const Notification& notification) {
   if (repeats) out = "still " + out;
   if (resolved > 0) out += fmt::format(", {} resolved", resolved);
   return out;
+}
+
+std::string subjects_of(const rules::Notification& notification) {
+  constexpr std::size_t kMaxNamed = 3;
+  constexpr std::size_t kMaxBytes = 300;
+  std::string words;
+  const std::size_t named = std::min(notification.alerts.size(), kMaxNamed);
+  for (std::size_t i = 0; i < named; ++i) {
+    const rules::Alert& alert = notification.alerts[i];
+    const rules::Labels others = alert.labels.without({"alertname"});
+    words += fmt::format("{}{}{}{}", words.empty() ? "" : ", ", alert.name(),
+                         others.empty() ? "" : others.format(), alert.is_firing() ? "" : " (resolved)");
+  }
+  if (notification.alerts.size() > named)
+    words += fmt::format(" and {} more", notification.alerts.size() - named);
+  if (words.empty()) words = rules::to_string(notification.reason);
+  return rules::clean_text(words, kMaxBytes);
 }
 
 std::string summary_of(const Alert& alert) {

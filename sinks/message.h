@@ -23,6 +23,8 @@ Tone tone_of(const rules::Alert& alert);
 std::string headline(const rules::Notification& notification, const SinkContext& context);
 // "firing", "still firing", "resolved", "3 firing, 1 resolved".
 std::string status_words(const rules::Notification& notification);
+// Whom it is about: "Boom{queue="a"}, Boom{queue="b"} and 3 more"; without alerts its reason.
+std::string subjects_of(const rules::Notification& notification);
 // The alert's summary, else its description, else how its name and labels read.
 std::string summary_of(const rules::Alert& alert);
 

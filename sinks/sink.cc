@@ -6,10 +6,10 @@
 namespace logbell::sinks {
 namespace {
 
-constexpr std::array<std::string_view, 15> kReasons{
-    "ok",          "rate_limited", "timeout",      "connect",       "dns",
-    "tls",         "proxy",        "server_error", "auth",          "gone",
-    "bad_request", "blocked",      "bad_response", "response_lost", "io"};
+constexpr std::array<std::string_view, 16> kReasons{
+    "ok",      "rate_limited", "timeout",       "connect", "dns",         "tls",
+    "proxy",   "server_error", "auth",          "gone",    "bad_request", "partly_refused",
+    "blocked", "bad_response", "response_lost", "io"};
 
 }  // namespace
 
@@ -39,6 +39,12 @@ Outcome Outcome::rejected(Reason reason, std::string detail, bool sink_is_dead) 
   outcome.reason = reason;
   outcome.detail = std::move(detail);
   outcome.sink_is_dead = sink_is_dead;
+  return outcome;
+}
+
+Outcome Outcome::partly_refused(std::string detail, std::vector<std::size_t> refused) {
+  Outcome outcome = rejected(Reason::kPartlyRefused, std::move(detail), false);
+  outcome.refused = std::move(refused);
   return outcome;
 }
 

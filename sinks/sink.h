@@ -28,14 +28,15 @@ enum class Reason {
   kDns,
   kTls,
   kProxy,
-  kServerError,   // 5xx and the like
-  kAuth,          // 401, 403, invalid_token: the secret is wrong or revoked
-  kGone,          // 404, 410, no_service, channel_is_archived: the destination is no more
-  kBadRequest,    // the payload was refused
-  kBlocked,       // an address we refuse to connect to
-  kBadResponse,   // an answer that the protocol does not know
-  kResponseLost,  // sent in full, no answer
-  kIo,            // file, console
+  kServerError,    // 5xx and the like
+  kAuth,           // 401, 403, invalid_token: the secret is wrong or revoked
+  kGone,           // 404, 410, no_service, channel_is_archived: the destination is no more
+  kBadRequest,     // the payload was refused
+  kPartlyRefused,  // of several alerts some were taken, the others refused
+  kBlocked,        // an address we refuse to connect to
+  kBadResponse,    // an answer that the protocol does not know
+  kResponseLost,   // sent in full, no answer
+  kIo,             // file, console
 };
 std::string_view to_string(Reason reason);
 
@@ -52,10 +53,13 @@ struct Outcome {
   std::string detail;   // for people: status and the answer's beginning; never a secret
   std::optional<rules::Duration> retry_after;  // the sink's own hint
   bool sink_is_dead = false;  // kRejected: not this message but the destination or secret is refused
+  // kPartlyRefused: which of the notification's alerts; the others arrived.
+  std::vector<std::size_t> refused;
 
   static Outcome delivered(std::string receipt);
   static Outcome retry(Reason reason, std::string detail, std::optional<rules::Duration> after = {});
   static Outcome rejected(Reason reason, std::string detail, bool sink_is_dead);
+  static Outcome partly_refused(std::string detail, std::vector<std::size_t> refused);
   static Outcome unknown(std::string detail);
 };
 

@@ -511,12 +511,19 @@ void Lane::say(const Settled& settled) {
       break;
     case DeliveryState::kPending:
     case DeliveryState::kInFlight:
-      options_.log->warn(settlement.fallbacks.empty() ? "Not delivered yet; will try again."
-                                                      : "Not delivered yet; the fallback is told too.",
+      options_.log->warn(!settlement.fallbacks.empty() ? "Not delivered yet; the fallback is told too."
+                         : settlement.outcome == "rejected"
+                             ? "Refused; it waits until the sink takes messages again."
+                             : "Not delivered yet; will try again.",
                          fields);
       return;
     case DeliveryState::kDead:
-      if (settlement.fallbacks.empty()) {
+      if (settlement.reason == to_string(sinks::Reason::kPartlyRefused)) {
+        if (settlement.fallbacks.empty())
+          options_.log->error("Delivered in part: this sink tells nobody of the rest.", fields);
+        else
+          options_.log->warn("Delivered in part; the fallback speaks of the rest.", fields);
+      } else if (settlement.fallbacks.empty()) {
         options_.log->error("Given up: this sink tells nobody of it.", fields);
       } else {
         options_.log->warn("Given up here; the fallback speaks instead.", fields);
@@ -1023,6 +1030,7 @@ bool Runtime::stop(Duration grace) {
   std::uint64_t waiting = 0;
   for (const LaneView& view : lane_views())
     waiting += view.pending;
+  log.sweep(true);  // before the last word
   log.info(ended ? "Stopped." : "Stopped without waiting any longer.",
            {{"took", rules::format_duration(std::chrono::floor<Duration>(clock.instant() - began))},
             {"undelivered", std::to_string(waiting)}});

@@ -12,7 +12,7 @@
 #include <fmt/format.h>
 
 #include "engine/run/thread_annotations.h"
-#include "rules/redact.h"
+#include "sinks/message.h"
 
 namespace logbell::engine {
 
@@ -96,27 +96,19 @@ struct Batch {
   std::deque<Item> ended;
 };
 
+// Of its alerts those; all where none are named.
+Notification part(Notification notification, const std::vector<std::size_t>& indices) {
+  if (indices.empty()) return notification;
+  std::vector<rules::Alert> alerts;
+  for (const std::size_t index : indices)
+    alerts.push_back(notification.alerts.at(index));
+  notification.alerts = std::move(alerts);
+  return notification;
+}
+
 std::string describe(const Outcome& outcome) {
   const std::string_view reason = sinks::to_string(outcome.reason);
   return outcome.detail.empty() ? std::string(reason) : fmt::format("{}: {}", reason, outcome.detail);
-}
-
-// Whom a notification is about, for people: "Boom{queue="a"}, Boom{queue="b"} and 3 more".
-std::string subjects_of(const Notification& notification) {
-  constexpr std::size_t kMaxNamed = 3;
-  constexpr std::size_t kMaxBytes = 300;
-  std::string words;
-  const std::size_t named = std::min(notification.alerts.size(), kMaxNamed);
-  for (std::size_t i = 0; i < named; ++i) {
-    const rules::Alert& alert = notification.alerts[i];
-    const rules::Labels others = alert.labels.without({"alertname"});
-    words += fmt::format("{}{}{}{}", words.empty() ? "" : ", ", alert.name(),
-                         others.empty() ? "" : others.format(), alert.is_firing() ? "" : " (resolved)");
-  }
-  if (notification.alerts.size() > named)
-    words += fmt::format(" and {} more", notification.alerts.size() - named);
-  if (words.empty()) words = rules::to_string(notification.reason);
-  return rules::clean_text(words, kMaxBytes);
 }
 
 }  // namespace
@@ -126,7 +118,8 @@ Fallbacks fallbacks_of(const rules::Plan& plan) {
   for (const auto& [name, sink] : plan.sinks) {
     for (const std::string& fallback : sink.fallback) {
       const auto found = plan.sinks.find(fallback);
-      if (found != plan.sinks.end()) all[name].push_back({fallback, found->second.lanes});
+      if (found == plan.sinks.end()) continue;
+      all[name].push_back({fallback, found->second.lanes, found->second.refresh.has_value()});
     }
   }
   return all;
@@ -154,7 +147,10 @@ class SendLoop::Impl {
   bool idle() const { return items_.empty() || (draining_ && drained_); }
   LaneView view() const {
     const MutexLock lock(mutex_);
-    return view_;
+    LaneView view = view_;
+    // The pause between two messages ends without a step, if nothing waits for it.
+    if (view.paused_until && *view.paused_until <= options_.clock->now()) view.paused_until.reset();
+    return view;
   }
 
  private:
@@ -183,6 +179,7 @@ class SendLoop::Impl {
   Instant gate() const { return std::max({pause_until_, hint_until_, spaced_until_, store_until_}); }
 
   void attempt(Sequence sequence, Duration timeout);
+  void lane_works();
   void succeeded(Sequence sequence, const Outcome& outcome);
   void failed(Sequence sequence, const Outcome& outcome, Instant now);
   void rejected(Sequence sequence, const Outcome& outcome, Instant now);
@@ -279,7 +276,10 @@ void SendLoop::Impl::add(Delivery delivery) {
                    ? fmt::format("\n{}", sequence)
                    : fmt::format("{}\n{}", notification.fallback_for, notification.group_key);
   item.resolved = notification.is_resolved();
-  item.movable = next_fallback(notification) != nullptr;
+  const Fallback* fallback = next_fallback(notification);
+  // One that forgets must be reminded every minute; people who were told must not.
+  const bool again = notification.reason == rules::NotifyReason::kRefresh && elsewhere_.has(item.group);
+  item.movable = fallback != nullptr && (fallback->refreshes || !again);
   item.added = now;
   const Duration age = std::clamp(wall - notification.created_at, Duration(0), kMaxAge);
   item.expires_at = now + std::max(kMaxAge - age, kMinStay);
@@ -599,18 +599,22 @@ void SendLoop::Impl::attempt(Sequence sequence, Duration timeout) {
   }
 }
 
-void SendLoop::Impl::succeeded(Sequence sequence, const Outcome& outcome) {
-  const bool news = told_dead_ || !proven_;
+void SendLoop::Impl::lane_works() {
   if (dead_ || failures_ > 0) ++outage_;
   proven_ = true;
   dead_ = false;
-  told_dead_ = false;
   overlong_ = false;
   failures_ = 0;
   refusals_ = 0;
   refused_groups_.clear();
   drain_failures_ = 0;
   pause_until_ = Instant();
+}
+
+void SendLoop::Impl::succeeded(Sequence sequence, const Outcome& outcome) {
+  const bool news = told_dead_ || !proven_;
+  lane_works();
+  told_dead_ = false;
   ++counts_.delivered;
   counts_.last_delivered = options_.clock->now();
   counts_.last_receipt = outcome.receipt;
@@ -666,8 +670,12 @@ void SendLoop::Impl::failed(Sequence sequence, const Outcome& outcome, Instant n
 void SendLoop::Impl::rejected(Sequence sequence, const Outcome& outcome, Instant now) {
   Item& item = items_.at(sequence);
   const bool was_suspected = suspected();
-  bool opens = !dead_;
-  if (outcome.sink_is_dead) {
+  const bool was_proven = proven_;
+  const bool partly = !outcome.refused.empty();
+  bool opens = !dead_ && !partly;
+  if (partly) {
+    lane_works();
+  } else if (outcome.sink_is_dead) {
     refused_groups_.clear();
   } else {
     // Of this message it wants no more. That is no proof that the lane works, nor that it does not: one that
@@ -692,18 +700,24 @@ void SendLoop::Impl::rejected(Sequence sequence, const Outcome& outcome, Instant
   refused.detail = outcome.detail;
   // Nobody was told, and this sink will not do it: somebody must hear at least that. Repeats are no news.
   const bool unheard = !item.movable && (waits || item.delivery.notification.priority < 2);
+  const Notification refused_part = part(item.delivery.notification, outcome.refused);
   std::string why = counts_.last_error;
-  if (unheard) why += "; nobody hears there of " + subjects_of(item.delivery.notification);
+  if (unheard) why += "; nobody hears there of " + sinks::subjects_of(refused_part);
   if (waits) {
     settle(item, std::move(refused));
   } else {
     Batch batch;
     end(sequence, std::move(refused), batch);
+    // What it took needs nobody else to say it.
+    for (Notification& fallback : batch.settled.back().settlement.fallbacks)
+      fallback.alerts = refused_part.alerts;
     options_.log->settle(batch.settled);
   }
   if ((opens || unheard) && !told_dead_) {
     told_dead_ = true;
     options_.log->sink_dead(options_.sink, options_.lane, why);
+  } else if (partly && !was_proven && !told_dead_) {
+    options_.log->sink_alive(options_.sink, options_.lane);
   }
 }
 
@@ -727,7 +741,7 @@ void SendLoop::Impl::publish() {
   counts_.oldest.reset();
   if (!items_.empty()) counts_.oldest = items_.begin()->second.delivery.notification.created_at;
   counts_.failures = failures_;
-  const bool failing = failures_ > 0 || refusals_ > 0;
+  const bool failing = failures_ > 0 || refusals_ > 0 || told_dead_;
   counts_.state = dead_     ? SinkState::kDead
                   : failing ? SinkState::kFailing
                   : proven_ ? SinkState::kAlive

@@ -86,6 +86,7 @@ struct LaneView {
 struct Fallback {
   std::string sink;
   std::vector<std::string> lanes;
+  bool refreshes = false;  // it forgets what it is not told again: Alertmanager
 };
 // `fallback:` of each sink that has one, in order, by that sink's name.
 using Fallbacks = std::map<std::string, std::vector<Fallback>>;
@@ -169,7 +170,7 @@ class SendLoop {
   // everything that fails.
   void drain(rules::Instant deadline);
   bool idle() const;  // nothing waits, or (after drain) everything had its try
-  // Thread-safe. As of the end of the last step() or add().
+  // Thread-safe. As of the end of the last step() or add(); a pause that is over since is none.
   LaneView view() const;
 
  private:

@@ -85,13 +85,27 @@ TEST_CASE("alertmanager: one alert that it refuses does not lose the others", "[
   stub.then(StubStep::answer(200));               // 3
   const Outcome outcome = sink_to(stub)->deliver(tests::notification(alerts), tests::attempt());
   CHECK(outcome.kind == Outcome::Kind::kRejected);
-  CHECK(outcome.reason == Reason::kBadRequest);
+  CHECK(outcome.reason == Reason::kPartlyRefused);
   CHECK_FALSE(outcome.sink_is_dead);
-  CHECK(outcome.detail == "1 of 4 alerts refused: HTTP 400: bad label");
+  CHECK(outcome.refused == std::vector<std::size_t>{2});
+  CHECK(outcome.detail.rfind("3 of 4 alerts accepted, refused: ", 0) == 0);
+  CHECK(outcome.detail.find("queue=\"q2\"") != std::string::npos);
+  CHECK(outcome.detail.find("queue=\"q3\"") == std::string::npos);
+  CHECK(outcome.detail.find(": HTTP 400: bad label") != std::string::npos);
   REQUIRE(stub.requests().size() == 5);
   CHECK(sent(stub, 1).array().size() == 2);
   CHECK(sent(stub, 3).at(0)["labels"]["queue"].string() == "q2");
   CHECK(sent(stub, 4).at(0)["labels"]["queue"].string() == "q3");
+}
+
+TEST_CASE("alertmanager: when it refuses all of them it refuses the message", "[sinks][alertmanager]") {
+  HttpStub stub;
+  stub.otherwise(StubStep::answer(400, "no"));
+  const Outcome outcome = sink_to(stub)->deliver(
+      tests::notification({tests::queue_alert("a"), tests::queue_alert("b")}), tests::attempt());
+  CHECK(outcome.reason == Reason::kBadRequest);
+  CHECK(outcome.refused.empty());
+  CHECK(outcome.detail == "2 of 2 alerts refused: HTTP 400: no");
 }
 
 TEST_CASE("alertmanager: a failure while asking in halves is a retry of all", "[sinks][alertmanager]") {

@@ -875,6 +875,88 @@ TEST_CASE("send_loop: who is not heard of is named, briefly", "[run][send_loop][
   }
 }
 
+namespace {
+
+Outcome partly(std::vector<std::size_t> refused) {
+  return Outcome::partly_refused("1 of 2 alerts accepted", std::move(refused));
+}
+
+}  // namespace
+
+TEST_CASE("send_loop: what a sink took of a message proves it well; the rest is told otherwise",
+          "[run][send_loop][F40]") {
+  const bool has_fallback = GENERATE(true, false);
+  Lane lane(has_fallback ? with_fallbacks({{"mail", {"mail"}}}) : SendLoop::Options{});
+  Notification n = lane.firing("a", "g");
+  n.alerts.push_back(alert(true));
+  n.alerts[0].labels.set("q", "good");
+  n.alerts[1].labels.set("q", "bad");
+  lane.script.next = {down(), partly({1})};
+  lane.add(n);
+  lane.run(1min);
+  CHECK(lane.log.last().state == DeliveryState::kDead);
+  CHECK(lane.log.last().reason == "partly_refused");
+  CHECK(lane.loop->view().failures == 0);
+  if (has_fallback) {
+    CHECK(lane.log.events == Keys{"alive ops ops"});
+    CHECK(lane.loop->view().state == SinkState::kAlive);
+    REQUIRE(lane.log.fallback_of("a").alerts.size() == 1);
+    CHECK(lane.log.fallback_of("a").alerts[0].labels.get("q") == "bad");
+  } else {
+    CHECK(lane.log.events ==
+          Keys{"dead ops ops partly_refused: 1 of 2 alerts accepted" + kNobodyHears + "Q{q=\"bad\"}"});
+    CHECK(lane.loop->view().state == SinkState::kFailing);
+    // Every minute the same, and one message of another group that it takes.
+    for (int i = 0; i < 5; ++i) {
+      Notification refresh = n;
+      refresh.key = fmt::format("refresh {}", i);
+      refresh.reason = NotifyReason::kRefresh;
+      refresh.priority = 2;
+      lane.script.next = {partly({1})};
+      lane.add(refresh);
+      lane.run(1min);
+    }
+    CHECK(lane.log.events.size() == 1);
+    lane.add(lane.firing("b"));
+    lane.now();
+    CHECK(lane.log.events.back() == "alive ops ops");
+    CHECK(lane.loop->view().state == SinkState::kAlive);
+  }
+  CHECK(lane.loop->idle());
+}
+
+TEST_CASE("send_loop: a fallback is reminded only if it forgets", "[run][send_loop][F40]") {
+  const bool forgets = GENERATE(false, true);
+  Lane lane(with_fallbacks({{"mail", {"mail"}, forgets}}));
+  lane.script.always = revoked();
+  const auto refresh = [&](int i) {
+    Notification n = lane.firing(fmt::format("refresh {}", i), "g", 2);
+    n.reason = NotifyReason::kRefresh;
+    n.replaces = "refresh of g";
+    return n;
+  };
+  // It may be that the sink died when the alert had been told: the first reminder tells the fallback.
+  for (int i = 0; i < 4; ++i) {
+    lane.add(refresh(i));
+    lane.run(1min);
+  }
+  CHECK(lane.loop->view().handed_over == (forgets ? 4 : 1));
+  lane.add(lane.resolve("resolve", "g"));
+  lane.run(SendLoop::kFirstProbe);
+  CHECK(lane.log.fallback_of("resolve").key == "resolve/mail");
+}
+
+TEST_CASE("send_loop: a pause that is over is not shown", "[run][send_loop]") {
+  SendLoop::Options options;
+  options.min_interval = 1s;
+  Lane lane(options);
+  lane.add(lane.firing("a"));
+  lane.loop->step();
+  CHECK(lane.loop->view().paused_until == lane.clock.now() + 1s);
+  lane.clock.advance(1s);
+  CHECK_FALSE(lane.loop->view().paused_until);
+}
+
 TEST_CASE("send_loop: F49 stopping, a sink that refused its first message gets the others",
           "[run][send_loop][F49][F40]") {
   Lane lane;
