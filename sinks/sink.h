@@ -53,7 +53,7 @@ struct Outcome {
   std::string detail;   // for people: status and the answer's beginning; never a secret
   std::optional<rules::Duration> retry_after;  // the sink's own hint
   bool sink_is_dead = false;  // kRejected: not this message but the destination or secret is refused
-  // kPartlyRefused: which of the notification's alerts; the others arrived.
+  // kPartlyRefused: which of the notification's alerts, which `detail` names; the others arrived.
   std::vector<std::size_t> refused;
 
   static Outcome delivered(std::string receipt);

@@ -218,9 +218,9 @@ void CoreLoop::take(const SinkHealth& health, Timestamp now) {
   condition.alertname = "SinkDead";
   condition.labels.set("sink", health.sink);
   if (lanes.size() > 1) condition.labels.set("lane", health.lane);
-  condition.summary =
-      health.dead ? fmt::format("Sink {} refuses notifications for good: {}.", health.lane, health.reason)
-                  : fmt::format("Sink {} takes notifications again.", health.lane);
+  condition.summary = health.dead
+                          ? fmt::format("Sink {} refuses notifications: {}.", health.lane, health.reason)
+                          : fmt::format("Sink {} takes notifications again.", health.lane);
   condition.active = health.dead;
   pipeline_->set_condition(condition, now);
 }
@@ -536,7 +536,8 @@ void Lane::say(const Settled& settled) {
 }
 
 void Lane::sink_dead(const std::string& sink, const std::string& lane, const std::string& why) {
-  options_.log->error("The sink refuses for good.", {{"sink", sink}, {"lane", lane}, {"reason", why}});
+  options_.log->error("The sink refuses; SinkDead tells the others.",
+                      {{"sink", sink}, {"lane", lane}, {"reason", why}});
   options_.health({sink, lane, true, why});
 }
 

@@ -702,7 +702,7 @@ void SendLoop::Impl::rejected(Sequence sequence, const Outcome& outcome, Instant
   const bool unheard = !item.movable && (waits || item.delivery.notification.priority < 2);
   const Notification refused_part = part(item.delivery.notification, outcome.refused);
   std::string why = counts_.last_error;
-  if (unheard) why += "; nobody hears there of " + sinks::subjects_of(refused_part);
+  if (unheard && !partly) why += "; nobody hears there of " + sinks::subjects_of(refused_part);
   if (waits) {
     settle(item, std::move(refused));
   } else {
