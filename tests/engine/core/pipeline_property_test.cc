@@ -648,8 +648,13 @@ class World {
       if (views.size() > 1) shared_.insert(fingerprint);  // by several rules, which may want different sinks
       if (shared_.count(fingerprint) == 0) demand(views.front(), turn.now);
     }
-    for (auto duty = duties_.begin(); duty != duties_.end();)
-      duty = firing.count(duty->first.second) == 0 ? duties_.erase(duty) : std::next(duty);
+    // What has ended, or has been told, is no duty any more: a second beginning is another one.
+    for (auto duty = duties_.begin(); duty != duties_.end();) {
+      const auto& [about, fired_at] = duty->first;
+      const auto views = firing.find(about.second);
+      const bool goes_on = views != firing.end() && views->second.front().alert.fired_at == fired_at;
+      duty = !goes_on || told_.count(about) != 0 ? duties_.erase(duty) : std::next(duty);
+    }
     firing_ = std::move(firing);
   }
 
@@ -670,18 +675,20 @@ class World {
         must(!again || alert.built_in || told_.count(about) != 0, "refreshed, but never told: " + content(n));
         if (alert.built_in) continue;
         told_.insert(about);
+        ended_.erase(about);
         beginnings_.emplace(about, alert.fired_at);
+        said_.insert({about, n.group_key, alert.fired_at});
       } else if (!again && !alert.built_in) {
         must(told_.count(about) != 0 || concerned_.count(about) != 0,
              "told its end, but not its concern: " + content(n));
-        must(sink.send_resolved || beginnings_.count({about, alert.fired_at}) == 0,
+        must(sink.send_resolved || said_.count({about, n.group_key, alert.fired_at}) == 0,
              "told its end, but wants none: " + content(n));
         must(ends_.insert({about, n.group_key, alert.fired_at}).second, "told its end twice: " + content(n));
         // Where the plan led before, a group may tell the end of an earlier beginning later than the new one.
         const auto later = std::any_of(
             beginnings_.lower_bound({about, rules::kLongAgo}), beginnings_.end(),
             [&](const auto& other) { return other.first == about && other.second > alert.fired_at; });
-        if (!later) told_.erase(about);
+        if (!later || shared_.count(about.second) != 0) told_.erase(about);
       }
     }
     if (again || n.group_key == "summary") return;
@@ -727,11 +734,8 @@ class World {
     const rules::Alert& alert = view.alert;
     for (const auto& [sink, want] : wanted(committed_plan_->rules[view.rule], alert.labels)) {
       const About about(sink, alert.fingerprint());
-      if (told_.count(about) != 0) {
-        duties_.erase(about);
-        continue;
-      }
-      std::int64_t& since = duties_.try_emplace(about, now).first->second;
+      if (told_.count(about) != 0) continue;
+      std::int64_t& since = duties_.try_emplace({about, alert.fired_at}, now).first->second;
       // In its muted minutes nobody is told, and while the log is being caught up with nobody of the past.
       const bool old =
           Duration(now) - Duration(CoreWorld::since(alert.fired_at)) > committed_plan_->max_replay_age;
@@ -803,8 +807,10 @@ class World {
   std::map<Fingerprint, Labels> seen_;
   std::set<About> told_;                              // knows that it fires
   std::set<std::pair<About, Timestamp>> beginnings_;  // told
-  std::map<About, std::int64_t> duties_;              // must be told, since
+  using Duty = std::pair<About, Timestamp>;           // with its beginning
+  std::map<Duty, std::int64_t> duties_;               // must be told, since
   std::map<About, std::optional<std::int64_t>> ended_;
+  std::set<std::tuple<About, std::string, Timestamp>> said_;           // told firing, by group and beginning
   std::set<std::tuple<About, std::string, Timestamp>> ends_;           // told, by group and beginning
   std::map<std::pair<std::string, std::string>, std::int64_t> spoke_;  // to a sink of a group that goes on
   bool was_live_ = false;
