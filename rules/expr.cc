@@ -1015,7 +1015,7 @@ void collect_contrary(const Expr& expr, std::vector<Bound>& out) {
   if (!right.is_constant() || node.left->type != Type::kVector || node.right->type != Type::kScalar) return;
   // No comparison holds for NaN, nor does its contrary; and a filter may take away what it is about.
   if (unfiltered(node.left) != node.left || range_of(*node.left).may_be_nan) return;
-  Op op = node.op;
+  Op op{};
   switch (node.op) {
     case Op::kGt:
       op = Op::kLe;

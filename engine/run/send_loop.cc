@@ -100,6 +100,7 @@ struct Batch {
 Notification part(Notification notification, const std::vector<std::size_t>& indices) {
   if (indices.empty()) return notification;
   std::vector<rules::Alert> alerts;
+  alerts.reserve(indices.size());
   for (const std::size_t index : indices)
     alerts.push_back(notification.alerts.at(index));
   notification.alerts = std::move(alerts);

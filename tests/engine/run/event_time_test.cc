@@ -216,14 +216,14 @@ TEST_CASE("event time: what is furthest behind is read first", "[run][event_time
 }
 
 TEST_CASE("event time: fields of JSON and logfmt", "[run][event_time][reader]") {
-  static const Timestamp past = system_now() - hours(5);  // once: each row is a run of its own
-  const std::string ms = std::to_string(rules::to_unix_ms(past));
+  static const Timestamp kPast = system_now() - hours(5);  // once: each row is a run of its own
+  const std::string ms = std::to_string(rules::to_unix_ms(kPast));
   struct Row {
     rules::LineFormat format;
     rules::TimestampSpec timestamp;
     std::string line;
   };
-  const std::string text = rules::format_rfc3339(past);
+  const std::string text = rules::format_rfc3339(kPast);
   const auto row = GENERATE_COPY(
       Row{rules::LineFormat::kJson, {}, R"({"msg": "x", "ts": ")" + text + R"("})"},
       Row{rules::LineFormat::kJson, {}, R"({"time": )" + ms + "}"},
@@ -242,8 +242,8 @@ TEST_CASE("event time: fields of JSON and logfmt", "[run][event_time][reader]") 
   world.settle();
   REQUIRE(world.seen.size() == 1);
   INFO(row.line);
-  CHECK(world.seen[0].at >= past - milliseconds(999));
-  CHECK(world.seen[0].at <= past);
+  CHECK(world.seen[0].at >= kPast - milliseconds(999));
+  CHECK(world.seen[0].at <= kPast);
 }
 
 TEST_CASE("event time: the wall clock is set back", "[run][event_time][reader][F32]") {
