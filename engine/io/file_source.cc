@@ -16,7 +16,8 @@
 #include "rules/labels.h"
 
 // A stored position: {"path", "dev", "ino", "born", "mtime", "off", "head": [bytes, hash], "mark": [bytes,
-// hash], "skip"?: true, "done"?: bytes evaluated of the unfinished line, "rotated"?: true, "wm"?: watermark}.
+// hash], "skip"?: true, "done"?: bytes evaluated of the unfinished line, "unlinked"?: true, "rotated"?: true,
+// "wm"?: watermark}.
 // Times are nanoseconds, the watermark milliseconds; 64-bit hashes are hex.
 
 namespace logbell::engine {
@@ -114,6 +115,7 @@ std::string encode(const FilePosition& position) {
   json.set("mark", mark_json(position.before));
   if (position.line.skipping) json.set("skip", true);
   if (position.line.evaluated > 0) json.set("done", static_cast<std::int64_t>(position.line.evaluated));
+  if (position.unlinked) json.set("unlinked", true);
   if (position.rotated) json.set("rotated", true);
   if (position.watermark != rules::kLongAgo) json.set("wm", rules::to_unix_ms(position.watermark));
   return json.dump();
@@ -136,6 +138,7 @@ Result<FilePosition> decode_position(std::string_view text) {
   position.head = mark_from(in["head"]);
   position.before = mark_from(in["mark"]);
   position.line = {in["skip"].boolean(), static_cast<std::uint32_t>(in["done"].integer())};
+  position.unlinked = in["unlinked"].boolean();
   position.rotated = in["rotated"].boolean();
   if (in["wm"].is_integer()) position.watermark = rules::from_unix_ms(in["wm"].integer());
   return position;

@@ -49,8 +49,9 @@ struct Mark {
 // Where reading of a file stands, to be stored: one JSON object, its format in file_source.cc.
 struct FilePosition {
   FileId id;
-  std::string path;  // at which it was followed last
-  bool rotated = false;  // its name led to another file already, and this one was read to its end
+  std::string path;       // at which it was followed last
+  bool unlinked = false;  // no pattern led to it any more, and that was counted
+  bool rotated = false;   // so it was, and it was read to its end
   std::uint64_t offset = 0;
   LineState line;
   Mark head;    // the file's first bytes

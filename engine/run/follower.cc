@@ -208,6 +208,7 @@ std::vector<StoredEntry> Follower::take_entries() {
   for (Tail* tail : changed_) {
     FilePosition position = tail->file->position();
     position.path = tail->real;
+    position.unlinked = !tail->linked;
     position.rotated = !tail->linked && !tail->dirty;
     position.watermark = tail->watermark;
     entries.push_back({key_of(*tail), encode(position)});
@@ -551,14 +552,16 @@ void Follower::meet(std::uint32_t index, const FoundFile& file, std::vector<Foun
 }
 
 // No pattern leads to it any more.
-void Follower::unlink(Tail& tail) {
+void Follower::unlink(Tail& tail, bool counted) {
   tail.linked = false;
   tail.unlinked_at = instant_;
   tail.grown_at = std::max(tail.grown_at, instant_);
   if (const rules::Result<FileStat> stat = tail.file->stat()) tail.deleted = stat->links == 0;
-  ledger_.add("logbell_source_rotations_total",
-              {{"source", sources_[tail.source].spec->name}, {"kind", tail.deleted ? "delete" : "rename"}},
-              1);
+  if (!counted) {
+    ledger_.add("logbell_source_rotations_total",
+                {{"source", sources_[tail.source].spec->name}, {"kind", tail.deleted ? "delete" : "rename"}},
+                1);
+  }
   mark_dirty(tail);
   mark_changed(tail);
   at(instant_ + kRotateWait);
@@ -753,7 +756,7 @@ Tail* Follower::recover(std::uint32_t index, const Saved& saved, Tail* before) {
     Tail* tail = adopt(index, position.path, std::move(*opened), before);
     if (tail == nullptr) continue;
     tail->real = position.path;
-    unlink(*tail);
+    unlink(*tail, position.unlinked);
     return tail;
   }
   return nullptr;

@@ -186,7 +186,7 @@ class Follower {
   void watch_directories(std::uint32_t index, const std::vector<GlobResult::Directory>& directories);
   void duplicate(std::uint32_t index, const std::string& path, const Tail& first);
   void trouble(std::uint32_t index, const std::string& path, const std::string& error, bool opening);
-  void unlink(Tail& tail);
+  void unlink(Tail& tail, bool counted = false);
   void close(Tail& tail);
   void mark_dirty(Tail& tail);
   void mark_changed(Tail& tail);

@@ -217,6 +217,34 @@ TEST_CASE("restart: the last line without an end", "[run][restart][F18]") {
   }
 }
 
+TEST_CASE("restart: a rotation is counted once, whichever process saw it", "[run][restart][F1]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  const auto rotations = [&] {
+    return world.counter("logbell_source_rotations_total{kind=\"rename\", source=\"app\"}");
+  };
+  world.dir.append("app.log", "0\n");
+  world.settle();
+  for (int i = 1; i <= 4; ++i) {
+    world.dir.rename("app.log", "app.log." + std::to_string(i));
+    world.dir.append("app.log", std::to_string(i) + "\n");
+    world.settle();
+  }
+  CHECK(rotations() == 4);
+  world.restart();
+  CHECK(rotations() == 4);
+  world.reader.reset();
+  world.dir.rename("app.log", "app.log.5");
+  world.dir.append("app.log", "5\n");
+  world.restart();
+  CHECK(rotations() == 5);
+  world.restart();
+  world.pass(seconds(30));
+  world.restart();
+  CHECK(rotations() == 5);
+  CHECK(world.lines() == Texts{"0", "1", "2", "3", "4", "5"});
+}
+
+
 TEST_CASE("restart: UTF-16 and a byte order mark are known again", "[run][restart][F20]") {
   using namespace std::string_literals;
   ReaderWorld world({.sources = {{.files = {"*.log"}}}});
