@@ -791,6 +791,18 @@ void Follower::close(Tail& tail) {
   std::erase_if(tails_, [&](const std::unique_ptr<Tail>& owned) { return owned.get() == &tail; });
 }
 
+void Follower::flush_deleted() {
+  for (const std::unique_ptr<Tail>& tail : tails_) {
+    if (tail->file == nullptr || tail->orphan || tail->stream->pending() == 0 ||
+        tail->stream->pending_is_evaluated())
+      continue;
+    const rules::Result<FileStat> stat = tail->file->stat();
+    if (!stat || stat->links > 0) continue;
+    tail->flush = true;
+    mark_dirty(*tail);
+  }
+}
+
 // --- after a read
 
 void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, Instant instant) {

@@ -145,6 +145,8 @@ class Follower {
   // Tells what a read of `tail` found.
   void after_read(Tail& tail, const ReadStatus& status, rules::Timestamp now, rules::Instant instant);
   void after_failure(Tail& tail, const rules::Error& error, rules::Instant instant);
+  // The process ends: the unfinished last line of a file that nobody can find again waits no longer.
+  void flush_deleted();
   // Lines are missing: rules that look back beyond `from` no longer know everything.
   void gap(std::uint32_t index, std::string_view cause, rules::Timestamp from);
 

@@ -96,6 +96,7 @@ struct Reader::Impl {
     const Instant instant = options.clock->instant();
     const bool confirm = std::exchange(confirmation_wanted, false);
     follower.look(now, instant, confirm);
+    if (finishing) follower.flush_deleted();
     set_back_clocks(now);
 
     MatchBatch batch;
@@ -365,6 +366,7 @@ struct Reader::Impl {
   Timestamp last_look = kLongAgo;     // wall time of the last step
   Timestamp known_before = kLongAgo;  // and of the one before it
   bool confirmation_wanted = false;
+  bool finishing = false;
   bool last_was_waiting = false;
 };
 
@@ -378,6 +380,10 @@ Reader::StepResult Reader::step() {
 
 void Reader::request_confirmation() {
   impl_->confirmation_wanted = true;
+}
+
+void Reader::finish() {
+  impl_->finishing = true;
 }
 
 void Reader::replace_plan(std::shared_ptr<const rules::Plan> plan) {

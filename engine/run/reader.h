@@ -54,6 +54,8 @@ class Reader {
   StepResult step();
   // The next step confirms for every source how far it is read, even if nothing changed.
   void request_confirmation();
+  // The process ends: from the next step on what is held back of files that nobody can find again is handed over.
+  void finish();
   // A barrier: batches from here on carry the new plan's generation; unchanged files keep their place.
   void replace_plan(std::shared_ptr<const rules::Plan> plan);
 

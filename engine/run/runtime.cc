@@ -302,6 +302,7 @@ Instant ReaderLoop::step() {
     reader_->replace_plan(plan);
     if (!options_.queue->push(PlanChange{std::move(plan)}, 0)) done_ = true;
   }
+  if (finish_by) reader_->finish();
   if (confirm_.exchange(false)) reader_->request_confirmation();
   Reader::StepResult result = reader_->step();
   if (result.batch) {

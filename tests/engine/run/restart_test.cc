@@ -217,6 +217,60 @@ TEST_CASE("restart: the last line without an end", "[run][restart][F18]") {
   }
 }
 
+TEST_CASE(
+    "restart: the last line without an end of a file that is deleted is handed over when the process stops",
+    "[run][restart][F18]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "ERR1");
+  world.settle();
+  const auto stop = [&] {
+    world.reader->finish();
+    world.confirm();
+    world.confirm();  // once
+  };
+  SECTION("deleted and seen") {
+    world.dir.remove("app.log");
+    world.settle();
+    stop();
+    CHECK(world.lines() == Texts{"ERR1"});
+    world.restart();
+    CHECK(gaps(world, "deleted_while_down") == 0);
+  }
+  SECTION("deleted a moment ago") {
+    world.dir.remove("app.log");
+    stop();
+    CHECK(world.lines() == Texts{"ERR1"});
+    world.restart();
+  }
+  SECTION("deleted, and another has its name") {
+    world.dir.remove("app.log");
+    world.dir.append("app.log", "ERR2");
+    stop();
+    CHECK(world.lines() == Texts{"ERR1"});
+    world.restart();
+    world.pass(seconds(5));
+    CHECK(world.lines() == Texts{"ERR2"});
+  }
+  SECTION("what can be found again keeps it for the next process") {
+    SECTION("under its name") {}
+    SECTION("renamed") {
+      world.dir.rename("app.log", "app.log.1");
+      world.settle();
+    }
+    stop();
+    CHECK(world.lines().empty());
+    world.restart();
+    world.pass(seconds(5));
+    CHECK(world.lines() == Texts{"ERR1"});
+  }
+  world.restart();
+  world.pass(seconds(30));
+  CHECK(world.lines().empty());
+  CHECK(world.counter("logbell_source_partial_flushed_total{source=\"app\"}") ==
+        world.counter("logbell_source_lines_total{source=\"app\"}"));
+}
+
+
 TEST_CASE("restart: a rotation is counted once, whichever process saw it", "[run][restart][F1]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   const auto rotations = [&] {
