@@ -17,7 +17,7 @@
 
 // A stored position: {"path", "dev", "ino", "born", "mtime", "off", "head": [bytes, hash], "mark": [bytes,
 // hash], "skip"?: true, "done"?: bytes evaluated of the unfinished line, "unlinked"?: true, "rotated"?: true,
-// "wm"?: watermark}.
+// "wm"?: watermark, "cut"?: [{"off", "head", "mark", "skip"?, "done"?} …]}.
 // Times are nanoseconds, the watermark milliseconds; 64-bit hashes are hex.
 
 namespace logbell::engine {
@@ -93,6 +93,22 @@ Mark mark_from(const Json& json) {
           std::strtoull(std::string(json.at(1).string()).c_str(), nullptr, 16)};
 }
 
+void set_content(Json& json, const Content& content) {
+  json.set("off", content.offset);
+  json.set("head", mark_json(content.head));
+  json.set("mark", mark_json(content.before));
+  if (content.line.skipping) json.set("skip", true);
+  if (content.line.evaluated > 0) json.set("done", static_cast<std::int64_t>(content.line.evaluated));
+}
+Content content_from(const Json& json) {
+  Content content;
+  content.offset = static_cast<std::uint64_t>(json["off"].integer());
+  content.head = mark_from(json["head"]);
+  content.before = mark_from(json["mark"]);
+  content.line = {json["skip"].boolean(), static_cast<std::uint32_t>(json["done"].integer())};
+  return content;
+}
+
 }  // namespace
 
 bool FileStat::is_regular() const {
@@ -110,14 +126,19 @@ std::string encode(const FilePosition& position) {
   json.set("ino", fmt::format("{:x}", position.id.inode));
   json.set("born", position.id.born_ns);
   json.set("mtime", position.modified_ns);
-  json.set("off", position.offset);
-  json.set("head", mark_json(position.head));
-  json.set("mark", mark_json(position.before));
-  if (position.line.skipping) json.set("skip", true);
-  if (position.line.evaluated > 0) json.set("done", static_cast<std::int64_t>(position.line.evaluated));
+  set_content(json, {position.head, position.before, position.offset, position.line});
   if (position.unlinked) json.set("unlinked", true);
   if (position.rotated) json.set("rotated", true);
   if (position.watermark != rules::kLongAgo) json.set("wm", rules::to_unix_ms(position.watermark));
+  if (!position.cut.empty()) {
+    Json cut{Json::Array{}};
+    for (const Content& content : position.cut) {
+      Json one;
+      set_content(one, content);
+      cut.push(std::move(one));
+    }
+    json.set("cut", std::move(cut));
+  }
   return json.dump();
 }
 
@@ -134,10 +155,13 @@ Result<FilePosition> decode_position(std::string_view text) {
   position.path = in["path"].string();
   position.id = {hex("dev"), hex("ino"), in["born"].integer()};
   position.modified_ns = in["mtime"].integer();
-  position.offset = static_cast<std::uint64_t>(in["off"].integer());
-  position.head = mark_from(in["head"]);
-  position.before = mark_from(in["mark"]);
-  position.line = {in["skip"].boolean(), static_cast<std::uint32_t>(in["done"].integer())};
+  const Content content = content_from(in);
+  position.offset = content.offset;
+  position.head = content.head;
+  position.before = content.before;
+  position.line = content.line;
+  for (const Json& cut : in["cut"].array())
+    position.cut.push_back(content_from(cut));
   position.unlinked = in["unlinked"].boolean();
   position.rotated = in["rotated"].boolean();
   if (in["wm"].is_integer()) position.watermark = rules::from_unix_ms(in["wm"].integer());
@@ -234,6 +258,7 @@ Result<Rewrite> FileSource::resume(const FilePosition& position) {
   const Result<FileStat> now = stat();
   if (!now) return fail(now.error());
   const bool same_head = position.head.bytes == 0 || matches(position.head, position.head.bytes);
+  cut_ = position.cut;
   if (now->size >= position.offset && same_head && matches(position.before, position.offset)) {
     offset_ = position.offset;
     line_ = position.line;
@@ -242,7 +267,38 @@ Result<Rewrite> FileSource::resume(const FilePosition& position) {
     if (offset_ + line_.evaluated > now->size) line_.evaluated = 0;
     return Rewrite::kNone;
   }
+  remember({position.head, position.before, position.offset, position.line});
   return now->size < position.offset ? Rewrite::kTruncated : Rewrite::kRewritten;
+}
+
+void FileSource::remember(Content content) {
+  if (content.offset == 0) return;  // nothing of it was read
+  if (cut_.size() >= kRememberedContents) cut_.erase(cut_.begin());
+  cut_.push_back(content);
+}
+
+bool FileSource::is_copy_of(const FileSource& original) const {
+  const Result<FileStat> now = stat();
+  if (!now || now->size == 0) return false;
+  const Mark end = mark_before(now->size);
+  return original.matches(head_, head_.bytes) && end.bytes > 0 && original.matches(end, now->size);
+}
+
+bool FileSource::begins_with(const Content& content) const {
+  const Result<FileStat> now = stat();
+  if (!now || !matches(content.head, content.head.bytes)) return false;
+  return now->size < content.offset || matches(content.before, content.offset);
+}
+
+Result<void> FileSource::go_on_from(const Content& content) {
+  const Result<FileStat> now = stat();
+  if (!now) return fail(now.error());
+  if (now->size < content.offset) return start_at(now->size);
+  offset_ = content.offset;
+  known_size_ = content.offset;
+  line_ = content.line;
+  before_ = content.before;
+  return {};
 }
 
 Result<void> FileSource::start_at(std::uint64_t offset) {
@@ -267,6 +323,7 @@ FilePosition FileSource::position() const {
   position.line = line_;
   position.head = head_;
   position.before = before_;
+  position.cut = cut_;
   position.modified_ns = modified_ns_;
   return position;
 }
@@ -285,7 +342,10 @@ ReadStatus FileSource::restart(std::uint64_t size, bool hole) {
     }
   }
   const std::uint64_t place = best == nullptr ? 0 : size;
-  if (best == nullptr) head_ = {};
+  if (best == nullptr) {
+    remember(content());
+    head_ = {};
+  }
   passed_ = {};
   pending_ = 0;
   if (!start_at(place)) static_cast<void>(start_at(0));

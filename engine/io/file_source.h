@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/io/source.h"
 #include "rules/result.h"
@@ -46,6 +47,16 @@ struct Mark {
   friend bool operator==(const Mark&, const Mark&) = default;
 };
 
+// What a file held before it was cut or rewritten, as far as it was read. A copy may still hold it.
+struct Content {
+  Mark head;                 // its first bytes
+  Mark before;               // the bytes before offset
+  std::uint64_t offset = 0;  // read up to here
+  LineState line;
+
+  friend bool operator==(const Content&, const Content&) = default;
+};
+
 // Where reading of a file stands, to be stored: one JSON object, its format in file_source.cc.
 struct FilePosition {
   FileId id;
@@ -54,8 +65,9 @@ struct FilePosition {
   bool rotated = false;   // so it was, and it was read to its end
   std::uint64_t offset = 0;
   LineState line;
-  Mark head;    // the file's first bytes
-  Mark before;  // the bytes before offset
+  Mark head;                 // the file's first bytes
+  Mark before;               // the bytes before offset
+  std::vector<Content> cut;  // what it held before, oldest first
   std::int64_t modified_ns = 0;
   rules::Timestamp watermark = rules::kLongAgo;
 };
@@ -67,6 +79,7 @@ class FileSource final : public Source {
   static constexpr std::size_t kMarkBytes = 256;   // enough to tell lines that carry a time apart
   static constexpr std::size_t kHeadBytes = 1024;  // a banner may be longer: the head alone proves nothing
   static constexpr std::size_t kRememberedMarks = 8;
+  static constexpr std::size_t kRememberedContents = 8;  // copies of the last seconds are looked for
 
   // Opens a regular file. kInvalid: it is a directory, a pipe, a device or a file of the kernel's, and will
   // not be read.
@@ -87,6 +100,13 @@ class FileSource final : public Source {
   rules::Result<Rewrite> resume(const FilePosition& position);
   // Whether the position can be of this file: same inode, born at the same moment, or the same beginning.
   bool is_file_of(const FilePosition& position) const;
+  // Whether all that it holds is in `original` now, at the same place: a copy of it. Its beginning and its
+  // end tell.
+  bool is_copy_of(const FileSource& original) const;
+  // Whether it begins with what another file held before it was cut.
+  bool begins_with(const Content& content) const;
+  // Goes on in such a copy where reading of the original stood; from its end if it holds no more.
+  rules::Result<void> go_on_from(const Content& content);
   // Begins at `offset`, which must be a line's beginning or the file's end; behind a half line at the end,
   // the rest of that line is skipped.
   rules::Result<void> start_at(std::uint64_t offset);
@@ -94,6 +114,8 @@ class FileSource final : public Source {
   rules::Result<std::size_t> read_at(std::uint64_t offset, char* into, std::size_t bytes) const;
 
   FilePosition position() const;  // without what the follower knows: path, rotated, watermark
+  Content content() const { return {head_, before_, offset_, line_}; }
+  const std::vector<Content>& cut() const { return cut_; }
   rules::Result<FileStat> stat() const;
   // Whether something was written since the last read, as far as size and modification time tell.
   bool looks_changed(const FileStat& stat) const;
@@ -108,6 +130,7 @@ class FileSource final : public Source {
   bool matches(const Mark& mark, std::uint64_t end) const;
   ReadStatus restart(std::uint64_t size, bool hole);
   void refresh_head(std::uint64_t known_end);
+  void remember(Content content);
 
   int fd_;
   FileId id_;
@@ -120,6 +143,7 @@ class FileSource final : public Source {
   std::int64_t modified_ns_ = 0;
   Mark head_;
   Mark before_;
+  std::vector<Content> cut_;
   // Marks of places passed on the way, newest last: a file cut back to one of them goes on from there.
   struct Passed {
     std::uint64_t offset = 0;

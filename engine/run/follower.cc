@@ -44,6 +44,19 @@ std::string reason_of(std::string_view error) {
   return error.find("it is ") != std::string_view::npos ? "not_a_file" : "other";
 }
 
+// Of several files with the same in them, one stays: that which holds the most, the oldest of equals.
+void drop_copies(std::vector<std::unique_ptr<FileSource>>& files, const FileSource* newest) {
+  std::vector<bool> dropped(files.size(), false);
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    dropped[i] = newest != nullptr && files[i]->is_copy_of(*newest);
+    for (std::size_t j = 0; j < files.size() && !dropped[i]; ++j)
+      dropped[i] = i != j && !dropped[j] && files[i]->is_copy_of(*files[j]) &&
+                   !(i < j && files[j]->is_copy_of(*files[i]));
+  }
+  std::size_t at = 0;
+  std::erase_if(files, [&](const auto&) { return dropped[at++]; });
+}
+
 }  // namespace
 
 void Ledger::add(const std::string& name, const rules::Labels& labels, double by) {
@@ -477,7 +490,7 @@ void Follower::scan(std::uint32_t index) {
   }
   // Whose name leads nowhere at the moment: others may have had it meanwhile, and lost it too.
   for (const auto& [path, owner] : owners) {
-    if (!owner->linked && owner->path == path) follow_between(index, path, owner, std::nullopt);
+    if (!owner->linked && owner->path == path) follow_between(index, path, owner, nullptr);
   }
   std::erase_if(source.troubles, [&](const auto& entry) {
     const bool over = entry.second.scan != scans_ && entry.first != kStdin;
@@ -585,19 +598,29 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
       trouble(index, file.path, opened.error().message, true);
     return;
   }
-  Tail* last = before;
-  if (before != nullptr) {
-    if (const rules::Result<FileStat> stat = (*opened)->stat())
-      last = follow_between(index, file.path, before, *stat);
-  }
+  Tail* last = before == nullptr ? nullptr : follow_between(index, file.path, before, opened->get());
   Tail* tail = adopt(index, file.path, std::move(*opened), last);
   if (tail != nullptr) tail->scan = scans_;
+}
+
+// What `file` is a copy of: of what `newest`, or one of those before it, holds, or held before it was cut.
+Follower::CopyOf Follower::copied(const FileSource& file, const Tail& newest) const {
+  for (const Tail* tail = &newest; tail != nullptr; tail = tail->predecessor) {
+    if (file.is_copy_of(*tail->file)) return {.all = true, .cut = std::nullopt};
+    std::vector<Content> contents = tail->file->cut();
+    const Content read = tail->file->content();
+    if (!tail->file->begins_with(read)) contents.push_back(read);  // cut away as well, and not noticed yet
+    for (const Content& content : contents) {
+      if (content.offset > 0 && file.begins_with(content)) return {.all = false, .cut = content};
+    }
+  }
+  return {};
 }
 
 // Files that had the name between `before` and the newest one, oldest first; they are read from their
 // beginnings and let go. Returns the last of them.
 Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tail* before,
-                               const std::optional<FileStat>& newest) {
+                               const FileSource* newest) {
   const rules::Result<FileStat> was = before->file->stat();
   if (!was || was->id.born_ns == 0) return before;
   std::vector<FoundFile> between = rotated_siblings(before->real);
@@ -606,20 +629,27 @@ Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tai
       was->modified_ns - std::chrono::duration_cast<std::chrono::nanoseconds>(kRotateWait).count();
   std::erase_if(between, [&](const FoundFile& file) {
     return tail_of(file.stat.id) != nullptr || file.stat.id.born_ns <= std::max(earliest, was->id.born_ns) ||
-           (newest && (file.stat.id == newest->id || file.stat.id.born_ns > newest->id.born_ns)) ||
+           (newest != nullptr &&
+            (file.stat.id == newest->id() || file.stat.id.born_ns > newest->id().born_ns)) ||
            std::any_of(sources_[index].spec->files.begin(), sources_[index].spec->files.end(),
                        [&](const std::string& pattern) { return could_match(pattern, file.path); });
   });
   std::sort(between.begin(), between.end(),
             [](const FoundFile& a, const FoundFile& b) { return a.stat.id.born_ns < b.stat.id.born_ns; });
-  Tail* last = before;
+  std::vector<std::unique_ptr<FileSource>> files;
   for (const FoundFile& file : between) {
-    rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(file.path);
-    if (!opened) continue;
-    const Mark head = (*opened)->position().head;
-    if (head.bytes > 0 && head == before->file->position().head) continue;  // a copy of it
-    Tail* tail = adopt(index, path, std::move(*opened), last);
+    if (rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(file.path))
+      files.push_back(std::move(*opened));
+  }
+  drop_copies(files, newest);
+  Tail* last = before;
+  for (std::unique_ptr<FileSource>& file : files) {
+    const CopyOf copy = copied(*file, *last);
+    if (copy.all) continue;
+    Tail* tail = adopt(index, path, std::move(file), last);
     if (tail == nullptr) continue;
+    // The rest of what was cut away before it was read is in the copy.
+    if (copy.cut) static_cast<void>(tail->file->go_on_from(*copy.cut));
     tail->real = before->real;
     unlink(*tail);
     last = tail;
@@ -666,9 +696,9 @@ void Follower::place(Tail& tail, FollowedSource& source) {
     const auto found = std::find_if(places->begin(), places->end(), is_it);
     if (found == places->end()) continue;
     const rules::Result<Rewrite> rewrite = tail.file->resume(found->position);
+    tail.resumed = true;
+    tail.former = found->position.path;
     if (rewrite && *rewrite == Rewrite::kNone) {
-      tail.resumed = true;
-      tail.former = found->position.path;
       tail.watermark = found->position.watermark;
       tail.last_time = found->position.watermark;
       source.watermark = std::max(source.watermark, tail.watermark);
@@ -727,11 +757,9 @@ void Follower::recover_rotated(std::uint32_t index) {
       if (!saved.position.rotated) report_lost(index, next);
     }
     // Who knew the newest one knew all between.
-    if (last != nullptr && next == nullptr) last = follow_between(index, path, last, std::nullopt);
-    if (last != nullptr && next != nullptr && !next->resumed) {
-      if (const rules::Result<FileStat> newest = next->file->stat())
-        last = follow_between(index, path, last, *newest);
-    }
+    if (last != nullptr && next == nullptr) last = follow_between(index, path, last, nullptr);
+    if (last != nullptr && next != nullptr && !next->resumed)
+      last = follow_between(index, path, last, next->file);
     if (next != nullptr && next->predecessor == nullptr) next->predecessor = last;
   }
   // One that a pattern finds under its new name still comes before what has its old name.

@@ -178,8 +178,12 @@ class Follower {
   void recover_rotated(std::uint32_t index);
   Tail* recover(std::uint32_t index, const Saved& saved, Tail* before);
   void report_lost(std::uint32_t index, const Tail* next);
-  Tail* follow_between(std::uint32_t index, const std::string& path, Tail* before,
-                       const std::optional<FileStat>& newest);
+  Tail* follow_between(std::uint32_t index, const std::string& path, Tail* before, const FileSource* newest);
+  struct CopyOf {
+    bool all = false;            // all of it is read, or will be, where it was copied from
+    std::optional<Content> cut;  // it begins with this, which its original does not hold any more
+  };
+  CopyOf copied(const FileSource& file, const Tail& newest) const;
   bool is_superseded(const Tail& tail) const;
   static rules::Instant leaves_at(const Tail& tail);
   bool let_go(Tail& tail);

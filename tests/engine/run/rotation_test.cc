@@ -71,7 +71,8 @@ TEST_CASE("rotation: names that the pattern finds as well are the same files", "
   CHECK(world.lines().empty());
 }
 
-TEST_CASE("rotation: many in a row between two looks lose nothing that is still there", "[run][rotation][F2]") {
+TEST_CASE("rotation: many in a row between two looks lose nothing that is still there",
+          "[run][rotation][F2]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   world.dir.append("app.log", "line 0\n");
   world.settle();
@@ -117,6 +118,76 @@ TEST_CASE("rotation: copytruncate starts again at the beginning", "[run][rotatio
   }
 }
 
+TEST_CASE("rotation: a copy beside a log is not read again when the log itself is renamed",
+          "[run][rotation][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\ntwo\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one", "two"});
+  const auto rename_and_go_on = [&] {
+    world.dir.rename("app.log", "app.log.9");
+    world.dir.append("app.log", "four\n");
+    world.settle();
+  };
+  SECTION("of what was cut away") {
+    world.dir.copy("app.log", "app.log.1");
+    world.dir.truncate("app.log");
+    world.settle();
+    world.dir.append("app.log", "three\n");
+    rename_and_go_on();
+    CHECK(world.lines() == Texts{"three", "four"});
+  }
+  SECTION("twice, and what was cut away before it was read is read from one of them") {
+    world.dir.append("app.log", "unread\n");
+    world.dir.copy("app.log", "app.log.1");
+    world.dir.copy("app.log", "app.log.2");
+    world.dir.truncate("app.log");
+    world.settle();
+    world.dir.append("app.log", "three\n");
+    rename_and_go_on();
+    CHECK(world.lines() == Texts{"three", "unread", "four"});
+  }
+  SECTION("cut away before somebody else goes on") {
+    world.dir.copy("app.log", "app.log.1");
+    world.dir.truncate("app.log");
+    world.dir.append("app.log", "three\n");
+    world.settle();
+    world.dir.copy("app.log", "app.log.2");
+    world.dir.truncate("app.log");
+    world.settle();
+    world.reader.reset();
+    rename_and_go_on();
+    CHECK(world.lines() == Texts{"three", "four"});
+  }
+  SECTION("cut away while nobody looked") {
+    world.reader.reset();
+    world.dir.copy("app.log", "app.log.1");
+    world.dir.truncate("app.log");
+    world.restart();
+    world.dir.append("app.log", "three\n");
+    rename_and_go_on();
+    CHECK(world.lines() == Texts{"three", "four"});
+  }
+  SECTION("of what is there still, as it was a moment ago") {
+    world.dir.copy("app.log", "app.log.bak");
+    world.dir.append("app.log", "three\n");
+    rename_and_go_on();
+    CHECK(world.lines() == Texts{"three", "four"});
+  }
+  SECTION("but what only begins alike is another file") {
+    world.dir.append("app.log", "three\n");
+    world.dir.rename("app.log", "app.log.2");
+    world.dir.append("app.log", "one\ntwo\nthree and a half\n");
+    world.dir.rename("app.log", "app.log.1");
+    world.dir.append("app.log", "four\n");
+    world.settle();
+    CHECK(world.lines() == Texts{"three", "one", "two", "three and a half", "four"});
+  }
+  for (int i = 0; i < 10; ++i)
+    world.pass(seconds(3));
+  CHECK(world.lines().empty());
+}
+
 TEST_CASE("rotation: a writer that does not append leaves a hole after copytruncate", "[run][rotation][F4]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   const std::string before(99, 'x');
@@ -140,7 +211,8 @@ TEST_CASE("rotation: a writer that does not append leaves a hole after copytrunc
     while (world.step().more)
       REQUIRE(++steps < 100);
     CHECK(world.lines() == Texts{"after"});
-    CHECK(world.counter("logbell_source_nul_bytes_skipped_total{source=\"app\"}") == static_cast<double>(size));
+    CHECK(world.counter("logbell_source_nul_bytes_skipped_total{source=\"app\"}") ==
+          static_cast<double>(size));
   }
 }
 
@@ -352,8 +424,12 @@ TEST_CASE("rotation: a file that may not be read is tried again, and said once",
   world.dir.append("logs/app.log", "one\n");
   fs::permissions(world.dir.path(""), all);
   std::string closed;
-  SECTION("the file") { closed = world.dir.path("logs/app.log"); }
-  SECTION("its directory") { closed = world.dir.path("logs"); }
+  SECTION("the file") {
+    closed = world.dir.path("logs/app.log");
+  }
+  SECTION("its directory") {
+    closed = world.dir.path("logs");
+  }
   fs::permissions(closed, nobody);
   {
     const Unprivileged user;
