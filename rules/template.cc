@@ -46,7 +46,10 @@ struct Value {
   }
 };
 
+// As Go prints %.4g.
 std::string four_digits(double value) {
+  if (std::isnan(value)) return "NaN";
+  if (std::isinf(value)) return value > 0 ? "+Inf" : "-Inf";
   return fmt::format("{:.4g}", value);
 }
 
@@ -170,7 +173,7 @@ Value apply(const Template::Call& call, const Value& value) {
   if (call.function == "humanize") return Value{humanize(number)};
   if (call.function == "humanize1024") return Value{humanize1024(number)};
   if (call.function == "humanizeDuration") return Value{humanize_duration(number)};
-  if (call.function == "humanizePercentage") return Value{fmt::format("{:.4g}%", number * 100)};
+  if (call.function == "humanizePercentage") return Value{four_digits(number * 100) + "%"};
   // humanizeTimestamp: 2026-05-01 10:00:00 +0000 UTC, as Go prints it.
   if (std::isnan(number) || std::abs(number) > 1e11) return Value{four_digits(number)};
   std::string text = format_rfc3339(from_unix_ms(static_cast<std::int64_t>(number * 1000)));

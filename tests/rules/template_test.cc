@@ -21,6 +21,8 @@ TEST_CASE("template: renders labels, values and functions as Prometheus does", "
       {"{{ $labels.nobody }}x", 0, "x"},
       {"{{ $value | humanize }}", 1234567, "1.235M"},
       {"{{ humanize $value }}", 0.0021, "2.1m"},
+      {"{{ $value | humanize }}", std::numeric_limits<double>::infinity(), "+Inf"},
+      {"{{ $value | humanizePercentage }}", std::numeric_limits<double>::quiet_NaN(), "NaN%"},
       {"{{ $labels.n | humanize }}", 0, "1.5k"},
       {"{{ $value | humanize1024 }}", 2048, "2ki"},
       {"{{ $value | humanizeDuration }}", 3661, "1h 1m 1s"},
