@@ -251,7 +251,9 @@ std::optional<Node> parse(const std::string& file, std::string_view text, Proble
     const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
     if (!quotes_close) return std::nullopt;
     if (documents.size() > 1) {
-      problems.error(start, "", "the file holds more than one YAML document",
+      const YAML::Mark second = documents[1].Mark();
+      problems.error(second.is_null() ? start : Place{file, second.line + 1, second.column + 1}, "",
+                     "the file holds more than one YAML document: here the second begins",
                      "remove the `---` between them");
       return std::nullopt;
     }

@@ -182,12 +182,19 @@ class Compiler {
   }
 
  private:
-  const yaml::Node* open(const std::string& path) {
+  // `named_at`: where another file names it.
+  const yaml::Node* open(const std::string& path, const Place* named_at = nullptr) {
     rules::Result<std::string> text = world_.read_file(path);
     if (!text) {
       const bool missing = text.error().code == rules::ErrorCode::kNotFound;
-      problems_.error(Place{path}, "", "cannot be read: " + text.error().message,
-                      path == path_ && missing ? "name the configuration, as in: logbell check FILE" : "");
+      if (named_at != nullptr) {
+        problems_.error(*named_at, "",
+                        fmt::format("the rule file {} cannot be read: {}", path, text.error().message),
+                        "name files, as in rules.d/*.yaml, and let logbell's user read them");
+      } else {
+        problems_.error(Place{path}, "", "cannot be read: " + text.error().message,
+                        missing ? "name the configuration, as in: logbell check FILE" : "");
+      }
       return nullptr;
     }
     config_.files.push_back(path);
@@ -493,8 +500,8 @@ class Compiler {
     rules::RuleReader reader(reading_, std::move(around));
     if (const yaml::Node* node = top.raw("patterns")) reader.patterns(*node);
     if (const yaml::Node* node = top.raw("rules")) reader.rules(*node);
-    for (const std::string& file : rule_files(top)) {
-      if (const yaml::Node* root = open(file)) reader.rule_file(*root);
+    for (const RuleFile& file : rule_files(top)) {
+      if (const yaml::Node* root = open(file.path, &file.named_at)) reader.rule_file(*root);
     }
     rules::RuleSet set = reader.finish();
     plan_->patterns = std::move(set.patterns);
@@ -505,8 +512,12 @@ class Compiler {
       problems_.warn(Place{path_}, "", "there are no rules: nothing can ring", "write some under `rules:`");
   }
 
-  std::vector<std::string> rule_files(const Fields& top) {
-    std::vector<std::string> files;
+  struct RuleFile {
+    std::string path;
+    Place named_at;
+  };
+  std::vector<RuleFile> rule_files(const Fields& top) {
+    std::vector<RuleFile> files;
     const std::string directory = directory_of(path_);
     for (const Text& text : top.texts("rule_files").value_or(std::vector<Text>())) {
       std::string wanted = text.value;
@@ -526,7 +537,9 @@ class Compiler {
         continue;
       }
       for (const std::string& file : found) {
-        if (!rules::contains(files, file)) files.push_back(file);
+        const bool known = std::any_of(files.begin(), files.end(),
+                                       [&](const RuleFile& other) { return other.path == file; });
+        if (!known) files.push_back({file, text.place});
       }
     }
     return files;
