@@ -412,6 +412,7 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
     }
     const auto told = group.told.find(name);
     const Told* known = told == group.told.end() ? nullptr : &told->second;
+    const bool first = known == nullptr;
     const bool is_member = members.count(name) != 0;
     Episodes fires = is_member ? here_firing : Episodes{};
     const bool repeats = !fires.empty() && !sink.refresh;
@@ -472,7 +473,7 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
     if (sink.refresh) next_refresh_.try_emplace(name, now + *sink.refresh);
     if (repeats) look_again(now + repeat);
     emit(group.key, group.labels, group.began, group.sequence, group.caused_at, sink, reason,
-         std::move(alerts), group.changes, now, out);
+         std::move(alerts), first ? 0 : group.changes, now, out);
     touch(group);
     if (!sink.per_alert) spoke = true;
   }
@@ -660,6 +661,16 @@ void Dispatcher::replace_plan(const rules::Plan& plan) {
   plan_ = &plan;
   index_plan();
   homeless_ = true;
+}
+
+std::map<std::string, std::size_t> Dispatcher::left_behind() const {
+  std::map<std::string, std::size_t> left;
+  for (const auto& [key, group] : groups_) {
+    for (const auto& [sink, told] : group.told) {
+      if (plan_->sinks.count(sink) == 0 && !told.firing.empty()) left[sink] += told.firing.size();
+    }
+  }
+  return left;
 }
 
 void Dispatcher::rehome(Timestamp now) {

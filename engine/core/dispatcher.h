@@ -86,6 +86,10 @@ class Dispatcher {
   // Groups are formed anew under the new route; what was told stays told.
   void replace_plan(const rules::Plan& plan);
 
+  // Of sinks that the plan no longer has: how many alerts each was told of that it will hear no end of.
+  // Forgotten with the next flush().
+  std::map<std::string, std::size_t> left_behind() const;
+
   void set_sink_dead(const std::string& sink, bool dead);
 
   // The wall clock was set back to `now`: no timer waits for a moment that was near before and is far now.

@@ -1483,6 +1483,10 @@ void Pipeline::replace_plan(std::shared_ptr<const rules::Plan> plan, Timestamp n
   impl_->replace_plan(std::move(plan), now);
 }
 
+std::map<std::string, std::size_t> Pipeline::left_behind() const {
+  return impl_->dispatcher->left_behind();
+}
+
 std::vector<AlertView> Pipeline::alerts() const {
   std::vector<AlertView> views;
   for (std::size_t i = 0; i < impl_->rules.size(); ++i) {

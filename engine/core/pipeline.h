@@ -3,7 +3,9 @@
 // Owned by the core thread (or by a test, a backtest, the simulator). No clock, file, socket, log or mutex.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -90,6 +92,10 @@ class Pipeline {
   // A new plan from here on: the state of what is unchanged (by identity) carries over; removed rules
   // resolve.
   void replace_plan(std::shared_ptr<const rules::Plan> plan, rules::Timestamp now);
+
+  // Sinks that the plan no longer has, and of how many firing alerts each was told: it hears no end of them.
+  // To be asked before the next tick, which forgets it.
+  std::map<std::string, std::size_t> left_behind() const;
 
   std::vector<AlertView> alerts() const;
   std::vector<RuleView> rules() const;

@@ -132,8 +132,9 @@ constexpr std::array<std::string_view, 7> kZeroes{
     "logbell_outbox_unreadable_total"};
 
 // Why a notification is given up without an attempt that failed for good.
-constexpr std::array<std::string_view, 2> kDropReasons{
+constexpr std::array<std::string_view, 3> kDropReasons{
     "no_lane",  // its sink is no longer in the configuration
+    "no_sink",  // the end of an alert, owed to a sink that is no longer in the configuration
     "no_room",  // a repeat, while the store refuses commits and memory is bounded
 };
 

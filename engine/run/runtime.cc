@@ -93,7 +93,9 @@ CoreLoop::CoreLoop(std::unique_ptr<Pipeline> pipeline, Options options)
     : pipeline_(std::move(pipeline)),
       options_(std::move(options)),
       plan_(options_.plan),
-      held_(*options_.clock) {}
+      held_(*options_.clock) {
+  tell_of_sinks_left_behind();
+}
 
 void CoreLoop::wait(Instant until) {
   const Instant now = options_.clock->instant();
@@ -186,6 +188,7 @@ void CoreLoop::take(CoreInput input, Timestamp now) {
           plan_ = value.plan;
           options_.metrics->set_plan(value.plan);
           forget_removed_sinks(now);
+          tell_of_sinks_left_behind();
           dirty_ = show_now_ = true;
           changed_to_ = value.plan->generation;
         } else if constexpr (std::is_same_v<T, SinkHealth>) {
@@ -248,6 +251,18 @@ void CoreLoop::forget_removed_sinks(Timestamp now) {
   }
   for (auto it = dead_lanes_.begin(); it != dead_lanes_.end();)
     it = plan.sinks.count(it->first) == 0 ? dead_lanes_.erase(it) : std::next(it);
+}
+
+// Whoever reads that sink's channel believes that these go on.
+void CoreLoop::tell_of_sinks_left_behind() {
+  for (const auto& [sink, alerts] : pipeline_->left_behind()) {
+    options_.log->warn(
+        "A sink that was told of firing alerts is no longer in the configuration: it will not hear how they "
+        "end.",
+        {{"sink", sink}, {"alerts", std::to_string(alerts)}});
+    options_.metrics->count("logbell_notifications_dropped_total", {{"reason", "no_sink"}},
+                            static_cast<double>(alerts));
+  }
 }
 
 void CoreLoop::publish(Timestamp now, Instant instant) {

@@ -118,6 +118,7 @@ class CoreLoop {
   void take(CoreInput input, rules::Timestamp now);
   void take(const SinkHealth& health, rules::Timestamp now);
   void forget_removed_sinks(rules::Timestamp now);
+  void tell_of_sinks_left_behind();
   void publish(rules::Timestamp now, rules::Instant instant);
 
   std::unique_ptr<Pipeline> pipeline_;

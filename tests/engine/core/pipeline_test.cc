@@ -80,6 +80,16 @@ TEST_CASE("notification: changes within group_interval are one message that says
   CHECK(batch.notifications[0].changes == 2);
 }
 
+TEST_CASE("notification: the first message of a group has not changed since any", "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.start();
+  three_errors(world, 0, "a");
+  three_errors(world, 1, "b");
+  const engine::Tick first = world.tick(10);
+  CHECK(CoreWorld::summary(first) == Lines{"ops: first_firing QueueUnreachable+ QueueUnreachable+"});
+  CHECK(first.notifications[0].changes == 0);
+}
+
 TEST_CASE("notification: what fired and ended between two messages is told all the same",
           "[core][pipeline]") {
   CoreWorld world;

@@ -571,6 +571,8 @@ TEST_CASE("runtime: the lane of a removed sink ends, and what waits for it is gi
   changed->plan = plan;
   house.runtime->reload(changed);
   house.tend_until([&] { return house.shows("logbell_notifications_dropped_total{reason=\"no_lane\"} 1"); });
+  // Whoever was told of it hears no end of it.
+  CHECK(house.shows("logbell_notifications_dropped_total{reason=\"no_sink\"} 1"));
   CHECK(house.stop());
 }
 
