@@ -369,7 +369,11 @@ void ReaderLoop::wait(Instant until) {
 
 // --- a lane
 
-Lane::Lane(Options options, Setting setting) : options_(std::move(options)) {
+std::string Lane::elsewhere_prefix(const std::string& lane) {
+  return fmt::format("{}{}/", kElsewherePrefix, lane);
+}
+
+Lane::Lane(Options options, Setting setting) : options_(std::move(options)), elsewhere_(options_.elsewhere) {
   start(std::move(setting), false);
 }
 
@@ -383,6 +387,7 @@ void Lane::start(Setting setting, bool from_store) {
   loop.min_interval = setting.min_interval;
   loop.clock = options_.clock;
   loop.log = this;
+  loop.told_elsewhere = elsewhere_;
   // Different at each start, so that many sidecars that start together do not knock together.
   loop.seed = rules::hash_bytes(options_.lane) ^
               static_cast<std::uint64_t>(options_.clock->instant().time_since_epoch().count());
@@ -498,6 +503,18 @@ void Lane::settle(const std::vector<Settled>& settled) {
   options_.writer->settle(options_.sink, std::move(settlements));
   for (const Settled& one : settled)
     say(one);
+}
+
+void Lane::told_elsewhere(const std::string& group, bool of_firing) {
+  if (of_firing) {
+    elsewhere_.insert(group);
+  } else {
+    elsewhere_.erase(group);
+  }
+  // The writer commits it with what is settled next.
+  options_.writer->store(
+      {{elsewhere_prefix(options_.lane) + rules::format_fingerprint(rules::hash_bytes(group)),
+        of_firing ? std::optional<std::string>(group) : std::nullopt}});
 }
 
 void Lane::say(const Settled& settled) {
@@ -653,11 +670,14 @@ std::optional<Runtime::Failure> Runtime::begin() {
   rules::Result<std::vector<Delivery>> undelivered = store_->undelivered();
   if (!undelivered) return broken_read(undelivered.error());
   std::vector<StoredEntry> totals;
+  std::set<std::string> elsewhere;  // prefixes of lanes whose fallbacks were told of something
   for (const StoredEntry& entry : *own) {
     const std::string_view key = entry.key;
     if (key.substr(0, Writer::kTotalsPrefix.size()) == Writer::kTotalsPrefix) totals.push_back(entry);
     if (key.substr(0, kTextsPrefix.size()) == kTextsPrefix)
       stored_texts_.insert(std::string(key.substr(kTextsPrefix.size())));
+    if (key.substr(0, Lane::kElsewherePrefix.size()) == Lane::kElsewherePrefix)
+      elsewhere.insert(std::string(key.substr(0, key.rfind('/') + 1)));
     if (key == kStateLostKey && entry.value) {
       std::int64_t at = 0;
       std::from_chars(entry.value->data(), entry.value->data() + entry.value->size(), at);
@@ -731,6 +751,11 @@ std::optional<Runtime::Failure> Runtime::begin() {
   for (const auto& [name, sink] : plan->sinks) {
     for (std::size_t i = 0; i < sink.lanes.size(); ++i)
       open_lane(config, sink, i);
+  }
+  for (const std::string& prefix : elsewhere) {
+    const std::string name =
+        prefix.substr(Lane::kElsewherePrefix.size(), prefix.size() - Lane::kElsewherePrefix.size() - 1);
+    if (!lane(name)) forget_elsewhere(name);
   }
   Commit buried;
   for (Delivery& delivery : *undelivered) {
@@ -852,9 +877,27 @@ void Runtime::open_lane(const Config& config, const rules::SinkSpec& sink, std::
   options.writer = writer_.get();
   options.store = store_.get();
   options.health = [this](SinkHealth health) { queue_.push(std::move(health), 0); };
+  const rules::Result<std::vector<StoredEntry>> elsewhere =
+      store_->entries(Lane::elsewhere_prefix(options.lane));
+  for (const StoredEntry& entry : elsewhere ? *elsewhere : std::vector<StoredEntry>{}) {
+    if (entry.value) options.elsewhere.insert(*entry.value);
+  }
+  if (!elsewhere) {
+    options_.log->warn("What the fallbacks were told of could not be read: they may not hear how it ends.",
+                       {{"lane", options.lane}, {"reason", elsewhere.error().message}});
+  }
   Post post{std::make_shared<Lane>(std::move(options), setting(config, sink, index)), nullptr};
   const MutexLock lock(lanes_mutex_);
   lanes_[sink.lanes[index]] = std::move(post);
+}
+
+// Its sink is gone: it will hear no end that a fallback should hear too.
+void Runtime::forget_elsewhere(const std::string& lane) {
+  rules::Result<std::vector<StoredEntry>> entries = store_->entries(Lane::elsewhere_prefix(lane));
+  if (!entries) return;  // nobody asks for them
+  for (StoredEntry& entry : *entries)
+    entry.value.reset();
+  writer_->store(*std::move(entries));
 }
 
 std::unique_ptr<Runtime::Worker> Runtime::run_lane(const std::shared_ptr<Lane>& lane) {
@@ -963,6 +1006,7 @@ void Runtime::tend() {
     }
     const std::string name = it->lane->name();
     it = retired_.erase(it);
+    if (!lane(name)) forget_elsewhere(name);
     const rules::Result<std::vector<Delivery>> rows = store_->undelivered();
     for (const Delivery& row : rows ? *rows : std::vector<Delivery>{}) {
       if (row.notification.lane != name) continue;

@@ -193,6 +193,7 @@ class Lane final : public DeliveryLog {
     Writer* writer = nullptr;
     Store* store = nullptr;
     std::function<void(SinkHealth)> health;
+    std::set<std::string> elsewhere;  // what the store has under elsewhere_prefix()
   };
   // What a (new) configuration makes of the lane.
   struct Setting {
@@ -200,6 +201,10 @@ class Lane final : public DeliveryLog {
     Fallbacks fallbacks;
     rules::Duration min_interval{0};
   };
+  // Where the store has the groups whose firing a fallback of this lane was told: each under the prefix and
+  // the group's hash.
+  static constexpr std::string_view kElsewherePrefix = "run/elsewhere/";
+  static std::string elsewhere_prefix(const std::string& lane);
   Lane(Options options, Setting setting);
   ~Lane() override;
 
@@ -219,6 +224,7 @@ class Lane final : public DeliveryLog {
 
   bool begin(DeliveryId id) override;
   void settle(const std::vector<Settled>& settled) override;
+  void told_elsewhere(const std::string& group, bool of_firing) override;
   void sink_dead(const std::string& sink, const std::string& lane, const std::string& why) override;
   void sink_alive(const std::string& sink, const std::string& lane) override;
 
@@ -233,6 +239,7 @@ class Lane final : public DeliveryLog {
   // Owned by the lane's thread.
   std::unique_ptr<SendLoop> loop_;
   std::map<DeliveryId, Delivery> undurable_;  // the store does not hold them
+  std::set<std::string> elsewhere_;           // groups that a fallback was told of
   DeliveryId loaded_up_to_ = 0;               // rows that a new start has taken from the store
   bool draining_ = false;
   bool done_ = false;
@@ -309,6 +316,7 @@ class Runtime {
   std::optional<Failure> begin();
   static Lane::Setting setting(const Config& config, const rules::SinkSpec& sink, std::size_t lane);
   void open_lane(const Config& config, const rules::SinkSpec& sink, std::size_t index);
+  void forget_elsewhere(const std::string& lane);
   static std::unique_ptr<Worker> run_lane(const std::shared_ptr<Lane>& lane);
   std::shared_ptr<Lane> lane(const std::string& name) const;
   std::vector<LaneView> lane_views() const;

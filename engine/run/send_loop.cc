@@ -69,12 +69,15 @@ struct Group {
 // Which groups a fallback was told of, forgetting the oldest beyond a bound.
 class RecentGroups {
  public:
-  void add(const std::string& group, std::size_t bound) {
-    if (!stamps_.emplace(group, next_).second) return;
+  // Whether it is new, and which one was forgotten for it.
+  std::pair<bool, std::optional<std::string>> add(const std::string& group, std::size_t bound) {
+    if (!stamps_.emplace(group, next_).second) return {false, std::nullopt};
     by_age_.emplace(next_++, group);
-    if (by_age_.size() <= bound) return;
-    stamps_.erase(by_age_.begin()->second);
+    if (by_age_.size() <= bound) return {true, std::nullopt};
+    std::string oldest = std::move(by_age_.begin()->second);
+    stamps_.erase(oldest);
     by_age_.erase(by_age_.begin());
+    return {true, std::move(oldest)};
   }
   void erase(const std::string& group) {
     const auto found = stamps_.find(group);
@@ -133,6 +136,8 @@ class SendLoop::Impl {
     LOGBELL_CHECK(sink_ && options_.clock != nullptr && options_.log != nullptr);
     counts_.sink = options_.sink;
     counts_.lane = options_.lane;
+    for (const std::string& group : options_.told_elsewhere)
+      elsewhere_.add(group, kMaxElsewhere);
     publish();
   }
 
@@ -395,10 +400,13 @@ void SendLoop::Impl::told_elsewhere(Sequence sequence, Item& item) {
     owed.erase(sequence);
   copies_.erase(sequence);
   if (item.resolved) {
+    if (elsewhere_.has(item.group)) options_.log->told_elsewhere(item.group, false);
     elsewhere_.erase(item.group);
     return;
   }
-  elsewhere_.add(item.group, kMaxElsewhere);
+  const auto [is_new, forgotten] = elsewhere_.add(item.group, kMaxElsewhere);
+  if (is_new) options_.log->told_elsewhere(item.group, true);
+  if (forgotten) options_.log->told_elsewhere(*forgotten, false);
   const std::set<Sequence>& members = groups_.at(item.group).members;
   for (auto later = members.upper_bound(sequence); later != members.end(); ++later) {
     const Item& other = items_.at(*later);

@@ -25,6 +25,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,6 +53,9 @@ class DeliveryLog {
   // Records what became of attempts, with the fallbacks that speak instead, all in one transaction; durable
   // when it returns. Several at once only when a lane is handed to its fallbacks or given up.
   virtual void settle(const std::vector<Settled>& settled) = 0;
+  // A fallback has been told of this group's firing (or of its end): the next process must know it, to tell
+  // it the end too. Called before the settle() that carries it, and durable with it.
+  virtual void told_elsewhere(const std::string& group, bool of_firing) = 0;
   // The lane's sink refuses for good: the circuit opened, or it refused a message that nobody else can speak
   // of. Once, until it is alive again. `why` is for people, and names who is not heard of.
   virtual void sink_dead(const std::string& sink, const std::string& lane, const std::string& why) = 0;
@@ -149,10 +153,11 @@ class SendLoop {
     std::string sink;
     std::string lane;
     Fallbacks fallbacks;  // of every sink: what came here in another's place goes on along its list
-    rules::Duration min_interval{0};  // SinkType::min_interval
-    const Clock* clock = nullptr;     // must outlive me
-    DeliveryLog* log = nullptr;       // must outlive me
-    std::uint64_t seed = 0;           // for jitter
+    rules::Duration min_interval{0};       // SinkType::min_interval
+    const Clock* clock = nullptr;          // must outlive me
+    DeliveryLog* log = nullptr;            // must outlive me
+    std::uint64_t seed = 0;                // for jitter
+    std::set<std::string> told_elsewhere;  // groups that told_elsewhere() has named before
   };
 
   SendLoop(std::unique_ptr<sinks::Sink> sink, Options options);

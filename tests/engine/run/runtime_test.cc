@@ -186,9 +186,9 @@ rules:
     std::ifstream in(path(name));
     return {std::istreambuf_iterator<char>(in), {}};
   }
-  std::vector<std::string> told() const {
+  std::vector<std::string> told(const std::string& name = "out.jsonl") const {
     std::vector<std::string> sent;
-    std::ifstream in(path("out.jsonl"));
+    std::ifstream in(path(name));
     for (std::string line; std::getline(in, line);)
       sent.push_back(line);
     return sent;
@@ -199,7 +199,8 @@ rules:
         << "state_dir: " << directory << "\nlisten: '" << listen << "'\n"
         << "sources: [{name: app, " << source << "}]\n"
         << "patterns: {boom: {match: 'ERROR boom'}}\n"
-        << "sinks:\n  out: {file: {path: '" << path("out.jsonl") << "'}, audience: machine}\n"
+        << "sinks:\n  out: {file: {path: '" << path("out.jsonl") << "'}, audience: machine" << out_more
+        << "}\n"
         << sinks << rules_text;
     rules::Problems problems;
     LoadOptions options;
@@ -259,6 +260,7 @@ rules:
   SystemClock clock;
   std::string directory;
   std::string source;
+  std::string out_more;
   std::string sinks;
   std::string rules_text;
   std::string listen = "127.0.0.1:0";
@@ -611,6 +613,36 @@ TEST_CASE("runtime: what was not sent before is sent after a restart", "[run][ru
   house.tend_until([&] { return house.told().size() == 1; });
   CHECK(house.stop());
   CHECK(house.told().size() == 1);
+}
+
+TEST_CASE("runtime: the fallback that heard of a firing hears its end from the next process too",
+          "[run][runtime][F40]") {
+  House house;
+  house.out_more = ", fallback: [spare]";
+  house.sinks = "  spare: {file: {path: '" + house.path("spare.jsonl") + "'}, audience: machine}\n";
+  house.replaced = [](const rules::Notification&) {
+    return logbell::sinks::Outcome::rejected(logbell::sinks::Reason::kAuth, "403 invalid_token", true);
+  };
+  house.write("app.log", "ERROR boom\nERROR boom\nERROR boom\n");
+  house.start();
+  house.tend_until([&] { return house.told("spare.jsonl").size() == 2; });  // and SinkDead
+  CHECK(house.stop());
+  house.replaced = nullptr;
+  house.rules_text = "rules:\n  - {alert: Other, expr: 'count_over_time(boom[1h]) >= 30', sinks: [out]}\n";
+  house.start();
+  const auto resolved = [&](const std::string& name) {
+    for (const std::string& line : house.told(name)) {
+      if (line.find("Boom") != std::string::npos && line.find("rule removed") != std::string::npos)
+        return true;
+    }
+    return false;
+  };
+  house.tend_until([&] { return resolved("out.jsonl") && resolved("spare.jsonl"); });
+  CHECK(house.stop());
+  house.runtime.reset();
+  auto opened = Store::open(house.directory, house.clock.now());
+  REQUIRE(opened);
+  CHECK(opened->store->entries(Lane::kElsewherePrefix)->empty());
 }
 
 TEST_CASE("runtime: a sink that hangs keeps a stop no longer than its grace", "[run][runtime][F42][F49]") {

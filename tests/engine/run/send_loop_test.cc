@@ -68,6 +68,13 @@ class MemoryLog final : public DeliveryLog {
   void sink_dead(const std::string& sink, const std::string& lane, const std::string& why) override {
     events.push_back(fmt::format("dead {} {} {}", sink, lane, why));
   }
+  void told_elsewhere(const std::string& group, bool of_firing) override {
+    if (of_firing) {
+      elsewhere.insert(group);
+    } else {
+      elsewhere.erase(group);
+    }
+  }
   void sink_alive(const std::string& sink, const std::string& lane) override {
     events.push_back(fmt::format("alive {} {}", sink, lane));
   }
@@ -97,6 +104,7 @@ class MemoryLog final : public DeliveryLog {
   std::vector<DeliveryId> begun;
   std::vector<std::pair<std::string, Settlement>> all;
   Keys events;
+  std::set<std::string> elsewhere;
   std::map<DeliveryId, Delivery> rows;
 };
 
@@ -113,6 +121,7 @@ class Lane {
   }
   // The process died: another one finds the rows as they are.
   void restart() {
+    options_.told_elsewhere = log.elsewhere;
     loop = std::make_unique<SendLoop>(std::make_unique<FakeSink>(script), options_);
     for (const auto& [id, row] : log.rows) {
       if (row.state == DeliveryState::kPending) loop->add(row);
@@ -1204,6 +1213,20 @@ TEST_CASE(
     CHECK(lane.log.told() == Keys{"firing: rejected auth -> firing/mail",
                                   "resolve: retry fallback -> resolve/mail", "resolve: delivered ok"});
   }
+  SECTION("in the next process as well, and that is the end of it") {
+    lane.restart();
+    lane.add(lane.resolve("resolve", "g"));
+    lane.now();
+    CHECK(lane.log.told().back() == "resolve: delivered ok");
+    CHECK(lane.log.fallback_of("resolve").key == "resolve/mail");
+    CHECK(lane.log.elsewhere.empty());
+    lane.restart();
+    lane.add(lane.firing("again", "g"));
+    lane.add(lane.resolve("over", "g"));
+    lane.now();
+    CHECK(lane.log.told().back() == "over: delivered ok");
+    CHECK(lane.log.told().size() == 5);
+  }
   SECTION("or what finds it dead still: it is told once") {
     lane.script.next = {revoked()};
     lane.clock.advance(SendLoop::kFirstProbe);
@@ -1275,6 +1298,7 @@ class StoreLog final : public DeliveryLog {
     REQUIRE(added);
     fallbacks.insert(fallbacks.end(), added->begin(), added->end());
   }
+  void told_elsewhere(const std::string&, bool) override {}
   void sink_dead(const std::string&, const std::string&, const std::string&) override {}
   void sink_alive(const std::string&, const std::string&) override {}
 
