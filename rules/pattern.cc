@@ -250,7 +250,8 @@ bool matches_line(const PatternSpec& pattern, LineFormat format, std::string_vie
   const PatternSet set = PatternSet::compile(std::span(&pattern, 1), std::span(&first, 1), format);
   PatternSet::Scratch scratch;
   std::vector<Match> found;
-  set.match(line, scratch, found);
+  set.match(line.empty() ? "\n" : line, scratch,
+            found);  // a block without a newline that is empty has no line
   return !found.empty();
 }
 

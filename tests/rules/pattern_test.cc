@@ -106,4 +106,5 @@ TEST_CASE("pattern: identity follows what is counted, not what is said about it"
   CHECK(first.identity() != pattern({"b"}, {"x"}).identity());
   CHECK(first.identity() != pattern({"a"}, {"y"}).identity());
   CHECK(matches_line(first, LineFormat::kText, "cat"));
+  CHECK(matches_line(pattern({"^$"}), LineFormat::kText, ""));
 }
