@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <set>
+#include <sstream>
+#include <vector>
 
 #include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 namespace logbell::rules::yaml {
@@ -93,6 +96,8 @@ std::string hint_for(const std::string& message, std::string_view line) {
   if (says("unknown escape character"))
     return "in double quotes a backslash must be doubled: put a regex in single quotes";
   if (says("illegal map value")) return "a text that holds \": \" belongs in quotes";
+  if (says("flow not found")) return "a bracket above is not closed";
+  if (says("illegal flow end")) return "no bracket is open here that it could close: remove it";
   if (says("referenced anchor")) return "a text that begins with * or & belongs in quotes, as in '*.log'";
   if (says("unknown token")) return "a text that begins with %, @ or ` belongs in quotes";
   if (line.find(": {{") != std::string_view::npos)
@@ -229,6 +234,36 @@ class QuoteCheck {
   Problems& problems_;
 };
 
+// Where documents begin. yaml-cpp's own LoadAll goes on for ever where a document begins with what none can
+// begin with: `,` or a bracket that closes nothing. So nobody asks for more than two.
+class Documents final : public YAML::EventHandler {
+ public:
+  explicit Documents(const std::string& text) {
+    std::istringstream in(text);
+    YAML::Parser parser(in);
+    while (begins_.size() < 2 && parser.HandleNextDocument(*this)) {
+    }
+  }
+  std::size_t count() const { return begins_.size(); }
+  const YAML::Mark& second() const { return begins_.at(1); }
+
+  void OnDocumentStart(const YAML::Mark& mark) override { begins_.push_back(mark); }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& /*mark*/, YAML::anchor_t /*anchor*/) override {}
+  void OnAlias(const YAML::Mark& /*mark*/, YAML::anchor_t /*anchor*/) override {}
+  void OnScalar(const YAML::Mark& /*mark*/, const std::string& /*tag*/, YAML::anchor_t /*anchor*/,
+                const std::string& /*value*/) override {}
+  void OnSequenceStart(const YAML::Mark& /*mark*/, const std::string& /*tag*/, YAML::anchor_t /*anchor*/,
+                       YAML::EmitterStyle::value /*style*/) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark& /*mark*/, const std::string& /*tag*/, YAML::anchor_t /*anchor*/,
+                  YAML::EmitterStyle::value /*style*/) override {}
+  void OnMapEnd() override {}
+
+ private:
+  std::vector<YAML::Mark> begins_;
+};
+
 }  // namespace
 
 const Node* Node::find(std::string_view key) const {
@@ -248,21 +283,36 @@ std::optional<Node> parse(const std::string& file, std::string_view text, Proble
   if (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
   const bool quotes_close = QuoteCheck(file, text, problems).run();
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
+    const std::string whole(text);
+    const Documents documents(whole);
     if (!quotes_close) return std::nullopt;
-    if (documents.size() > 1) {
-      const YAML::Mark second = documents[1].Mark();
-      problems.error(second.is_null() ? start : Place{file, second.line + 1, second.column + 1}, "",
-                     "the file holds more than one YAML document: here the second begins",
-                     "remove the `---` between them");
+    if (documents.count() > 1) {
+      const YAML::Mark& second = documents.second();
+      const Place place = second.is_null() ? start : Place{file, second.line + 1, second.column + 1};
+      const std::string_view rest =
+          second.is_null() || second.pos < 0 || static_cast<std::size_t>(second.pos) > text.size()
+              ? std::string_view()
+              : text.substr(static_cast<std::size_t>(second.pos));
+      const char at = rest.empty() ? '\0' : rest.front();
+      if (at == ',' || at == ']' || at == '}') {
+        problems.error(place, "", fmt::format("not YAML: `{}` belongs to no list that is open here", at),
+                       "remove it, or open a bracket before it");
+      } else if (rest.substr(0, 3) != "---" && rest.substr(0, 3) != "...") {
+        problems.error(place, "", "not YAML: this belongs to nothing above it",
+                       "indent it like the keys it belongs to");
+      } else {
+        problems.error(place, "", "the file holds more than one YAML document: here the second begins",
+                       "remove the `---` between them");
+      }
       return std::nullopt;
     }
     Converter converter(file, problems);
-    if (documents.empty() || documents.front().IsNull()) {
+    const YAML::Node document = YAML::Load(whole);
+    if (documents.count() == 0 || document.IsNull()) {
       problems.error(start, "", "the file is empty");
       return std::nullopt;
     }
-    return converter.convert(documents.front(), start, 0);
+    return converter.convert(document, start, 0);
   } catch (const YAML::ParserException& error) {
     if (quotes_close) {
       Place place = start;

@@ -37,7 +37,12 @@ TEST_CASE("yaml: what is wrong is said with its line and a hint", "[rules][yaml]
     int line;
     const char* says;
   } rows[] = {
-      {"two documents", "a: 1\n---\nb: 2\n", 3, "here the second begins"},
+      {"a comma where a document begins", ", a: 1\n", 1, "`,` belongs to no list"},
+      {"a bracket that closes nothing", "a: 1\n]\nb: 2\n", 2, "no bracket is open here"},
+      {"a brace after a list", "- 1\n}\n", 2, "no bracket is open here"},
+      {"a key outside of the list", "- 1\nb: 2\n", 2, "belongs to nothing above it"},
+      {"a list that is not closed", "a: [1, 2\n", 2, "a bracket above is not closed"},
+      {"two documents", "a: 1\n---\nb: 2\n", 2, "here the second begins"},
       {"a key twice", "a: 1\nb: 2\na: 3\n", 3, "stands twice; the first is at line 1"},
       {"a quote that never closes", "a: \"x\nb: 1\nc: 2\n", 1, "is not closed"},
       {"a quote closed by the next one", "a: 'x\nb: 'y'\n", 1, "is not closed"},
