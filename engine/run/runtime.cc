@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <pthread.h>
 
 #include "rules/labels.h"
@@ -710,9 +711,10 @@ std::optional<Runtime::Failure> Runtime::begin() {
   core.commit = [this](Tick tick) { return writer_->submit(std::move(tick)); };
   core.confirm = [this] { reader_->confirm(); };
   core.publish = [this](std::shared_ptr<const CoreView> view) { core_view_.set(std::move(view)); };
-  core.first_pass = [this] { ready_ = true; };
+  core.first_pass = [this] { ready_ = grown_ = true; };
   core.plan_changed = [this](std::uint64_t generation) {
     core_generation_ = generation;
+    grown_ = true;
     if (options_.wake_main) options_.wake_main();
   };
   core_generation_ = plan->generation;
@@ -1023,6 +1025,12 @@ void Runtime::tend() {
       end.at = options_.clock->now();
       writer_->settle(row.notification.sink, {std::move(end)});
     }
+  }
+  const Instant now = options_.clock->instant();
+  if (grown_.exchange(false)) trim_at_ = now + kTrimAfter;
+  if (trim_at_ && now >= *trim_at_) {
+    trim_at_.reset();
+    ::malloc_trim(0);
   }
   if (state_lost_at_ && options_.clock->now() - *state_lost_at_ >= kStateLostFires) {
     state_lost_at_.reset();

@@ -259,6 +259,8 @@ class Runtime {
   static constexpr rules::Duration kStalled{std::chrono::seconds(30)};      // reader, core, writer
   static constexpr rules::Duration kLaneStalled{std::chrono::seconds(60)};  // an attempt may take 15 s
   static constexpr rules::Duration kLastGasp{std::chrono::seconds(5)};      // to tell somebody before exit 74
+  static constexpr rules::Duration kTrimAfter{
+      std::chrono::seconds(1)};  // a start or a reload: its commits are done
   static constexpr rules::Duration kStateLostFires{std::chrono::hours(1)};
 
   struct Options {
@@ -327,6 +329,8 @@ class Runtime {
   Published<CoreView> core_view_;
   Published<std::vector<StreamView>> stream_views_;
   std::atomic<bool> ready_{false};
+  std::atomic<bool> grown_{false};  // a start or a reload has just needed memory for a moment
+  std::optional<rules::Instant> trim_at_;
   std::atomic<bool> plan_refused_{false};
   std::atomic<bool> reload_failed_{false};
   std::atomic<int> finished_{-1};
