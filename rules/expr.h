@@ -87,9 +87,12 @@ struct ExprError {
 tl::expected<ExprPtr, ExprError> parse_expr(std::string_view text);
 
 // The same tree with every pattern_index set, labels of matchers and groupings known, no operator whose sides
-// cannot meet (unlike labels) or meet many to one (there is no group_left), and nothing that can never be true
-// (a count below zero, two ranges that exclude each other, a constant falsehood, `a="x",a="y"`).
-tl::expected<ExprPtr, ExprError> bind_expr(const ExprPtr& expr, const std::vector<PatternSpec>& patterns);
+// cannot meet (unlike labels) or meet many to one (there is no group_left), and nothing that can never be
+// true (a count below zero, two ranges that exclude each other, a constant falsehood, `a="x",a="y"`). That is
+// not looked for where numbers stand in for ones that nobody knows yet.
+enum class Numbers { kWritten, kStandIns };
+tl::expected<ExprPtr, ExprError> bind_expr(const ExprPtr& expr, const std::vector<PatternSpec>& patterns,
+                                           Numbers numbers = Numbers::kWritten);
 
 // Canonical text: the same for the same meaning, whatever the spacing; parses back to an equal tree.
 std::string format_expr(const Expr& expr);

@@ -745,7 +745,7 @@ void RuleReader::check_templates(const Draft& draft) const {
 }
 
 bool RuleReader::bind(Draft& draft, const std::vector<PatternSpec>& patterns) {
-  auto bound = bind_expr(draft.parsed, patterns);
+  auto bound = bind_expr(draft.parsed, patterns, draft.expr.assumed ? Numbers::kStandIns : Numbers::kWritten);
   if (!bound) {
     reading_->problems->error(reading_->place_in(draft.expr, bound.error().offset),
                               quoted("rule", draft.rule.name), bound.error().reason, bound.error().fix);
