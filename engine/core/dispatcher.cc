@@ -277,7 +277,9 @@ void Dispatcher::insert(const rules::Transition& transition, std::optional<Finge
   const auto held = held_.find(fingerprint);
   if (held != held_.end()) {
     // A first start reads the log to fill its windows: what ended before it was never ours to tell.
-    if (!first_start_) {
+    if (first_start_) {
+      ++before_start_;
+    } else {
       std::set<std::string> sinks;
       for (const Destination& destination : destinations(alert.labels, held->second.rule, now))
         sinks.insert(destination.sinks.begin(), destination.sinks.end());

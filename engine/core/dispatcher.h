@@ -13,6 +13,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/core/batch.h"
@@ -98,6 +99,12 @@ class Dispatcher {
   // Nothing older is told in a summary: there was no earlier run whose reader could have missed it.
   void set_first_start() { first_start_ = first_start_changed_ = true; }
 
+  // Alerts that are held back, for they fired longer ago than max_replay_age and their rules are not at the
+  // present.
+  std::size_t held() const { return held_.size(); }
+  // How many fired and ended before the first start, and are told to nobody; since the last call.
+  std::uint64_t take_before_start() { return std::exchange(before_start_, 0); }
+
   // Every alert that a group holds as firing: after a restart, those that no rule knows any more must end.
   std::vector<rules::Alert> firing() const;
 
@@ -174,6 +181,7 @@ class Dispatcher {
   std::map<std::string, Past> past_;  // by sink
   bool summary_due_ = false;
   bool first_start_ = false;
+  std::uint64_t before_start_ = 0;
   std::set<std::string> dead_;
   std::map<std::string, rules::Timestamp> next_refresh_;  // by sink
   struct Resolved {

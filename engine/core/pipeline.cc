@@ -36,6 +36,7 @@ constexpr Duration kStateLostShown = std::chrono::hours(1);
 constexpr std::size_t kMaxSampleMemory = 1024 * 1024;
 // No series is forgotten sooner than this after its last match (DESIGN.md §3 "Zero").
 constexpr Duration kDay = std::chrono::hours(24);
+constexpr std::string_view kBeforeStart = "logbell_alerts_before_start_total";
 constexpr std::string_view kFailures = "logbell_rule_evaluation_failures_total";
 // So many values of a label that was summed away are shown: what fits a phone.
 constexpr std::size_t kTopValues = 3;
@@ -935,6 +936,8 @@ struct Pipeline::Impl {
     const bool everything = std::all_of(rules.begin(), rules.end(),
                                         [&](const RuleSlot& rule) { return is_caught_up(rule, now); });
     dispatcher->release(caught_up, everything, now);
+    if (const std::uint64_t past = dispatcher->take_before_start(); past > 0)
+      add(std::string(kBeforeStart), {}, static_cast<double>(past));
     dispatcher->flush(now, renew_alert, tick.notifications);
     for (Pending& pending : pending_transitions)
       tick.transitions.push_back(std::move(pending.transition));
@@ -1487,6 +1490,10 @@ std::map<std::string, std::size_t> Pipeline::left_behind() const {
   return impl_->dispatcher->left_behind();
 }
 
+std::size_t Pipeline::held() const {
+  return impl_->dispatcher->held();
+}
+
 std::vector<AlertView> Pipeline::alerts() const {
   std::vector<AlertView> views;
   for (std::size_t i = 0; i < impl_->rules.size(); ++i) {
@@ -1535,8 +1542,9 @@ std::vector<MetricValue> Pipeline::metrics() const {
   }
   for (const auto& [key, value] : impl_->counters)
     values.push_back(value);
-  if (impl_->counters.count("logbell_clock_setbacks_total{}") == 0)
-    values.push_back({"logbell_clock_setbacks_total", {}, 0});
+  for (const std::string_view name : {std::string_view("logbell_clock_setbacks_total"), kBeforeStart}) {
+    if (impl_->counters.count(std::string(name) + "{}") == 0) values.push_back({std::string(name), {}, 0});
+  }
   std::map<std::string, std::pair<double, double>> states;  // pending, firing
   for (std::size_t i = 0; i < impl_->rules.size(); ++i) {
     const RuleSlot& rule = impl_->rules[i];

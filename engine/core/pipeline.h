@@ -97,6 +97,10 @@ class Pipeline {
   // To be asked before the next tick, which forgets it.
   std::map<std::string, std::size_t> left_behind() const;
 
+  // How many alerts are told to nobody yet: they fired longer ago than max_replay_age, and their rules are
+  // still reading.
+  std::size_t held() const;
+
   std::vector<AlertView> alerts() const;
   std::vector<RuleView> rules() const;
   // Every counter total and the gauges logbell_alerts, logbell_rule_unknown …, complete.

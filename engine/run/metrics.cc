@@ -41,6 +41,8 @@ struct Family {
 // Every family of logbell's own: DESIGN.md §8. Patterns may add theirs (`metric:`).
 constexpr std::array kFamilies{
     Family{"logbell_alerts", MetricType::Gauge, "Alerts by state."},
+    Family{"logbell_alerts_before_start_total", MetricType::Counter,
+           "Alerts that fired and ended in the log before the first start: nobody is told."},
     Family{"logbell_build_info", MetricType::Gauge, "1, with the version as a label."},
     Family{"logbell_clock_setbacks_total", MetricType::Counter,
            "Times a source's clock was set back because it was ahead of the wall clock."},

@@ -153,6 +153,11 @@ Instant CoreLoop::step() {
   if (!empty) return instant;
   if (closed) {
     publish(now, instant);
+    if (const std::size_t held = pipeline_->held(); held > 0) {
+      options_.log->info("Not told: alerts that fired in lines older than max_replay_age.",
+                         {{"alerts", std::to_string(held)},
+                          {"max_replay_age", rules::format_duration(plan_->max_replay_age)}});
+    }
     ended_ = true;
     return instant;
   }

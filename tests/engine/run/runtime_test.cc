@@ -618,6 +618,8 @@ TEST_CASE("runtime: what was not sent before is sent after a restart", "[run][ru
 TEST_CASE("runtime: the fallback that heard of a firing hears its end from the next process too",
           "[run][runtime][F40]") {
   House house;
+  const std::string route = "route: {sinks: [out], group_interval: 1s}\n";
+  house.rules_text.insert(0, "\n" + route);
   house.out_more = ", fallback: [spare]";
   house.sinks = "  spare: {file: {path: '" + house.path("spare.jsonl") + "'}, audience: machine}\n";
   house.replaced = [](const rules::Notification&) {
@@ -628,7 +630,8 @@ TEST_CASE("runtime: the fallback that heard of a firing hears its end from the n
   house.tend_until([&] { return house.told("spare.jsonl").size() == 2; });  // and SinkDead
   CHECK(house.stop());
   house.replaced = nullptr;
-  house.rules_text = "rules:\n  - {alert: Other, expr: 'count_over_time(boom[1h]) >= 30', sinks: [out]}\n";
+  house.rules_text =
+      route + "rules:\n  - {alert: Other, expr: 'count_over_time(boom[1h]) >= 30', sinks: [out]}\n";
   house.start();
   const auto resolved = [&](const std::string& name) {
     for (const std::string& line : house.told(name)) {
