@@ -99,11 +99,14 @@ class Dispatcher {
   // Nothing older is told in a summary: there was no earlier run whose reader could have missed it.
   void set_first_start() { first_start_ = first_start_changed_ = true; }
 
-  // Alerts that are held back, for they fired longer ago than max_replay_age and their rules are not at the
-  // present.
-  std::size_t held() const { return held_.size(); }
-  // How many fired and ended before the first start, and are told to nobody; since the last call.
-  std::uint64_t take_before_start() { return std::exchange(before_start_, 0); }
+  // Alerts that nobody is told of, as of this process: those that are held back, for they fired longer ago
+  // than max_replay_age and their rules are not at the present, and those that fired and ended before the
+  // first start.
+  std::uint64_t untold() const { return held_.size() + before_start_; }
+  // How many of the latter came since the last call.
+  std::uint64_t take_before_start() {
+    return before_start_ - std::exchange(before_start_taken_, before_start_);
+  }
 
   // Every alert that a group holds as firing: after a restart, those that no rule knows any more must end.
   std::vector<rules::Alert> firing() const;
@@ -182,6 +185,7 @@ class Dispatcher {
   bool summary_due_ = false;
   bool first_start_ = false;
   std::uint64_t before_start_ = 0;
+  std::uint64_t before_start_taken_ = 0;
   std::set<std::string> dead_;
   std::map<std::string, rules::Timestamp> next_refresh_;  // by sink
   struct Resolved {

@@ -1490,8 +1490,8 @@ std::map<std::string, std::size_t> Pipeline::left_behind() const {
   return impl_->dispatcher->left_behind();
 }
 
-std::size_t Pipeline::held() const {
-  return impl_->dispatcher->held();
+std::uint64_t Pipeline::untold() const {
+  return impl_->dispatcher->untold();
 }
 
 std::vector<AlertView> Pipeline::alerts() const {

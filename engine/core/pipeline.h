@@ -97,9 +97,9 @@ class Pipeline {
   // To be asked before the next tick, which forgets it.
   std::map<std::string, std::size_t> left_behind() const;
 
-  // How many alerts are told to nobody yet: they fired longer ago than max_replay_age, and their rules are
-  // still reading.
-  std::size_t held() const;
+  // How many alerts of lines older than max_replay_age this process has told to nobody: they still fire in
+  // rules that are not at the present, or ended before the first start.
+  std::uint64_t untold() const;
 
   std::vector<AlertView> alerts() const;
   std::vector<RuleView> rules() const;

@@ -153,9 +153,9 @@ Instant CoreLoop::step() {
   if (!empty) return instant;
   if (closed) {
     publish(now, instant);
-    if (const std::size_t held = pipeline_->held(); held > 0) {
+    if (const std::uint64_t untold = pipeline_->untold(); untold > 0) {
       options_.log->info("Not told: alerts that fired in lines older than max_replay_age.",
-                         {{"alerts", std::to_string(held)},
+                         {{"alerts", std::to_string(untold)},
                           {"max_replay_age", rules::format_duration(plan_->max_replay_age)}});
     }
     ended_ = true;

@@ -341,6 +341,7 @@ TEST_CASE("first start: a log read in one step sends nothing old", "[core][pipel
   REQUIRE(std::count_if(first.counters.begin(), first.counters.end(), [](const engine::MetricValue& counter) {
             return counter.name == "logbell_alerts_before_start_total" && counter.value == 1;
           }) == 1);
+  CHECK(world.pipeline->untold() == 1);
   CHECK(world.tick(2 * kHour + kMinute).notifications.empty());
 }
 
@@ -351,7 +352,7 @@ TEST_CASE("first start: the log that is there fills the windows, and nothing old
   world.status.watched_from = CoreWorld::at(0);
   three_errors(world, kMinute, "old");
   CHECK(world.behind(kMinute + 10, 2 * kHour).notifications.empty());
-  CHECK(world.pipeline->held() == 1);
+  CHECK(world.pipeline->untold() == 1);
   CHECK(world.behind(kHour, 2 * kHour).notifications.empty());
   three_errors(world, 2 * kHour - 10, "new");
   CHECK(CoreWorld::summary(world.tick(2 * kHour)) == Lines{"ops: first_firing QueueUnreachable+"});

@@ -532,6 +532,20 @@ TEST_CASE("runtime: standard input ends, and with it, after everything is sent, 
   close(fds[0]);
 }
 
+TEST_CASE("runtime: what an old log would have rung is told to nobody, and that is said", "[run][runtime]") {
+  House house;
+  const std::string line = "2020-05-01T10:00:00Z ERROR boom\n";
+  house.write("app.log", line + line + line);
+  house.start();
+  house.tend_until([&] { return house.shows("logbell_alerts_before_start_total 1"); });
+  CHECK(house.stop());
+  CHECK(house.told().empty());
+  const MutexLock lock(house.lines_mutex);
+  CHECK(std::any_of(house.lines.begin(), house.lines.end(), [](const std::string& said) {
+    return said.find("Not told: alerts") != std::string::npos && said.find("alerts=1 ") != std::string::npos;
+  }));
+}
+
 TEST_CASE("runtime: a reload is a barrier; what no longer exists resolves, what is unchanged goes on",
           "[run][runtime][F35]") {
   House house;
