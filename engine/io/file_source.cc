@@ -286,7 +286,8 @@ bool FileSource::is_copy_of(const FileSource& original) const {
 
 bool FileSource::begins_with(const Content& content) const {
   const Result<FileStat> now = stat();
-  if (!now || !matches(content.head, content.head.bytes)) return false;
+  // Of what could not be read nothing is known: better counted twice than lost.
+  if (!now || content.head.bytes == 0 || !matches(content.head, content.head.bytes)) return false;
   return now->size < content.offset || matches(content.before, content.offset);
 }
 
