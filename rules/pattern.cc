@@ -92,8 +92,7 @@ struct PatternSet::Impl {
     PatternSpec spec;
     std::vector<Origin> labels;
     std::optional<Origin> value;
-    std::size_t groups = 0;     // of `match` that must be read; 0: only whether it matches
-    bool wants_fields = false;  // for labels or the value
+    std::size_t groups = 0;  // of `match` that must be read; 0: only whether it matches
   };
 
   std::vector<Compiled> patterns;
@@ -102,9 +101,14 @@ struct PatternSet::Impl {
   // The fields of a line, read when the first pattern asks.
   class Fields {
    public:
-    Fields(LineFormat format, std::string_view line, Scratch& scratch)
-        : format_(format), line_(line), scratch_(scratch) {}
+    Fields(LineFormat format, std::string_view line, const Facts* facts, Scratch& scratch)
+        : format_(format), line_(line), facts_(facts), scratch_(scratch) {}
+    bool any() const { return format_ != LineFormat::kText || facts_ != nullptr; }
+    // What the envelope says comes first: a line cannot lie about its pod.
     std::optional<std::string_view> find(std::string_view name) {
+      if (facts_ != nullptr) {
+        if (const std::string* fact = facts_->find(name)) return *fact;
+      }
       if (!read_) read();
       for (const JsonLineReader::Field& field : *fields_) {
         if (field.name == name) return field.value;
@@ -123,6 +127,7 @@ struct PatternSet::Impl {
     }
     LineFormat format_;
     std::string_view line_;
+    const Facts* facts_;
     Scratch& scratch_;
     bool read_ = false;
     const std::vector<JsonLineReader::Field>* fields_ = nullptr;
@@ -148,7 +153,7 @@ struct PatternSet::Impl {
       if (text && pattern.spec.where[i].match->captures(*text, found))
         return found[static_cast<std::size_t>(origin.where_group[i])];
     }
-    return pattern.wants_fields ? fields.find(origin.field).value_or("") : std::string_view();
+    return fields.any() ? fields.find(origin.field).value_or("") : std::string_view();
   }
 
   // Whether `line` matches; `groups` and `which` then say how.
@@ -171,9 +176,9 @@ struct PatternSet::Impl {
                        [&](const FieldTest& test) { return passes(test, fields); });
   }
 
-  void match_line(std::string_view line, std::size_t offset, Scratch& scratch,
+  void match_line(std::string_view line, std::size_t offset, const Facts* facts, Scratch& scratch,
                   std::vector<Match>& out) const {
-    Fields fields(format, line, scratch);
+    Fields fields(format, line, facts, scratch);
     Groups& groups = scratch.impl->groups;
     for (const Compiled& pattern : patterns) {
       std::size_t which = 0;
@@ -208,7 +213,6 @@ PatternSet PatternSet::compile(std::span<const PatternSpec> patterns, std::span<
     Impl::Compiled compiled;
     compiled.index = index;
     compiled.spec = patterns[index];
-    compiled.wants_fields = format != LineFormat::kText;
     for (const std::string& label : compiled.spec.labels)
       compiled.labels.push_back(find_origin(compiled.spec, label));
     if (!compiled.spec.value.empty()) compiled.value = find_origin(compiled.spec, compiled.spec.value);
@@ -236,22 +240,30 @@ void PatternSet::match(std::string_view block, Scratch& scratch, std::vector<Mat
                                 : static_cast<std::size_t>(static_cast<const char*>(newline) - block.data());
     std::string_view line = block.substr(at, end - at);
     if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-    impl_->match_line(line, at, scratch, out);
+    impl_->match_line(line, at, nullptr, scratch, out);
     at = end + 1;
   }
+}
+
+void PatternSet::match(std::string_view block, std::span<const Record> records, Scratch& scratch,
+                       std::vector<Match>& out) const {
+  if (!impl_ || impl_->patterns.empty()) return;
+  for (const Record& record : records)
+    impl_->match_line(block.substr(record.offset, record.length), record.offset, record.facts, scratch, out);
 }
 
 std::size_t PatternSet::size() const {
   return impl_ ? impl_->patterns.size() : 0;
 }
 
-bool matches_line(const PatternSpec& pattern, LineFormat format, std::string_view line) {
+bool matches_line(const PatternSpec& pattern, LineFormat format, std::string_view line, const Facts* facts) {
   const std::uint32_t first = 0;
   const PatternSet set = PatternSet::compile(std::span(&pattern, 1), std::span(&first, 1), format);
   PatternSet::Scratch scratch;
   std::vector<Match> found;
-  set.match(line.empty() ? "\n" : line, scratch,
-            found);  // a block without a newline that is empty has no line
+  if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+  const Record record{0, line.size(), facts};
+  set.match(line, std::span(&record, 1), scratch, found);
   return !found.empty();
 }
 

@@ -13,6 +13,7 @@
 
 #include "rules/labels.h"
 #include "rules/problems.h"
+#include "rules/record.h"
 #include "rules/regex.h"
 #include "rules/result.h"
 #include "rules/time.h"
@@ -23,7 +24,7 @@ enum class LineFormat { kText, kJson, kLogfmt };
 
 // One test of one field of a json or logfmt line. All tests of a pattern must hold.
 struct FieldTest {
-  std::string field;                // nested JSON fields joined with "."
+  std::string field;                // a fact of the record, or a field; nested JSON fields joined with "."
   std::vector<std::string> equals;  // any of these; or
   std::optional<Regex> match;       // matches anywhere in the value; its named captures count as captures
   bool negated = false;             // `not:`; a missing field passes a negated test
@@ -45,8 +46,8 @@ struct PatternSpec {
   std::vector<Regex> match;          // any of these, anywhere in the line; empty only with `where`
   std::vector<Regex> exclude;        // none of these
   std::vector<FieldTest> where;      // all of these
-  std::vector<std::string> labels;   // sorted; each a named capture or (json, logfmt) a field
-  std::string value;                 // capture or field that holds a number; "" = none
+  std::vector<std::string> labels;   // sorted; each a named capture, a fact, or (json, logfmt) a field
+  std::string value;                 // capture, fact or field that holds a number; "" = none
   std::vector<std::string> sources;  // names; empty = every source
   std::vector<Labels> expect;        // series that exist from the start
   std::vector<std::string> examples;
@@ -89,6 +90,9 @@ class PatternSet {
   // ended by
   // "\n" (the last may lack it). A line that matches nothing costs no allocation and no virtual call.
   void match(std::string_view block, Scratch& scratch, std::vector<Match>& out) const;
+  // The same of records: each is looked at as one line, whatever breaks are in it.
+  void match(std::string_view block, std::span<const Record> records, Scratch& scratch,
+             std::vector<Match>& out) const;
 
   std::size_t size() const;
 
@@ -98,6 +102,7 @@ class PatternSet {
 };
 
 // Whether `line` alone matches `pattern`: for examples and `check`.
-bool matches_line(const PatternSpec& pattern, LineFormat format, std::string_view line);
+bool matches_line(const PatternSpec& pattern, LineFormat format, std::string_view line,
+                  const Facts* facts = nullptr);
 
 }  // namespace logbell::rules

@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "rules/labels.h"
+#include "rules/multiline.h"
 #include "rules/pattern.h"
+#include "rules/record.h"
 #include "rules/route.h"
 #include "rules/rule.h"
 #include "rules/time.h"
@@ -27,8 +29,11 @@ struct SourceSpec {
   Place place;
   std::vector<std::string> files;  // globs; empty with is_stdin
   bool is_stdin = false;
-  LineFormat format = LineFormat::kText;
+  Envelope envelope = Envelope::kNone;
+  LineFormat format = LineFormat::kText;       // of what is in the envelope
+  std::shared_ptr<const Multiline> multiline;  // null: each line is a record
   TimestampSpec timestamp;
+  bool own_timestamp = false;  // `timestamp:` is written: it wins over the envelope's time
   std::shared_ptr<const TimestampReader> timestamp_reader;  // compiled from it
   std::optional<Duration> max_silence;
   std::size_t max_line_bytes = 256 * 1024;  // kept of a line; the rest of it is skipped in constant memory

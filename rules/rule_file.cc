@@ -80,12 +80,28 @@ const std::vector<std::string>& built_in_alerts() {
 RuleReader::RuleReader(Reading& reading, RuleSurroundings surroundings)
     : reading_(&reading), around_(std::move(surroundings)) {}
 
+std::vector<const RuleSurroundings::Source*> RuleReader::sources_of(const PatternSpec& pattern) const {
+  std::vector<const RuleSurroundings::Source*> sources;
+  for (const RuleSurroundings::Source& source : around_.sources) {
+    if (pattern.sources.empty() || contains(pattern.sources, source.name)) sources.push_back(&source);
+  }
+  return sources;
+}
+
+std::vector<std::string> RuleReader::facts_of(const PatternSpec& pattern) const {
+  std::optional<std::vector<std::string>> facts;
+  for (const RuleSurroundings::Source* source : sources_of(pattern)) {
+    const std::vector<std::string>& of_source = fact_names(source->envelope);
+    if (!facts) facts = of_source;
+    std::erase_if(*facts, [&](const std::string& fact) { return !contains(of_source, fact); });
+  }
+  return facts.value_or(std::vector<std::string>());
+}
+
 std::vector<LineFormat> RuleReader::formats_of(const PatternSpec& pattern) const {
   std::vector<LineFormat> formats;
-  for (const auto& [name, format] : around_.sources) {
-    const bool reads = pattern.sources.empty() || contains(pattern.sources, name);
-    if (reads && std::find(formats.begin(), formats.end(), format) == formats.end())
-      formats.push_back(format);
+  for (const RuleSurroundings::Source* source : sources_of(pattern)) {
+    if (std::find(formats.begin(), formats.end(), source->format) == formats.end()) formats.push_back(source->format);
   }
   // Without a source, which is a problem of its own, an example is still a line.
   if (formats.empty()) formats.push_back(LineFormat::kText);
@@ -159,8 +175,8 @@ PatternSpec RuleReader::read_pattern(const Fields& fields, std::string name, con
     const auto named = fields.texts(key);
     if (!named) continue;
     std::vector<std::string> known;
-    for (const auto& [source, format] : around_.sources)
-      known.push_back(source);
+    for (const RuleSurroundings::Source& source : around_.sources)
+      known.push_back(source.name);
     for (const Text& source : *named) {
       if (contains(known, source.value) || source.assumed) {
         pattern.sources.push_back(source.value);
@@ -204,8 +220,19 @@ void RuleReader::read_where(const Fields& fields, PatternSpec& pattern) {
     return;
   }
   const std::vector<LineFormat> formats = formats_of(pattern);
+  const std::vector<std::string> facts = facts_of(pattern);
+  const bool only_facts = std::all_of(where->entries.begin(), where->entries.end(), [&](const yaml::Entry& entry) {
+    return contains(facts, entry.key);
+  });
   const bool text = std::find(formats.begin(), formats.end(), LineFormat::kText) != formats.end();
-  if (text && formats.size() == 1) {
+  if (only_facts) {
+    // Every source of it knows them, whatever is in the envelope.
+  } else if (text && formats.size() == 1 && !facts.empty()) {
+    fields.error(where->place,
+                 fmt::format("`where:` tests fields, and its sources are text in an envelope, which has only {}",
+                             list_words(facts)),
+                 "say what is in the envelope: `inner: json` or `logfmt`, or use `match:`");
+  } else if (text && formats.size() == 1) {
     fields.error(where->place, "`where:` tests fields, and its sources are `format: text`, which has none",
                  "give the source `format: json` or `logfmt`, or use `match:`");
   } else if (text) {
@@ -283,7 +310,7 @@ void RuleReader::read_where(const Fields& fields, PatternSpec& pattern) {
 
 void RuleReader::check_captures(const Fields& fields, const PatternSpec& pattern,
                                 const std::vector<Text>& labels, bool regexes_good) {
-  std::vector<std::string> captures;
+  std::vector<std::string> captures = facts_of(pattern);
   const auto add = [&](const Regex& regex) {
     for (const std::string& name : regex.group_names()) {
       if (!name.empty() && !contains(captures, name)) captures.push_back(name);
@@ -433,12 +460,22 @@ void RuleReader::check_examples(const Fields& fields, const PatternSpec& pattern
   for (std::size_t i = 0; i < pattern.examples.size(); ++i) {
     const std::string& line = pattern.examples[i];
     const Place place = written->is_sequence() ? written->items[i].place : written->place;
-    if (line.find('\n') != std::string::npos) {
+    const std::vector<const RuleSurroundings::Source*> sources = sources_of(pattern);
+    const bool multiline = std::any_of(sources.begin(), sources.end(), [](const RuleSurroundings::Source* source) {
+      return source->multiline;
+    });
+    if (line.find('\n') != std::string::npos && !multiline) {
       fields.error(place, "an example is one line, and this one holds a line break");
       continue;
     }
-    const bool matches = std::any_of(formats.begin(), formats.end(),
-                                     [&](LineFormat format) { return matches_line(pattern, format, line); });
+    // What an envelope would say is not in an example: such tests are left out.
+    PatternSpec of_text = pattern;
+    const std::vector<std::string> facts = facts_of(pattern);
+    std::erase_if(of_text.where, [&](const FieldTest& test) { return contains(facts, test.field); });
+    const bool nothing_left = of_text.match.empty() && of_text.where.empty();
+    const bool matches = nothing_left || std::any_of(formats.begin(), formats.end(), [&](LineFormat format) {
+                           return matches_line(of_text, format, line);
+                         });
     if (matches) continue;
     const bool excluded = std::any_of(pattern.exclude.begin(), pattern.exclude.end(),
                                       [&](const Regex& regex) { return regex.matches(line); });
@@ -791,7 +828,7 @@ RuleSet RuleReader::finish() {
         const std::vector<const Expr*> calls = range_calls(*draft.rule.expr);
         const bool reads = std::any_of(calls.begin(), calls.end(), [&](const Expr* call) {
           const PatternSpec& pattern = patterns_[call->pattern_index];
-          return pattern.sources.empty() || contains(pattern.sources, around_.sources[i].first);
+          return pattern.sources.empty() || contains(pattern.sources, around_.sources[i].name);
         });
         if (reads) draft.rule.sources.push_back(i);
       }

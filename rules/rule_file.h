@@ -21,7 +21,13 @@ namespace logbell::rules {
 
 // What patterns and rules may refer to.
 struct RuleSurroundings {
-  std::vector<std::pair<std::string, LineFormat>> sources;  // in the plan's order
+  struct Source {
+    std::string name;
+    LineFormat format = LineFormat::kText;
+    Envelope envelope = Envelope::kNone;
+    bool multiline = false;
+  };
+  std::vector<Source> sources;                              // in the plan's order
   std::vector<std::string> sinks;                           // every name under `sinks:`, working or not
   Labels external_labels;
   Timestamp now;         // for `until:`
@@ -84,6 +90,9 @@ class RuleReader {
   bool bind(Draft& draft, const std::vector<PatternSpec>& patterns);
   void check_twins(const std::vector<Draft>& drafts) const;
   std::vector<LineFormat> formats_of(const PatternSpec& pattern) const;
+  // What the envelopes of all its sources can tell.
+  std::vector<std::string> facts_of(const PatternSpec& pattern) const;
+  std::vector<const RuleSurroundings::Source*> sources_of(const PatternSpec& pattern) const;
 
   Reading* reading_;
   RuleSurroundings around_;

@@ -17,7 +17,7 @@
 
 // A stored position: {"path", "dev", "ino", "born", "mtime", "off", "head": [bytes, hash], "mark": [bytes,
 // hash], "skip"?: true, "done"?: bytes evaluated of the unfinished line, "unlinked"?: true, "rotated"?: true,
-// "wm"?: watermark, "cut"?: [{"off", "head", "mark", "skip"?, "done"?} …]}.
+// "wm"?: watermark, "open"?: [[stream, from, lines, parts, carried, evaluated, lent] …], "cut"?: [{"off", "head", "mark", "skip"?, "done"?} …]}.
 // Times are nanoseconds, the watermark milliseconds; 64-bit hashes are hex.
 
 namespace logbell::engine {
@@ -109,6 +109,31 @@ Content content_from(const Json& json) {
   return content;
 }
 
+Json open_json(const OpenRecords& open) {
+  Json list{Json::Array{}};
+  for (std::size_t i = 0; i < open.streams.size(); ++i) {
+    const OpenRecords::One& one = open.streams[i];
+    if (one == OpenRecords::One{}) continue;
+    list.push(Json::Array{Json(static_cast<std::int64_t>(i)), Json(one.from), Json(one.lines), Json(one.parts),
+                          Json(one.carried), Json(static_cast<std::int64_t>(one.evaluated)), Json(one.lent)});
+  }
+  return list;
+}
+OpenRecords open_from(const Json& json) {
+  OpenRecords open;
+  for (const Json& one : json.array()) {
+    const auto which = static_cast<std::size_t>(one.at(0).integer());
+    if (which >= open.streams.size()) continue;
+    open.streams[which] = {.from = static_cast<std::uint64_t>(one.at(1).integer()),
+                           .carried = one.at(4).boolean(),
+                           .lines = one.at(2).boolean(),
+                           .parts = one.at(3).boolean(),
+                           .evaluated = static_cast<std::uint32_t>(one.at(5).integer()),
+                           .lent = one.at(6).boolean()};
+  }
+  return open;
+}
+
 }  // namespace
 
 bool FileStat::is_regular() const {
@@ -130,6 +155,7 @@ std::string encode(const FilePosition& position) {
   if (position.unlinked) json.set("unlinked", true);
   if (position.rotated) json.set("rotated", true);
   if (position.watermark != rules::kLongAgo) json.set("wm", rules::to_unix_ms(position.watermark));
+  if (!position.open.empty()) json.set("open", open_json(position.open));
   if (!position.cut.empty()) {
     Json cut{Json::Array{}};
     for (const Content& content : position.cut) {
@@ -160,6 +186,7 @@ Result<FilePosition> decode_position(std::string_view text) {
   position.head = content.head;
   position.before = content.before;
   position.line = content.line;
+  position.open = open_from(in["open"]);
   for (const Json& cut : in["cut"].array())
     position.cut.push_back(content_from(cut));
   position.unlinked = in["unlinked"].boolean();
@@ -263,6 +290,7 @@ Result<Rewrite> FileSource::resume(const FilePosition& position) {
     offset_ = position.offset;
     line_ = position.line;
     before_ = position.before;
+    open_ = position.open;
     // A flushed line may have been cut away with its end.
     if (offset_ + line_.evaluated > now->size) line_.evaluated = 0;
     return Rewrite::kNone;
@@ -302,6 +330,28 @@ Result<void> FileSource::go_on_from(const Content& content) {
   return {};
 }
 
+Result<void> FileSource::reread(std::uint64_t from, const SplitRules& rules, ReadBuffer& buffer,
+                                const std::function<void(const Chunk&)>& take) const {
+  SplitRules how = rules;
+  how.encoding = encoding_;
+  how.flush = false;
+  LineState line;
+  while (from < offset_) {
+    const std::size_t wanted = std::min<std::uint64_t>(
+        offset_ - from, std::max<std::size_t>(256 * 1024, raw_line_bytes(encoding_, rules.max_line_bytes) + 4));
+    if (buffer.raw.size() < wanted) buffer.raw.resize(wanted);
+    const Result<std::size_t> got = read_at(from, buffer.raw.data(), wanted);
+    if (!got) return fail(got.error());
+    const std::string_view raw(buffer.raw.data(), *got);
+    const std::size_t mark = from == 0 ? byte_order_mark(raw).bytes : 0;
+    const Chunk chunk = split(raw.substr(mark), how, line, buffer.scratch);
+    if (mark + chunk.consumed == 0) break;
+    take(chunk);
+    from += mark + chunk.consumed;
+  }
+  return {};
+}
+
 Result<void> FileSource::start_at(std::uint64_t offset) {
   char last = '\n';
   if (offset > 0) {
@@ -324,6 +374,7 @@ FilePosition FileSource::position() const {
   position.line = line_;
   position.head = head_;
   position.before = before_;
+  position.open = open_;
   position.cut = cut_;
   position.modified_ns = modified_ns_;
   return position;
@@ -346,6 +397,7 @@ ReadStatus FileSource::restart(std::uint64_t size, bool hole) {
   if (best == nullptr) {
     remember(content());
     head_ = {};
+    open_ = {};
   }
   passed_ = {};
   pending_ = 0;

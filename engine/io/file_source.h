@@ -6,10 +6,12 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "engine/io/records.h"
 #include "engine/io/source.h"
 #include "rules/result.h"
 #include "rules/time.h"
@@ -67,6 +69,7 @@ struct FilePosition {
   LineState line;
   Mark head;                 // the file's first bytes
   Mark before;               // the bytes before offset
+  OpenRecords open;          // records that go on behind offset
   std::vector<Content> cut;  // what it held before, oldest first
   std::int64_t modified_ns = 0;
   rules::Timestamp watermark = rules::kLongAgo;
@@ -113,6 +116,12 @@ class FileSource final : public Source {
   // Bytes from anywhere; fewer at the end. Does not move the place.
   rules::Result<std::size_t> read_at(std::uint64_t offset, char* into, std::size_t bytes) const;
 
+  // Lines between `from` and the place that was reached, once more.
+  rules::Result<void> reread(std::uint64_t from, const SplitRules& rules, ReadBuffer& buffer,
+                             const std::function<void(const Chunk&)>& take) const;
+  const OpenRecords& open_records() const { return open_; }
+  void set_open_records(const OpenRecords& open) { open_ = open; }
+
   FilePosition position() const;  // without what the follower knows: path, rotated, watermark
   Content content() const { return {head_, before_, offset_, line_}; }
   const std::vector<Content>& cut() const { return cut_; }
@@ -143,6 +152,7 @@ class FileSource final : public Source {
   std::int64_t modified_ns_ = 0;
   Mark head_;
   Mark before_;
+  OpenRecords open_;
   std::vector<Content> cut_;
   // Marks of places passed on the way, newest last: a file cut back to one of them goes on from there.
   struct Passed {

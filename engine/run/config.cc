@@ -109,10 +109,9 @@ const std::vector<ForeignKey> kForeignTopKeys{
     {"max_proof_age", "`max_proof_age:` is not supported yet", "remove it"},
     {"scrape_configs", "logbell scrapes nothing", "Prometheus scrapes logbell at `listen:`"},
     {"alerting", "there is no `alerting:`", "Alertmanager is a sink: `sinks: {am: {alertmanager: {…}}}`"}};
-const std::vector<std::string> kSourceKeys{"name",      "files",       "stdin",          "format",
-                                           "timestamp", "max_silence", "max_line_bytes", "read_from"};
+const std::vector<std::string> kSourceKeys{"name",      "files",     "stdin",       "format",         "inner",
+                                           "multiline", "timestamp", "max_silence", "max_line_bytes", "read_from"};
 const std::vector<ForeignKey> kForeignSourceKeys{
-    {"multiline", "`multiline:` is not supported yet: each line stands alone", "remove it"},
     {"path", "a source's files are its `files:`", "write `files: ['…']`"},
     {"paths", "a source's files are its `files:`", "write `files: ['…']`"},
     {"file", "a source's files are its `files:`", "write `files: ['…']`"},
@@ -327,6 +326,7 @@ class Compiler {
         fields.error(node.place, "another source reads standard input already", "remove one of them");
       has_stdin = has_stdin || source.is_stdin;
       read_format(fields, source);
+      read_multiline(fields, source);
       read_timestamp(fields, source);
       if (const auto silence = fields.duration("max_silence")) {
         if (*silence <= rules::Duration{0})
@@ -344,19 +344,97 @@ class Compiler {
   static void read_format(const Fields& fields, rules::SourceSpec& source) {
     const std::optional<Text> format = fields.text("format");
     if (!format || format->assumed) return;
+    // In the order of their enumerators: what lines are, then what they come in.
     static const std::vector<std::string> kFormats{"text", "json", "logfmt"};
-    static const std::vector<std::string> kLater{"cri", "docker", "syslog"};
+    static const std::vector<std::string> kEnvelopes{"cri", "docker"};
+    static const std::vector<std::string> kLater{"syslog"};
+    std::vector<std::string> all = kFormats;
+    all.insert(all.end(), kEnvelopes.begin(), kEnvelopes.end());
     if (rules::contains(kLater, format->value)) {
       fields.error("format", fmt::format("`format: {}` is not supported yet", format->value),
-                   "there are text, json and logfmt");
+                   "there are " + rules::list_words(all));
       return;
     }
-    if (const auto which = fields.word("format", kFormats))
-      source.format = static_cast<rules::LineFormat>(*which);
+    const auto which = fields.word("format", all);
+    if (which && *which < kFormats.size()) source.format = static_cast<rules::LineFormat>(*which);
+    if (which && *which >= kFormats.size())
+      source.envelope = static_cast<rules::Envelope>(*which - kFormats.size() + 1);
+    if (!fields.has("inner")) return;
+    if (which && source.envelope == rules::Envelope::kNone) {
+      fields.error("inner", fmt::format("`inner:` is the format of lines in an envelope, and `format: {}` is none",
+                                        format->value),
+                   "remove it, or write `format: cri` or `docker`");
+    } else if (const auto inner = fields.word("inner", kFormats)) {
+      source.format = static_cast<rules::LineFormat>(*inner);
+    }
+  }
+
+  // `multiline: auto`, `multiline: java`, or a map with `first_line:` or `languages:`.
+  void read_multiline(const Fields& fields, rules::SourceSpec& source) {
+    using Language = rules::Multiline::Language;
+    static const std::vector<std::string> kLanguages{"java", "python", "go", "node"};
+    static const std::vector<Language> kAll{Language::kJava, Language::kPython, Language::kGo, Language::kNode};
+    const yaml::Node* node = fields.raw("multiline");
+    if (node == nullptr) return;
+    const auto languages = [&](const Fields& in, const char* key) -> std::optional<std::vector<Language>> {
+      std::vector<Language> wanted;
+      for (const Text& name : in.texts(key).value_or(std::vector<Text>())) {
+        if (name.value == "auto") return kAll;
+        const auto found = std::find(kLanguages.begin(), kLanguages.end(), name.value);
+        if (found == kLanguages.end()) {
+          std::string fix = rules::did_you_mean(name.value, kLanguages);
+          if (fix.empty()) fix = "auto, java, python, go or node; or say how a record begins: {first_line: REGEX}";
+          in.error(name.place, fmt::format("stack traces of \"{}\" are not known", name.value), std::move(fix));
+          return std::nullopt;
+        }
+        wanted.push_back(static_cast<Language>(found - kLanguages.begin()));
+      }
+      if (wanted.empty()) return std::nullopt;
+      return wanted;
+    };
+    if (!node->is_map()) {
+      if (const auto wanted = languages(fields, "multiline"))
+        source.multiline = std::make_shared<const rules::Multiline>(rules::Multiline::traces(*wanted));
+      return;
+    }
+    const Fields in(*node, fields.subject(), reading_, {"first_line", "languages", "max_lines", "timeout"},
+                    {{"pattern", "the regex is `first_line:`", "write {first_line: '…'}"},
+                     {"firstline", "the regex is `first_line:`", "write {first_line: '…'}"},
+                     {"negate", "`first_line:` says where a record begins", "remove it"},
+                     {"match", "lines between two first lines belong to the former", "remove it"},
+                     {"max_wait_time", "it is called `timeout:` here", "as in {first_line: '…', timeout: 3s}"}});
+    std::optional<rules::Multiline> made;
+    if (in.has("first_line") == in.has("languages")) {
+      in.error(node->place, "`multiline:` has either `first_line:` or `languages:`",
+               "as in {first_line: '^\\d{4}-'} or {languages: [java]}");
+      return;
+    }
+    if (const auto first = in.text("first_line")) {
+      auto regex = rules::Regex::compile(first->value);
+      if (!regex) {
+        in.error(reading_.place_in(*first, regex.error().offset), "`first_line:` " + regex.error().format(),
+                 regex.error().hint);
+      } else if (regex->matches("")) {
+        in.error(first->place, "`first_line:` matches every line, so that each begins a record", "anchor it: '^\\d{4}-'");
+      } else {
+        made = rules::Multiline::by_first_line(*std::move(regex));
+      }
+    } else if (const auto wanted = languages(in, "languages")) {
+      made = rules::Multiline::traces(*wanted);
+    }
+    const auto lines = in.integer("max_lines", 2, 100'000);
+    const auto timeout = in.duration("timeout");
+    if (timeout && (*timeout <= rules::Duration{0} || *timeout > rules::Duration(std::chrono::minutes(1))))
+      in.error("timeout", "a record waits between 1ms and 1m for its next line", "as in 1s");
+    if (!made) return;
+    if (lines) made->max_lines = static_cast<std::size_t>(*lines);
+    if (timeout) made->timeout = *timeout;
+    source.multiline = std::make_shared<const rules::Multiline>(*std::move(made));
   }
 
   void read_timestamp(const Fields& fields, rules::SourceSpec& source) {
     if (const yaml::Node* node = fields.map("timestamp")) {
+      source.own_timestamp = true;
       const Fields inner(*node, fields.subject(), reading_, {"field", "format", "location"});
       if (const auto field = inner.text("field")) {
         source.timestamp.field = field->value;
@@ -492,7 +570,7 @@ class Compiler {
   void read_rules(const Fields& top) {
     rules::RuleSurroundings around;
     for (const rules::SourceSpec& source : plan_->sources)
-      around.sources.emplace_back(source.name, source.format);
+      around.sources.push_back({source.name, source.format, source.envelope, source.multiline != nullptr});
     around.sinks = sink_names_;
     around.external_labels = plan_->external_labels;
     around.now = world_.now;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <tuple>
 
 #include <fmt/format.h>
 #include <poll.h>
@@ -28,6 +29,12 @@ std::pair<std::uint64_t, std::uint64_t> inode_of(const FileId& id) {
 
 std::string file_key(std::string_view source, const FileId& id) {
   return fmt::format("{}{}/{:x}-{:x}", kFilePrefix, source, id.device, id.inode);
+}
+
+// Orders files by their births. Several may be born within one tick of the kernel's clock: then the one that was
+// written to first was left first, and inode numbers rise where they are not used again.
+std::tuple<std::int64_t, std::int64_t, std::uint64_t> age_of(const FoundFile& file) {
+  return {file.stat.id.born_ns, file.stat.modified_ns, file.stat.id.inode};
 }
 
 bool reads_stdin(const rules::SourceSpec& spec) {
@@ -184,6 +191,7 @@ void Follower::replace_plan(std::shared_ptr<const rules::Plan> plan) {
   }
   for (const std::unique_ptr<Tail>& tail : tails_) {
     if (tail->orphan) continue;
+    if (tail->decoder != nullptr) tail->decoder->set_source(*sources_[tail->source].spec);
     ++sources_[tail->source].open;
     if (tail->file != nullptr && !tail->watch) ++sources_[tail->source].polled;
   }
@@ -220,6 +228,9 @@ std::vector<StoredEntry> Follower::take_entries() {
   erased_.clear();
   for (Tail* tail : changed_) {
     FilePosition position = tail->file->position();
+    for (std::size_t i = 0; i < kOutputStreams; ++i) {
+      if (tail->lent.streams[i].lent) position.open.streams[i] = tail->lent.streams[i];
+    }
     position.path = tail->real;
     position.unlinked = !tail->linked;
     position.rotated = !tail->linked && !tail->dirty;
@@ -363,10 +374,20 @@ bool Follower::let_go(Tail& tail) {
     at(instant_ + kRotateWait);
     return false;
   }
-  if (tail.stream->pending() > 0 && !tail.stream->pending_is_evaluated()) {
-    tail.flush = true;
+  const bool unfinished = tail.stream->pending() > 0 && !tail.stream->pending_is_evaluated();
+  if (unfinished || (tail.decoder != nullptr && tail.decoder->due())) {
+    tail.flush = unfinished;
+    tail.flush_everything = true;
     mark_dirty(tail);
     at(instant_);
+    return false;
+  }
+  // The next process may have to read the beginning of a record that goes on in its successor.
+  const bool needed = !tail.lent.empty() && std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& other) {
+    return other->predecessor == &tail && other->decoder != nullptr && other->decoder->due();
+  });
+  if (needed) {
+    at(instant_ + kPartialTimeout);
     return false;
   }
   if (instant_ < quiet) gap(tail.source, "deleted_while_written", now_);
@@ -398,6 +419,14 @@ void Follower::run_timers() {
         continue;
       }
       at(due);
+    }
+    if (const auto due = tail.decoder == nullptr ? std::nullopt : tail.decoder->due()) {
+      if (instant_ >= *due) {
+        tail.flush_records = true;
+        mark_dirty(tail);
+        continue;
+      }
+      at(*due);
     }
     if (!tail.linked) static_cast<void>(let_go(tail));
   }
@@ -481,7 +510,7 @@ void Follower::scan(std::uint32_t index) {
   }
   // In the order of their births, so that the times of one are known when the next begins.
   std::stable_sort(fresh.begin(), fresh.end(), [](const FoundFile& a, const FoundFile& b) {
-    return a.stat.id.born_ns < b.stat.id.born_ns;
+    return age_of(a) < age_of(b);
   });
   for (const FoundFile& file : fresh) {
     const auto owner = owners.find(file.path);
@@ -544,6 +573,7 @@ void Follower::meet(std::uint32_t index, const FoundFile& file, std::vector<Foun
   if (tail->orphan) {
     tail->orphan = false;
     tail->source = index;
+    if (tail->decoder != nullptr) tail->decoder->set_source(*sources_[index].spec);
     ++sources_[index].open;
     if (!tail->watch) ++sources_[index].polled;
     mark_changed(*tail);
@@ -635,7 +665,7 @@ Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tai
                        [&](const std::string& pattern) { return could_match(pattern, file.path); });
   });
   std::sort(between.begin(), between.end(),
-            [](const FoundFile& a, const FoundFile& b) { return a.stat.id.born_ns < b.stat.id.born_ns; });
+            [](const FoundFile& a, const FoundFile& b) { return age_of(a) < age_of(b); });
   std::vector<std::unique_ptr<FileSource>> files;
   for (const FoundFile& file : between) {
     if (rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(file.path))
@@ -819,11 +849,14 @@ void Follower::close(Tail& tail) {
   std::erase_if(tails_, [&](const std::unique_ptr<Tail>& owned) { return owned.get() == &tail; });
 }
 
-void Follower::flush_deleted() {
+void Follower::flush_last() {
   for (const std::unique_ptr<Tail>& tail : tails_) {
-    if (tail->file == nullptr || tail->orphan || tail->stream->pending() == 0 ||
-        tail->stream->pending_is_evaluated())
-      continue;
+    if (tail->orphan) continue;
+    if (tail->decoder != nullptr && tail->decoder->due()) {
+      tail->flush_everything = true;
+      mark_dirty(*tail);
+    }
+    if (tail->file == nullptr || tail->stream->pending() == 0 || tail->stream->pending_is_evaluated()) continue;
     const rules::Result<FileStat> stat = tail->file->stat();
     if (!stat || stat->links > 0) continue;
     tail->flush = true;
@@ -840,8 +873,10 @@ void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, I
     tail.error.clear();
     tail.back_off = Duration{0};
   }
-  if (status.bytes > 0 || status.rewrite != Rewrite::kNone || tail.flush) mark_changed(tail);
-  if (status.at_end) tail.flush = false;
+  if (status.bytes > 0 || status.rewrite != Rewrite::kNone || tail.flush || tail.flush_records || tail.flush_everything)
+    mark_changed(tail);
+  tail.flush_records = false;
+  if (status.at_end) tail.flush = tail.flush_everything = false;
   if (status.grew) tail.grown_at = instant;
   if (status.rewrite != Rewrite::kNone) {
     ledger_.add("logbell_source_rotations_total",
@@ -862,6 +897,7 @@ void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, I
     if (!tail.linked) at(std::max(instant, leaves_at(tail)));
     if (tail.stream->pending() > 0 && !tail.stream->pending_is_evaluated())
       at(tail.grown_at + kPartialTimeout);
+    if (const auto due = tail.decoder == nullptr ? std::nullopt : tail.decoder->due()) at(*due);
   } else {
     tail.dirty_since = instant;
   }

@@ -20,6 +20,7 @@
 #include "engine/io/decode.h"
 #include "engine/io/file_source.h"
 #include "engine/io/glob.h"
+#include "engine/io/records.h"
 #include "engine/io/watch.h"
 #include "engine/run/event_time.h"
 #include "rules/plan.h"
@@ -58,11 +59,15 @@ struct Tail {
   std::unique_ptr<Source> stream;
   FileSource* file = nullptr;  // the same; null for standard input
   std::optional<FileWatch::Id> watch;
+  std::unique_ptr<RecordDecoder> decoder;  // of a source whose lines are not its records; made at the first read
+  OpenRecords lent;                        // what its file holds of records that its successor goes on with
 
   bool linked = true;  // a pattern still leads to it; else it is drained and then let go
   bool deleted = false;
   bool dirty = false;           // may have more than was read; false: it is read to its end
   bool flush = false;           // hand over its unfinished line with the next read
+  bool flush_records = false;   // and its unfinished records: those that have waited long enough
+  bool flush_everything = false;  // all of them
   bool live = false;            // was read to its end before: what comes now was written now
   bool ended = false;           // for good
   bool orphan = false;          // a reload took its source away; another may claim it
@@ -145,8 +150,11 @@ class Follower {
   // Tells what a read of `tail` found.
   void after_read(Tail& tail, const ReadStatus& status, rules::Timestamp now, rules::Instant instant);
   void after_failure(Tail& tail, const rules::Error& error, rules::Instant instant);
-  // The process ends: the unfinished last line of a file that nobody can find again waits no longer.
-  void flush_deleted();
+  // The process ends: the unfinished last line of a file that nobody can find again waits no longer, and no record
+  // does.
+  void flush_last();
+  // Its position must be stored.
+  void mark_changed(Tail& tail);
   // Lines are missing: rules that look back beyond `from` no longer know everything.
   void gap(std::uint32_t index, std::string_view cause, rules::Timestamp from);
 
@@ -195,7 +203,6 @@ class Follower {
   void unlink(Tail& tail, bool counted = false);
   void close(Tail& tail);
   void mark_dirty(Tail& tail);
-  void mark_changed(Tail& tail);
   void at(rules::Instant instant) { next_timer_ = std::min(next_timer_, instant); }
   Tail* tail_of(const FileId& id) const;
   std::string key_of(const Tail& tail) const;

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "engine/io/chunk.h"
 #include "engine/io/decode.h"
+#include "engine/io/records.h"
 #include "engine/run/event_time.h"
 #include "engine/run/follower.h"
 #include "rules/alert.h"
@@ -32,6 +34,8 @@ constexpr std::string_view kBytes = "logbell_source_bytes_total";
 constexpr std::string_view kTruncated = "logbell_source_lines_truncated_total";
 constexpr std::string_view kNulBytes = "logbell_source_nul_bytes_skipped_total";
 constexpr std::string_view kPartial = "logbell_source_partial_flushed_total";
+constexpr std::string_view kSplit = "logbell_source_records_split_total";
+constexpr std::string_view kMalformed = "logbell_source_lines_malformed_total";
 constexpr std::string_view kRejected = "logbell_source_timestamps_rejected_total";
 constexpr std::string_view kSetBack = "logbell_source_clock_set_back_total";
 
@@ -69,7 +73,7 @@ struct Reader::Impl {
     // Every series that can come exists from the start.
     for (const rules::SourceSpec& source : plan->sources) {
       const rules::Labels label{{"source", source.name}};
-      for (const std::string_view name : {kLines, kBytes, kTruncated, kNulBytes, kPartial})
+      for (const std::string_view name : {kLines, kBytes, kTruncated, kNulBytes, kPartial, kSplit, kMalformed})
         ledger.add(std::string(name), label, 0);
       const auto series = [&](std::string_view name, const char* key, std::initializer_list<const char*> values) {
         for (const char* value : values)
@@ -96,7 +100,7 @@ struct Reader::Impl {
     const Instant instant = options.clock->instant();
     const bool confirm = std::exchange(confirmation_wanted, false);
     follower.look(now, instant, confirm);
-    if (finishing) follower.flush_deleted();
+    if (finishing) follower.flush_last();
     set_back_clocks(now);
 
     MatchBatch batch;
@@ -172,37 +176,154 @@ struct Reader::Impl {
       if (tail.last_time == kLongAgo) tail.last_time = tail.predecessor->last_time;
     }
     Chunk chunk;
-    const SplitRules how{.max_line_bytes = source.spec->max_line_bytes, .flush = tail.flush};
+    if (tail.decoder == nullptr && RecordDecoder::is_needed(*source.spec)) prepare(tail);
+    const std::uint64_t from = tail.stream->offset();
+    const SplitRules how{.max_line_bytes = tail.decoder == nullptr ? source.spec->max_line_bytes
+                                                                   : RecordDecoder::max_raw_line_bytes(*source.spec),
+                         .flush = tail.flush};
     const rules::Result<ReadStatus> status = tail.stream->read(options.chunk_bytes, how, buffer, chunk);
     if (!status) {
       follower.after_failure(tail, status.error(), instant);
       return;
     }
-    count(source, *status, chunk);
+    Text text;
+    if (tail.decoder != nullptr) {
+      decode(tail, *status, chunk, status->rewrite == Rewrite::kNone ? from : 0, now, instant);
+      text = {records.text, records.records, records.told};
+    } else {
+      text = {chunk.block, {}, {}};
+    }
+    count(source, *status, chunk, tail.decoder != nullptr);
     if (chunk.lines > 0 || !chunk.block.empty()) source.last_line_at = now;
-    if (!chunk.block.empty()) match(tail, source, chunk, now, batch);
+    if (!text.block.empty()) match(tail, source, text, chunk.evaluated, now, batch);
     follower.after_read(tail, *status, now, instant);
     batch.bytes = static_cast<std::size_t>(status->bytes);
     batch.cannot_be_read_again = tail.file == nullptr && status->bytes > 0;
   }
 
-  void count(const FollowedSource& source, const ReadStatus& status, const Chunk& chunk) {
+  // --- from lines to records
+
+  // The first read of a stream whose lines are not its records: what a former process had of records that go on is
+  // read once more.
+  void prepare(Tail& tail) {
+    const rules::SourceSpec& spec = *follower.sources()[tail.source].spec;
+    tail.decoder = std::make_unique<RecordDecoder>(spec, tail.real.empty() ? tail.path : tail.real);
+    if (tail.file == nullptr || tail.file->open_records().empty()) return;
+    const OpenRecords open = tail.file->open_records();
+    bool carried = false;
+    std::uint64_t from = tail.file->offset();
+    for (const OpenRecords::One& one : open.streams) {
+      if (!one.is_open()) continue;
+      carried = carried || one.carried;
+      from = std::min(from, one.from);
+    }
+    if (carried) take_over(tail);
+    RecordBlock known;
+    std::uint64_t at = from;
+    // What cannot be read again is a record that begins where it can.
+    static_cast<void>(tail.file->reread(from, {.max_line_bytes = RecordDecoder::max_raw_line_bytes(spec)}, buffer,
+                                        [&](const Chunk& chunk) {
+                                          tail.decoder->feed(chunk, at, last_look, options.clock->instant(), known);
+                                          at += chunk.consumed;
+                                        }));
+    tail.decoder->restore(open);
+  }
+
+  // A record may begin in a file and go on in the one that has its name now.
+  void take_over(Tail& tail) {
+    Tail* before = tail.predecessor;
+    if (before == nullptr || before->file == nullptr) return;
+    if (before->decoder == nullptr) {
+      if (!RecordDecoder::is_needed(*follower.sources()[before->source].spec)) return;
+      prepare(*before);
+    }
+    // One that nothing was read of yet passes on what came before it.
+    if (before->file->offset() == 0 && !before->decoder->has_open()) take_over(*before);
+    if (!before->decoder->has_open()) return;
+    const OpenRecords open = before->decoder->open();
+    for (std::size_t i = 0; i < kOutputStreams; ++i) {
+      if (!open.streams[i].is_open()) continue;
+      before->lent.streams[i] = open.streams[i];
+      before->lent.streams[i].lent = true;
+    }
+    follower.mark_changed(*before);
+    tail.decoder->take_over(*before->decoder);
+  }
+
+  void decode(Tail& tail, const ReadStatus& status, const Chunk& chunk, std::uint64_t from, Timestamp now,
+              Instant instant) {
+    RecordDecoder& decoder = *tail.decoder;
+    records.clear();
+    if (status.rewrite != Rewrite::kNone) decoder.begin_anew();
+    if (from == 0 && !chunk.block.empty() && !decoder.has_open()) take_over(tail);
+    decoder.feed(chunk, from, now, instant, records);
+    if (tail.flush_records || tail.flush_everything || status.ended)
+      decoder.flush(instant, tail.flush_everything || status.ended, records);
+    if (tail.file == nullptr) return;
+    tail.file->set_open_records(decoder.open());
+    // What has ended here need not be read in the files before this one again.
+    const OpenRecords open = decoder.open();
+    for (Tail* before = tail.predecessor; before != nullptr && !before->lent.empty(); before = before->predecessor) {
+      before->file->set_open_records(before->decoder->open());
+      for (std::size_t i = 0; i < kOutputStreams; ++i) {
+        if (!before->lent.streams[i].lent || open.streams[i].carried) continue;
+        before->lent.streams[i] = {};
+        follower.mark_changed(*before);
+      }
+    }
+  }
+
+  void count(const FollowedSource& source, const ReadStatus& status, const Chunk& chunk, bool decoded) {
     const rules::Labels label{{"source", source.spec->name}};
     const auto add = [&](std::string_view name, std::uint64_t by) {
       if (by > 0) ledger.add(std::string(name), label, static_cast<double>(by));
     };
-    add(kLines, chunk.lines);
+    add(kLines, decoded ? records.begun : chunk.lines);
     add(kBytes, status.bytes);
-    add(kTruncated, chunk.truncated);
+    add(kTruncated, chunk.truncated + (decoded ? records.truncated : 0));
     add(kNulBytes, chunk.nul_bytes);
-    add(kPartial, chunk.flushed ? 1 : 0);
+    add(kPartial, decoded ? records.partial : chunk.flushed ? 1 : 0);
+    add(kSplit, decoded ? records.split : 0);
+    add(kMalformed, decoded ? records.malformed : 0);
   }
 
-  void match(Tail& tail, FollowedSource& source, const Chunk& chunk, Timestamp now, MatchBatch& batch) {
+  // What is matched: lines, or records where there are any.
+  struct Text {
+    std::string_view block;
+    std::span<const rules::Record> records;
+    std::span<const RecordBlock::Told> told;
+
+    std::size_t index_of(std::size_t offset) const {
+      const auto found = std::lower_bound(records.begin(), records.end(), offset,
+                                          [](const rules::Record& record, std::size_t at) { return record.offset < at; });
+      return static_cast<std::size_t>(found - records.begin());
+    }
+    // Where its last line or record begins.
+    std::size_t last() const { return records.empty() ? last_line_of(block) : records.back().offset; }
+  };
+
+  // The time that the line or record at `offset` says.
+  std::optional<Timestamp> own_time(const rules::SourceSpec& spec, const Text& text, std::size_t offset, Timestamp now) {
+    if (!text.records.empty() && !spec.own_timestamp) {
+      if (const auto told = text.told[text.index_of(offset)].time) return told;
+    }
+    return times.read(spec, line_at(text.block, offset), now);
+  }
+
+  void match(Tail& tail, FollowedSource& source, const Text& text, std::size_t evaluated, Timestamp now,
+             MatchBatch& batch) {
     const rules::SourceSpec& spec = *source.spec;
     found.clear();
-    spec.patterns.match(chunk.block, scratch, found);
-    if (chunk.evaluated > 0) drop_counted(spec, chunk);
+    if (text.records.empty()) {
+      spec.patterns.match(text.block, scratch, found);
+      const std::size_t end = std::min(text.block.find('\n'), text.block.size());
+      if (evaluated > 0) drop_counted(spec, text.block, {0, end, nullptr}, evaluated);
+    } else {
+      spec.patterns.match(text.block, text.records, scratch, found);
+      for (std::size_t i = 0; i < text.records.size(); ++i) {
+        if (text.told[i].evaluated > 0) drop_counted(spec, text.block, text.records[i], text.told[i].evaluated);
+      }
+    }
 
     LineFacts facts;
     facts.arrival = now;
@@ -214,12 +335,11 @@ struct Reader::Impl {
     std::size_t resolved = 0;  // lines before this offset are behind facts.predecessor
 
     const auto time_of = [&](std::size_t offset, bool counted) {
-      const std::string_view line = line_at(chunk.block, offset);
-      facts.own = times.read(spec, line, now);
+      facts.own = own_time(spec, text, offset, now);
       EventTime time = event_time(facts);
       if (time.verdict != TimeVerdict::kBelieved && !tail.live) {
         // In a backlog the lines before it know: the nearest that says a time that can be believed.
-        if (const auto near = time_before(spec, chunk.block, offset, resolved, facts)) facts.predecessor = *near;
+        if (const auto near = time_before(spec, text.block, offset, resolved, facts)) facts.predecessor = *near;
         if (facts.predecessor == kLongAgo && !asked_file && tail.file != nullptr) {
           asked_file = true;
           if (const rules::Result<FileStat> stat = tail.file->stat()) facts.modified = stat->modified();
@@ -245,7 +365,7 @@ struct Reader::Impl {
         last_offset = match.line_offset;
         time = time_of(last_offset, true);
         batch.lines.emplace_back(
-            cut_utf8(chunk.block.substr(match.line_offset, match.line_length), kMaxLineTextBytes));
+            cut_utf8(text.block.substr(match.line_offset, match.line_length), kMaxLineTextBytes));
       }
       TimedMatch timed;
       timed.pattern = match.pattern;
@@ -256,23 +376,26 @@ struct Reader::Impl {
       batch.matches.push_back(std::move(timed));
     }
     // The last line's time moves the clock, whether or not it matched.
-    const std::size_t last = last_line_of(chunk.block);
+    const std::size_t last = text.last();
     if (last != last_offset) time = time_of(last, false);
     tail.last_time = time.at;
     source.watermark = std::max(source.watermark, tail.watermark);
     if (tail.live) {
-      if (const auto own = times.read(spec, line_at(chunk.block, last), now)) source.offset.add(*own, now);
+      if (const auto own = own_time(spec, text, last, now)) source.offset.add(*own, now);
     }
   }
 
-  // The beginning of the first line was handed over before, as if it were all: what matched then is counted.
-  void drop_counted(const rules::SourceSpec& spec, const Chunk& chunk) {
+  // The beginning of the line or record was handed over before, as if it were all: what matched then is counted.
+  void drop_counted(const rules::SourceSpec& spec, std::string_view block, rules::Record record,
+                    std::size_t evaluated) {
     std::vector<rules::Match> before;
-    spec.patterns.match(chunk.block.substr(0, chunk.evaluated), scratch, before);
+    record.length = std::min(record.length, evaluated);
+    if (record.length > 0 && block[record.offset + record.length - 1] == '\r') --record.length;
+    spec.patterns.match(block, std::span(&record, 1), scratch, before);
     std::erase_if(found, [&](const rules::Match& match) {
-      return match.line_offset == 0 && std::any_of(before.begin(), before.end(), [&](const rules::Match& old) {
-               return old.pattern == match.pattern;
-             });
+      return match.line_offset == record.offset &&
+             std::any_of(before.begin(), before.end(),
+                         [&](const rules::Match& old) { return old.pattern == match.pattern; });
     });
   }
 
@@ -335,6 +458,13 @@ struct Reader::Impl {
       if (!behind[i] && !statuses[i].stalled && statuses[i].readable && sources[i].scanned)
         statuses[i].read_to_end_at = sources[i].known_at;
     }
+    // A record that waits for its next line is not read yet.
+    for (const std::unique_ptr<Tail>& tail : follower.tails()) {
+      if (tail->decoder == nullptr || tail->orphan) continue;
+      const std::optional<Timestamp> since = tail->decoder->waits_since();
+      std::optional<Timestamp>& known = statuses[tail->source].read_to_end_at;
+      if (since && known && *since <= *known) known = *since - Duration(1);
+    }
     return statuses;
   }
 
@@ -361,6 +491,7 @@ struct Reader::Impl {
   rules::PatternSet::Scratch scratch;
   LineTimes times;
   std::vector<rules::Match> found;
+  RecordBlock records;
   std::vector<SourceStatus> sent;
   std::uint64_t sequence = 0;
   Timestamp last_look = kLongAgo;     // wall time of the last step

@@ -108,3 +108,40 @@ TEST_CASE("pattern: identity follows what is counted, not what is said about it"
   CHECK(matches_line(first, LineFormat::kText, "cat"));
   CHECK(matches_line(pattern({"^$"}), LineFormat::kText, ""));
 }
+
+TEST_CASE("pattern: a record is one line, whatever breaks are in it, and has facts", "[rules][pattern]") {
+  Facts facts;
+  facts.set("stream", "stderr");
+  facts.set("pod", "orders-1");
+  const std::string block = "boom\n\tat x\nplain\n";
+  const std::vector<Record> records{{0, 10, &facts}, {11, 5, nullptr}};
+  PatternSpec spec = pattern({"boom\\s+at (?P<where>\\w+)", "plain"}, {"pod", "where"});
+  SECTION("as labels") {}
+  SECTION("and they can be tested") {
+    spec.where.push_back({.field = "stream", .equals = {"stderr"}, .match = {}, .negated = false});
+  }
+  const std::uint32_t first = 0;
+  const PatternSet set = PatternSet::compile(std::span(&spec, 1), std::span(&first, 1), LineFormat::kText);
+  PatternSet::Scratch scratch;
+  std::vector<Match> found;
+  set.match(block, records, scratch, found);
+  REQUIRE(found.size() == (spec.where.empty() ? 2 : 1));
+  CHECK(found[0].labels == std::vector<std::string>{"orders-1", "x"});
+  CHECK(found[0].line_length == 10);
+  if (found.size() == 2) CHECK(found[1].labels == std::vector<std::string>{"", ""});
+}
+
+TEST_CASE("pattern: what an envelope says, a line cannot say otherwise", "[rules][pattern]") {
+  Facts facts;
+  facts.set("pod", "orders-1");
+  const std::string block = R"({"pod": "somebody-else", "level": "ERROR"})";
+  const PatternSpec spec = pattern({"ERROR"}, {"level", "pod"});
+  const std::uint32_t first = 0;
+  const PatternSet set = PatternSet::compile(std::span(&spec, 1), std::span(&first, 1), LineFormat::kJson);
+  PatternSet::Scratch scratch;
+  std::vector<Match> found;
+  const Record record{0, block.size(), &facts};
+  set.match(block, std::span(&record, 1), scratch, found);
+  REQUIRE(found.size() == 1);
+  CHECK(found[0].labels == std::vector<std::string>{"ERROR", "orders-1"});
+}

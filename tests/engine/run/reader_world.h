@@ -90,6 +90,8 @@ struct SourceSetting {
   rules::TimestampSpec timestamp = {};
   std::size_t max_line_bytes = 256 * 1024;
   rules::ReadFrom read_from = rules::ReadFrom::kBeginning;
+  rules::Envelope envelope = rules::Envelope::kNone;
+  std::shared_ptr<const rules::Multiline> multiline = nullptr;
 };
 
 struct PlanSetting {
@@ -127,6 +129,8 @@ inline std::shared_ptr<const rules::Plan> make_plan(const LogDir& dir, const Pla
     source.timestamp_reader = std::make_shared<rules::TimestampReader>(std::move(*reader));
     source.max_line_bytes = from.max_line_bytes;
     source.read_from = from.read_from;
+    source.envelope = from.envelope;
+    source.multiline = from.multiline;
     source.patterns = rules::PatternSet::compile(plan->patterns, all, from.format);
     plan->sources.push_back(std::move(source));
   }
