@@ -208,7 +208,8 @@ class Connection {
     // The file may have been tampered with: its schema must not be able to do more than hold our tables.
     note(sqlite3_db_config(db_, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr));
     note(sqlite3_db_config(db_, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr));
-    execute("PRAGMA cell_size_check = ON");
+    // In a container with a read-only root there is no directory for temporary files.
+    execute("PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY");
   }
 
   bool ok() const { return code_ == SQLITE_OK; }
@@ -725,16 +726,39 @@ struct Paths {
   }
 };
 
+// Why `path` could not be made or opened for writing, for whoever must change that: the directory that stands
+// in the way, who we are, whose it is, and what to set.
+Error not_writable(const fs::path& path, int error) {
+  const std::string doing = fmt::format("create {}", path.string());
+  if (error != EACCES && error != EPERM && error != EROFS)
+    return {ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(error))};
+  // The nearest one that is there.
+  fs::path in_the_way = path.parent_path();
+  struct stat status {};
+  while (::stat(in_the_way.c_str(), &status) != 0) {
+    if (!in_the_way.has_relative_path())
+      return {ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(error))};
+    in_the_way = in_the_way.parent_path();
+  }
+  const std::string why =
+      fmt::format("{}: {} cannot be written: {}", doing, in_the_way.string(), rules::errno_text(error));
+  if (error == EROFS) {
+    return {ErrorCode::kIo,
+            why + "; mount a volume at `state_dir:` (in Kubernetes an emptyDir or a PersistentVolumeClaim)"};
+  }
+  return {ErrorCode::kIo,
+          fmt::format(
+              "{}; it belongs to user {}, group {}, mode {:04o}, and this process is user {}, group {}; let "
+              "that user write there (in Kubernetes: a volume at `state_dir:` and "
+              "securityContext.fsGroup; with systemd: StateDirectory=)",
+              why, status.st_uid, status.st_gid, status.st_mode & 07777, ::geteuid(), ::getegid())};
+}
+
 Result<> make_directory(const fs::path& directory) {
   std::error_code error;
   fs::create_directories(directory.parent_path(), error);
-  if (error) {
-    return fail(ErrorCode::kIo,
-                fmt::format("create {}: {}", directory.parent_path().string(), error.message()));
-  }
-  if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
-    return fail(ErrorCode::kIo, fmt::format("create {}: {}", directory.string(), rules::errno_text(errno)));
-  }
+  if (error) return fail(not_writable(directory.parent_path(), error.value()));
+  if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) return fail(not_writable(directory, errno));
   struct stat status {};
   if (::lstat(directory.c_str(), &status) != 0) {
     return fail(ErrorCode::kIo, fmt::format("look at {}: {}", directory.string(), rules::errno_text(errno)));
@@ -746,8 +770,11 @@ Result<> make_directory(const fs::path& directory) {
   // Whoever owns it could put a link where we write. Root is no exception: files it leaves behind would lock
   // the service's own user out.
   if (status.st_uid != ::geteuid()) {
-    return fail(ErrorCode::kIo, fmt::format("open {}: it belongs to user {}, and this process is user {}",
-                                            directory.string(), status.st_uid, ::geteuid()));
+    return fail(
+        ErrorCode::kIo,
+        fmt::format("open {}: it belongs to user {}, and this process is user {}; run as the same user as "
+                    "before (in Kubernetes: runAsUser), or give it that directory",
+                    directory.string(), status.st_uid, ::geteuid()));
   }
   if ((status.st_mode & 0777) != 0700 && ::chmod(directory.c_str(), 0700) != 0) {
     return fail(ErrorCode::kIo,

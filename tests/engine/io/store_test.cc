@@ -2,6 +2,7 @@
 #include "engine/io/store.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -13,6 +14,7 @@
 #include <catch2/catch.hpp>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <grp.h>
 #include <sched.h>
 #include <sqlite3.h>
 #include <sys/mount.h>
@@ -132,6 +134,7 @@ struct Faults {
   int write_error = SQLITE_OK;
   int sync_error = SQLITE_OK;
   int syncs = 0;
+  int nameless = 0;  // opened without a name: temporary ones
   // Of all files in `directory` together, as of a small volume; 0: unlimited.
   std::uintmax_t volume = 0;
   fs::path directory;
@@ -228,6 +231,7 @@ class FaultyFileSystem {
     vfs_.zName = "faulty";
     vfs_.szOsFile = sizeof(FaultyFile);
     vfs_.xOpen = [](sqlite3_vfs*, const char* name, sqlite3_file* file, int flags, int* out) {
+      if (name == nullptr) ++faults.nameless;
       FaultyFile* mine = reinterpret_cast<FaultyFile*>(file);
       mine->base.pMethods = nullptr;
       mine->real = static_cast<sqlite3_file*>(std::calloc(1, static_cast<std::size_t>(real_vfs->szOsFile)));
@@ -678,6 +682,112 @@ TEST_CASE("store: links in its place are refused", "[io][store]") {
     CHECK(opened.error().message.find("not a regular file") != std::string::npos);
   }
   CHECK(fs::is_empty(elsewhere.path()));
+}
+
+TEST_CASE("store: no temporary file is made, for there may be nowhere to make it", "[io][store]") {
+  const StateDir dir;
+  const FaultyFileSystem file_system;
+  {
+    const Store::Opened opened = open_store(dir);
+    // More than SQLite keeps in memory by itself, to be sorted and to be undone.
+    std::vector<Notification> many;
+    for (int i = 0; i < 2000; ++i) {
+      many.push_back(notification(fmt::format("k{}", i)));
+      many.back().group_key = std::string(3000, 'g');
+    }
+    Commit sent;
+    for (const Delivery& delivery : commit(*opened.store, notifications(std::move(many))))
+      sent.in_flight.push_back(delivery.id);
+    commit(*opened.store, sent);
+    CHECK(opened.store->undelivered()->size() == 2000);
+  }
+  const Store::Opened opened = open_store(dir);
+  CHECK(opened.store->undelivered()->size() == 2000);
+  CHECK(opened.store->outbox()->size() == 1);
+  CHECK(faults.nameless == 0);
+}
+
+namespace {
+
+// What Store::open says to a user without a name, in a process of its own; not tried where we are not root.
+std::string opened_as(::uid_t user, ::gid_t group, const fs::path& state_dir) {
+  std::array<int, 2> ends{};
+  REQUIRE(::pipe(ends.data()) == 0);
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    std::string said = "cannot become that user";
+    if (::setgroups(0, nullptr) == 0 && ::setresgid(group, group, group) == 0 &&
+        ::setresuid(user, user, user) == 0) {
+      const auto opened = Store::open(state_dir, kNow, milliseconds(0));
+      said = opened ? "opened" : opened.error().message;
+    }
+    [[maybe_unused]] const ssize_t written = ::write(ends[1], said.data(), said.size());
+    ::_exit(0);
+  }
+  ::close(ends[1]);
+  std::string said(4096, '\0');
+  const ssize_t got = ::read(ends[0], said.data(), said.size());
+  said.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  ::close(ends[0]);
+  REQUIRE(::waitpid(child, nullptr, 0) == child);
+  return said;
+}
+
+}  // namespace
+
+TEST_CASE("store: volumes as Kubernetes hands them out", "[io][store]") {
+  if (::geteuid() != 0) {
+    WARN("only root can hand a directory to others: not tried");
+    return;
+  }
+  constexpr ::uid_t kUser = 65532;
+  constexpr ::gid_t kGroup = 2000;
+  const StateDir dir;
+  const auto set = [&](::mode_t mode, ::gid_t group) {
+    REQUIRE(::chown(dir.path().c_str(), 0, group) == 0);
+    REQUIRE(::chmod(dir.path().c_str(), mode) == 0);
+  };
+  SECTION("an emptyDir belongs to root and is open to all") {
+    set(0777, 0);
+    CHECK(opened_as(kUser, kUser, dir.path()) == "opened");
+    CHECK(mode(dir.path() / "logbell") == 0700);
+  }
+  SECTION("with fsGroup the group may write, and what is made there is the group's") {
+    set(02775, kGroup);
+    CHECK(opened_as(kUser, kGroup, dir.path()) == "opened");
+    CHECK((mode(dir.path() / "logbell") & 0777) == 0700);
+    // At the next mount kubelet gives the group everything.
+    fs::permissions(dir.path() / "logbell", fs::perms(02770));
+    for (const auto& entry : fs::directory_iterator(dir.path() / "logbell"))
+      fs::permissions(entry.path(), fs::perms(0660));
+    CHECK(opened_as(kUser, kGroup, dir.path()) == "opened");
+    CHECK((mode(dir.path() / "logbell") & 0777) == 0700);
+    CHECK(mode(dir.file()) == 0600);
+  }
+  SECTION("one that it may not write to: which, who it is, whose it is, what to set") {
+    set(0755, 0);
+    const std::string said = opened_as(kUser, kGroup, dir.path());
+    INFO(said);
+    CHECK(said.find(dir.path().string() + " cannot be written: Permission denied") != std::string::npos);
+    CHECK(said.find("this process is user 65532, group 2000") != std::string::npos);
+    CHECK(said.find("belongs to user 0, group 0, mode 0755") != std::string::npos);
+    CHECK(said.find("fsGroup") != std::string::npos);
+  }
+  SECTION("a parent that it may not write to is named, not the directory that could not be made") {
+    set(0755, 0);
+    const std::string said = opened_as(kUser, kGroup, dir.path() / "a" / "b");
+    INFO(said);
+    CHECK(said.find(dir.path().string() + " cannot be written") != std::string::npos);
+  }
+  SECTION("one that another user's logbell left") {
+    set(0777, 0);
+    REQUIRE(opened_as(kUser, kGroup, dir.path()) == "opened");
+    const std::string said = opened_as(kUser + 1, kGroup, dir.path());
+    INFO(said);
+    CHECK(said.find("belongs to user 65532, and this process is user 65533") != std::string::npos);
+    CHECK(said.find("runAsUser") != std::string::npos);
+  }
 }
 
 TEST_CASE("store: a full disk takes nothing of a commit, and the next one works", "[io][store][F36]") {
