@@ -1,6 +1,7 @@
-// FileWatch: says which open files and which directories may have changed since the last look. inotify inside.
+// FileWatch: says which open files and which directories may have changed since the last look. inotify
+// inside.
 //
-// Owned by the reader thread. Where the system has no watch left, whoever asked must look by himself.
+// Owned by one thread. Where the system has no watch left, whoever asked must look by himself.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace logbell::engine {
 
@@ -35,12 +37,17 @@ class FileWatch {
   std::optional<Id> watch_directory(const std::string& path);
   // The very file that is open there, whatever its name is by now.
   std::optional<Id> watch_file(int file_descriptor);
+  // All that decides what is read at `path`: the file, the directory it stands in, and the directory of each
+  // link on the way, so that a link that is turned elsewhere is an event (kubelet's `..data`). Of what does
+  // not exist, the last directory that does.
+  std::vector<Id> watch_path(const std::string& path);
   void forget(Id watch);
 
   // Everything since the last call; false: events were lost and everything must be looked at.
   bool take(const std::function<void(const Event&)>& each) const;
 
  private:
+  static constexpr int kMostLinks = 40;  // the kernel gives up there, too (ELOOP)
   int fd_ = -1;
 };
 

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <deque>
+#include <filesystem>
 #include <functional>
 #include <set>
 #include <system_error>
@@ -13,7 +14,10 @@
 #include <fmt/format.h>
 #include <fnmatch.h>
 #include <glob.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "engine/run/sink_fields.h"
@@ -36,6 +40,7 @@ using rules::Place;
 using rules::Problems;
 using rules::Reading;
 using rules::Text;
+namespace fs = std::filesystem;
 namespace yaml = rules::yaml;
 
 std::string directory_of(const std::string& path) {
@@ -743,6 +748,33 @@ std::string format_columns(const std::vector<std::array<std::string, 3>>& rows) 
 
 }  // namespace
 
+// The layout is AtomicWriter's (kubernetes/pkg/volume/util/atomic_writer.go). A Secret's volume is a tmpfs,
+// and every such volume is mounted read-only since Kubernetes 1.9.6; where a sandbox shows its file systems
+// as others (Kata's virtiofs), the second still holds. The same layout on an ordinary disk that we may write
+// to proves nothing.
+bool is_in_kubernetes_volume(const std::string& path) {
+  std::error_code error;
+  const fs::path real = fs::canonical(path, error);
+  if (error) return false;
+  bool written_by_kubelet = false;
+  for (fs::path volume = fs::absolute(path, error).parent_path(); !error && volume.has_relative_path();
+       volume = volume.parent_path()) {
+    const fs::path target = fs::read_symlink(volume / "..data", error);
+    if (error) {
+      error.clear();
+      continue;
+    }
+    if (target.has_parent_path() || target.string().rfind("..", 0) != 0 || target == "..") break;
+    const std::string data = (fs::canonical(volume, error) / target).string() + "/";
+    written_by_kubelet = !error && real.string().rfind(data, 0) == 0;
+    break;
+  }
+  if (!written_by_kubelet) return false;
+  struct statfs system {};
+  if (::statfs(real.c_str(), &system) != 0) return false;
+  return system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC || (system.f_flags & ST_RDONLY) != 0;
+}
+
 ConfigWorld ConfigWorld::real(rules::Timestamp now) {
   ConfigWorld world;
   world.env = [](const std::string& name) -> std::optional<std::string> {
@@ -761,7 +793,8 @@ ConfigWorld ConfigWorld::real(rules::Timestamp now) {
   };
   world.readable_by_others = [](const std::string& path) {
     struct stat status {};
-    return ::stat(path.c_str(), &status) == 0 && (status.st_mode & (S_IRGRP | S_IROTH)) != 0;
+    return ::stat(path.c_str(), &status) == 0 && (status.st_mode & (S_IRGRP | S_IROTH)) != 0 &&
+           !is_in_kubernetes_volume(path);
   };
   std::array<char, 256> name{};
   if (::gethostname(name.data(), name.size() - 1) == 0) world.hostname = name.data();
@@ -788,6 +821,32 @@ ConfigWorld ConfigWorld::with_texts(std::vector<std::pair<std::string, std::stri
     return found;
   };
   return world;
+}
+
+ConfigWorld ConfigWorld::noting(ConfigInputs& inputs) const {
+  ConfigWorld world = *this;
+  // The first answer counts: should a file change while it is read for the second time, it differs from it.
+  world.read_file = [&inputs, outside = read_file](const std::string& path) {
+    rules::Result<std::string> text = outside(path);
+    inputs.files.emplace(path, rules::hash_bytes(text ? "=" + *text : "!" + text.error().message));
+    return text;
+  };
+  world.glob = [&inputs, outside = glob](const std::string& pattern) {
+    std::vector<std::string> found = outside(pattern);
+    inputs.globs.emplace(pattern, found);
+    return found;
+  };
+  return world;
+}
+
+ConfigInputs ConfigWorld::ask_again(const ConfigInputs& before) const {
+  ConfigInputs answers;
+  const ConfigWorld world = noting(answers);
+  for (const auto& [path, text] : before.files)
+    static_cast<void>(world.read_file(path));
+  for (const auto& [pattern, found] : before.globs)
+    world.glob(pattern);
+  return answers;
 }
 
 std::string format_reach_table(const Config& config) {

@@ -13,17 +13,30 @@
 #include <utility>
 #include <vector>
 
+#include "rules/labels.h"
 #include "rules/plan.h"
 #include "rules/problems.h"
 #include "sinks/sink.h"
 
 namespace logbell::engine {
 
+// What a configuration was made of: every file that was read for it (rule files and secrets too), every
+// pattern that was looked up, and what came of it. Where two are equal, loading again changes nothing. Value.
+struct ConfigInputs {
+  // By path, of the text, or of why it could not be read. Hashes: no secret is kept.
+  std::map<std::string, rules::Fingerprint> files;
+  std::map<std::string, std::vector<std::string>> globs;  // what each found
+
+  friend bool operator==(const ConfigInputs&, const ConfigInputs&) = default;
+};
+
 // What of the world a configuration may ask: injected, so that tests need no real environment.
 struct ConfigWorld {
   std::function<std::optional<std::string>(const std::string& name)> env;
   std::function<rules::Result<std::string>(const std::string& path)> read_file;
   std::function<std::vector<std::string>(const std::string& pattern)> glob;  // sorted
+  // By users who are neither we nor root. Not in a volume that kubelet wrote: there a secret is 0644, or 0440
+  // with fsGroup, and only the pod's own containers that mount it can reach it.
   std::function<bool(const std::string& path)> readable_by_others;
   std::string hostname;
   rules::Timestamp now;  // for `until:`
@@ -32,6 +45,10 @@ struct ConfigWorld {
   // The same world, but the configuration's own files are these (Config::texts of an earlier load); files of
   // secrets are still read.
   ConfigWorld with_texts(std::vector<std::pair<std::string, std::string>> texts) const;
+  // The same world, which notes in `inputs` what it is asked. `inputs` must outlive it.
+  ConfigWorld noting(ConfigInputs& inputs) const;
+  // What the same questions are answered now.
+  ConfigInputs ask_again(const ConfigInputs& before) const;
 };
 
 struct Config {
@@ -54,6 +71,11 @@ struct LoadOptions {
   bool for_run = false;  // `run`: an expired `until:` is a warning and the rule goes through the root route
   std::uint64_t generation = 1;
 };
+
+// Whether kubelet wrote `path`, as it writes Secrets, ConfigMaps and projected volumes: through a link named
+// ..data to a directory whose name begins with "..", in memory or in a file system that this process cannot
+// write to.
+bool is_in_kubernetes_volume(const std::string& path);
 
 // Null when there are errors: every problem found is in `problems`. `problems` may hold warnings with a
 // config.

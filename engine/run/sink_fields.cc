@@ -139,9 +139,11 @@ std::optional<rules::Secret> SinkFields::from_file(const std::string& key) {
   if (assume_secrets()) return rules::Secret(kAssumed);
   rules::Result<std::string> text = world_.read_file(path->value);
   if (!text) {
-    fields_.error(key,
-                  fmt::format("the secret's file {} cannot be read: {}", path->value, text.error().message),
-                  "mount it, or correct the path");
+    fields_.error(
+        key, fmt::format("the secret's file {} cannot be read: {}", path->value, text.error().message),
+        text.error().code == rules::ErrorCode::kNotFound
+            ? "mount it, or correct the path"
+            : "let logbell's user read it (in Kubernetes: securityContext.fsGroup), or correct the path");
     return std::nullopt;
   }
   if (text->size() > kMaxSecretBytes) {

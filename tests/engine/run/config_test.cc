@@ -13,6 +13,9 @@
 
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
+#include <linux/magic.h>
+#include <sys/statfs.h>
+#include <unistd.h>
 
 using namespace logbell;
 using engine::Config;
@@ -535,4 +538,59 @@ TEST_CASE("config: no change of an example makes it crash, and a refusal has a r
     }
   }
   CHECK(accepted > 100);  // else the changes are so rough that only YAML's parser is tested
+}
+
+TEST_CASE("config: a secret that others can read is accepted only in a volume that kubelet wrote",
+          "[run][config]") {
+  const auto is_memory = [](const fs::path& path) {
+    struct statfs system {};
+    return ::statfs(path.c_str(), &system) == 0 && system.f_type == TMPFS_MAGIC;
+  };
+  struct Volume {
+    explicit Volume(const fs::path& where) {
+      std::string name = (where / "logbell-secret-XXXXXX").string();
+      REQUIRE(::mkdtemp(name.data()) != nullptr);
+      root = name;
+      fs::create_directories(root / "..2026_05_01_10_00_00.123/sub");
+      fs::create_directory_symlink("..2026_05_01_10_00_00.123", root / "..data");
+      for (const char* file : {"plain", "..data/key", "..data/sub/key"}) {
+        std::ofstream(root / file) << "x";
+        fs::permissions(root / file, fs::perms(0644));
+      }
+      fs::create_symlink("..data/key", root / "key");
+      fs::create_directory_symlink("..data/sub", root / "sub");
+    }
+    ~Volume() {
+      std::error_code ignored;
+      fs::remove_all(root, ignored);
+    }
+    Volume(const Volume&) = delete;
+    Volume& operator=(const Volume&) = delete;
+    fs::path root;
+  };
+  const auto by_others = ConfigWorld::real(rules::Timestamp()).readable_by_others;
+  if (is_memory("/dev/shm")) {
+    const Volume volume("/dev/shm");
+    CHECK_FALSE(by_others((volume.root / "key").string()));
+    CHECK_FALSE(by_others((volume.root / "sub/key").string()));
+    // Beside the layout, and a link out of it: nobody but an operator made those.
+    CHECK(by_others((volume.root / "plain").string()));
+    fs::remove(volume.root / "key");
+    fs::create_symlink("plain", volume.root / "key");
+    CHECK(by_others((volume.root / "key").string()));
+    // A directory that is not named as kubelet names them.
+    fs::rename(volume.root / "..2026_05_01_10_00_00.123", volume.root / "data");
+    fs::remove(volume.root / "..data");
+    fs::create_directory_symlink("data", volume.root / "..data");
+    CHECK(by_others((volume.root / "sub/key").string()));
+  } else {
+    WARN("/dev/shm is no tmpfs: not tried");
+  }
+  if (!is_memory(fs::temp_directory_path())) {
+    const Volume volume(fs::temp_directory_path());
+    CHECK(by_others((volume.root / "key").string()));
+    fs::permissions(volume.root / "..data/key", fs::perms(0600));
+    CHECK_FALSE(by_others((volume.root / "key").string()));
+  }
+  CHECK_FALSE(by_others("/nonexistent/key"));
 }
