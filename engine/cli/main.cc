@@ -37,12 +37,17 @@ int dispatch(int argc, char** argv) {
   run_command->add_option("--config", run.config, "The configuration")->capture_default_str();
   std::string on_refusal = "exit";
   run_command
-      ->add_option(
-          "--on-refusal", on_refusal,
-          "What to do with a configuration that is refused: exit with 78, or stay with the last good "
-          "one, so that a pod goes on")
+      ->add_option("--on-refusal", on_refusal,
+                   "What to do with a configuration that is refused or cannot be started: exit with 78, or "
+                   "stay with the "
+                   "last good one, or none, so that a pod goes on")
       ->check(CLI::IsMember({"exit", "stay"}))
       ->capture_default_str();
+  bool no_watch = false;
+  run_command->add_flag(
+      "--no-watch-config", no_watch,
+      "Load the configuration again only on SIGHUP or POST /-/reload, not by itself when it, a "
+      "rule file or a secret's file changes on disk");
   std::string grace = rules::format_duration(run.grace);
   run_command
       ->add_option("--grace", grace,
@@ -64,6 +69,7 @@ int dispatch(int argc, char** argv) {
   }
   check.format = format == "json" ? OutputFormat::kJson : OutputFormat::kText;
   run.on_refusal = on_refusal == "stay" ? OnRefusal::kStay : OnRefusal::kExit;
+  run.watch_config = !no_watch;
   run.grace = *rules::parse_duration(grace);
   return check_command->parsed() ? command_check(check) : command_run(run);
 }

@@ -27,6 +27,7 @@ enum class OnRefusal {
 struct RunOptions {
   std::string config = kDefaultConfig;
   OnRefusal on_refusal = OnRefusal::kExit;
+  bool watch_config = true;                         // load it again when it changes on disk
   rules::Duration grace{std::chrono::seconds(25)};  // from SIGTERM to the end; Kubernetes kills after 30 s
 };
 

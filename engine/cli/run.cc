@@ -3,15 +3,16 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -19,11 +20,11 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/cli/commands.h"
 #include "engine/cli/exit_status.h"
+#include "engine/run/config_watch.h"
 #include "engine/run/refusal.h"
 #include "engine/run/runtime.h"
 #include "logbell_version.h"
@@ -38,9 +39,14 @@ constexpr const char* kDefaultListen = "127.0.0.1:9733";
 constexpr const char* kDefaultStateDir = "/var/lib/logbell";
 // How often the main thread looks up without being called.
 constexpr rules::Duration kTend{5000};
-// A refused configuration is tried again after this even if its file is the same: a secret's file may have
-// come.
+// What could not start is tried again after this, with the same configuration: the port or the volume may be
+// there now.
 constexpr rules::Duration kTryAgain{std::chrono::seconds(60)};
+// How often a start asks whether the instance before it has let go of the state.
+constexpr rules::Duration kAskForState{50};
+// A reload that was refused is told to the sinks after this: whoever saves a file with a mistake in it mends
+// it within the minute, and whoever has gone must hear of it.
+constexpr rules::Duration kTellRefusedReload{std::chrono::seconds(60)};
 
 // SIGTERM, SIGINT and SIGHUP as a file descriptor; every other thread inherits the mask.
 class Signals {
@@ -72,6 +78,8 @@ class Signals {
   int fd_ = -1;
 };
 
+constexpr const char* kNothingWatched = "Nothing is watched until this is fixed.";
+
 using Texts = std::vector<std::pair<std::string, std::string>>;  // of a configuration's files, by path
 
 struct Loaded {
@@ -79,10 +87,11 @@ struct Loaded {
   Problems problems;
 };
 
-// `stored`: texts that are read instead of the files of the same path.
+// `stored`: texts that are read instead of the files of the same path. `inputs`: gets what was read.
 Loaded load(const std::string& path, rules::Timestamp now, std::uint64_t generation,
-            const Texts& stored = {}) {
-  const ConfigWorld real = ConfigWorld::real(now);
+            ConfigInputs* inputs = nullptr, const Texts& stored = {}) {
+  ConfigWorld real = ConfigWorld::real(now);
+  if (inputs != nullptr) real = real.noting(*inputs);
   LoadOptions options;
   options.for_run = true;
   options.generation = generation;
@@ -144,16 +153,6 @@ std::string setting_of(const std::string& text, const std::string& key, const st
   return otherwise;
 }
 
-// What tells one state of a file from another; a Kubernetes ConfigMap changes by a link that leads elsewhere.
-using FileMark = std::array<std::int64_t, 5>;
-FileMark mark_of(const std::string& path) {
-  struct stat status {};
-  if (stat(path.c_str(), &status) != 0) return {-1, errno, 0, 0, 0};
-  return {static_cast<std::int64_t>(status.st_dev), static_cast<std::int64_t>(status.st_ino),
-          static_cast<std::int64_t>(status.st_size), static_cast<std::int64_t>(status.st_mtim.tv_sec),
-          static_cast<std::int64_t>(status.st_mtim.tv_nsec)};
-}
-
 // The whole process, on its main thread.
 class Process {
  public:
@@ -163,14 +162,25 @@ class Process {
 
  private:
   std::optional<int> begin();
-  std::optional<int> start(const std::shared_ptr<const Config>& config, bool refused);
-  void park(const Problems& problems);
-  void tell(const Problems& problems, const std::string& consequence);
-  void tell_meanwhile(const Problems& problems, const std::string& consequence);
-  void reload(bool because_asked);
-  Texts stored() const;
+  std::optional<int> start(const std::shared_ptr<const Config>& config, bool refused, Problems* failed);
+  std::optional<int> stay(const Loaded& loaded);
+  void park(const Problems& problems, const std::string& why);
+  std::string serve(const std::string& listen, const std::string& state);
+  void tell(const SalvagedSinks& sinks, const Problems& problems, const std::string& consequence);
+  void tell_meanwhile(SalvagedSinks sinks, const Problems& problems, const std::string& consequence);
+  void tell_of_refused_reload();
+  SalvagedSinks salvaged_sinks() const;
+  SalvagedSinks running_sinks() const;
+  void reload(bool say);
+  bool await_state(const std::function<bool()>& held, const std::string& listen);
+  Texts stored();
   void say_what_is_watched(const Config& config);
-  bool should_try_again();
+  bool has_changed();
+  bool should_try_again() const;
+  bool watches() const;
+  void wait();
+  int next_signal();
+  bool must_stop() const;
   int end(int status);
 
   const RunOptions& options_;
@@ -185,8 +195,11 @@ class Process {
   std::uint64_t generation_ = 1;
   bool refused_ = false;  // the configuration on disk is not the one that runs
   std::string refused_because_;
-  FileMark mark_{};
+  Problems problems_;  // of the reload that was refused
+  std::optional<rules::Instant> tell_at_;
+  ConfigWatch watch_{ConfigWorld::real(clock_.now())};
   rules::Instant try_again_at_;
+  int kept_signal_ = 0;           // one that came while the state was waited for
   std::atomic<bool> told_{true};  // of the refusal at the start
   std::thread telling_;
   bool answer_when_done_ = false;  // whoever asked for the reload that is under way
@@ -195,10 +208,9 @@ class Process {
 int Process::run() {
   if (const std::optional<int> failed = begin()) return *failed;
   for (;;) {
-    const std::array<int, 1> fds{signals_.fd()};
-    waker_.wait(clock_.instant() + kTend, fds);
+    wait();
     bool hup = false;
-    for (int signal = signals_.next(); signal != 0; signal = signals_.next()) {
+    for (int signal = next_signal(); signal != 0; signal = next_signal()) {
       if (signal != SIGHUP) {
         log_.info("Stopping.", {{"signal", signal == SIGTERM ? "SIGTERM" : "SIGINT"}});
         return end(kExitOk);
@@ -207,8 +219,10 @@ int Process::run() {
     }
     log_.sweep();
     const bool asked = desk_.wanted() && !answer_when_done_;
-    if (hup || asked || should_try_again()) reload(hup || asked);
+    const bool changed = has_changed();
+    if (hup || asked || changed || should_try_again()) reload(hup || asked || changed);
     if (!runtime_) continue;
+    tell_of_refused_reload();
     runtime_->tend();
     if (answer_when_done_ && runtime_->reload_done()) {
       answer_when_done_ = false;
@@ -221,60 +235,167 @@ int Process::run() {
   }
 }
 
+// Until something comes, or there is something to do.
+void Process::wait() {
+  if (kept_signal_ != 0) return;
+  std::vector<int> fds{signals_.fd()};
+  rules::Instant until = clock_.instant() + kTend;
+  if (watches()) {
+    until = std::min(until, watch_.next());
+    if (watch_.fd() >= 0) fds.push_back(watch_.fd());
+  }
+  waker_.wait(until, fds);
+}
+
+int Process::next_signal() {
+  return kept_signal_ != 0 ? std::exchange(kept_signal_, 0) : signals_.next();
+}
+
+bool Process::must_stop() const {
+  return kept_signal_ != 0 && kept_signal_ != SIGHUP;
+}
+
 // Starts or parks; a value: the process ends with it.
 std::optional<int> Process::begin() {
-  mark_ = mark_of(options_.config);
-  Loaded loaded = load(options_.config, clock_.now(), generation_);
+  ConfigInputs inputs;
+  Loaded loaded = load(options_.config, clock_.now(), generation_, &inputs);
+  watch_.loaded(std::move(inputs), clock_.instant());
   std::fputs(problem_lines(loaded.problems).c_str(), stderr);
-  if (loaded.config) return start(loaded.config, false);
+  if (options_.on_refusal == OnRefusal::kStay) return stay(loaded);
+  if (loaded.config) return start(loaded.config, false, nullptr);
+  tell(salvaged_sinks(), loaded.problems, kNothingWatched);
+  log_.error("Refused to start: see the problems above; nothing is watched.",
+             {{"config", options_.config}, {"problems", std::to_string(loaded.problems.errors())}});
+  return kExitConfig;
+}
 
-  if (options_.on_refusal == OnRefusal::kExit) {
-    tell(loaded.problems, "Nothing is watched until this is fixed.");
-    log_.error("Refused to start: see the problems above; nothing is watched.",
-               {{"config", options_.config}, {"problems", std::to_string(loaded.problems.errors())}});
-    return kExitConfig;
+// Starts with what there is, the last good configuration at worst, or parks: whatever happens, a pod beside
+// us stays in service. A value only when a signal ends the process.
+std::optional<int> Process::stay(const Loaded& loaded) {
+  if (loaded.config) {
+    Problems failed;
+    if (!start(loaded.config, false, &failed)) return std::nullopt;
+    if (must_stop()) return std::nullopt;
+    park(failed, "it could not be started");
+    tell_meanwhile(salvaged_sinks(), failed, kNothingWatched);
+    return std::nullopt;
   }
   if (const Texts texts = stored(); !texts.empty()) {
-    const Loaded last = load(options_.config, clock_.now(), generation_, texts);
+    const Loaded last = load(options_.config, clock_.now(), generation_, nullptr, texts);
     if (last.config) {
       log_.error("The configuration was refused; the last good one goes on.", {{"config", options_.config}});
-      if (const std::optional<int> failed = start(last.config, true)) return failed;
-      tell_meanwhile(loaded.problems, "The last good configuration goes on until this is fixed.");
-      return std::nullopt;
+      Problems failed;
+      if (!start(last.config, true, &failed)) {
+        // What is no YAML names no sinks, but those that run are there.
+        SalvagedSinks sinks = salvaged_sinks();
+        for (auto& sink : running_sinks()) {
+          if (std::none_of(sinks.begin(), sinks.end(),
+                           [&](const auto& known) { return known.first.name == sink.first.name; }))
+            sinks.push_back(std::move(sink));
+        }
+        tell_meanwhile(std::move(sinks), loaded.problems,
+                       "The last good configuration goes on until this is fixed.");
+        return std::nullopt;
+      }
+    } else {
+      log_.error("The last good configuration is refused now, too.",
+                 {{"config", options_.config}, {"problems", problem_lines(last.problems)}});
     }
-    log_.error("The last good configuration is refused now, too.",
-               {{"config", options_.config}, {"problems", problem_lines(last.problems)}});
   }
-  park(loaded.problems);
-  tell_meanwhile(loaded.problems, "Nothing is watched until this is fixed.");
+  if (must_stop()) return std::nullopt;
+  park(loaded.problems, "the configuration was refused and there is no earlier one");
+  tell_meanwhile(salvaged_sinks(), loaded.problems, kNothingWatched);
   return std::nullopt;
 }
 
-// A sink that hangs must not hold up what goes on.
-void Process::tell_meanwhile(const Problems& problems, const std::string& consequence) {
+SalvagedSinks Process::salvaged_sinks() const {
+  return salvage_sinks(options_.config, ConfigWorld::real(clock_.now()));
+}
+
+// Those of the configuration that runs, and that tell people.
+SalvagedSinks Process::running_sinks() const {
+  SalvagedSinks sinks;
+  if (!runtime_) return sinks;
+  const std::shared_ptr<const Config> config = runtime_->config();
+  for (const auto& [name, spec] : config->plan->sinks) {
+    if (spec.tells_people) sinks.emplace_back(spec, config->sinks.at(name));
+  }
+  return sinks;
+}
+
+// A sink that hangs must not hold up what goes on. Not while one is still being told.
+void Process::tell_meanwhile(SalvagedSinks sinks, const Problems& problems, const std::string& consequence) {
+  if (!told_) return;
+  if (telling_.joinable()) telling_.join();
   told_ = false;
-  telling_ = std::thread([this, problems, consequence] {
-    tell(problems, consequence);
+  telling_ = std::thread([this, sinks = std::move(sinks), problems, consequence] {
+    tell(sinks, problems, consequence);
     told_ = true;
   });
 }
 
-std::optional<int> Process::start(const std::shared_ptr<const Config>& config, bool refused) {
+void Process::tell_of_refused_reload() {
+  if (!tell_at_ || clock_.instant() < *tell_at_ || !told_) return;
+  tell_at_.reset();
+  tell_meanwhile(running_sinks(), problems_, "The configuration before it goes on until this is fixed.");
+}
+
+// A rolling restart: the instance before may still be ending. Asks `held` until nobody holds the state, and
+// meanwhile answers probes on `listen` (where that one does not listen itself) and hears signals. False: a
+// signal to end came, or Store::kLockWait is over; with --on-refusal=stay there is no end, for a pod that
+// exits helps nobody.
+bool Process::await_state(const std::function<bool()>& held, const std::string& listen) {
+  if (!held()) return true;
+  log_.info("Another instance holds the state; waiting for it to end.", {{"config", options_.config}});
+  serve(listen, "another instance holds state_dir; this one takes over when it ends");
+  const rules::Instant until = clock_.instant() + Store::kLockWait;
+  bool said = false;
+  for (;;) {
+    if (clock_.instant() >= until && !said) {
+      if (options_.on_refusal == OnRefusal::kExit) return false;
+      log_.error("Another instance still holds the state: this one watches nothing.",
+                 {{"config", options_.config}});
+      said = true;
+    }
+    const std::array<int, 1> fds{signals_.fd()};
+    waker_.wait(clock_.instant() + kAskForState, fds);
+    for (int signal = signals_.next(); signal != 0; signal = signals_.next()) {
+      kept_signal_ = signal;
+      if (must_stop()) return false;
+    }
+    if (!held()) return true;
+  }
+}
+
+// `failed`: gets why it could not be started; null: that ends the process.
+std::optional<int> Process::start(const std::shared_ptr<const Config>& config, bool refused,
+                                  Problems* failed) {
   log_.hide(config->secrets);
-  Runtime::Options options;
-  options.config = config;
-  options.clock = &clock_;
-  options.log = &log_;
-  options.metrics = &metrics_;
-  options.front = &front_;
-  options.version = LOGBELL_VERSION;
-  options.plan_refused = refused;
-  options.wake_main = [this] { waker_.kick(); };
-  options.reload = [this] { return desk_.ask(); };
-  auto started = Runtime::start(std::move(options));
+  tl::expected<std::unique_ptr<Runtime>, Runtime::Failure> started;
+  const auto held = [&] {
+    Runtime::Options options;
+    options.config = config;
+    options.clock = &clock_;
+    options.log = &log_;
+    options.metrics = &metrics_;
+    options.front = &front_;
+    options.version = LOGBELL_VERSION;
+    options.lock_wait = rules::Duration(0);
+    options.plan_refused = refused;
+    options.wake_main = [this] { waker_.kick(); };
+    options.reload = [this] { return desk_.ask(); };
+    started = Runtime::start(std::move(options));
+    return !started && started.error().exit_status == kExitOtherInstance;
+  };
+  if (!await_state(held, config->listen) && must_stop()) {
+    log_.info("Stopping before the start.", {{"config", options_.config}});
+    return kExitOk;
+  }
   if (!started) {
     log_.error("Could not start; nothing is watched.",
                {{"config", options_.config}, {"reason", started.error().message}});
+    if (failed != nullptr)
+      failed->error(rules::Place{options_.config}, "", "it could not be started: " + started.error().message);
     return started.error().exit_status;
   }
   runtime_ = std::move(*started);
@@ -305,41 +426,41 @@ void Process::say_what_is_watched(const Config& config) {
 }
 
 // Nothing runs, and a pod beside us stays in service: every probe is answered, the metrics say what is wrong.
-void Process::park(const Problems& problems) {
-  const ConfigWorld world = ConfigWorld::real(clock_.now());
-  const rules::Result<std::string> text = world.read_file(options_.config);
-  const std::string listen = setting_of(text ? *text : "", "listen", kDefaultListen, world);
+void Process::park(const Problems& problems, const std::string& why) {
   metrics_.set_plan_refused(true);
   metrics_.set_rules_without_sink(refused_rules(problems));
   metrics_.reloaded(false, clock_.now());
   refused_ = true;
   refused_because_ = problem_lines(problems);
   try_again_at_ = clock_.instant() + kTryAgain;
+  const ConfigWorld world = ConfigWorld::real(clock_.now());
+  const rules::Result<std::string> text = world.read_file(options_.config);
+  const std::string listening =
+      serve(setting_of(text ? *text : "", "listen", kDefaultListen, world), why + ": nothing is watched");
+  log_.error(
+      "Parked: " + why + ". Nothing is watched until that is mended.",
+      {{"config", options_.config}, {"problems", std::to_string(problems.errors())}, {"listen", listening}});
+}
+
+// Answers probes while nothing runs; `state` says why. Returns where, or why not.
+std::string Process::serve(const std::string& listen, const std::string& state) {
   Api::Options api;
   api.clock = &clock_;
   api.metrics = &metrics_;
   api.version = LOGBELL_VERSION;
   api.may_change = is_loopback(listen);
   api.reload = [this] { return desk_.ask(); };
-  api.health = [] {
-    return Health{
-        {}, true, {"the configuration was refused and there is no earlier one: nothing is watched"}};
-  };
+  api.health = [state] { return Health{{}, true, {state}}; };
   api.core = [] { return std::shared_ptr<const CoreView>(); };
   api.streams = [] { return std::shared_ptr<const std::vector<StreamView>>(); };
   api.lanes = [] { return std::vector<LaneView>(); };
   api.destination = [](const std::string&) { return std::string(); };
   const rules::Result<> listening = front_.serve(listen, std::make_shared<Api>(std::move(api)));
-  log_.error(
-      "Parked: the configuration was refused and there is no earlier one. Nothing is watched until it is "
-      "mended.",
-      {{"config", options_.config},
-       {"problems", std::to_string(problems.errors())},
-       {"listen", listening ? front_.address() : listening.error().message}});
+  return listening ? front_.address() : listening.error().message;
 }
 
 // Tells the sinks that work, once an hour for the same configuration. Blocks for kRefusalTotal at most.
-void Process::tell(const Problems& problems, const std::string& consequence) {
+void Process::tell(const SalvagedSinks& sinks, const Problems& problems, const std::string& consequence) {
   const ConfigWorld world = ConfigWorld::real(clock_.now());
   const rules::Result<std::string> text = world.read_file(options_.config);
   Refusal refusal;
@@ -351,7 +472,7 @@ void Process::tell(const Problems& problems, const std::string& consequence) {
   refusal.labels.set("environment", setting_of(refusal.configuration, "environment", "", world));
   refusal.state_dir = setting_of(refusal.configuration, "state_dir", kDefaultStateDir, world);
   refusal.external_url = setting_of(refusal.configuration, "external_url", "", world);
-  const RefusalReport report = tell_refusal(salvage_sinks(options_.config, world), refusal, clock_);
+  const RefusalReport report = tell_refusal(sinks, refusal, clock_);
   for (const RefusalReport::One& one : report.sinks) {
     const LogFields fields{{"sink", one.sink}, {"detail", one.detail}};
     switch (one.outcome) {
@@ -375,38 +496,52 @@ void Process::tell(const Problems& problems, const std::string& consequence) {
 }
 
 // The last good configuration. Where its state is, the refused one says.
-Texts Process::stored() const {
+Texts Process::stored() {
   Texts texts;
   const ConfigWorld world = ConfigWorld::real(clock_.now());
   const rules::Result<std::string> text = world.read_file(options_.config);
-  rules::Result<Store::Opened> opened =
-      Store::open(setting_of(text ? *text : "", "state_dir", kDefaultStateDir, world), clock_.now());
-  if (!opened) return texts;
-  const rules::Result<std::vector<StoredEntry>> entries = opened->store->entries(Runtime::kTextsPrefix);
+  const std::string state_dir = setting_of(text ? *text : "", "state_dir", kDefaultStateDir, world);
+  std::optional<rules::Result<Store::Opened>> opened;
+  const auto held = [&] {
+    opened = Store::open(state_dir, clock_.now(), rules::Duration(0));
+    return !*opened && opened->error().code == rules::ErrorCode::kUnavailable;
+  };
+  if (!await_state(held, setting_of(text ? *text : "", "listen", kDefaultListen, world)) || !*opened)
+    return texts;
+  const rules::Result<std::vector<StoredEntry>> entries = (*opened)->store->entries(Runtime::kTextsPrefix);
   for (const StoredEntry& entry : entries ? *entries : std::vector<StoredEntry>{})
     texts.emplace_back(entry.key.substr(Runtime::kTextsPrefix.size()), entry.value.value_or(""));
   return texts;
 }
 
-bool Process::should_try_again() {
-  if (!refused_) return false;
-  const FileMark now = mark_of(options_.config);
-  if (now != mark_) {
-    mark_ = now;
-    return true;
-  }
-  return !runtime_ && clock_.instant() >= try_again_at_;
+// While the configuration on disk is refused it is watched in any case: mended, it is taken.
+bool Process::watches() const {
+  return options_.watch_config || refused_;
 }
 
-void Process::reload(bool because_asked) {
-  mark_ = mark_of(options_.config);
+bool Process::has_changed() {
+  if (!watches()) return false;
+  const std::vector<std::string> changed = watch_.step(clock_.instant());
+  if (changed.empty()) return false;
+  log_.info("The configuration has changed on disk; it is loaded.",
+            {{"changed", fmt::format("{}", fmt::join(changed, " "))}});
+  return true;
+}
+
+bool Process::should_try_again() const {
+  return refused_ && !runtime_ && clock_.instant() >= try_again_at_;
+}
+
+// `say`: also what was said before; without it, somebody looks at the same files each minute.
+void Process::reload(bool say) {
   try_again_at_ = clock_.instant() + kTryAgain;
   const bool somebody_waits = desk_.wanted();
-  Loaded loaded = load(options_.config, clock_.now(), generation_ + 1);
+  ConfigInputs inputs;
+  Loaded loaded = load(options_.config, clock_.now(), generation_ + 1, &inputs);
+  watch_.loaded(std::move(inputs), clock_.instant());
   const std::string problems = problem_lines(loaded.problems);
   if (!loaded.config) {
-    // What has been said already is not said again each minute.
-    if (because_asked || problems != refused_because_) {
+    if (say || problems != refused_because_) {
       std::fputs(problems.c_str(), stderr);
       log_.error(runtime_ ? "The new configuration was refused; the old one goes on."
                           : "The configuration is still refused; nothing is watched.",
@@ -416,6 +551,8 @@ void Process::reload(bool because_asked) {
     refused_because_ = problems;
     if (runtime_) {
       runtime_->refused();
+      problems_ = loaded.problems;
+      if (!tell_at_) tell_at_ = clock_.instant() + kTellRefusedReload;
     } else {
       metrics_.set_rules_without_sink(refused_rules(loaded.problems));
     }
@@ -426,6 +563,7 @@ void Process::reload(bool because_asked) {
   std::fputs(problems.c_str(), stderr);
   ++generation_;
   refused_because_.clear();
+  tell_at_.reset();
   if (runtime_) {
     log_.hide(loaded.config->secrets);
     runtime_->reload(loaded.config);
@@ -435,10 +573,10 @@ void Process::reload(bool because_asked) {
     answer_when_done_ = somebody_waits;
     return;
   }
-  if (const std::optional<int> failed = start(loaded.config, false)) {
+  Problems failed;
+  if (start(loaded.config, false, &failed)) {
     // Still better parked than gone: whoever asked hears why, and it is tried again.
-    refused_ = true;
-    park(loaded.problems);
+    if (!must_stop()) park(failed, "it could not be started");
     if (somebody_waits)
       desk_.answer({500, "The configuration is good, but it could not be started: see the log.\n"});
     return;
