@@ -741,16 +741,16 @@ Error not_writable(const fs::path& path, int error) {
     in_the_way = in_the_way.parent_path();
   }
   const std::string why =
-      fmt::format("{}: {} cannot be written: {}", doing, in_the_way.string(), rules::errno_text(error));
+      fmt::format("{} cannot be written: {}", in_the_way.string(), rules::errno_text(error));
   if (error == EROFS) {
     return {ErrorCode::kIo,
             why + "; mount a volume at `state_dir:` (in Kubernetes an emptyDir or a PersistentVolumeClaim)"};
   }
+  // Short enough to be quoted whole where a refusal is told (kRefusalQuotedBytes).
   return {ErrorCode::kIo,
           fmt::format(
-              "{}; it belongs to user {}, group {}, mode {:04o}, and this process is user {}, group {}; let "
-              "that user write there (in Kubernetes: a volume at `state_dir:` and "
-              "securityContext.fsGroup; with systemd: StateDirectory=)",
+              "{}; it belongs to user {}, group {}, mode {:04o}, and this process is user {}, group {} (in "
+              "Kubernetes: set securityContext.fsGroup; systemd: StateDirectory=)",
               why, status.st_uid, status.st_gid, status.st_mode & 07777, ::geteuid(), ::getegid())};
 }
 
