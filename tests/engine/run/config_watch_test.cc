@@ -227,6 +227,22 @@ TEST_CASE("config watch: kubelet swaps a ConfigMap and a Secret under it", "[run
   }
 }
 
+TEST_CASE("config watch: a link on the way that is turned to another release is an event",
+          "[run][config_watch]") {
+  World world;
+  world.plain();
+  fs::rename(world.path("etc"), world.path("release-1"));
+  fs::copy(world.path("release-1"), world.path("release-2"), fs::copy_options::recursive);
+  world.write("release-2/logbell.yaml", world.config() + "# more\n");
+  fs::create_directory_symlink("release-1", world.path("etc"));
+  REQUIRE(world.load());
+  REQUIRE(world.settled().empty());
+  fs::create_directory_symlink("release-2", world.path("etc.new"));
+  fs::rename(world.path("etc.new"), world.path("etc"));  // release-1 stays as it is
+  CHECK(world.step(milliseconds(1)).empty());
+  CHECK(world.step(ConfigWatch::kSettle) == Names{world.path("etc/logbell.yaml")});
+}
+
 TEST_CASE("config watch: a file that is written in pieces is read when it is whole", "[run][config_watch]") {
   World world;
   world.plain();
