@@ -243,6 +243,22 @@ TEST_CASE("config watch: a link on the way that is turned to another release is 
   CHECK(world.step(ConfigWatch::kSettle) == Names{world.path("etc/logbell.yaml")});
 }
 
+TEST_CASE("config watch: what a link was turned to is watched, also if it says the same",
+          "[run][config_watch]") {
+  World world;
+  world.plain();
+  fs::rename(world.path("etc"), world.path("release-1"));
+  fs::copy(world.path("release-1"), world.path("release-2"), fs::copy_options::recursive);
+  fs::create_directory_symlink("release-1", world.path("etc"));
+  REQUIRE(world.load());
+  fs::create_directory_symlink("release-2", world.path("etc.new"));
+  fs::rename(world.path("etc.new"), world.path("etc"));
+  REQUIRE(world.settled().empty());
+  world.write("release-2/logbell.yaml", world.config() + "# more\n");
+  CHECK(world.step(milliseconds(1)).empty());
+  CHECK(world.step(ConfigWatch::kSettle) == Names{world.path("etc/logbell.yaml")});
+}
+
 TEST_CASE("config watch: a file that is written in pieces is read when it is whole", "[run][config_watch]") {
   World world;
   world.plain();
