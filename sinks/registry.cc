@@ -5,6 +5,7 @@
 
 #include "sinks/alertmanager.h"
 #include "sinks/console.h"
+#include "sinks/exec.h"
 #include "sinks/file.h"
 #include "sinks/slack.h"
 #include "sinks/webhook.h"
@@ -49,6 +50,14 @@ std::vector<SinkType> make_types() {
   webhook.parse = parse_webhook;
   webhook.keys = with({"url", "url_file", "secret", "secret_file", "headers", "receipt"}, authorized);
   types.push_back(webhook);
+
+  SinkType exec;
+  exec.key = "exec";
+  exec.parse = parse_exec;
+  exec.keys = {"command", "timeout", "env"};
+  // Whether anybody hears of what it does cannot be known; it may well page.
+  exec.pages = true;
+  types.push_back(exec);
 
   SinkType file;
   file.key = "file";

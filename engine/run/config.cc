@@ -84,9 +84,9 @@ struct SinkDraft {
 };
 
 const std::vector<std::string>& later_sinks() {
-  static const std::vector<std::string> kNames{"pagerduty", "email",     "opsgenie", "teams",
-                                               "discord",   "telegram",  "ntfy",     "slack_bot",
-                                               "exec",      "heartbeat", "smtp",     "msteams"};
+  static const std::vector<std::string> kNames{"pagerduty", "email",    "opsgenie", "teams",
+                                               "discord",   "telegram", "ntfy",     "slack_bot",
+                                               "heartbeat", "smtp",     "msteams"};
   return kNames;
 }
 

@@ -61,9 +61,11 @@ TEST_CASE("registry: the menu", "[sinks][registry]") {
   std::vector<std::string_view> keys;
   for (const SinkType& type : sink_types())
     keys.push_back(type.key);
-  CHECK(keys == std::vector<std::string_view>{"slack", "alertmanager", "webhook", "file", "console"});
+  CHECK(keys == std::vector<std::string_view>{"slack", "alertmanager", "webhook", "exec", "file", "console"});
   CHECK(find_sink_type("slack")->tells_people);
   CHECK(find_sink_type("slack")->min_interval == std::chrono::seconds(1));
+  CHECK(find_sink_type("exec")->tells_people);
+  CHECK(find_sink_type("exec")->pages);
   CHECK_FALSE(find_sink_type("file")->tells_people);
   CHECK_FALSE(find_sink_type("console")->tells_people);
   CHECK(find_sink_type("alertmanager")->per_alert);
