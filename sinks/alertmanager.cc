@@ -34,9 +34,11 @@ class AlertmanagerSink final : public Sink {
     std::vector<std::size_t> refused;
     std::string detail;              // of the last refusal
     std::optional<Outcome> stopped;  // by what was not a refusal of an alert
+    bool in_short = false;           // some went without what is not needed to tell them apart
   };
   // `first`: which of all the first of these is.
-  void send(std::span<const Payload> alerts, std::size_t first, Sending& sending);
+  void send(std::span<const rules::Alert> alerts, std::size_t first, Sending& sending);
+  HttpResult post(std::span<const rules::Alert> alerts, Sending& sending);
 
   std::string url_;
   std::vector<Secret> hide_;
@@ -99,15 +101,19 @@ Payload alert_object(const rules::Alert& alert, const Attempt& attempt, const Si
 }
 
 Outcome AlertmanagerSink::deliver(const rules::Notification& notification, const Attempt& attempt) {
-  std::vector<Payload> alerts;
-  for (const rules::Alert& alert : alerts_or_text(notification, context_))
-    alerts.push_back(alert_object(alert, attempt, context_));
+  const std::vector<rules::Alert> alerts = alerts_or_text(notification, context_);
   // Nothing to say, and "[]" is a valid request that says it.
   Sending sending{attempt, client_.budget(attempt.timeout), {}, {}, {}};
   send(alerts, 0, sending);
   if (sending.stopped) return *sending.stopped;
   const std::size_t refused = sending.refused.size();
-  if (refused == 0) return Outcome::delivered(fmt::format("{} accepted", alerts.size()));
+  if (refused == 0) {
+    Outcome outcome = Outcome::delivered(fmt::format("{} accepted", alerts.size()));
+    outcome.truncated = sending.in_short;
+    if (!sending.detail.empty())
+      outcome.detail = "sent in short: the whole was refused with " + sending.detail;
+    return outcome;
+  }
   if (refused == alerts.size()) {
     return Outcome::rejected(Reason::kBadRequest,
                              fmt::format("{} of {} alerts refused: {}", refused, refused, sending.detail),
@@ -122,30 +128,49 @@ Outcome AlertmanagerSink::deliver(const rules::Notification& notification, const
       std::move(sending.refused));
 }
 
-void AlertmanagerSink::send(std::span<const Payload> alerts, std::size_t first, Sending& sending) {
+HttpResult AlertmanagerSink::post(std::span<const rules::Alert> alerts, Sending& sending) {
   Payload body = Payload::array();
-  for (const Payload& alert : alerts)
-    body.push(alert);
+  for (const rules::Alert& alert : alerts)
+    body.push(alert_object(alert, sending.attempt, context_));
   HttpRequest request;
   request.url = Secret(url_);
   request.headers.push_back({"Content-Type", Secret("application/json")});
   request.body = body.dump();
   request.timeout = sending.left;
   request.now = sending.attempt.now;
-  const HttpResult result = client_.post(request);
+  HttpResult result = client_.post(request);
   sending.left -= result.elapsed;
+  if (result.is_success() && body.was_cut()) sending.in_short = true;
+  return result;
+}
+
+void AlertmanagerSink::send(std::span<const rules::Alert> alerts, std::size_t first, Sending& sending) {
+  const auto is_refusal = [](const HttpResult& result) {
+    return result.kind == HttpResult::Kind::kAnswered && (result.status == 400 || result.status == 413);
+  };
+  HttpResult result = post(alerts, sending);
   if (result.is_success()) return;
-  if (result.kind == HttpResult::Kind::kAnswered && result.status == 400) {
-    if (alerts.size() <= 1) {
-      if (!alerts.empty()) sending.refused.push_back(first);
-      sending.detail = describe(result, hide_);
-      return;
-    }
-    // It keeps the valid ones and says only that some were not: asked in halves until those are known.
-    // Sending one again is harmless.
+  if (is_refusal(result) && alerts.size() > 1) {
+    // It keeps the valid ones and says only that some were not, or the whole is too large: asked in halves
+    // until those are known. Sending one again is harmless.
     const std::size_t half = alerts.size() / 2;
     send(alerts.first(half), first, sending);
     if (!sending.stopped) send(alerts.subspan(half), first + half, sending);
+    return;
+  }
+  if (is_refusal(result) && result.status == 413 && !alerts.empty()) {
+    // Its labels are what it is; the rest is evidence.
+    sending.detail = describe(result, hide_);
+    const rules::Alert less = in_short(alerts.front());
+    result = post({&less, 1}, sending);
+    if (result.is_success()) {
+      sending.in_short = true;
+      return;
+    }
+  }
+  if (is_refusal(result)) {
+    if (!alerts.empty()) sending.refused.push_back(first);
+    sending.detail = describe(result, hide_);
     return;
   }
   sending.stopped = outcome_of(result, hide_);

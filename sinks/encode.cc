@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -39,13 +40,62 @@ bool is_digit(char32_t code) {
   return code >= '0' && code <= '9';
 }
 
-// Belongs to the code point before it.
-bool modifies(char32_t code) {
-  return (code >= 0x0300 && code <= 0x036F) || (code >= 0x0591 && code <= 0x05C7) ||
-         (code >= 0x064B && code <= 0x065F) || (code >= 0x093A && code <= 0x094F) ||
-         (code >= 0x20D0 && code <= 0x20FF) || (code >= 0xFE00 && code <= 0xFE0F) ||
-         (code >= 0x1F3FB && code <= 0x1F3FF) || (code >= 0x1F1E6 && code <= 0x1F1FF);
+constexpr char32_t kJoiner = 0x200D;
+
+bool is_flag_letter(char32_t code) {
+  return code >= 0x1F1E6 && code <= 0x1F1FF;
 }
+
+// Belongs to the code point before it: marks (the categories Mn, Mc, Me of Unicode 14, by block), what ends a
+// Hangul syllable, selectors, skin tones, the letters of a flag such as Scotland's. A block that holds some
+// letters too costs nothing but a cut one letter earlier.
+bool modifies(char32_t code) {
+  struct Range {
+    char32_t first;
+    char32_t last;
+  };
+  static constexpr std::array<Range, 38> kRanges{{
+      {0x0300, 0x036F},   {0x0483, 0x0489},   {0x0591, 0x05BD},   {0x05BF, 0x05C7}, {0x0610, 0x061A},
+      {0x064B, 0x065F},   {0x0670, 0x0670},   {0x06D6, 0x06DC},   {0x06DF, 0x06ED}, {0x0711, 0x0711},
+      {0x0730, 0x074A},   {0x07A6, 0x07B0},   {0x07EB, 0x07F3},   {0x0816, 0x082D}, {0x0859, 0x085B},
+      {0x0898, 0x089F},   {0x08CA, 0x08FF},   {0x0E31, 0x0E31},   {0x0E34, 0x0E3A}, {0x0E47, 0x0E4E},
+      {0x0EB1, 0x0EBC},   {0x0EC8, 0x0ECD},   {0x0F71, 0x0F87},   {0x102B, 0x103E}, {0x1160, 0x11FF},
+      {0x17B4, 0x17D3},   {0x1AB0, 0x1AFF},   {0x1DC0, 0x1DFF},   {0x200D, 0x200D}, {0x20D0, 0x20FF},
+      {0x302A, 0x302F},   {0x3099, 0x309A},   {0xFE00, 0xFE0F},   {0xFE20, 0xFE2F}, {0xFF9E, 0xFF9F},
+      {0x1F3FB, 0x1F3FF}, {0xE0020, 0xE007F}, {0xE0100, 0xE01EF},
+  }};
+  if (code < kRanges.front().first) return false;
+  if (code >= 0x0900 && code < 0x0E00) {
+    // From Devanagari to Sinhala each script's block is laid out like the first.
+    const char32_t at = code % 0x80;
+    return at <= 0x03 || (at >= 0x3A && at <= 0x57) || at == 0x62 || at == 0x63;
+  }
+  return std::any_of(kRanges.begin(), kRanges.end(),
+                     [&](const Range& range) { return code >= range.first && code <= range.last; });
+}
+
+// Where one character ends and the next begins, as people see them: UAX #29 as far as a cut needs it.
+class Characters {
+ public:
+  // Whether a character begins with `code`; asked of each code point in order.
+  bool begins(char32_t code) {
+    const bool after_joiner = std::exchange(joiner_, code == kJoiner);
+    const bool second_of_flag = is_flag_letter(code) && std::exchange(flag_, !flag_);
+    if (!is_flag_letter(code)) flag_ = false;
+    const bool belongs = after_joiner || second_of_flag || modifies(code);
+    length_ = belongs ? length_ + 1 : 1;
+    if (length_ <= kMaxLength) return !belongs;
+    length_ = 1;
+    return true;
+  }
+
+ private:
+  // No character has so many code points; who piles up accents must not make a cut lose the whole text.
+  static constexpr std::size_t kMaxLength = 32;
+  bool joiner_ = false;
+  bool flag_ = false;  // one letter of a flag waits for the other
+  std::size_t length_ = 0;
+};
 
 std::size_t units_of(char32_t code) {
   return code > 0xFFFF ? 2 : 1;
@@ -75,21 +125,36 @@ std::size_t count_units(std::string_view utf8) {
   return units;
 }
 
-std::string cut_to_units(std::string_view utf8, std::size_t max_units) {
-  std::size_t units = 0;
+namespace {
+
+// The beginning of `utf8` that measures at most `most` with the ellipsis, whose measure is `ellipsis`.
+template <class Measure>
+std::string cut(std::string_view utf8, std::size_t most, std::size_t ellipsis, Measure measure) {
+  std::size_t size = 0;
   std::size_t keep = 0;  // the longest beginning that leaves room for the ellipsis and ends well
+  Characters characters;
   for (std::size_t at = 0; at < utf8.size();) {
     const auto [code, bytes] = code_point_at(utf8, at);
-    if (units + 1 <= max_units && !modifies(code)) keep = at;
-    units += units_of(code);
+    if (characters.begins(code) && size + ellipsis <= most) keep = at;
+    size += measure(code, bytes);
     at += bytes;
-    if (units > max_units) {
+    if (size > most) {
       std::string out(utf8.substr(0, keep));
-      if (max_units > 0) out += kEllipsis;
+      if (most >= ellipsis) out += kEllipsis;
       return out;
     }
   }
   return std::string(utf8);
+}
+
+}  // namespace
+
+std::string cut_to_units(std::string_view utf8, std::size_t max_units) {
+  return cut(utf8, max_units, 1, [](char32_t code, std::size_t) { return units_of(code); });
+}
+
+std::string cut_to_bytes(std::string_view utf8, std::size_t max_bytes) {
+  return cut(utf8, max_bytes, kEllipsis.size(), [](char32_t, std::size_t bytes) { return bytes; });
 }
 
 bool is_sanitised(std::string_view text) {
@@ -103,17 +168,22 @@ bool is_sanitised(std::string_view text) {
   return kept != plain;
 }
 
-PlainText::PlainText(std::string_view text, std::size_t max_units, Lines lines)
-    : text_(cut_to_units(clean(text, lines), max_units)) {}
+PlainText::PlainText(std::string_view text, std::size_t max_units, Lines lines) {
+  const std::string whole = clean(text, lines);
+  text_ = cut_to_units(whole, max_units);
+  was_cut_ = text_ != whole;
+}
 
 PlainText& PlainText::operator+=(const PlainText& more) {
   text_ += more.text_;
+  was_cut_ = was_cut_ || more.was_cut_;
   return *this;
 }
 
 PlainText PlainText::cut(std::size_t max_units) const {
   PlainText out;
   out.text_ = cut_to_units(text_, max_units);
+  out.was_cut_ = was_cut_ || out.text_ != text_;
   return out;
 }
 
@@ -122,6 +192,7 @@ MrkdwnText::MrkdwnText(std::string_view text, std::size_t max_units) {
   std::size_t units = 0;
   std::size_t keep = 0;  // as in cut_to_units
   char32_t before = ' ';
+  Characters characters;
   for (std::size_t at = 0; at < plain.size();) {
     const auto [code, bytes] = code_point_at(plain, at);
     const char32_t after = at + bytes < plain.size() ? code_point_at(plain, at + bytes).first : U' ';
@@ -155,7 +226,7 @@ MrkdwnText::MrkdwnText(std::string_view text, std::size_t max_units) {
       default:
         break;
     }
-    if (units + 1 <= max_units && !modifies(code)) keep = text_.size();
+    if (characters.begins(code) && units + 1 <= max_units) keep = text_.size();
     units += count_units(piece);
     text_ += piece;
     before = code;
@@ -163,6 +234,7 @@ MrkdwnText::MrkdwnText(std::string_view text, std::size_t max_units) {
     if (units > max_units) {
       text_.resize(keep);
       if (max_units > 0) text_ += kEllipsis;
+      was_cut_ = true;
       return;
     }
   }
@@ -178,6 +250,7 @@ MrkdwnText MrkdwnText::date(rules::Timestamp at) {
 
 MrkdwnText& MrkdwnText::operator+=(const MrkdwnText& more) {
   text_ += more.text_;
+  was_cut_ = was_cut_ || more.was_cut_;
   return *this;
 }
 
@@ -207,9 +280,10 @@ std::optional<LinkUrl> LinkUrl::from(std::string_view text) {
   return LinkUrl(std::move(out));
 }
 
-JsonString::JsonString(std::string_view text, std::size_t max_bytes)
-    : text_(clean(text, Lines::kKeep, max_bytes)) {
-  if (text_.size() > max_bytes) text_ = rules::clean_text(text_, max_bytes);
+JsonString::JsonString(std::string_view text, std::size_t max_bytes) {
+  const std::string whole = clean(text, Lines::kKeep);
+  text_ = cut_to_bytes(whole, max_bytes);
+  was_cut_ = text_ != whole;
 }
 
 HeaderText::HeaderText(std::string_view text, std::size_t max_bytes) {
@@ -253,11 +327,13 @@ Payload& Payload::put(std::string_view name, rules::Json value) {
 }
 
 Payload& Payload::push(Payload value) {
+  was_cut_ = was_cut_ || value.was_cut_;
   json_.push(std::move(value.json_));
   return *this;
 }
 
 Payload& Payload::push(const JsonString& value) {
+  was_cut_ = was_cut_ || value.was_cut();
   json_.push(rules::Json(value.str()));
   return *this;
 }

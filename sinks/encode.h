@@ -35,9 +35,11 @@ enum class Lines { kJoin, kKeep };  // line breaks become spaces, or stay
 
 // How long a text is for a target that counts as JavaScript does: UTF-16 units. Never less than code points.
 std::size_t count_units(std::string_view utf8);
-// At most `max_units`, ending in "…" if something was cut off; never inside a code point, nor between one and
-// what modifies it (accents, skin tones, variation selectors).
+// At most `max_units`, ending in "…" if something was cut off; never inside a character as people see it: a
+// code point with what modifies it (accents, vowel signs, skin tones, variation selectors), joined emoji, the
+// two letters of a flag.
 std::string cut_to_units(std::string_view utf8, std::size_t max_units);
+std::string cut_to_bytes(std::string_view utf8, std::size_t max_bytes);  // so, in bytes
 // Whether cleaning takes something out of it that a reader might miss: shown as "(sanitised)".
 bool is_sanitised(std::string_view text);
 
@@ -53,9 +55,11 @@ class PlainText {
   PlainText cut(std::size_t max_units) const;
   const std::string& str() const { return text_; }
   bool empty() const { return text_.empty(); }
+  bool was_cut() const { return was_cut_; }  // something of it is missing
 
  private:
   std::string text_;
+  bool was_cut_ = false;
 };
 
 // For Slack's mrkdwn: `&`, `<` and `>` escaped, which ends every mention and link; what else would be mark-up
@@ -73,9 +77,16 @@ class MrkdwnText {
   friend MrkdwnText operator+(Literal a, const MrkdwnText& b) { return MrkdwnText(a) += b; }
   const std::string& str() const { return text_; }
   std::size_t units() const { return count_units(text_); }
+  // What is missing of it stands elsewhere in the message.
+  MrkdwnText excerpt() && {
+    was_cut_ = false;
+    return std::move(*this);
+  }
+  bool was_cut() const { return was_cut_; }  // something of it is missing
 
  private:
   std::string text_;
+  bool was_cut_ = false;
 };
 
 // An address to click on: http or https, no user, nothing that could end the address early.
@@ -96,9 +107,11 @@ class JsonString {
   JsonString(Literal text) : text_(text.view()) {}  // NOLINT(google-explicit-constructor): our own words
   explicit JsonString(std::string_view text, std::size_t max_bytes = 16UL * 1024);
   const std::string& str() const { return text_; }
+  bool was_cut() const { return was_cut_; }  // something of it is missing
 
  private:
   std::string text_;
+  bool was_cut_ = false;
 };
 
 // For one HTTP header's value: printable ASCII; everything else is percent-encoded.
@@ -135,11 +148,14 @@ class Payload {
   static Payload array() { return Payload(rules::Json(rules::Json::Array{})); }
 
   Payload& set(Literal name, Literal value) { return put(name.view(), rules::Json(value.view())); }
-  Payload& set(Literal name, const PlainText& value) { return put(name.view(), rules::Json(value.str())); }
-  Payload& set(Literal name, const MrkdwnText& value) { return put(name.view(), rules::Json(value.str())); }
+  Payload& set(Literal name, const PlainText& value) { return put_text(name.view(), value); }
+  Payload& set(Literal name, const MrkdwnText& value) { return put_text(name.view(), value); }
   Payload& set(Literal name, const LinkUrl& value) { return put(name.view(), rules::Json(value.str())); }
-  Payload& set(Literal name, const JsonString& value) { return put(name.view(), rules::Json(value.str())); }
-  Payload& set(Literal name, Payload value) { return put(name.view(), std::move(value.json_)); }
+  Payload& set(Literal name, const JsonString& value) { return put_text(name.view(), value); }
+  Payload& set(Literal name, Payload value) {
+    was_cut_ = was_cut_ || value.was_cut_;
+    return put(name.view(), std::move(value.json_));
+  }
   template <class Number>
   requires std::is_arithmetic_v<Number> Payload& set(Literal name, Number value) {
     if constexpr (std::is_same_v<Number, bool> || std::is_floating_point_v<Number>) {
@@ -150,10 +166,15 @@ class Payload {
   }
   // A name that comes from a label: only where the target allows any.
   Payload& set(const JsonString& name, const JsonString& value) {
-    return put(name.str(), rules::Json(value.str()));
+    was_cut_ = was_cut_ || name.was_cut();
+    return put_text(name.str(), value);
   }
   Payload& push(Payload value);
   Payload& push(const JsonString& value);
+
+  // A text in it is not whole because the target's limits would not have it.
+  bool was_cut() const { return was_cut_; }
+  void mark_cut() { was_cut_ = true; }  // something else was left out for them
 
   std::size_t size() const { return json_.array().size(); }
   const rules::Json& json() const { return json_; }
@@ -161,8 +182,14 @@ class Payload {
 
  private:
   explicit Payload(rules::Json json) : json_(std::move(json)) {}
+  template <class Text>
+  Payload& put_text(std::string_view name, const Text& value) {
+    was_cut_ = was_cut_ || value.was_cut();
+    return put(name, rules::Json(value.str()));
+  }
   Payload& put(std::string_view name, rules::Json value);
   rules::Json json_;
+  bool was_cut_ = false;
 };
 
 }  // namespace logbell::sinks

@@ -351,7 +351,8 @@ Outcome ExecSink::deliver(const rules::Notification& notification, const Attempt
     if (passes) return Outcome::retry(Reason::kIo, detail);
     return Outcome::rejected(Reason::kGone, detail, true);
   }
-  const Run::End end = run.wait(webhook_payload(notification, attempt, context_).dump() + "\n", limit, grace);
+  const Payload message = webhook_payload(notification, attempt, context_);
+  const Run::End end = run.wait(message.dump() + "\n", limit, grace);
   const std::string said = first_line(run.output());
   const auto with_words = [&](const std::string& text) { return said.empty() ? text : text + ": " + said; };
   // How far it came nobody knows: it may have told somebody before.
@@ -371,8 +372,10 @@ Outcome ExecSink::deliver(const rules::Notification& notification, const Attempt
 
   const int code = WEXITSTATUS(run.status());
   if (code == 0) {
-    return Outcome::delivered(
+    Outcome outcome = Outcome::delivered(
         with_words(run.left_input() ? "exit 0, without reading all of the message" : "exit 0"));
+    outcome.truncated = message.was_cut();
+    return outcome;
   }
   const std::string detail = with_words(fmt::format("exit {}", code));
   const auto row =

@@ -50,14 +50,14 @@ class FileSink final : public Sink {
 };
 
 // One line: the webhook's document with the instant and the attempt before it.
-std::string line_for(const rules::Notification& notification, const Attempt& attempt,
-                     const SinkContext& context) {
+Payload line_for(const rules::Notification& notification, const Attempt& attempt,
+                 const SinkContext& context) {
   Payload line = Payload::object();
   line.set("time", JsonString(rules::format_rfc3339(attempt.now)));
   line.set("attempt", attempt.number);
   line.set("notification", webhook_payload(notification, attempt, context));
   if (!notification.text.empty()) line.set("text", JsonString(notification.text));
-  return line.dump() + "\n";
+  return line;
 }
 
 Outcome failed(const std::string& doing) {
@@ -90,7 +90,8 @@ Outcome FileSink::deliver(const rules::Notification& notification, const Attempt
     // A line that was cut off by a crash or a full disk: ours begins on a fresh one.
     torn_ = !ends_with_newline(status.st_size);
   }
-  std::string line = line_for(notification, attempt, context_);
+  const Payload json = line_for(notification, attempt, context_);
+  std::string line = json.dump() + "\n";
   if (torn_) line.insert(0, "\n");
   ssize_t written = 0;
   do {
@@ -107,7 +108,9 @@ Outcome FileSink::deliver(const rules::Notification& notification, const Attempt
     fd_ = Fd();  // what the kernel holds of it is not to be trusted: begin again from the path
     return outcome;
   }
-  return Outcome::delivered(path_);
+  Outcome outcome = Outcome::delivered(path_);
+  outcome.truncated = json.was_cut();
+  return outcome;
 }
 
 bool FileSink::ends_with_newline(off_t size) const {

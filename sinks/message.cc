@@ -173,6 +173,18 @@ Duration lasted(const Alert& alert, rules::Timestamp now) {
   return end - alert.fired_at;
 }
 
+Alert in_short(Alert alert) {
+  constexpr std::size_t kMaxShortSummary = 300;
+  const std::string summary = rules::clean_text(summary_of(alert), kMaxShortSummary);
+  alert.annotations.clear();
+  if (!summary.empty()) alert.annotations.emplace_back("summary", summary);
+  alert.expr.clear();
+  alert.first_line.reset();
+  alert.last_line.reset();
+  alert.top_values.clear();
+  return alert;
+}
+
 std::vector<std::string> delivery_notes(const Notification& notification, const Attempt& attempt) {
   std::vector<std::string> notes;
   if (!notification.fallback_for.empty()) {

@@ -39,6 +39,10 @@ std::string format_span(rules::Duration span);
 // How long it fired, until it resolved or until `now`.
 rules::Duration lasted(const rules::Alert& alert, rules::Timestamp now);
 
+// What fires since when, and one sentence of it: neither lines nor values from logs beside the labels. For
+// what refuses the whole.
+rules::Alert in_short(rules::Alert alert);
+
 // What must be said about this delivery itself: that it speaks in place of another sink, may be a duplicate,
 // is late.
 std::vector<std::string> delivery_notes(const rules::Notification& notification, const Attempt& attempt);

@@ -52,6 +52,9 @@ struct Outcome {
   std::string receipt;  // kDelivered: what the sink gave back
   std::string detail;   // for people: status and the answer's beginning; never a secret
   std::optional<rules::Duration> retry_after;  // the sink's own hint
+  // kDelivered: less than the whole of it, because of the sink's limits; `detail` says so if it was refused
+  // first.
+  bool truncated = false;
   bool sink_is_dead = false;  // kRejected: not this message but the destination or secret is refused
   // kPartlyRefused: which of the notification's alerts, which `detail` names; the others arrived.
   std::vector<std::size_t> refused;

@@ -96,7 +96,11 @@ Payload rich_section() {
 class Blocks {
  public:
   void add(Payload block) {
-    if (blocks_.size() < kMaxBlocks) blocks_.push(std::move(block));
+    if (blocks_.size() < kMaxBlocks) {
+      blocks_.push(std::move(block));
+    } else {
+      blocks_.mark_cut();
+    }
   }
   // A rich_text block of one section; Slack refuses an empty text element.
   void add_section(std::vector<Payload> elements) {
@@ -399,13 +403,17 @@ Outcome SlackSink::deliver(const rules::Notification& notification, const Attemp
   HttpRequest request;
   request.url = url_;
   request.headers.push_back({"Content-Type", Secret("application/json; charset=utf-8")});
-  request.body = slack_payload(notification, attempt, context_).dump();
+  const Payload whole = slack_payload(notification, attempt, context_);
+  request.body = whole.dump();
   request.timeout = client_.budget(attempt.timeout);
   request.now = attempt.now;
   const HttpResult first = client_.post(request);
   Outcome outcome = read_answer(first, hide_);
   const bool refused_as_it_is = outcome.kind == kRejected && outcome.reason == Reason::kBadRequest;
-  if (!refused_as_it_is) return outcome;
+  if (!refused_as_it_is) {
+    outcome.truncated = whole.was_cut();
+    return outcome;
+  }
 
   // The formatted message is refused; what it says must arrive all the same (FAULTS F48).
   request.body = slack_minimal_payload(notification, attempt, context_).dump();
@@ -413,6 +421,7 @@ Outcome SlackSink::deliver(const rules::Notification& notification, const Attemp
   Outcome second = read_answer(client_.post(request), hide_);
   if (second.kind == Outcome::Kind::kDelivered) {
     second.detail = "sent as plain text: the formatted message was refused with " + outcome.detail;
+    second.truncated = true;
   }
   return second;
 }
@@ -484,7 +493,7 @@ Payload slack_payload(const rules::Notification& notification, const Attempt& at
   blocks.add_context({footer(notification)});
 
   Payload out = Payload::object();
-  out.set("text", notification_text(notification, context));
+  out.set("text", notification_text(notification, context).excerpt());
   out.set("blocks", blocks.take());
   out.set("unfurl_links", false).set("unfurl_media", false).set("link_names", false);
   out.set("metadata",

@@ -65,21 +65,6 @@ std::string receipt_of(const HttpResult& result, const std::vector<std::string>&
   return text.empty() ? status : JsonString(text, 200).str();
 }
 
-// What fires since when, and one sentence of it: neither lines nor values from logs beside the labels.
-rules::Notification short_form(rules::Notification notification) {
-  constexpr std::size_t kMaxShortSummary = 300;
-  for (rules::Alert& alert : notification.alerts) {
-    const std::string summary = rules::clean_text(summary_of(alert), kMaxShortSummary);
-    alert.annotations.clear();
-    if (!summary.empty()) alert.annotations.emplace_back("summary", summary);
-    alert.expr.clear();
-    alert.first_line.reset();
-    alert.last_line.reset();
-    alert.top_values.clear();
-  }
-  return notification;
-}
-
 HttpResult WebhookSink::post(const rules::Notification& notification, const std::string& body,
                              const Attempt& attempt, rules::Duration timeout) {
   HttpRequest request;
@@ -101,20 +86,28 @@ HttpResult WebhookSink::post(const rules::Notification& notification, const std:
 
 Outcome WebhookSink::deliver(const rules::Notification& notification, const Attempt& attempt) {
   const rules::Duration budget = client_.budget(attempt.timeout);
-  const HttpResult first =
-      post(notification, webhook_payload(notification, attempt, context_).dump(), attempt, budget);
-  if (first.is_success()) return Outcome::delivered(receipt_of(first, settings_.receipt));
+  const Payload whole = webhook_payload(notification, attempt, context_);
+  const HttpResult first = post(notification, whole.dump(), attempt, budget);
+  if (first.is_success()) {
+    Outcome outcome = Outcome::delivered(receipt_of(first, settings_.receipt));
+    outcome.truncated = whole.was_cut();
+    return outcome;
+  }
   const bool refused_as_it_is =
       first.kind == HttpResult::Kind::kAnswered && (first.status == 400 || first.status == 413);
   if (!refused_as_it_is) return outcome_of(first, settings_.secrets());
 
   // Too long, or with something in it that the receiver does not take: what fires must arrive all the same.
-  const std::string body = webhook_payload(short_form(notification), attempt, context_).dump();
+  rules::Notification less = notification;
+  for (rules::Alert& alert : less.alerts)
+    alert = in_short(std::move(alert));
+  const std::string body = webhook_payload(less, attempt, context_).dump();
   const HttpResult second = post(notification, body, attempt, budget - first.elapsed);
   if (!second.is_success()) return outcome_of(second, settings_.secrets());
   Outcome outcome = Outcome::delivered(receipt_of(second, settings_.receipt));
   outcome.detail =
       "sent in short: the whole message was refused with " + describe(first, settings_.secrets());
+  outcome.truncated = true;
   return outcome;
 }
 

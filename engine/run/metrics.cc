@@ -86,6 +86,8 @@ constexpr std::array kFamilies{
     Family{"logbell_rules_without_sink", MetricType::Gauge, "Rules that reach nobody."},
     Family{"logbell_series_dropped_total", MetricType::Counter,
            "Matches counted in the overflow series because a pattern has too many."},
+    Family{"logbell_sink_payload_truncated_total", MetricType::Counter,
+           "Messages delivered with less than the whole in them, because of the sink's limits."},
     Family{"logbell_sink_rate_limited_total", MetricType::Counter,
            "Answers of a sink that asked to be left alone for a while."},
     Family{"logbell_sink_state", MetricType::Gauge, "1 for the state that a sink is in."},
@@ -593,6 +595,7 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
         page.add_zero("logbell_notifications_total",
                       {{"sink", name}, {"outcome", std::string(outcome)}, {"reason", std::string(reason)}});
       }
+      page.add_zero("logbell_sink_payload_truncated_total", {{"sink", name}});
       if (latency_.count(name) == 0)
         page.add_histogram("logbell_notification_latency_seconds", {{"sink", name}}, kLatencyBounds, none, 0);
     }

@@ -541,6 +541,8 @@ void Lane::say(const Settled& settled) {
                     about.reason != rules::NotifyReason::kSummary;
   switch (settlement.state) {
     case DeliveryState::kDelivered:
+      if (settled.truncated)
+        options_.metrics->count("logbell_sink_payload_truncated_total", {{"sink", options_.sink}});
       if (!routine) {
         if (!settlement.receipt.empty()) fields.emplace_back("receipt", settlement.receipt);
         options_.log->info("Delivered.", fields);

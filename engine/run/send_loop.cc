@@ -169,8 +169,8 @@ class SendLoop::Impl {
   Settlement settlement(const Item& item, DeliveryState state, std::string_view outcome,
                         std::string_view reason);
   void end(Sequence sequence, Settlement settlement, Batch& batch);
-  void settle(const Item& item, Settlement settlement) {
-    options_.log->settle({{std::move(settlement), &item.delivery.notification}});
+  void settle(const Item& item, Settlement settlement, bool truncated = false) {
+    options_.log->settle({{std::move(settlement), &item.delivery.notification, truncated}});
   }
   void told_elsewhere(Sequence sequence, Item& item);
 
@@ -632,7 +632,7 @@ void SendLoop::Impl::succeeded(Sequence sequence, const Outcome& outcome) {
   Settlement delivered = settlement(item, DeliveryState::kDelivered, "delivered", to_string(outcome.reason));
   delivered.receipt = outcome.receipt;
   delivered.detail = outcome.detail;
-  settle(item, std::move(delivered));
+  settle(item, std::move(delivered), outcome.truncated);
   remove(sequence);
   if (news) options_.log->sink_alive(options_.sink, options_.lane);
 }

@@ -42,6 +42,7 @@ namespace logbell::engine {
 struct Settled {
   Settlement settlement;
   const rules::Notification* notification = nullptr;  // valid during the call
+  bool truncated = false;                             // delivered, but not the whole of it
 };
 
 // What the loop needs from its owner. Called on the loop's thread, from step() only.

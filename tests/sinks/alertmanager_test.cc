@@ -172,3 +172,31 @@ TEST_CASE("alertmanager: each peer is told by a lane of its own", "[sinks][alert
   CHECK(first.requests().empty());
   CHECK(second.requests().size() == 1);
 }
+
+TEST_CASE("alertmanager: F48 too large for what is in between, it goes in halves, then in short",
+          "[sinks][alertmanager][F48]") {
+  HttpStub stub;
+  const auto sink = tests::make_sink("alertmanager", {{"url", stub.url("")}});
+  rules::Notification n = tests::notification({tests::queue_alert("a"), tests::queue_alert("b")});
+  stub.then(StubStep::answer(413, "too large"));
+  stub.then(StubStep::answer(200));
+  stub.then(StubStep::answer(413, "too large"));
+  const Outcome outcome = sink->deliver(n, tests::attempt());
+  CHECK(outcome.kind == Outcome::Kind::kDelivered);
+  CHECK(outcome.truncated);
+  CHECK(outcome.detail == "sent in short: the whole was refused with HTTP 413: too large");
+  const auto requests = stub.requests();
+  REQUIRE(requests.size() == 4);
+  const rules::Json whole = *rules::Json::parse(requests[2].body);
+  const rules::Json less = *rules::Json::parse(requests[3].body);
+  CHECK(less.at(0)["labels"].dump() == whole.at(0)["labels"].dump());
+  CHECK(less.at(0)["startsAt"].string() == whole.at(0)["startsAt"].string());
+  CHECK_FALSE(less.at(0)["annotations"]["summary"].string().empty());
+  CHECK(less.at(0)["annotations"]["last_line"].is_null());
+  SECTION("and if that is too large as well, it is refused") {
+    stub.otherwise(StubStep::answer(413));
+    const Outcome refused = sink->deliver(tests::notification(), tests::attempt());
+    CHECK(refused.kind == Outcome::Kind::kRejected);
+    CHECK_FALSE(refused.sink_is_dead);
+  }
+}

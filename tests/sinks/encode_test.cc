@@ -109,6 +109,75 @@ TEST_CASE("encode: a cut counts UTF-16 units and never splits a character", "[si
   }
 }
 
+TEST_CASE("encode: F48 what people see as one character is cut off whole", "[sinks][encode][F48]") {
+  struct Row {
+    const char* story;
+    std::string character;  // one, however many code points it has
+  };
+  const auto row = GENERATE(
+      Row{"a family joined by joiners", "👩\u200D👩\u200D👧"}, Row{"a flag of two letters", "🇩🇪"},
+      Row{"a flag of tags", "🏴\U000E0067\U000E0062\U000E0073\U000E0063\U000E0074\U000E007F"},
+      Row{"a rainbow flag", "🏳\uFE0F\u200D🌈"}, Row{"a key", "1\uFE0F\u20E3"},
+      Row{"a skin tone", "👍🏽"}, Row{"two accents", "a\u0302\u0301"}, Row{"Hebrew with vowels", "שּׁ"},
+      Row{"Arabic with vowels", "بّ"}, Row{"a vowel sign of Devanagari", "कि"},
+      Row{"Thai with a vowel and a tone", "กี่"}, Row{"a Hangul syllable in parts", "\u1112\u1161\u11AB"},
+      Row{"an ideograph with a selector", "葛\U000E0100"});
+  INFO(row.story);
+  const std::string text = "ab" + row.character + row.character + "cd";
+  const std::size_t one = count_units(row.character);
+  for (std::size_t limit = 1; limit < count_units(text); ++limit) {
+    const std::size_t whole = limit - 1 < 2 ? 0 : std::min<std::size_t>((limit - 3) / one, 2);
+    std::string wanted = std::string("ab").substr(0, limit - 1);
+    for (std::size_t i = 0; i < whole; ++i)
+      wanted += row.character;
+    wanted += std::string("cd").substr(0, whole < 2 ? 0 : limit - 3 - 2 * one);
+    INFO(limit);
+    CHECK(cut_to_units(text, limit) == wanted + "…");
+  }
+  const std::string ellipsis = "…";
+  CHECK(cut_to_bytes(text, 2 + row.character.size() + ellipsis.size()) == "ab" + row.character + "…");
+  CHECK(cut_to_bytes(text, 1 + row.character.size() + ellipsis.size()) == "ab…");
+  if (PlainText(row.character, 100).str() != row.character) return;  // joiners and tags do not get that far
+  // Right before it and right behind it, in the text that Slack reads as mark-up, too.
+  CHECK(MrkdwnText("ab" + row.character + "cd", 2 + one).str() == "ab…");
+  CHECK(MrkdwnText("ab" + row.character + "cd", 3 + one).str().rfind("ab", 0) == 0);
+}
+
+TEST_CASE("encode: F48 flags in a row are cut between two of them", "[sinks][encode][F48]") {
+  CHECK(cut_to_units("🇩🇪🇫🇷🇮🇹", 9) == "🇩🇪🇫🇷…");
+  CHECK(cut_to_units("🇩🇪🇫🇷🇮🇹", 8) == "🇩🇪…");
+}
+
+TEST_CASE("encode: F48 who piles up accents loses no more than they", "[sinks][encode][F48]") {
+  std::string pile = "e";
+  for (int i = 0; i < 1000; ++i)
+    pile += "\u0301";
+  const std::string cut = cut_to_units("ERROR " + pile, 500);
+  CHECK(count_units(cut) <= 500);
+  CHECK(count_units(cut) > 460);
+}
+
+TEST_CASE("encode: F48 what was cut says so, and so does the message it is in", "[sinks][encode][F48]") {
+  CHECK_FALSE(PlainText("abc", 3).was_cut());
+  CHECK(PlainText("abcd", 3).was_cut());
+  CHECK((PlainText("a", 3) + PlainText("abcd", 3)).was_cut());
+  CHECK(PlainText("abcd", 9).cut(3).was_cut());
+  CHECK_FALSE(MrkdwnText("<b>", 9).was_cut());
+  CHECK(MrkdwnText("<b>", 8).was_cut());
+  CHECK_FALSE(MrkdwnText("<b>", 8).excerpt().was_cut());
+  CHECK_FALSE(JsonString("abc", 3).was_cut());
+  const JsonString cut("ab\n€cd", 6);
+  CHECK(cut.was_cut());
+  CHECK(cut.str() == "ab\n…");  // in bytes, and the lines stay
+  Payload inner = Payload::object();
+  inner.set("a", cut);
+  CHECK(inner.was_cut());
+  Payload outer = Payload::array();
+  CHECK_FALSE(outer.was_cut());
+  outer.push(Payload::object().set("b", inner));
+  CHECK(outer.was_cut());
+}
+
 TEST_CASE("encode: a cut never leaves half an escape", "[sinks][encode][F48]") {
   for (std::size_t limit = 1; limit < 40; ++limit) {
     const std::string cut = MrkdwnText("<<<&&&>>>", limit).str();

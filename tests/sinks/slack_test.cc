@@ -274,6 +274,27 @@ TEST_CASE("slack: the rate limit's hint is kept, in whichever form", "[sinks][sl
   }
 }
 
+TEST_CASE("slack: F48 a message that had to be cut says so", "[sinks][slack][F48]") {
+  HttpStub stub;
+  stub.otherwise(StubStep::answer(200, "ok"));
+  const auto sink = slack_to(stub);
+  CHECK_FALSE(sink->deliver(tests::notification(), tests::attempt()).truncated);
+  rules::Alert alert = tests::queue_alert();
+  std::string line;
+  for (int i = 0; i < 2000; ++i)
+    line += "🏳️‍🌈שלום";
+  alert.last_line->text = line;
+  const Outcome cut = sink->deliver(tests::notification({alert}), tests::attempt());
+  CHECK(cut.kind == Outcome::Kind::kDelivered);
+  CHECK(cut.truncated);
+  // What a lock screen shows is an excerpt always: the whole is in the message.
+  alert = tests::queue_alert();
+  alert.annotations[0].second = std::string(400, 'x');
+  CHECK_FALSE(sink->deliver(tests::notification({alert}), tests::attempt()).truncated);
+  stub.then(StubStep::answer(400, "msg_too_long"));
+  CHECK(sink->deliver(tests::notification(), tests::attempt()).truncated);
+}
+
 TEST_CASE("slack: what refuses the blocks gets plain text in the same attempt", "[sinks][slack][F48]") {
   for (const char* words : {"invalid_blocks", "invalid_blocks_format", "msg_too_long", "invalid_payload",
                             "no_text", "too_many_attachments", "something_new"}) {

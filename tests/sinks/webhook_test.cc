@@ -111,6 +111,24 @@ TEST_CASE("webhook: retry, rejected, unknown and the deadline", "[sinks][webhook
   CHECK(sink->deliver(n, tests::attempt()).kind == Outcome::Kind::kDelivered);
 }
 
+TEST_CASE("webhook: F48 a value that is too long is cut, between two characters, and the message says so",
+          "[sinks][webhook][F48]") {
+  HttpStub stub;
+  const auto sink = tests::make_sink("webhook", {{"url", stub.url("/hook")}});
+  CHECK_FALSE(sink->deliver(tests::notification(), tests::attempt()).truncated);
+  std::string family;
+  while (family.size() < 20UL * 1024)
+    family += "👍🏽";
+  const Outcome outcome = sink->deliver(tests::notification({tests::queue_alert(family)}), tests::attempt());
+  CHECK(outcome.kind == Outcome::Kind::kDelivered);
+  CHECK(outcome.truncated);
+  const rules::Json seen = *rules::Json::parse(stub.requests()[1].body);
+  const std::string queue(seen["alerts"].at(0)["labels"]["queue"].string());
+  CHECK(queue.size() <= 16UL * 1024);
+  CHECK(queue.size() > 16UL * 1024 - 16);
+  CHECK(queue.substr(queue.size() - 11) == "👍🏽…");
+}
+
 TEST_CASE("webhook: F48 what is refused as it is gets one more chance, in short", "[sinks][webhook][F48]") {
   HttpStub stub;
   const auto sink = tests::make_sink("webhook", {{"url", stub.url("/hook")}, {"secret", "signing-secret"}});
@@ -121,6 +139,7 @@ TEST_CASE("webhook: F48 what is refused as it is gets one more chance, in short"
     const Outcome outcome = sink->deliver(n, tests::attempt());
     CHECK(outcome.kind == Outcome::Kind::kDelivered);
     CHECK(outcome.detail.find("in short") != std::string::npos);
+    CHECK(outcome.truncated);
     CHECK(outcome.detail.find(std::to_string(status)) != std::string::npos);
     const auto requests = stub.requests();
     REQUIRE(requests.size() == 2);
