@@ -30,6 +30,9 @@ using std::chrono::seconds;
 // A connection that was idle for longer is not used again: the other side has probably closed it by then, and
 // a request that meets the close may or may not have arrived.
 constexpr long kMaxIdleSeconds = 20;
+// So old may be what a name led to when a new connection is made. Where the last request found nobody, it is
+// asked anew at once.
+constexpr long kNameSeconds = 60;
 // Fewer bytes a second than one, for this long, is a hung sink (FAULTS F42).
 constexpr long kLowSpeedSeconds = 10;
 
@@ -530,13 +533,17 @@ Outcome outcome_of(const HttpResult& result, const std::vector<Secret>& hide) {
 struct HttpClient::Impl {
   HttpOptions options;
   Easy easy;
+
+  void begin_anew() {
+    easy.reset(curl_easy_init());
+    LOGBELL_CHECK(easy != nullptr);
+  }
 };
 
 HttpClient::HttpClient(HttpOptions options) : impl_(std::make_unique<Impl>()) {
   init_curl();
   impl_->options = std::move(options);
-  impl_->easy.reset(curl_easy_init());
-  LOGBELL_CHECK(impl_->easy != nullptr);
+  impl_->begin_anew();
 }
 HttpClient::~HttpClient() = default;
 HttpClient::HttpClient(HttpClient&&) noexcept = default;
@@ -595,7 +602,10 @@ HttpResult HttpClient::post(const HttpRequest& request) {
   set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(std::min(timeout, kMaxConnectTime).count()));
   set(CURLOPT_LOW_SPEED_LIMIT, 1L);
   set(CURLOPT_LOW_SPEED_TIME, kLowSpeedSeconds);
-  set(CURLOPT_DNS_CACHE_TIMEOUT, 60L);
+  set(CURLOPT_DNS_CACHE_TIMEOUT, kNameSeconds);
+  // A resolver that says nothing holds up its own thread, not us: without this curl waits for getaddrinfo()
+  // to return, whatever the deadline (FAULTS F45).
+  set(CURLOPT_QUICK_EXIT, 1L);
   set(CURLOPT_TCP_KEEPALIVE, 1L);
   set(CURLOPT_MAXAGE_CONN, kMaxIdleSeconds);
   set(CURLOPT_MAXCONNECTS, 1L);
@@ -607,9 +617,11 @@ HttpResult HttpClient::post(const HttpRequest& request) {
     set(CURLOPT_CAINFO, options.ca_file.c_str());
     set(CURLOPT_PROXY_CAINFO, options.ca_file.c_str());
   }
+  // One that was named; of the environment's only curl knows when it is used.
+  const bool uses_proxy = options.proxy && !options.proxy->empty() && !url->is_loopback();
   if (url->is_loopback() || (options.proxy && options.proxy->empty())) {
     set(CURLOPT_NOPROXY, "*");
-  } else if (options.proxy) {
+  } else if (uses_proxy) {
     set(CURLOPT_PROXY, options.proxy->c_str());
     set(CURLOPT_NOPROXY, "");  // this proxy was named for this sink: the environment has no say
   }
@@ -683,6 +695,8 @@ HttpResult HttpClient::post(const HttpRequest& request) {
   }
 
   const std::string why = error[0] != '\0' ? error.data() : curl_easy_strerror(code);
+  // Where nobody answers, the name may lead elsewhere by now: what is known of it goes with the connection.
+  impl_->begin_anew();
   result.error = rules::clean_text(without_secrets(why, hide), 200);
   if (written) {
     result.kind = HttpResult::Kind::kLost;
@@ -702,6 +716,9 @@ HttpResult HttpClient::post(const HttpRequest& request) {
     // It knows us and says no, or does not know us: neither passes by itself.
     result.permanent = connect_status == 403 || connect_status == 407;
     result.error = fmt::format("the proxy answered {}", connect_status);
+  } else if (uses_proxy && (result.reason == Reason::kConnect || result.reason == Reason::kDns)) {
+    result.reason = Reason::kProxy;
+    result.error = "the proxy cannot be reached: " + result.error;
   } else if (code == CURLE_OPERATION_TIMEDOUT && call.starts == 0 && !call.allowed_address && lookup == 0) {
     result.reason = Reason::kDns;
   } else if (is_certificate_error(code)) {

@@ -143,7 +143,7 @@ constexpr std::array<std::string_view, 3> kDropReasons{
 };
 
 // How an attempt can end: every pair exists from the start, so that rate() sees its first increase.
-constexpr std::array<std::pair<std::string_view, Reason>, 17> kOutcomes{{
+constexpr std::array<std::pair<std::string_view, Reason>, 19> kOutcomes{{
     {"delivered", Reason::kOk},
     {"retry", Reason::kRateLimited},
     {"retry", Reason::kTimeout},
@@ -159,8 +159,10 @@ constexpr std::array<std::pair<std::string_view, Reason>, 17> kOutcomes{{
     {"rejected", Reason::kBadRequest},
     {"rejected", Reason::kBlocked},
     {"rejected", Reason::kBadResponse},
+    {"rejected", Reason::kProxy},
     {"unknown", Reason::kResponseLost},
     {"unknown", Reason::kTimeout},
+    {"unknown", Reason::kIo},
 }};
 
 // And without an attempt: SendLoop's own reasons.

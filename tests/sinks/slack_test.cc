@@ -274,6 +274,18 @@ TEST_CASE("slack: the rate limit's hint is kept, in whichever form", "[sinks][sl
   }
 }
 
+TEST_CASE("slack: F46 a success without Slack's word for it is somebody else's", "[sinks][slack][F46]") {
+  HttpStub stub;
+  const auto sink = slack_to(stub);
+  for (const char* body : {"", "<html>Welcome to our network</html>", "OK", "{\"ok\":true}"}) {
+    INFO(body);
+    stub.otherwise(StubStep::answer(200, body));
+    const Outcome outcome = sink->deliver(tests::notification(), tests::attempt());
+    CHECK(outcome.kind == Outcome::Kind::kRetry);
+    CHECK(outcome.reason == Reason::kBadResponse);
+  }
+}
+
 TEST_CASE("slack: F48 a message that had to be cut says so", "[sinks][slack][F48]") {
   HttpStub stub;
   stub.otherwise(StubStep::answer(200, "ok"));
