@@ -127,6 +127,7 @@ class FileConfig final : public SinkConfig {
     return std::make_unique<FileSink>(path_, context);
   }
   std::string destination() const override { return path_; }
+  std::string writes_to() const override { return path_; }
 
  private:
   std::string path_;

@@ -97,6 +97,8 @@ class SinkConfig {
   virtual std::vector<rules::Secret> secrets() const { return {}; }
   // Where it leads, for people: a URL's host, a path. Never a secret.
   virtual std::string destination() const = 0;
+  // The file that it writes, if that is what it does: nobody may take it for a log.
+  virtual std::string writes_to() const { return {}; }
 };
 
 // Reads a field of a sink's configuration; supplied by engine/run/config.cc, which knows the environment and

@@ -20,6 +20,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "engine/io/glob.h"
 #include "engine/run/sink_fields.h"
 #include "rules/coverage.h"
 #include "rules/fields.h"
@@ -155,6 +156,7 @@ class Compiler {
         *plan, {complete_, wrote_sinks_, route_sinks_, sink_names_, world_.now}, problems_);
     plan->rules_without_sink = coverage.rules_without_sink;
     report_sinks(coverage);
+    warn_of_own_files();
     plan->hash = hash();
     if (problems_.has_errors()) return nullptr;
     finish_sources();
@@ -684,6 +686,26 @@ class Compiler {
   }
 
   // Matching wants compiled sets; only a configuration without errors gets them.
+  // What logbell writes itself is not read (FAULTS F56): said where a path alone shows it.
+  void warn_of_own_files() {
+    std::vector<std::pair<std::string, std::string>> own;  // path, who writes it
+    own.emplace_back(config_.state_dir + "/logbell/state.db", "logbell keeps its state in");
+    for (const auto& [name, draft] : sinks_) {
+      if (draft.config && !draft.config->writes_to().empty())
+        own.emplace_back(draft.config->writes_to(), fmt::format("the sink \"{}\" writes", name));
+    }
+    for (const rules::SourceSpec& source : plan_->sources) {
+      for (const std::string& pattern : source.files) {
+        for (const auto& [path, who] : own) {
+          if (!could_match(pattern, path)) continue;
+          problems_.warn(source.place, fmt::format("source \"{}\"", source.name),
+                         fmt::format("{} also finds {}, which {}: it is left out", pattern, path, who),
+                         "name the application's files alone, or write elsewhere");
+        }
+      }
+    }
+  }
+
   void finish_sources() {
     for (rules::SourceSpec& source : plan_->sources) {
       std::vector<std::uint32_t> wanted;

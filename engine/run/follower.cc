@@ -87,8 +87,8 @@ std::vector<ReaderNote> Ledger::take_notes() {
   return std::exchange(notes_, {});
 }
 
-Follower::Follower(Ledger& ledger, int stdin_fd, bool use_inotify)
-    : ledger_(ledger), stdin_fd_(stdin_fd), watch_(use_inotify) {}
+Follower::Follower(Ledger& ledger, int stdin_fd, bool use_inotify, Feedback* feedback)
+    : ledger_(ledger), stdin_fd_(stdin_fd), feedback_(feedback), watch_(use_inotify) {}
 
 Follower::~Follower() = default;
 
@@ -471,6 +471,19 @@ void Follower::duplicate(std::uint32_t index, const std::string& path, const Tai
                             sources_[first.source].spec->name)});
 }
 
+// What this process writes itself is nobody's log.
+bool Follower::is_own(std::uint32_t index, const FoundFile& file) {
+  if (feedback_ == nullptr) return false;
+  const std::string what = feedback_->own(file.path, file.stat.id);
+  if (what.empty()) return false;
+  FollowedSource& source = sources_[index];
+  if (!source.own.insert(file.path).second) return true;
+  ledger_.add("logbell_source_own_files_total", label(index), 1);
+  ledger_.note(
+      {ReaderNote::Level::kWarn, source.spec->name, file.path, fmt::format("Is not read: {}.", what)});
+  return true;
+}
+
 void Follower::trouble(std::uint32_t index, const std::string& path, const std::string& error, bool opening) {
   FollowedSource& source = sources_[index];
   const auto [entry, is_new] = source.troubles.try_emplace(path);
@@ -557,6 +570,7 @@ void Follower::find(std::uint32_t index, std::vector<FoundFile>& fresh) {
 void Follower::meet(std::uint32_t index, const FoundFile& file, std::vector<FoundFile>& fresh) {
   Tail* tail = tail_of(file.stat.id);
   if (tail == nullptr) {
+    if (is_own(index, file)) return;
     const auto same = std::find_if(fresh.begin(), fresh.end(), [&](const FoundFile& other) {
       return inode_of(other.stat.id) == inode_of(file.stat.id);
     });

@@ -23,6 +23,7 @@
 #include "engine/io/records.h"
 #include "engine/io/watch.h"
 #include "engine/run/event_time.h"
+#include "engine/run/feedback.h"
 #include "rules/plan.h"
 #include "rules/time.h"
 
@@ -115,6 +116,7 @@ struct FollowedSource {
   };
   std::map<std::string, Trouble> troubles;  // by path
   std::set<std::string> duplicates;         // paths that lead to what is read already: said once
+  std::set<std::string> own;                // paths that lead to what this process writes: said once
 };
 
 class Follower {
@@ -136,7 +138,8 @@ class Follower {
   static constexpr std::size_t kMaxFiles = 20'000;
   static constexpr std::size_t kMaxRetired = 256;
 
-  Follower(Ledger& ledger, int stdin_fd, bool use_inotify);  // the ledger must outlive me
+  // The ledger and the feedback (which may be null) must outlive me.
+  Follower(Ledger& ledger, int stdin_fd, bool use_inotify, Feedback* feedback = nullptr);
   ~Follower();
 
   // Positions as batches carried them.
@@ -199,6 +202,7 @@ class Follower {
   void place(Tail& tail, FollowedSource& source);
   void watch_directories(std::uint32_t index, const std::vector<GlobResult::Directory>& directories);
   void duplicate(std::uint32_t index, const std::string& path, const Tail& first);
+  bool is_own(std::uint32_t index, const FoundFile& file);
   void trouble(std::uint32_t index, const std::string& path, const std::string& error, bool opening);
   void unlink(Tail& tail, bool counted = false);
   void close(Tail& tail);
@@ -210,6 +214,7 @@ class Follower {
 
   Ledger& ledger_;
   int stdin_fd_;
+  Feedback* feedback_;
   FileWatch watch_;
   LineTimes times_;
   std::shared_ptr<const rules::Plan> plan_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <span>
 #include <utility>
 
@@ -25,6 +26,8 @@ using rules::Timestamp;
 constexpr Duration kMaxWait{std::chrono::milliseconds(200)};
 // A stream that cannot be read for so long leaves the merge: others do not wait for it.
 constexpr Duration kStallAfter{std::chrono::seconds(30)};
+// A loop that goes on is said again after so long.
+constexpr Duration kSayFeedbackEvery{std::chrono::minutes(1)};
 // So many lines before one without a time are asked for theirs.
 constexpr int kMaxLinesBack = 256;
 constexpr std::size_t kMaxLineTextBytes = rules::kMaxSampleBytes * 4;
@@ -37,6 +40,7 @@ constexpr std::string_view kPartial = "logbell_source_partial_flushed_total";
 constexpr std::string_view kSplit = "logbell_source_records_split_total";
 constexpr std::string_view kMalformed = "logbell_source_lines_malformed_total";
 constexpr std::string_view kRejected = "logbell_source_timestamps_rejected_total";
+constexpr std::string_view kFeedback = "logbell_source_feedback_lines_total";
 constexpr std::string_view kSetBack = "logbell_source_clock_set_back_total";
 
 std::string_view line_at(std::string_view block, std::size_t from) {
@@ -60,7 +64,7 @@ bool same_but_for_the_look(const SourceStatus& a, const SourceStatus& b) {
 
 struct Reader::Impl {
   Impl(std::shared_ptr<const rules::Plan> first_plan, Options with)
-      : options(std::move(with)), follower(ledger, options.stdin_fd, options.use_inotify) {
+      : options(std::move(with)), follower(ledger, options.stdin_fd, options.use_inotify, options.feedback) {
     follower.restore(options.positions);
     options.positions.clear();
     replace_plan(std::move(first_plan));
@@ -86,8 +90,10 @@ struct Reader::Impl {
       series("logbell_source_bytes_lost_total", "cause", {"truncated"});
       series("logbell_source_open_errors_total", "reason", {"EACCES", "EMFILE", "not_a_file", "other"});
       series(kRejected, "reason", {"missing", "future", "past"});
-      for (const char* name : {"logbell_source_read_errors_total", "logbell_source_duplicate_inputs_total"})
+      for (const char* name : {"logbell_source_read_errors_total", "logbell_source_duplicate_inputs_total",
+                               "logbell_source_own_files_total"})
         ledger.add(name, label, 0);
+      ledger.add(std::string(kFeedback), label, 0);
       ledger.add(std::string(kSetBack), label, 0);
     }
     ledger.add("logbell_inotify_watch_failures_total", {}, 0);
@@ -324,6 +330,8 @@ struct Reader::Impl {
         if (text.told[i].evaluated > 0) drop_counted(spec, text.block, text.records[i], text.told[i].evaluated);
       }
     }
+    if (!found.empty() && options.feedback != nullptr && options.feedback->may_be_in(text.block))
+      drop_feedback(tail, text.block);
 
     LineFacts facts;
     facts.arrival = now;
@@ -396,6 +404,28 @@ struct Reader::Impl {
       return match.line_offset == record.offset &&
              std::any_of(before.begin(), before.end(),
                          [&](const rules::Match& old) { return old.pattern == match.pattern; });
+    });
+  }
+
+  // A line that repeats a message of ours, whoever wrote it there, must not ring: its message would be repeated.
+  void drop_feedback(const Tail& tail, std::string_view block) {
+    const std::string& source = follower.sources()[tail.source].spec->name;
+    std::uint32_t judged = UINT32_MAX;
+    bool ours = false;
+    std::erase_if(found, [&](const rules::Match& match) {
+      if (match.line_offset == judged) return ours;
+      judged = match.line_offset;
+      ours = options.feedback->is_in(block.substr(match.line_offset, match.line_length));
+      if (!ours) return false;
+      ledger.add(std::string(kFeedback), {{"source", source}}, 1);
+      Instant& said = feedback_said[source];
+      if (const Instant instant = options.clock->instant(); said == Instant() || instant - said >= kSayFeedbackEvery) {
+        said = instant;
+        ledger.note({ReaderNote::Level::kError, source, tail.path,
+                     "A line repeats a message that logbell itself sent: it is not counted. Somebody writes "
+                     "messages back into the log; take them, or what they are about, out of it."});
+      }
+      return true;
     });
   }
 
@@ -496,6 +526,7 @@ struct Reader::Impl {
   std::uint64_t sequence = 0;
   Timestamp last_look = kLongAgo;     // wall time of the last step
   Timestamp known_before = kLongAgo;  // and of the one before it
+  std::map<std::string, Instant> feedback_said;  // by source: when it was last complained of
   bool confirmation_wanted = false;
   bool finishing = false;
   bool last_was_waiting = false;

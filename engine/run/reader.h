@@ -31,6 +31,7 @@ class Reader {
  public:
   struct Options {
     const Clock* clock = nullptr;             // must outlive the reader
+    Feedback* feedback = nullptr;             // so must this; null: whatever is there is read as it is
     // Entries under "pos/" as earlier batches committed them. A source without one is followed for the first
     // time: `read_from` and `max_replay_age` decide where its files begin.
     std::vector<StoredEntry> positions;

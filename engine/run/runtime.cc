@@ -628,7 +628,7 @@ class Runtime::Worker {
   std::thread thread_;  // the last: it uses the others from its first moment
 };
 
-Runtime::Runtime(Options options) : options_(std::move(options)) {
+Runtime::Runtime(Options options) : options_(std::move(options)), feedback_(*options_.clock) {
   config_.set(options_.config);
   plan_refused_ = options_.plan_refused;
 }
@@ -794,6 +794,8 @@ std::optional<Runtime::Failure> Runtime::begin() {
   reader_waker_ = std::make_unique<PollWaker>(clock);
   Reader::Options reader;
   reader.clock = &clock;
+  reader.feedback = &feedback_;
+  know_own_files(config);
   reader.positions = std::move(*positions);
   reader.stdin_fd = options_.stdin_fd;
   ReaderLoop::Options reading;
@@ -867,9 +869,22 @@ std::optional<Runtime::Failure> Runtime::begin() {
   return std::nullopt;
 }
 
+// Before anybody looks for logs.
+void Runtime::know_own_files(const Config& config) {
+  std::vector<Feedback::OwnFile> files;
+  for (const auto& [name, sink] : config.sinks) {
+    if (std::string path = sink->writes_to(); !path.empty())
+      files.push_back({std::move(path), fmt::format("the sink \"{}\" writes it", name)});
+  }
+  // A new state_dir counts from the next start.
+  feedback_.set_files(std::move(files),
+                      (std::filesystem::path(options_.config->state_dir) / "logbell").string());
+}
+
 Lane::Setting Runtime::setting(const Config& config, const rules::SinkSpec& sink, std::size_t lane) {
   Lane::Setting setting;
-  setting.sink = config.sinks.at(sink.name)->build(lane, {config.external_url, config.environment});
+  setting.sink =
+      marked(config.sinks.at(sink.name)->build(lane, {config.external_url, config.environment}), feedback_);
   setting.fallbacks = fallbacks_of(*config.plan);
   if (const sinks::SinkType* type = sinks::find_sink_type(sink.type); type != nullptr)
     setting.min_interval = type->min_interval;
@@ -981,6 +996,7 @@ void Runtime::reload(const std::shared_ptr<const Config>& config) {
   options_.metrics->set_plan_refused(false);
   options_.metrics->reloaded(true, options_.clock->now());
   writer_->store(text_entries(*config));
+  know_own_files(*config);
   reader_->replace_plan(config->plan);
 }
 

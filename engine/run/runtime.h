@@ -23,6 +23,7 @@
 #include "engine/run/api.h"
 #include "engine/run/clock.h"
 #include "engine/run/config.h"
+#include "engine/run/feedback.h"
 #include "engine/run/log.h"
 #include "engine/run/metrics.h"
 #include "engine/run/queue.h"
@@ -316,7 +317,8 @@ class Runtime {
   };
 
   std::optional<Failure> begin();
-  static Lane::Setting setting(const Config& config, const rules::SinkSpec& sink, std::size_t lane);
+  void know_own_files(const Config& config);
+  Lane::Setting setting(const Config& config, const rules::SinkSpec& sink, std::size_t lane);
   void open_lane(const Config& config, const rules::SinkSpec& sink, std::size_t index);
   void forget_elsewhere(const std::string& lane);
   static std::unique_ptr<Worker> run_lane(const std::shared_ptr<Lane>& lane);
@@ -343,6 +345,7 @@ class Runtime {
   bool stopped_ = false;
 
   // In the order of the start; destroyed in reverse.
+  Feedback feedback_;
   std::unique_ptr<Store> store_;
   CoreQueue queue_{kQueueBytes};
   std::unique_ptr<CoreLoop> core_;

@@ -4,6 +4,9 @@
 
 #include <arpa/inet.h>
 #include <catch2/catch.hpp>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "tests/sinks/fixtures.h"
 #include "tests/support/http_stub.h"
@@ -264,6 +267,35 @@ TEST_CASE("http: a server that takes connections and never reads ends at the dea
   CHECK(result.kind == Kind::kNotSent);
   CHECK(result.reason == Reason::kTimeout);
   CHECK(outcome_of(result, {}).kind == Outcome::Kind::kRetry);
+}
+
+TEST_CASE("http: a host that takes no connection ends at the deadline, and nothing was sent",
+          "[sinks][http][F42]") {
+  // A queue of connections that is full drops what else comes, as a machine behind a dead link does.
+  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in here{};
+  here.sin_family = AF_INET;
+  here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof here;
+  auto* const address = static_cast<sockaddr*>(static_cast<void*>(&here));
+  REQUIRE(bind(listener, address, size) == 0);
+  REQUIRE(listen(listener, 0) == 0);
+  REQUIRE(getsockname(listener, address, &size) == 0);
+  std::array<int, 2> fillers{};
+  for (int& filler : fillers) {
+    filler = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    static_cast<void>(connect(filler, address, size));
+  }
+  HttpClient client{HttpOptions{}};
+  const HttpResult result =
+      client.post(request_to("http://127.0.0.1:" + std::to_string(ntohs(here.sin_port)) + "/", 400ms));
+  CHECK(result.kind == Kind::kNotSent);
+  CHECK(result.reason == Reason::kTimeout);
+  CHECK_FALSE(result.permanent);
+  CHECK(result.elapsed < 3s);
+  for (const int filler : fillers)
+    close(filler);
+  close(listener);
 }
 
 TEST_CASE("http: the sink's own timeout can only shorten the attempt's", "[sinks][http][F42]") {

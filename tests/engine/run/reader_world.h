@@ -164,6 +164,7 @@ class ReaderWorld {
   void start() {
     engine::Reader::Options options;
     options.clock = &clock;
+    options.feedback = feedback;
     for (const auto& [key, value] : committed)
       options.positions.push_back({key, value});
     options.use_inotify = use_inotify;
@@ -242,6 +243,7 @@ class ReaderWorld {
   LogDir dir;
   FakeClock clock{system_now()};
   PlanSetting plan_setting;
+  engine::Feedback* feedback = nullptr;  // must outlive the reader
   bool use_inotify = true;
   int stdin_fd = -1;
   std::size_t chunk_bytes = 256 * 1024;

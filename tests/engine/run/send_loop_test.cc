@@ -16,6 +16,7 @@
 #include <fmt/format.h>
 
 #include "sinks/http.h"
+#include "sinks/message.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/fake_sink.h"
 
@@ -321,6 +322,41 @@ TEST_CASE("send_loop: a key that waits is not added twice, and an undurable one 
 }
 
 // --- passing failures
+
+TEST_CASE("send_loop: F47 after an hour's outage ten thousand alerts are told, the critical ones first",
+          "[run][send_loop][F47]") {
+  SendLoop::Options options;
+  options.min_interval = Duration(100);
+  Lane lane(std::move(options));
+  bool is_down = true;
+  lane.script.answer = [&](const Notification&, const sinks::Attempt&) {
+    return is_down ? down() : Outcome::delivered("ok");
+  };
+  constexpr int kAlerts = 10'000;
+  for (int i = 0; i < kAlerts; ++i)
+    lane.add(lane.firing(fmt::format("{:05}", i), "", i % 10 == 0 ? 0 : 1));
+  lane.run(1h);
+  CHECK(lane.loop->view().pending == kAlerts);
+  CHECK(lane.loop->view().delivered == 0);
+  CHECK(lane.script.sent.size() < 100);  // probed, not hammered
+  is_down = false;
+  lane.script.sent.clear();
+  lane.run(SendLoop::kMaxBackoff + kAlerts * Duration(100));
+  CHECK(lane.loop->idle());
+  REQUIRE(lane.script.sent.size() == kAlerts);
+  std::set<std::string> told;
+  for (std::size_t i = 0; i < lane.script.sent.size(); ++i) {
+    const FakeSink::Sent& sent = lane.script.sent[i];
+    told.insert(sent.notification.key);
+    // The first one proves that it works again, whichever it is.
+    if (i > 0) {
+      CHECK((sent.notification.priority == 0) == (i <= kAlerts / 10));
+      CHECK(sent.at - lane.script.sent[i - 1].at >= Duration(100));
+    }
+    CHECK_FALSE(sinks::delivery_notes(sent.notification, sent.attempt).empty());  // "Delayed 1 h …"
+  }
+  CHECK(told.size() == kAlerts);
+}
 
 TEST_CASE("send_loop: F41 a passing failure is tried again, in full jitter, until it works",
           "[run][send_loop][F41]") {
