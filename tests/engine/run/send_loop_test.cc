@@ -345,12 +345,13 @@ TEST_CASE("send_loop: F47 after an hour's outage ten thousand alerts are told, t
   CHECK(lane.loop->idle());
   REQUIRE(lane.script.sent.size() == kAlerts);
   std::set<std::string> told;
+  // The first one proves that it works again, whichever it is.
+  const std::size_t critical = kAlerts / 10 - (lane.script.sent[0].notification.priority == 0 ? 1 : 0);
   for (std::size_t i = 0; i < lane.script.sent.size(); ++i) {
     const FakeSink::Sent& sent = lane.script.sent[i];
     told.insert(sent.notification.key);
-    // The first one proves that it works again, whichever it is.
     if (i > 0) {
-      CHECK((sent.notification.priority == 0) == (i <= kAlerts / 10));
+      CHECK((sent.notification.priority == 0) == (i <= critical));
       CHECK(sent.at - lane.script.sent[i - 1].at >= Duration(100));
     }
     CHECK_FALSE(sinks::delivery_notes(sent.notification, sent.attempt).empty());  // "Delayed 1 h …"
