@@ -173,6 +173,7 @@ class SendLoop::Impl {
     options_.log->settle({{std::move(settlement), &item.delivery.notification, truncated}});
   }
   void told_elsewhere(Sequence sequence, Item& item);
+  void drop_outdated(const Notification& told, Batch& batch);
 
   std::optional<Instant> work();
   std::optional<Instant> work_draining();
@@ -211,6 +212,7 @@ class SendLoop::Impl {
   std::unordered_map<std::string, Sequence> by_key_;
   std::unordered_map<std::string, Sequence> by_replaces_;
   std::set<std::pair<Instant, Sequence>> by_expiry_;
+  std::set<Sequence> refreshes_;
   std::set<Sequence> movable_;  // those with a fallback
   // Of these, firings that no fallback has been told: the critical ones and the rest, by arrival.
   std::array<std::set<Sequence>, 2> owed_;
@@ -292,6 +294,7 @@ void SendLoop::Impl::add(Delivery delivery) {
   by_key_.emplace(notification.key, sequence);
   if (!notification.replaces.empty()) by_replaces_.emplace(notification.replaces, sequence);
   by_expiry_.emplace(item.expires_at, sequence);
+  if (notification.reason == rules::NotifyReason::kRefresh) refreshes_.insert(sequence);
   if (item.movable) {
     movable_.insert(sequence);
     const std::size_t urgency = urgency_of(notification);
@@ -322,6 +325,7 @@ Item SendLoop::Impl::remove(Sequence sequence) {
   const auto replaces = by_replaces_.find(notification.replaces);
   if (replaces != by_replaces_.end() && replaces->second == sequence) by_replaces_.erase(replaces);
   by_expiry_.erase({item.expires_at, sequence});
+  refreshes_.erase(sequence);
   movable_.erase(sequence);
   for (std::set<Sequence>& owed : owed_)
     owed.erase(sequence);
@@ -411,6 +415,27 @@ void SendLoop::Impl::told_elsewhere(Sequence sequence, Item& item) {
   for (auto later = members.upper_bound(sequence); later != members.end(); ++later) {
     const Item& other = items_.at(*later);
     if (other.resolved && other.movable && !other.elsewhere) copies_.insert(*later);
+  }
+}
+
+// A refresh that waits while something more urgent is told knows less by then: it would call firing what has
+// just been told to be over, or the contrary. The next one, a minute later, is right.
+void SendLoop::Impl::drop_outdated(const Notification& told, Batch& batch) {
+  if (refreshes_.empty() || told.reason == rules::NotifyReason::kRefresh) return;
+  const auto contradicts = [&](const rules::Alert& old) {
+    return std::any_of(told.alerts.begin(), told.alerts.end(), [&](const rules::Alert& alert) {
+      return alert.is_firing() != old.is_firing() && alert.labels == old.labels;
+    });
+  };
+  const std::set<Sequence> waiting = refreshes_;
+  for (const Sequence sequence : waiting) {
+    const Item& item = items_.at(sequence);
+    const std::vector<rules::Alert>& alerts = item.delivery.notification.alerts;
+    if (std::none_of(alerts.begin(), alerts.end(), contradicts)) continue;
+    Settlement outdated = settlement(item, DeliveryState::kSuperseded, "", kOutdated);
+    ++counts_.superseded;
+    batch.ended.push_back(remove(sequence));
+    batch.settled.push_back({std::move(outdated), &batch.ended.back().delivery.notification});
   }
 }
 
@@ -632,7 +657,10 @@ void SendLoop::Impl::succeeded(Sequence sequence, const Outcome& outcome) {
   Settlement delivered = settlement(item, DeliveryState::kDelivered, "delivered", to_string(outcome.reason));
   delivered.receipt = outcome.receipt;
   delivered.detail = outcome.detail;
-  settle(item, std::move(delivered), outcome.truncated);
+  Batch batch;
+  batch.settled.push_back({std::move(delivered), &item.delivery.notification, outcome.truncated});
+  drop_outdated(item.delivery.notification, batch);
+  options_.log->settle(batch.settled);
   remove(sequence);
   if (news) options_.log->sink_alive(options_.sink, options_.lane);
 }

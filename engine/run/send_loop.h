@@ -149,6 +149,7 @@ class SendLoop {
       "circuit_open";  // the sink refuses for good: not even tried
   static constexpr std::string_view kFallback =
       "fallback";  // no attempt: the fallbacks are told too, it waits on
+  static constexpr std::string_view kOutdated = "outdated";  // a refresh: the contrary has been told since
 
   struct Options {
     std::string sink;

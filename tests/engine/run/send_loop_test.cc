@@ -302,6 +302,44 @@ TEST_CASE("send_loop: a newer repeat takes the place of an unsent one", "[run][s
   CHECK(lane.log.told() == Keys{"repeat 1: retry server_error", "repeat 2: delivered ok"});
 }
 
+TEST_CASE("send_loop: a refresh that waited does not take back what was told meanwhile",
+          "[run][send_loop][F43]") {
+  Lane lane;
+  const auto of = [&](Notification n, const std::string& queue) {
+    for (rules::Alert& alert : n.alerts)
+      alert.labels.set("queue", queue);
+    return n;
+  };
+  const auto refresh = [&](const std::string& key, bool firing) {
+    Notification n = of(firing ? lane.firing(key, "", 2) : lane.resolve(key, ""), "a");
+    n.reason = NotifyReason::kRefresh;
+    n.priority = 2;
+    n.group_key.clear();
+    return n;
+  };
+  lane.script.next = {down()};
+  lane.add(lane.firing("something before"));
+  lane.now();
+  const DeliveryId stale = lane.add(refresh("a fires", true));
+  lane.add(of(lane.resolve("b is over", "b"), "b"));
+  lane.add(of(lane.resolve("a is over", "a"), "a"));
+  lane.run(1min);
+  CHECK(lane.script.keys() == Keys{"something before", "b is over", "something before", "a is over"});
+  CHECK(lane.log.rows[stale].state == DeliveryState::kSuperseded);
+  CHECK(lane.loop->view().superseded == 1);
+  CHECK(lane.loop->idle());
+
+  lane.script.next = {down()};
+  lane.add(lane.firing("more"));
+  lane.now();
+  lane.add(refresh("a is over, still", false));
+  lane.add(refresh("a fires again, as told", true));
+  lane.add(of(lane.firing("a again", "a"), "a"));
+  lane.run(1min);
+  CHECK(lane.script.keys().back() == "a fires again, as told");
+  CHECK(lane.loop->view().superseded == 2);
+}
+
 TEST_CASE("send_loop: a key that waits is not added twice, and an undurable one gets its row",
           "[run][send_loop]") {
   Lane lane;
