@@ -14,6 +14,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "engine/io/fault.h"
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -208,6 +210,22 @@ TEST_CASE("tidy: nobody sleeps", "[tidy]") {
 TEST_CASE("tidy: only the clock asks the time", "[tidy]") {
   CHECK(where(R"(clock::now\b|\b(clock_gettime|gettimeofday)\b|\btime\s*\(\s*(nullptr|NULL|0|&))",
               {"engine/run/clock.cc"}, false) == kNowhere);
+}
+
+TEST_CASE("tidy: every fault point of the table is passed somewhere, under one name", "[tidy]") {
+  const std::regex passed(R"re(LOGBELL_FAULT\("([^"]+)"\))re");
+  std::vector<std::string> in_code;
+  for (const SourceFile& file : tree()) {
+    if (is_test(file)) continue;
+    for (std::sregex_iterator it(file.text.begin(), file.text.end(), passed), end; it != end; ++it)
+      in_code.push_back((*it)[1]);
+  }
+  std::vector<std::string> in_table;
+  for (const logbell::engine::FaultPoint& point : logbell::engine::kFaultPoints)
+    in_table.emplace_back(point.name);
+  std::sort(in_code.begin(), in_code.end());
+  std::sort(in_table.begin(), in_table.end());
+  CHECK(in_code == in_table);
 }
 
 TEST_CASE("tidy: only the commands and the console write to the terminal", "[tidy]") {

@@ -22,6 +22,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "engine/io/fault.h"
 #include "engine/io/thread_annotations.h"
 #include "rules/labels.h"
 
@@ -541,11 +542,14 @@ Result<std::vector<Delivery>> Store::Impl::try_commit(const Commit& commit) {
   Waiting now_waiting = waiting;
   StoreCounters now_totals = totals;
   constexpr std::string_view kDoing = "write to the state file";
+  LOGBELL_FAULT("store.commit.before");
   Result<> done = begin(commit.sync, kDoing);
   if (!done) return fail(done.error());
   apply(commit, now_waiting, now_totals, added);
+  LOGBELL_FAULT("store.commit.rows_written");
   done = end(kDoing);
   if (!done) return fail(done.error());
+  LOGBELL_FAULT("store.commit.done");
   waiting = now_waiting;
   totals = now_totals;
   return added;
@@ -671,6 +675,7 @@ void Store::Impl::queue(const rules::Notification& notification, Waiting& now_wa
       .text(notification.replaces)
       .integer(notification.priority)
       .run();
+  LOGBELL_FAULT("store.commit.outbox_inserted");
   if (!db.ok()) return;
   Delivery delivery;
   delivery.id = sqlite3_last_insert_rowid(db.handle());
@@ -689,14 +694,17 @@ void Store::Impl::apply(const Commit& commit, Waiting& now_waiting, StoreCounter
       writer->erase.blob(entry.key).run();
     }
   }
+  LOGBELL_FAULT("store.commit.entries_written");
   for (const Settlement& settlement : commit.settlements)
     settle(settlement, now_waiting);
   for (const Settlement& settlement : commit.settlements) {
     for (const rules::Notification& fallback : settlement.fallbacks)
       queue(fallback, now_waiting, now_totals, added);
   }
+  if (!commit.settlements.empty()) LOGBELL_FAULT("store.commit.settlements_written");
   for (const DeliveryId id : commit.in_flight)
     writer->mark.integer(id).run();
+  if (!commit.in_flight.empty()) LOGBELL_FAULT("store.commit.in_flight_marked");
   for (const rules::Notification& notification : commit.notifications)
     queue(notification, now_waiting, now_totals, added);
   if (now_waiting.full() && !added.empty()) {
@@ -841,6 +849,7 @@ Result<> create_database(const Paths& paths) {
   }
   Result<> synced = sync_path(fresh, false);
   if (!synced) return synced;
+  LOGBELL_FAULT("store.create.unnamed");
   if (::rename(fresh.c_str(), paths.database.c_str()) != 0) {
     return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(errno)));
   }
@@ -1029,7 +1038,9 @@ Result<> Store::Impl::start(const fs::path& path) {
   }
   // Its space may be what is missing; and what it holds now does not count as free.
   reserve.at(path.parent_path() / "reserve", 0);
+  LOGBELL_FAULT("store.fold.before");
   if (db.ok()) static_cast<void>(fold_log());
+  LOGBELL_FAULT("store.fold.done");
   const std::optional<std::uint64_t> room = free_bytes(path.parent_path());
   const std::uint64_t log_pages = std::clamp(room ? *room / kFreePerLog / kPageBytes : kMaxCheckpointPages,
                                              kMinCheckpointPages, kMaxCheckpointPages);

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 
+#include "engine/io/fault.h"
 #include "engine/io/stream_source.h"
 #include "engine/run/first_start.h"
 #include "rules/json.h"
@@ -391,6 +392,7 @@ bool Follower::let_go(Tail& tail) {
     return false;
   }
   if (instant_ < quiet) gap(tail.source, "deleted_while_written", now_);
+  LOGBELL_FAULT("reader.rotation.before_let_go");
   if (!tail.deleted) {
     if (retired_.size() >= kMaxRetired) retired_.erase(retired_.begin());
     FilePosition position = tail.file->position();
@@ -730,6 +732,7 @@ Tail* Follower::adopt(std::uint32_t index, const std::string& path, std::unique_
   tails_.push_back(std::move(owned));
   mark_dirty(tail);
   mark_changed(tail);
+  if (before != nullptr) LOGBELL_FAULT("reader.rotation.adopted");
   return &tail;
 }
 

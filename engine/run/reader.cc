@@ -8,6 +8,7 @@
 
 #include "engine/io/chunk.h"
 #include "engine/io/decode.h"
+#include "engine/io/fault.h"
 #include "engine/io/records.h"
 #include "engine/run/event_time.h"
 #include "engine/run/follower.h"
@@ -192,6 +193,7 @@ struct Reader::Impl {
       follower.after_failure(tail, status.error(), instant);
       return;
     }
+    if (status->bytes > 0) LOGBELL_FAULT("reader.read");
     Text text;
     if (tail.decoder != nullptr) {
       decode(tail, *status, chunk, status->rewrite == Rewrite::kNone ? from : 0, now, instant);
@@ -202,6 +204,7 @@ struct Reader::Impl {
     count(source, *status, chunk, tail.decoder != nullptr);
     if (chunk.lines > 0 || !chunk.block.empty()) source.last_line_at = now;
     if (!text.block.empty()) match(tail, source, text, chunk.evaluated, now, batch);
+    if (!batch.matches.empty()) LOGBELL_FAULT("reader.matched");
     follower.after_read(tail, *status, now, instant);
     batch.bytes = static_cast<std::size_t>(status->bytes);
     batch.cannot_be_read_again = tail.file == nullptr && status->bytes > 0;

@@ -10,6 +10,7 @@
 #include <malloc.h>
 #include <pthread.h>
 
+#include "engine/io/fault.h"
 #include "rules/labels.h"
 #include "sinks/registry.h"
 
@@ -130,6 +131,7 @@ Instant CoreLoop::step() {
   }
 
   Tick tick = pipeline_->tick(now);
+  if (!tick.entries.empty()) LOGBELL_FAULT("core.ticked");
   const bool rang = !tick.transitions.empty();
   if (!tick.empty() || !tick.counters.empty()) {
     dirty_ = true;
@@ -329,6 +331,7 @@ Instant ReaderLoop::step() {
   if (result.batch) {
     const std::size_t bytes = result.batch->bytes;
     if (!options_.queue->push(std::move(*result.batch), bytes)) done_ = true;
+    LOGBELL_FAULT("reader.handed_over");
   }
   for (const ReaderNote& note : result.notes)
     say(note);
@@ -507,6 +510,7 @@ void Lane::settle(const std::vector<Settled>& settled) {
   for (const Settled& one : settled)
     settlements.push_back(one.settlement);
   options_.writer->settle(options_.sink, std::move(settlements));
+  LOGBELL_FAULT("lane.settled");
   for (const Settled& one : settled)
     say(one);
 }
@@ -669,6 +673,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
                    opened.error().message};
   }
   store_ = std::move(opened->store);
+  LOGBELL_FAULT("runtime.store_opened");
   rules::Result<std::vector<StoredEntry>> core_entries = store_->entries("core/");
   if (!core_entries) return broken_read(core_entries.error());
   rules::Result<std::vector<StoredEntry>> positions = store_->entries("pos/");
@@ -866,6 +871,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
     }
     reader_heartbeat_.rest();
   });
+  LOGBELL_FAULT("runtime.started");
   return std::nullopt;
 }
 
@@ -995,9 +1001,11 @@ void Runtime::reload(const std::shared_ptr<const Config>& config) {
   reload_failed_ = false;
   options_.metrics->set_plan_refused(false);
   options_.metrics->reloaded(true, options_.clock->now());
+  LOGBELL_FAULT("runtime.reload.before_store");
   writer_->store(text_entries(*config));
   know_own_files(*config);
   reader_->replace_plan(config->plan);
+  LOGBELL_FAULT("runtime.reload.done");
 }
 
 void Runtime::refused() {
@@ -1082,6 +1090,7 @@ bool Runtime::stop(Duration grace) {
   reader_->finish(broken ? began : began + grace / 2);
   bool ended = reader_thread_->wait(clock, by(began + grace / 2 + Duration(200)));
   if (!ended) log.warn("Reading did not end in time: what is left is read at the next start.");
+  LOGBELL_FAULT("runtime.stop.read");
 
   // Evaluate it, write it down.
   queue_.close();
@@ -1094,6 +1103,7 @@ bool Runtime::stop(Duration grace) {
                      std::max(Duration(50), std::chrono::floor<Duration>(std::min<std::chrono::microseconds>(
                                                 until - clock.instant(), kLastCommit)))))
     log.error("The state could not be written at the end; what is missing is read again at the next start.");
+  LOGBELL_FAULT("runtime.stop.committed");
 
   // One immediate try for whatever waits.
   std::vector<Post*> posts;
@@ -1115,6 +1125,7 @@ bool Runtime::stop(Duration grace) {
              {{"lanes", join(hanging)}});
     ended = false;
   }
+  LOGBELL_FAULT("runtime.stop.drained");
   writer_->wait_idle(Duration(broken ? 0 : 50));
   writer_->end();
   if (!writer_thread_->wait(clock, by(until))) ended = false;

@@ -11,6 +11,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/io/fault.h"
 #include "engine/run/thread_annotations.h"
 #include "sinks/message.h"
 
@@ -601,6 +602,7 @@ std::optional<Instant> SendLoop::Impl::work_draining() {
 
 void SendLoop::Impl::attempt(Sequence sequence, Duration timeout) {
   Item& item = items_.at(sequence);
+  LOGBELL_FAULT("lane.before_mark");
   if (!options_.log->begin(item.delivery.id)) {
     store_until_ = options_.clock->instant() + kStoreRetry;
     ++drain_failures_;
@@ -616,7 +618,9 @@ void SendLoop::Impl::attempt(Sequence sequence, Duration timeout) {
   attempt.now = options_.clock->now();
   attempt.maybe_sent = item.delivery.maybe_sent;
   attempt.timeout = timeout;
+  LOGBELL_FAULT("lane.before_send");
   const Outcome outcome = sink_->deliver(item.delivery.notification, attempt);
+  LOGBELL_FAULT("lane.answered");
   const Instant now = options_.clock->instant();
   // From its end: when during the attempt the destination counted it cannot be known.
   spaced_until_ = now + options_.min_interval;

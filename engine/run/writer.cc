@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "engine/io/fault.h"
+
 namespace logbell::engine {
 
 using rules::Duration;
@@ -265,6 +267,7 @@ void Writer::take(Tick tick) {
     hold(std::move(notification));
   for (MetricValue& counter : tick.counters)
     pending_.counters[{std::move(counter.name), std::move(counter.labels)}] = counter.value;
+  LOGBELL_FAULT("writer.tick_taken");
   if (tick.must_sync) pending_.sync = pending_.urgent = true;
 }
 
@@ -393,6 +396,7 @@ bool Writer::attempt(Instant now) {
   const Instant began = options_.clock->instant();
   rules::Result<std::vector<Delivery>> added = options_.commit(commit);
   if (added) {
+    LOGBELL_FAULT("writer.committed");
     const std::chrono::duration<double> took = options_.clock->instant() - began;
     options_.metrics->observe_commit(took.count());
     succeeded(std::move(*added));
@@ -496,7 +500,10 @@ void Writer::hand_over(Delivery delivery) {
   const std::string key = delivery.notification.key;
   const std::string sink = delivery.notification.sink;
   const std::string lane = delivery.notification.lane;
-  if (options_.deliver(std::move(delivery))) return;
+  if (options_.deliver(std::move(delivery))) {
+    LOGBELL_FAULT("writer.handed_over");
+    return;
+  }
   options_.metrics->count("logbell_notifications_dropped_total", {{"reason", "no_lane"}});
   options_.log->error("A notification is given up: its sink is not in the configuration.",
                       {{"sink", sink}, {"lane", lane}, {"key", key}});

@@ -1,0 +1,53 @@
+#include "engine/io/fault.h"
+
+#ifdef LOGBELL_FAULT_POINTS
+
+#include <atomic>
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+
+#include <signal.h>
+#include <unistd.h>
+
+namespace logbell::engine {
+namespace {
+
+struct Armed {
+  std::size_t row = kFaultPoints.size();
+  std::atomic<int> passes_left{0};
+
+  Armed() {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing in this process changes the environment
+    const char* wanted = std::getenv("LOGBELL_FAULT_POINT");
+    if (wanted == nullptr || *wanted == '\0') return;
+    const std::string_view text = wanted;
+    const std::size_t colon = text.rfind(':');
+    const std::string_view count = colon == std::string_view::npos ? "1" : text.substr(colon + 1);
+    int passes = 0;
+    std::from_chars(count.data(), count.data() + count.size(), passes);
+    row = fault_point(text.substr(0, colon));
+    if (row == kFaultPoints.size() || passes < 1) {
+      std::fprintf(stderr, "LOGBELL_FAULT_POINT=%s: not a fault point\n", wanted);
+      std::abort();
+    }
+    passes_left = passes;
+  }
+};
+
+}  // namespace
+
+void pass_fault_point(std::size_t row) {
+  static Armed armed;
+  if (row == armed.row && armed.passes_left.fetch_sub(1) == 1) ::kill(::getpid(), SIGKILL);
+}
+
+}  // namespace logbell::engine
+
+#else
+
+namespace logbell::engine {
+void pass_fault_point(std::size_t /*row*/) {}
+}  // namespace logbell::engine
+
+#endif

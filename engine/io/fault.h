@@ -1,0 +1,87 @@
+// Fault points: places where a test lets the process die, as if it had been killed just there.
+//
+// Only builds with LOGBELL_FAULT_POINTS have them (the presets of the tests do, release does not); elsewhere
+// LOGBELL_FAULT checks the name and is nothing. Armed from outside: LOGBELL_FAULT_POINT=store.commit.done:3
+// kills the process (SIGKILL) when it passes that point for the third time. Thread-safe.
+//
+// A new point is a row of the table and a LOGBELL_FAULT in the code: without the row it does not compile,
+// without the code tests/tidy_test.cc fails, and one that tests/e2e/crash_points_test.py does not reach fails
+// there.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string_view>
+
+namespace logbell::engine {
+
+struct FaultPoint {
+  std::string_view name;
+  // kEach: passed again and again. kOnce: once in the life of a process; its second pass is that of the next.
+  enum class Passed { kEach, kOnce } passed = Passed::kEach;
+};
+
+inline constexpr std::array kFaultPoints{
+    // Store: one transaction, in its order; the log folded into the file; a first start.
+    FaultPoint{"store.create.unnamed", FaultPoint::Passed::kOnce},
+    FaultPoint{"store.fold.before", FaultPoint::Passed::kOnce},
+    FaultPoint{"store.fold.done", FaultPoint::Passed::kOnce},
+    FaultPoint{"store.commit.before"},
+    FaultPoint{"store.commit.entries_written"},
+    FaultPoint{"store.commit.settlements_written"},
+    FaultPoint{"store.commit.in_flight_marked"},
+    FaultPoint{"store.commit.outbox_inserted"},
+    FaultPoint{"store.commit.rows_written"},
+    FaultPoint{"store.commit.done"},
+    // Reader.
+    FaultPoint{"reader.read"},
+    FaultPoint{"reader.matched"},
+    FaultPoint{"reader.handed_over"},
+    FaultPoint{"reader.rotation.adopted"},
+    FaultPoint{"reader.rotation.before_let_go"},
+    // Core, writer.
+    FaultPoint{"core.ticked"},
+    FaultPoint{"writer.tick_taken"},
+    FaultPoint{"writer.committed"},
+    FaultPoint{"writer.handed_over"},
+    // A lane.
+    FaultPoint{"lane.before_mark"},
+    FaultPoint{"lane.before_send"},
+    FaultPoint{"lane.answered"},
+    FaultPoint{"lane.settled"},
+    // The life of the process.
+    FaultPoint{"runtime.store_opened", FaultPoint::Passed::kOnce},
+    FaultPoint{"runtime.started", FaultPoint::Passed::kOnce},
+    FaultPoint{"runtime.reload.before_store"},
+    FaultPoint{"runtime.reload.done"},
+    FaultPoint{"runtime.stop.read", FaultPoint::Passed::kOnce},
+    FaultPoint{"runtime.stop.committed", FaultPoint::Passed::kOnce},
+    FaultPoint{"runtime.stop.drained", FaultPoint::Passed::kOnce},
+};
+
+// Its row; kFaultPoints.size(): there is none.
+constexpr std::size_t fault_point(std::string_view name) {
+  std::size_t row = 0;
+  while (row < kFaultPoints.size() && kFaultPoints.at(row).name != name)
+    ++row;
+  return row;
+}
+
+// Dies if this pass is the one that is armed. An unknown name or count in LOGBELL_FAULT_POINT ends the
+// process with a message: a test must not pass because nothing was armed.
+void pass_fault_point(std::size_t row);
+
+}  // namespace logbell::engine
+
+#ifdef LOGBELL_FAULT_POINTS
+#define LOGBELL_PASS_FAULT_POINT(name) \
+  ::logbell::engine::pass_fault_point(::logbell::engine::fault_point(name))
+#else
+#define LOGBELL_PASS_FAULT_POINT(name) static_cast<void>(0)
+#endif
+#define LOGBELL_FAULT(name)                                                                      \
+  do {                                                                                           \
+    static_assert(::logbell::engine::fault_point(name) < ::logbell::engine::kFaultPoints.size(), \
+                  "not a row of kFaultPoints");                                                  \
+    LOGBELL_PASS_FAULT_POINT(name);                                                              \
+  } while (false)
