@@ -1031,10 +1031,12 @@ Result<> Store::Impl::start(const fs::path& path) {
   db.open(path, SQLITE_OPEN_READWRITE);
   {
     Statement wal(db, "PRAGMA journal_mode = WAL");
-    if (wal.row() && wal.get(0) != "wal") {
+    std::string mode;
+    while (wal.row())  // to its end, where it is committed
+      mode = wal.get(0);
+    if (db.ok() && mode != "wal") {
       return fail(ErrorCode::kIo, doing + ": this file system cannot hold a write-ahead log");
     }
-    wal.reset();
   }
   // Its space may be what is missing; and what it holds now does not count as free.
   reserve.at(path.parent_path() / "reserve", 0);

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -36,8 +37,8 @@ const rules::Timestamp kNow = *rules::parse_rfc3339("2026-05-01T10:00:00Z");
 // A state_dir that is gone when the test is over.
 class StateDir {
  public:
-  StateDir() {
-    std::string name = (fs::temp_directory_path() / "logbell-store-XXXXXX").string();
+  explicit StateDir(const fs::path& parent = fs::temp_directory_path()) {
+    std::string name = (parent / "logbell-store-XXXXXX").string();
     REQUIRE(::mkdtemp(name.data()) != nullptr);
     path_ = name;
   }
@@ -138,6 +139,17 @@ struct Faults {
   // Of all files in `directory` together, as of a small volume; 0: unlimited.
   std::uintmax_t volume = 0;
   fs::path directory;
+
+  // The call of this kind that fails, once, counted down; 0: none.
+  enum Call { kRead, kWrite, kSync, kOpen, kMalloc, kCalls };
+  std::array<int, kCalls> until{};
+  int nth_write_error = SQLITE_OK;
+  bool struck = false;
+  bool strikes(Call call) {
+    if (until.at(call) == 0 || --until.at(call) != 0) return false;
+    struck = true;
+    return true;
+  }
 };
 Faults faults;
 
@@ -167,9 +179,11 @@ const sqlite3_io_methods* faulty_methods() {
       return rc;
     };
     m.xRead = [](sqlite3_file* f, void* to, int n, sqlite3_int64 at) {
+      if (faults.strikes(Faults::kRead)) return SQLITE_IOERR_READ;
       return real_of(f)->pMethods->xRead(real_of(f), to, n, at);
     };
     m.xWrite = [](sqlite3_file* f, const void* from, int n, sqlite3_int64 at) {
+      if (faults.strikes(Faults::kWrite)) return faults.nth_write_error;
       if (faults.write_error != SQLITE_OK) return faults.write_error;
       sqlite3_int64 size = 0;
       real_of(f)->pMethods->xFileSize(real_of(f), &size);
@@ -183,6 +197,7 @@ const sqlite3_io_methods* faulty_methods() {
     };
     m.xSync = [](sqlite3_file* f, int flags) {
       ++faults.syncs;
+      if (faults.strikes(Faults::kSync)) return SQLITE_IOERR_FSYNC;
       if (faults.sync_error != SQLITE_OK) return faults.sync_error;
       return real_of(f)->pMethods->xSync(real_of(f), flags);
     };
@@ -234,6 +249,7 @@ class FaultyFileSystem {
       if (name == nullptr) ++faults.nameless;
       FaultyFile* mine = reinterpret_cast<FaultyFile*>(file);
       mine->base.pMethods = nullptr;
+      if (faults.strikes(Faults::kOpen)) return SQLITE_CANTOPEN;
       mine->real = static_cast<sqlite3_file*>(std::calloc(1, static_cast<std::size_t>(real_vfs->szOsFile)));
       const int rc = real_vfs->xOpen(real_vfs, name, mine->real, flags, out);
       if (rc == SQLITE_OK) {
@@ -988,6 +1004,174 @@ TEST_CASE("store: after a failed fsync nothing is believed any more", "[io][stor
   REQUIRE_FALSE(again);
   CHECK(again.error().message.find("fsync") != std::string::npos);
   CHECK(faults.syncs == 0);
+}
+
+namespace {
+
+// SQLite's own memory, refused once when faults say so. SQLite takes it only while nothing of it is in use.
+class FailingMemory {
+ public:
+  FailingMemory() {
+    REQUIRE(sqlite3_shutdown() == SQLITE_OK);
+    REQUIRE(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &real_) == SQLITE_OK);
+    sqlite3_mem_methods mine = real_;
+    mine.xMalloc = [](int size) { return faults.strikes(Faults::kMalloc) ? nullptr : real_.xMalloc(size); };
+    mine.xRealloc = [](void* old, int size) {
+      return faults.strikes(Faults::kMalloc) ? nullptr : real_.xRealloc(old, size);
+    };
+    REQUIRE(sqlite3_config(SQLITE_CONFIG_MALLOC, &mine) == SQLITE_OK);
+    REQUIRE(sqlite3_initialize() == SQLITE_OK);
+  }
+  ~FailingMemory() {
+    sqlite3_shutdown();
+    sqlite3_config(SQLITE_CONFIG_MALLOC, &real_);
+    sqlite3_initialize();
+  }
+  FailingMemory(const FailingMemory&) = delete;
+  FailingMemory& operator=(const FailingMemory&) = delete;
+
+ private:
+  static sqlite3_mem_methods real_;
+};
+sqlite3_mem_methods FailingMemory::real_{};
+
+// A life of a store whose n-th call fails, and the next one. What a commit said is in the store is there; a
+// position is never without its counter; nothing is moved aside; what failed works when it is done again.
+class FailingLife {
+ public:
+  static constexpr int kTicks = 4;
+
+  // Whether the call was reached.
+  bool live(Faults::Call call, int n, int error = SQLITE_OK) {
+    faults = Faults{};
+    faults.nth_write_error = error;
+    faults.until.at(call) = n;
+    if (std::optional<Store::Opened> opened = open()) {
+      CHECK(keeps_a_log());
+      for (int i = 1; i <= kTicks; ++i) {
+        if (!tick(*opened->store, i)) break;
+      }
+    }
+    const bool struck = faults.struck;
+    faults = Faults{};
+
+    const Store::Opened next = open_store(dir_);
+    CHECK(next.moved_aside.empty());
+    const int kept = number(*next.store, "pos/a");
+    CHECK(kept == number(*next.store, "core/n/a"));
+    CHECK(kept >= done_);
+    CHECK(kept <= tried_);
+    for (int i = kept + 1; i <= kTicks; ++i)
+      REQUIRE(tick(*next.store, i));
+    CHECK(number(*next.store, "pos/a") == kTicks);
+    for (int i = 1; i <= kTicks; ++i)
+      CHECK(number(*next.store, "filler/" + std::to_string(i)) == i);
+    // Each was queued once; what was delivered is in the history, once.
+    std::vector<std::string> keys = waiting_keys(*next.store);
+    const auto history = next.store->history(100);
+    REQUIRE(history);
+    for (const Receipt& receipt : *history)
+      keys.push_back(receipt.key);
+    std::sort(keys.begin(), keys.end());
+    CHECK(keys == std::vector<std::string>{"k1", "k2", "k3", "k4"});
+    return struck;
+  }
+
+ private:
+  // As a supervisor does: a start that fails is tried again, once.
+  std::optional<Store::Opened> open() {
+    for (int i = 0; i < 2; ++i) {
+      rules::Result<Store::Opened> opened = Store::open(dir_.path(), kNow, milliseconds(0));
+      if (opened) {
+        CHECK(opened->moved_aside.empty());
+        return std::move(*opened);
+      }
+      CHECK(faults.struck);
+      CHECK(opened.error().code != ErrorCode::kCorrupt);
+    }
+    FAIL("it does not open again");
+    return std::nullopt;
+  }
+  // As the writer does: what failed is committed again, unless the store is broken.
+  bool must(Store& store, const Commit& c, std::vector<Delivery>* added = nullptr) {
+    rules::Result<std::vector<Delivery>> done = store.commit(c);
+    if (!done && !store.broken()) done = store.commit(c);
+    if (!done) {
+      CHECK(store.broken());
+      CHECK(faults.struck);
+      return false;
+    }
+    if (added != nullptr) *added = std::move(*done);
+    return true;
+  }
+  bool tick(Store& store, int i) {
+    Commit c;
+    const std::string value = std::to_string(i);
+    c.entries = {{"pos/a", value}, {"core/n/a", value}, {"filler/" + value, value + std::string(9000, ' ')}};
+    c.notifications = {notification("k" + value)};
+    c.sync = i % 2 == 1;
+    tried_ = i;
+    std::vector<Delivery> added;
+    if (!must(store, c, &added)) return false;
+    done_ = i;
+    if (i % 2 == 0 || added.empty()) return true;
+    Commit mark;
+    mark.in_flight = {added[0].id};
+    if (!must(store, mark)) return false;
+    Commit settle;
+    settle.settlements = {settlement(added[0].id, DeliveryState::kDelivered)};
+    return must(store, settle);
+  }
+  // As SQLite's file format says: 2 at 18 and 19.
+  bool keeps_a_log() const {
+    std::ifstream file(dir_.file(), std::ios::binary);
+    std::array<char, 20> header{};
+    file.read(header.data(), header.size());
+    return header[18] == 2 && header[19] == 2;
+  }
+  static int number(Store& store, const std::string& key) {
+    const auto found = store.entries(key);
+    REQUIRE(found);
+    return found->empty() ? 0 : std::stoi(*found->at(0).value);
+  }
+
+  StateDir dir_{"/dev/shm"};  // hundreds of syncs that nothing depends upon
+  int done_ = 0;
+  int tried_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("store: the n-th read, write, sync or open fails, for every n", "[io][store][F31]") {
+  const FaultyFileSystem file_system;
+  const auto [what, call, error] = GENERATE(table<std::string, Faults::Call, int>({
+      {"the disk is full", Faults::kWrite, SQLITE_FULL},
+      {"a write fails", Faults::kWrite, SQLITE_IOERR_WRITE},
+      {"a sync fails", Faults::kSync, 0},
+      {"a read fails", Faults::kRead, 0},
+      {"a file does not open", Faults::kOpen, 0},
+  }));
+  int n = 1;
+  for (bool struck = true; struck; ++n) {
+    INFO(what << ", at call " << n);
+    REQUIRE(n < 10'000);
+    FailingLife life;
+    struck = life.live(call, n, error);
+  }
+  CHECK(n > 3);
+}
+
+TEST_CASE("store: the n-th piece of memory is refused", "[io][store][F33]") {
+  const FaultyFileSystem file_system;
+  const FailingMemory memory;
+  int n = 1;
+  for (bool struck = true; struck; n += n < 100 ? 1 : 11) {
+    INFO("memory is refused at call " << n);
+    REQUIRE(n < 100'000);
+    FailingLife life;
+    struck = life.live(Faults::kMalloc, n);
+  }
+  CHECK(n > 100);
 }
 
 TEST_CASE("store: a row that no longer decodes is given up and counted, the others are sent",
