@@ -585,8 +585,11 @@ void Process::reload(bool say) {
 }
 
 int Process::end(int status) {
-  signals_.let_through();
+  // Ending because of the disk, it still has seconds to tell somebody: a supervisor's first signal is no
+  // second one.
+  if (status != kExitIo) signals_.let_through();
   const bool clean = (!runtime_ || runtime_->stop(options_.grace)) && told_;
+  if (runtime_ && runtime_->finished() == kExitIo) status = kExitIo;  // the disk did not keep the last commit
   log_.sweep(true);
   if (!clean) std::_Exit(status);  // a thread hangs in a sink or a disk: there is nothing to wait for
   if (telling_.joinable()) telling_.join();
