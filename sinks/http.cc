@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <mutex>
+#include <new>
 
 #include <arpa/inet.h>
 #include <curl/curl.h>
@@ -54,9 +55,15 @@ void init_curl() {
   std::call_once(once, [] { LOGBELL_CHECK(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK); });
 }
 
+// Without memory nothing can be said of a URL, least of all that it is none: as of any other piece of memory.
+CURLUcode need_memory(CURLUcode code) {
+  if (code == CURLUE_OUT_OF_MEMORY) throw std::bad_alloc();
+  return code;
+}
+
 std::string part_of(CURLU* url, CURLUPart part, unsigned flags = 0) {
   char* text = nullptr;
-  if (curl_url_get(url, part, &text, flags) != CURLUE_OK || text == nullptr) return {};
+  if (need_memory(curl_url_get(url, part, &text, flags)) != CURLUE_OK || text == nullptr) return {};
   std::string out = text;
   curl_free(text);
   return out;
@@ -338,8 +345,8 @@ rules::Result<Url> parse_url(std::string_view text) {
   }
   const UrlHandle handle(curl_url());
   LOGBELL_CHECK(handle != nullptr);
-  const CURLUcode code =
-      curl_url_set(handle.get(), CURLUPART_URL, std::string(text).c_str(), CURLU_NON_SUPPORT_SCHEME);
+  const CURLUcode code = need_memory(
+      curl_url_set(handle.get(), CURLUPART_URL, std::string(text).c_str(), CURLU_NON_SUPPORT_SCHEME));
   if (code != CURLUE_OK) {
     return rules::fail(ErrorCode::kInvalid,
                        std::string("this is no URL: ") + rules::lower(curl_url_strerror(code)));
