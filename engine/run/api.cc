@@ -419,6 +419,7 @@ HttpResponse Api::sources() const {
             .set("offset_bytes", stream.offset)
             .set("lag_bytes", behind)
             .set("readable", stream.readable)
+            .set("mode", stream.polled ? "poll" : "watch")
             .set("error", stream.error);
         found.push(std::move(json));
       }

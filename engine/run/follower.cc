@@ -1,6 +1,7 @@
 #include "engine/run/follower.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <tuple>
 
@@ -89,7 +90,9 @@ std::vector<ReaderNote> Ledger::take_notes() {
 }
 
 Follower::Follower(Ledger& ledger, int stdin_fd, bool use_inotify, Feedback* feedback)
-    : ledger_(ledger), stdin_fd_(stdin_fd), feedback_(feedback), watch_(use_inotify) {}
+    : ledger_(ledger), stdin_fd_(stdin_fd), feedback_(feedback), watch_(use_inotify) {
+  if (use_inotify && watch_.fd() < 0) unwatchable("", errno);
+}
 
 Follower::~Follower() = default;
 
@@ -452,8 +455,7 @@ void Follower::watch_directories(std::uint32_t index, const std::vector<GlobResu
     const std::optional<FileWatch::Id> id = watch_.watch_directory(directory.path);
     if (!id) {
       source.unwatched = true;
-      if (watch_.fd() >= 0 && unwatched_.insert(directory.path).second)
-        ledger_.add("logbell_inotify_watch_failures_total", {}, 1);
+      if (watch_.fd() >= 0 && unwatched_.insert(directory.path).second) unwatchable(directory.path, errno);
       continue;
     }
     unwatched_.erase(directory.path);
@@ -462,6 +464,17 @@ void Follower::watch_directories(std::uint32_t index, const std::vector<GlobResu
     bool& any_name = watched.sources[index];
     any_name = any_name || directory.any_name;
   }
+}
+
+// `error`: ENOSPC where fs.inotify.max_user_watches are used up, EMFILE for max_user_instances; others, such
+// as a directory that may not be read, are said elsewhere.
+void Follower::unwatchable(const std::string& path, int error) {
+  ledger_.add("logbell_inotify_watch_failures_total", {}, 1);
+  if ((error != ENOSPC && error != EMFILE) || std::exchange(told_unwatchable_, true)) return;
+  ledger_.note(
+      {ReaderNote::Level::kWarn, "", path,
+       "Cannot be watched, nor perhaps others: what is not watched is looked at every second. Are the "
+       "system's inotify watches or instances used up?"});
 }
 
 void Follower::duplicate(std::uint32_t index, const std::string& path, const Tail& first) {
@@ -718,7 +731,7 @@ Tail* Follower::adopt(std::uint32_t index, const std::string& path, std::unique_
   tail.grown_at = instant_;
   if (!tail.file->on_remote_filesystem()) {
     tail.watch = watch_.watch_file(tail.file->fd());
-    if (!tail.watch && watch_.fd() >= 0) ledger_.add("logbell_inotify_watch_failures_total", {}, 1);
+    if (!tail.watch && watch_.fd() >= 0) unwatchable(tail.path, errno);
   }
   if (tail.watch) {
     by_watch_[*tail.watch] = &tail;

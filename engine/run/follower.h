@@ -201,6 +201,7 @@ class Follower {
   Tail* adopt(std::uint32_t index, const std::string& path, std::unique_ptr<FileSource> file, Tail* before);
   void place(Tail& tail, FollowedSource& source);
   void watch_directories(std::uint32_t index, const std::vector<GlobResult::Directory>& directories);
+  void unwatchable(const std::string& path, int error);
   void duplicate(std::uint32_t index, const std::string& path, const Tail& first);
   bool is_own(std::uint32_t index, const FoundFile& file);
   void trouble(std::uint32_t index, const std::string& path, const std::string& error, bool opening);
@@ -230,6 +231,7 @@ class Follower {
   };
   std::unordered_map<FileWatch::Id, WatchedDirectory> directories_;
   std::set<std::string> unwatched_;  // directories that have no watch: counted once
+  bool told_unwatchable_ = false;
 
   std::vector<Saved> saved_;    // places of a former process, not claimed yet
   std::vector<Saved> retired_;  // of files let go that may come back, at most kMaxRetired

@@ -578,6 +578,7 @@ std::vector<StreamView> Reader::streams() const {
       if (const rules::Result<FileStat> stat = tail->file->stat()) view.size = stat->size;
     }
     view.readable = tail->error.empty();
+    view.polled = tail->file != nullptr && !tail->watch;
     view.error = tail->error;
     views.push_back(std::move(view));
   }

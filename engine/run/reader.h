@@ -24,7 +24,8 @@ struct StreamView {
   std::uint64_t size = 0;
   std::uint64_t offset = 0;
   bool readable = false;
-  std::string error;  // why not; "" = readable
+  std::string error;    // why not; "" = readable
+  bool polled = false;  // it cannot be watched (no watches left, a network file system): looked at every second
 };
 
 class Reader {

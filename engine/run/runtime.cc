@@ -355,7 +355,8 @@ Instant ReaderLoop::step() {
 }
 
 void ReaderLoop::say(const ReaderNote& note) {
-  LogFields fields{{"source", note.source}};
+  LogFields fields;
+  if (!note.source.empty()) fields.emplace_back("source", note.source);
   if (!note.path.empty()) fields.emplace_back("path", note.path);
   switch (note.level) {
     case ReaderNote::Level::kInfo:

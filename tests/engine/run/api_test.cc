@@ -108,7 +108,7 @@ struct ApiFixture {
   Metrics metrics{"1.2.3", clock.now()};
   std::shared_ptr<CoreView> view;
   std::shared_ptr<const std::vector<StreamView>> streams = std::make_shared<std::vector<StreamView>>(
-      std::vector<StreamView>{{"api", "/var/log/api/a.log", 100, 60, true, ""}});
+      std::vector<StreamView>{{"api", "/var/log/api/a.log", 100, 60, true, "", true}});
   LaneView lane;
   Health health{{}, true, {}};
   int reloads = 0;
@@ -180,6 +180,7 @@ TEST_CASE("api: sources with how far they are read, sinks with whether they work
   CHECK(sources["sources"].at(0)["name"].string() == "api");
   CHECK(sources["sources"].at(0)["lag_bytes"].integer() == 40);
   CHECK(sources["sources"].at(0)["streams"].at(0)["path"].string() == "/var/log/api/a.log");
+  CHECK(sources["sources"].at(0)["streams"].at(0)["mode"].string() == "poll");
   const Json sinks = f.json("/api/v1/sinks");
   CHECK(sinks["sinks"].at(0)["destination"].string() == "hooks.slack.com");
   CHECK(sinks["sinks"].at(0)["lanes"].at(0)["state"].string() == "dead");
