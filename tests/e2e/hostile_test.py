@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""F33, F34: input that is made to exhaust memory. It is cut, counted and said; the process stays below a hard limit."""
+import sys
+
+import harness
+from harness import Case, configuration, rule, wait_for
+
+MIB = 1024 * 1024
+
+
+class Capped(harness.Logbell):
+    """With a hard limit on its data: an allocation beyond it fails, and std::bad_alloc ends the process."""
+
+    limit = 512 * MIB
+
+    def start(self, ready=True, deadline=None):
+        self.close()
+        # One arena: what the limit counts is what is reserved, and each other would reserve 64 MiB.
+        env = {**self.env, "MALLOC_ARENA_MAX": "1"}
+        self.process = harness.Process(["prlimit", f"--data={self.limit}", harness.binary(), "run", "--config", self.path, *self.args],
+                                       self.output, env)
+        if ready:
+            self.await_ready(deadline)
+        return self
+
+    def peak(self):
+        with open(f"/proc/{self.process.pid}/status") as file:
+            return int(next(line for line in file if line.startswith("VmHWM")).split()[1]) * 1024
+
+
+class HostileTest(Case):
+    def capped(self, patterns, rules, limit=512 * MIB):
+        self.app, self.receiver = self.log(), self.receiver()
+        bell = self.closing(Capped(self.directory, configuration(
+            self.app.path, patterns, rules, {"hook": harness.webhook(self.receiver.url)},
+            route={"sinks": ["hook"], "group_by": ["alertname"], "group_interval": "1s"})))
+        self.bells.append(bell)
+        bell.limit = limit
+        return bell.start()
+
+    def test_F34_a_million_distinct_users(self):
+        bell = self.capped({"login": {"match": r"login user=(?P<user>\w+)", "labels": ["user"]}},
+                           [rule("Busy", "sum by (user) (count_over_time(login[6h])) > 900000")])
+        now = harness.now_text()
+        for block in range(100):
+            self.app.raw("".join(f"{now} login user=u{block * 10_000 + i}\n" for i in range(10_000)))
+        bell.await_metric(1_000_000, "logbell_pattern_matches_total", 90, pattern="login")
+        # A thousand have a series of their own, all others share one; and that one can ring.
+        series = bell.metrics().all("logbell_pattern_matches_total", pattern="login")
+        self.assertEqual(1001, len(series))
+        self.assertEqual(999_000, bell.metric("logbell_pattern_matches_total", pattern="login", user="__other__"))
+        self.assertGreaterEqual(bell.metric("logbell_series_dropped_total", pattern="login"), 999_000)
+        self.assertEqual(["__other__"], [a["labels"]["user"] for a in bell.await_firing("Busy", 60)])
+        self.assertEqual(["login"], [a["labels"]["pattern"] for a in bell.await_firing("SeriesOverflow")])
+        for name in ("Busy", "SeriesOverflow"):
+            wait_for(lambda name=name: [a for a in self.receiver.alerts("firing") if a["labels"]["alertname"] == name], f"{name} told", context=bell.tail)
+        self.assertLess(bell.peak(), 128 * MIB)
+        self.assertEqual(200, bell.get("/-/healthy")[0])
+        bell.kill()
+        bell.start()
+        bell.await_metric(1_000_000, "logbell_pattern_matches_total", pattern="login")
+        self.assertEqual(0, bell.stop())
+
+    def test_F33_hostile_input_below_a_hard_limit(self):
+        bell = self.capped({"boom": {"match": r"ERROR boom (?P<id>\S+)", "labels": ["id"]}, "any": {"match": "x"}},
+                           [rule("Boom", "sum(count_over_time(boom[6h])) >= 1")], 384 * MIB)
+        self.app.raw(b"x" * (64 * MIB))  # a line that does not end
+        self.app.raw(b"\n" + b"\0" * (16 * MIB) + b"\n")
+        for _ in range(16):
+            self.app.raw((b"y" * MIB + b"\n") * 4)  # lines far beyond the bound
+        for i in range(24):  # label values as long as they can be, each another one
+            self.app.raw(b"".join(b"ERROR boom %d-" % (i * 50 + j) + b"z" * 30_000 + b"\n" for j in range(50)))
+        self.app.raw(bytes(range(256)) * 4096 + b"\n")
+        self.app.write("ERROR boom last")
+        bell.await_firing("Boom", 90)
+        bell.await_metric(1201, "logbell_pattern_matches_total", 60, pattern="boom")
+        metrics = bell.metrics()
+        self.assertGreaterEqual(metrics.get("logbell_source_lines_truncated_total"), 65)
+        self.assertGreaterEqual(metrics.get("logbell_source_nul_bytes_skipped_total"), 16 * MIB)
+        self.assertGreater(metrics.get("logbell_series_dropped_total", pattern="boom"), 0)
+        self.assertLess(bell.peak(), 256 * MIB)
+        self.assertEqual(200, bell.get("/-/healthy")[0])
+        self.app.write("ERROR boom once-more")
+        bell.await_metric(1202, "logbell_pattern_matches_total", pattern="boom")
+        self.assertEqual(0, bell.stop())
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1].startswith("F"):
+        sys.argv[1:] = ["-k", f"test_{sys.argv[1]}_"]
+    harness.main()
