@@ -594,22 +594,30 @@ void Lane::sink_alive(const std::string& sink, const std::string& lane) {
 
 // --- the whole
 
-class Runtime::Worker {
+namespace {
+
+// A thread that says when it has ended, so that nobody joins one that hangs.
+class ThreadWorker final : public Worker {
  public:
-  Worker(const std::string& name, std::function<void()> body)
-      : thread_([this, name, body = std::move(body)] {
-          pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
-          body();
+  explicit ThreadWorker(Loop loop)
+      : thread_([this, loop = std::move(loop)] {
+          pthread_setname_np(pthread_self(), loop.name.substr(0, 15).c_str());
+          while (!loop.done()) {
+            const std::optional<Instant> next = loop.step();
+            if (!loop.done()) loop.wait(next);
+          }
+          loop.rest();
           const MutexLock lock(mutex_);
           done_ = true;
           ended_.notify_all();
         }) {}
-  ~Worker() { join(); }
-  Worker(const Worker&) = delete;
-  Worker& operator=(const Worker&) = delete;
+  ~ThreadWorker() override {
+    if (thread_.joinable()) thread_.join();
+  }
+  ThreadWorker(const ThreadWorker&) = delete;
+  ThreadWorker& operator=(const ThreadWorker&) = delete;
 
-  // Whether it has ended, waiting at most `limit`.
-  bool wait(const Clock& clock, Instant until) {
+  bool wait(const Clock& clock, Instant until) override {
     const MutexLock lock(mutex_);
     while (!done_) {
       const Instant now = clock.instant();
@@ -618,12 +626,9 @@ class Runtime::Worker {
     }
     return true;
   }
-  bool done() {
+  bool done() override {
     const MutexLock lock(mutex_);
     return done_;
-  }
-  void join() {
-    if (thread_.joinable()) thread_.join();
   }
 
  private:
@@ -632,6 +637,13 @@ class Runtime::Worker {
   bool done_ GUARDED_BY(mutex_) = false;
   std::thread thread_;  // the last: it uses the others from its first moment
 };
+
+}  // namespace
+
+std::unique_ptr<Worker> Runtime::run(Loop loop) {
+  if (options_.driver != nullptr) return options_.driver->run(std::move(loop));
+  return std::make_unique<ThreadWorker>(std::move(loop));
+}
 
 Runtime::Runtime(Options options) : options_(std::move(options)), feedback_(*options_.clock) {
   config_.set(options_.config);
@@ -644,7 +656,7 @@ Runtime::~Runtime() {
 
 tl::expected<std::unique_ptr<Runtime>, Runtime::Failure> Runtime::start(Options options) {
   LOGBELL_CHECK(options.config && options.clock != nullptr && options.log != nullptr &&
-                options.metrics != nullptr && options.front != nullptr);
+                options.metrics != nullptr);
   std::unique_ptr<Runtime> runtime(new Runtime(std::move(options)));
   if (std::optional<Failure> failure = runtime->begin()) {
     runtime->stopped_ = true;  // no thread of it runs
@@ -759,6 +771,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
     finished_ = kExitIo;
     if (options_.wake_main) options_.wake_main();
   };
+  if (options_.driver != nullptr) writer.step_instead = [this] { options_.driver->step_writer(); };
   writer_ = std::make_unique<Writer>(std::move(writer));
   writer_->store(std::move(first_entries));
 
@@ -838,8 +851,9 @@ std::optional<Runtime::Failure> Runtime::begin() {
     const auto sink = now->sinks.find(name);
     return sink == now->sinks.end() ? std::string() : sink->second->destination();
   };
-  const rules::Result<> listening =
-      options_.front->serve(config.listen, std::make_shared<Api>(std::move(api)));
+  rules::Result<> listening;
+  if (options_.front != nullptr)
+    listening = options_.front->serve(config.listen, std::make_shared<Api>(std::move(api)));
   if (!listening) {
     const bool wrong = listening.error().code == ErrorCode::kInvalid;
     return Failure{wrong ? kExitConfig : kExitIo, listening.error().message};
@@ -851,27 +865,18 @@ std::optional<Runtime::Failure> Runtime::begin() {
     for (auto& [name, post] : lanes_)
       post.worker = run_lane(post.lane);
   }
-  writer_thread_ = std::make_unique<Worker>("writer", [this] {
-    while (!writer_->ended()) {
-      writer_heartbeat_.beat(options_.clock->instant());
-      writer_->wait(writer_->step());
-    }
-    writer_heartbeat_.rest();
-  });
-  core_thread_ = std::make_unique<Worker>("core", [this] {
-    while (!core_->ended()) {
-      core_heartbeat_.beat(options_.clock->instant());
-      core_->wait(core_->step());
-    }
-    core_heartbeat_.rest();
-  });
-  reader_thread_ = std::make_unique<Worker>("reader", [this] {
-    while (!reader_->done()) {
-      reader_heartbeat_.beat(options_.clock->instant());
-      reader_->wait(reader_->step());
-    }
-    reader_heartbeat_.rest();
-  });
+  const auto loop = [&](const char* name, auto& of, Heartbeat& heartbeat, auto done) {
+    return run({name,
+                [this, &of, &heartbeat] {
+                  heartbeat.beat(options_.clock->instant());
+                  return std::optional<Instant>(of.step());
+                },
+                [&of](std::optional<Instant> until) { of.wait(*until); }, std::move(done),
+                [&heartbeat] { heartbeat.rest(); }});
+  };
+  writer_thread_ = loop("writer", *writer_, writer_heartbeat_, [this] { return writer_->ended(); });
+  core_thread_ = loop("core", *core_, core_heartbeat_, [this] { return core_->ended(); });
+  reader_thread_ = loop("reader", *reader_, reader_heartbeat_, [this] { return reader_->done(); });
   LOGBELL_FAULT("runtime.started");
   return std::nullopt;
 }
@@ -931,15 +936,10 @@ void Runtime::forget_elsewhere(const std::string& lane) {
   writer_->store(*std::move(entries));
 }
 
-std::unique_ptr<Runtime::Worker> Runtime::run_lane(const std::shared_ptr<Lane>& lane) {
-  return std::make_unique<Worker>("lane " + lane->name(), [lane] {
-    for (;;) {
-      const std::optional<Instant> next = lane->step();
-      if (lane->done()) break;
-      lane->wait(next);
-    }
-    lane->rest();
-  });
+std::unique_ptr<Worker> Runtime::run_lane(const std::shared_ptr<Lane>& lane) {
+  return run({"lane " + lane->name(), [lane] { return lane->step(); },
+              [lane](std::optional<Instant> until) { lane->wait(until); }, [lane] { return lane->done(); },
+              [lane] { lane->rest(); }});
 }
 
 std::shared_ptr<Lane> Runtime::lane(const std::string& name) const {
@@ -1130,7 +1130,7 @@ bool Runtime::stop(Duration grace) {
   writer_->wait_idle(Duration(broken ? 0 : 50));
   writer_->end();
   if (!writer_thread_->wait(clock, by(until))) ended = false;
-  options_.front->close();
+  if (options_.front != nullptr) options_.front->close();
   std::uint64_t waiting = 0;
   for (const LaneView& view : lane_views())
     waiting += view.pending;

@@ -253,6 +253,34 @@ class Lane final : public DeliveryLog {
   LaneView view_ GUARDED_BY(mutex_);
 };
 
+// What runs by itself: a step, the wait for what makes the next one worth it, until it is done.
+struct Loop {
+  std::string name;
+  std::function<std::optional<rules::Instant>()> step;  // when to step again; unset: when something comes
+  std::function<void(std::optional<rules::Instant> until)> wait;
+  std::function<bool()> done;  // no further step
+  std::function<void()> rest;  // once, after the last one
+};
+
+// A loop that runs.
+class Worker {
+ public:
+  virtual ~Worker() = default;  // waits for its end
+  // Whether it has ended, waiting at most until `until`.
+  virtual bool wait(const Clock& clock, rules::Instant until) = 0;
+  virtual bool done() = 0;
+};
+
+// Who runs the loops. The runtime's own gives each a thread; the simulator steps them all in one, in an order
+// of its own.
+class Driver {
+ public:
+  virtual ~Driver() = default;
+  virtual std::unique_ptr<Worker> run(Loop loop) = 0;
+  // A loop waits for what the writer's will do, on the thread that runs both.
+  virtual void step_writer() = 0;
+};
+
 class Runtime {
  public:
   // Read bytes that wait for the core: reading is never far ahead, the log file is the buffer.
@@ -269,7 +297,8 @@ class Runtime {
     const Clock* clock = nullptr;  // these outlive me
     Log* log = nullptr;
     Metrics* metrics = nullptr;
-    Front* front = nullptr;
+    Front* front = nullptr;    // may be missing: nobody can ask then
+    Driver* driver = nullptr;  // unset: each loop has a thread; else it outlives me too
     std::string version;
     int stdin_fd = 0;
     rules::Duration lock_wait = Store::kLockWait;
@@ -297,6 +326,9 @@ class Runtime {
   // Set when the process should end by itself: 0 every source has ended, 74 the disk did not keep what was
   // written.
   std::optional<int> finished() const;
+  // As if the process had died: nothing more is read, written or sent. Of a driver that has stopped its
+  // loops.
+  void abandon() { stopped_ = true; }
   // Reads what is written, evaluates it, commits, gives every waiting notification one immediate try.
   // True: everything has ended. False: something hung beyond `grace`; nothing is lost that the store holds,
   // but the process must end without destructors.
@@ -306,11 +338,12 @@ class Runtime {
   bool reload_done() const { return core_generation_ == config_.get()->plan->generation; }
   std::shared_ptr<const Config> config() const { return config_.get(); }
   Health health() const;
+  // As of the core's last look, as everybody else sees it.
+  std::shared_ptr<const CoreView> core_view() const { return core_view_.get(); }
+  std::vector<LaneView> lane_views() const;
 
  private:
   explicit Runtime(Options options);
-  // A thread that says when it has ended, so that nobody joins one that hangs.
-  class Worker;
   struct Post {
     std::shared_ptr<Lane> lane;
     std::unique_ptr<Worker> worker;
@@ -321,9 +354,9 @@ class Runtime {
   Lane::Setting setting(const Config& config, const rules::SinkSpec& sink, std::size_t lane);
   void open_lane(const Config& config, const rules::SinkSpec& sink, std::size_t index);
   void forget_elsewhere(const std::string& lane);
-  static std::unique_ptr<Worker> run_lane(const std::shared_ptr<Lane>& lane);
+  std::unique_ptr<Worker> run(Loop loop);
+  std::unique_ptr<Worker> run_lane(const std::shared_ptr<Lane>& lane);
   std::shared_ptr<Lane> lane(const std::string& name) const;
-  std::vector<LaneView> lane_views() const;
   std::vector<StoredEntry> text_entries(const Config& config);
 
   const Options options_;

@@ -84,9 +84,14 @@ Writer::Writer(Options options) : options_(std::move(options)) {
 
 bool Writer::submit(Tick tick) {
   const std::size_t bytes = size_of(tick);
+  const auto full = [&] {
+    const MutexLock lock(mutex_);
+    return !has_room(bytes);
+  };
+  while (options_.step_instead && full())
+    options_.step_instead();
   const MutexLock lock(mutex_);
-  while (!closed_ && (full_ || (!ticks_.empty() &&
-                                (tick_bytes_ + bytes > kMaxQueuedBytes || ticks_.size() >= kMaxQueuedTicks))))
+  while (!has_room(bytes))
     room_.wait(mutex_);
   if (closed_) return false;
   tick_bytes_ += bytes;
@@ -104,27 +109,41 @@ void Writer::store(std::vector<StoredEntry> entries) {
   work_.notify_one();
 }
 
+// Closed is room enough: what comes then is refused at once.
+bool Writer::has_room(std::size_t bytes) const {
+  if (closed_) return true;
+  return !full_ &&
+         (ticks_.empty() || (tick_bytes_ + bytes <= kMaxQueuedBytes && ticks_.size() < kMaxQueuedTicks));
+}
+
 bool Writer::begin(DeliveryId id) {
-  Waiter waiter;
-  const MutexLock lock(mutex_);
-  if (ended_) return false;
-  requests_.push_back({id, {}, {}, &waiter});
-  idle_ = false;
-  work_.notify_one();
-  while (!waiter.done)
-    answered_.wait(mutex_);
-  return waiter.may_send;
+  return ask({id, {}, {}, nullptr});
 }
 
 void Writer::settle(const std::string& sink, std::vector<Settlement> settlements) {
+  if (!settlements.empty()) ask({0, sink, std::move(settlements), nullptr});
+}
+
+bool Writer::ask(Request request) {
   Waiter waiter;
+  request.waiter = &waiter;
+  {
+    const MutexLock lock(mutex_);
+    if (ended_) return false;
+    requests_.push_back(std::move(request));
+    idle_ = false;
+    work_.notify_one();
+  }
+  const auto answered = [&] {
+    const MutexLock lock(mutex_);
+    return waiter.done;
+  };
+  while (options_.step_instead && !answered())
+    options_.step_instead();
   const MutexLock lock(mutex_);
-  if (ended_ || settlements.empty()) return;
-  requests_.push_back({0, sink, std::move(settlements), &waiter});
-  idle_ = false;
-  work_.notify_one();
   while (!waiter.done)
     answered_.wait(mutex_);
+  return waiter.may_send;
 }
 
 void Writer::close() {
@@ -177,6 +196,8 @@ bool Writer::idle() const {
 
 bool Writer::wait_idle(Duration limit) const {
   const Instant until = options_.clock->instant() + limit;
+  while (options_.step_instead && !idle() && !ended() && options_.clock->instant() < until)
+    options_.step_instead();
   const MutexLock lock(mutex_);
   while (!idle_ && !ended_) {
     const Instant now = options_.clock->instant();

@@ -49,6 +49,9 @@ class Writer {
     std::function<bool(Delivery)> deliver;  // to its lane; false: there is no such lane
     std::function<void()> on_broken;        // once, on the writer's thread
     std::vector<StoredEntry> totals;        // entries under kTotalsPrefix
+    // Called again and again by whoever waits for me, instead of sleeping: there is no thread of mine, and
+    // this steps me (the simulator). Unset: a thread does.
+    std::function<void()> step_instead;
   };
   // Under it the store keeps how deliveries ended, so that a restart does not look like a reset.
   static constexpr std::string_view kTotalsPrefix = "run/notified/";
@@ -123,6 +126,9 @@ class Writer {
   void take(Request request);
   bool mark(DeliveryId id);
   bool settle_one(const std::string& sink, Settlement settlement);
+  // Until the request is answered. False: do not send.
+  bool ask(Request request);
+  bool has_room(std::size_t bytes) const REQUIRES(mutex_);
   void hold(rules::Notification notification);
   bool full() const;
   bool make_room();
