@@ -836,7 +836,10 @@ void Follower::recover_rotated(std::uint32_t index) {
 // The file of a place, if it lies beside its old name.
 Tail* Follower::recover(std::uint32_t index, const Saved& saved, Tail* before) {
   const FilePosition& position = saved.position;
-  for (const FoundFile& sibling : rotated_siblings(position.path)) {
+  std::vector<FoundFile> candidates = rotated_siblings(position.path);
+  // Behind a link that leads elsewhere now it has its old name still.
+  if (const rules::Result<FileStat> stat = stat_path(position.path)) candidates.push_back({position.path, *stat});
+  for (const FoundFile& sibling : candidates) {
     if (sibling.stat.id.inode != position.id.inode || tail_of(sibling.stat.id) != nullptr) continue;
     rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(sibling.path);
     if (!opened || !(*opened)->is_file_of(position)) continue;

@@ -335,6 +335,18 @@ TEST_CASE("rotation: a link that leads elsewhere now is followed there", "[run][
     world.settle();
     CHECK(world.lines() == Texts{"three"});
   }
+  SECTION("the link is made anew while nobody looks") {
+    world.reader.reset();
+    world.dir.append("pods/0.log", "two\n");
+    world.dir.append("pods/1.log", "three\n");
+    fs::remove(world.dir.path("containers/x.log"));
+    fs::create_symlink(world.dir.path("pods/1.log"), world.dir.path("containers/x.log"));
+    world.restart();
+    Texts lines = world.lines();
+    std::sort(lines.begin(), lines.end());
+    CHECK(lines == Texts{"three", "two"});
+    CHECK(world.counter("logbell_source_gaps_total{cause=\"deleted_while_down\", source=\"app\"}") == 0);
+  }
   SECTION("while nobody looks") {
     world.reader.reset();
     world.dir.append("pods/0.log", "two\n");
