@@ -516,16 +516,16 @@ void Lane::settle(const std::vector<Settled>& settled) {
     say(one);
 }
 
-void Lane::told_elsewhere(const std::string& group, bool of_firing) {
+void Lane::told_elsewhere(const std::string& alert, bool of_firing) {
   if (of_firing) {
-    elsewhere_.insert(group);
+    elsewhere_.insert(alert);
   } else {
-    elsewhere_.erase(group);
+    elsewhere_.erase(alert);
   }
   // The writer commits it with what is settled next.
   options_.writer->store(
-      {{elsewhere_prefix(options_.lane) + rules::format_fingerprint(rules::hash_bytes(group)),
-        of_firing ? std::optional<std::string>(group) : std::nullopt}});
+      {{elsewhere_prefix(options_.lane) + rules::format_fingerprint(rules::hash_bytes(alert)),
+        of_firing ? std::optional<std::string>(alert) : std::nullopt}});
 }
 
 void Lane::say(const Settled& settled) {

@@ -202,8 +202,8 @@ class Lane final : public DeliveryLog {
     Fallbacks fallbacks;
     rules::Duration min_interval{0};
   };
-  // Where the store has the groups whose firing a fallback of this lane was told: each under the prefix and
-  // the group's hash.
+  // Where the store has the alerts of whose firing a fallback of this lane was told: each under the prefix and
+  // a hash.
   static constexpr std::string_view kElsewherePrefix = "run/elsewhere/";
   static std::string elsewhere_prefix(const std::string& lane);
   Lane(Options options, Setting setting);
@@ -225,7 +225,7 @@ class Lane final : public DeliveryLog {
 
   bool begin(DeliveryId id) override;
   void settle(const std::vector<Settled>& settled) override;
-  void told_elsewhere(const std::string& group, bool of_firing) override;
+  void told_elsewhere(const std::string& alert, bool of_firing) override;
   void sink_dead(const std::string& sink, const std::string& lane, const std::string& why) override;
   void sink_alive(const std::string& sink, const std::string& lane) override;
 
@@ -240,7 +240,7 @@ class Lane final : public DeliveryLog {
   // Owned by the lane's thread.
   std::unique_ptr<SendLoop> loop_;
   std::map<DeliveryId, Delivery> undurable_;  // the store does not hold them
-  std::set<std::string> elsewhere_;           // groups that a fallback was told of
+  std::set<std::string> elsewhere_;           // alerts that a fallback was told of
   DeliveryId loaded_up_to_ = 0;               // rows that a new start has taken from the store
   bool draining_ = false;
   bool done_ = false;

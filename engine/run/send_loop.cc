@@ -67,32 +67,45 @@ struct Group {
   }
 };
 
-// Which groups a fallback was told of, forgetting the oldest beyond a bound.
-class RecentGroups {
+// Which alerts a fallback was told of, forgetting the oldest beyond a bound.
+class RecentAlerts {
  public:
   // Whether it is new, and which one was forgotten for it.
-  std::pair<bool, std::optional<std::string>> add(const std::string& group, std::size_t bound) {
-    if (!stamps_.emplace(group, next_).second) return {false, std::nullopt};
-    by_age_.emplace(next_++, group);
+  std::pair<bool, std::optional<std::string>> add(const std::string& alert, std::size_t bound) {
+    if (!stamps_.emplace(alert, next_).second) return {false, std::nullopt};
+    by_age_.emplace(next_++, alert);
     if (by_age_.size() <= bound) return {true, std::nullopt};
     std::string oldest = std::move(by_age_.begin()->second);
     stamps_.erase(oldest);
     by_age_.erase(by_age_.begin());
     return {true, std::move(oldest)};
   }
-  void erase(const std::string& group) {
-    const auto found = stamps_.find(group);
+  void erase(const std::string& alert) {
+    const auto found = stamps_.find(alert);
     if (found == stamps_.end()) return;
     by_age_.erase(found->second);
     stamps_.erase(found);
   }
-  bool has(const std::string& group) const { return stamps_.find(group) != stamps_.end(); }
+  bool has(const std::string& alert) const { return stamps_.find(alert) != stamps_.end(); }
 
  private:
   std::unordered_map<std::string, std::uint64_t> stamps_;
   std::map<std::uint64_t, std::string> by_age_;
   std::uint64_t next_ = 0;
 };
+
+// The alerts of a notification that fire, or that have ended, by the names under which a fallback is known to
+// have been told of them. Not by their group: a reload may group them otherwise, and a group may go on when one
+// of its alerts has ended.
+std::vector<std::string> names_of(const Notification& notification, bool firing) {
+  std::vector<std::string> names;
+  for (const rules::Alert& alert : notification.alerts) {
+    if (alert.is_firing() == firing)
+      names.push_back(
+          fmt::format("{}\n{}", notification.fallback_for, rules::format_fingerprint(alert.fingerprint())));
+  }
+  return names;
+}
 
 // What is settled in one transaction. Deliveries that it ends live on in it.
 struct Batch {
@@ -137,8 +150,8 @@ class SendLoop::Impl {
     LOGBELL_CHECK(sink_ && options_.clock != nullptr && options_.log != nullptr);
     counts_.sink = options_.sink;
     counts_.lane = options_.lane;
-    for (const std::string& group : options_.told_elsewhere)
-      elsewhere_.add(group, kMaxElsewhere);
+    for (const std::string& alert : options_.told_elsewhere)
+      elsewhere_.add(alert, kMaxElsewhere);
     publish();
   }
 
@@ -174,7 +187,8 @@ class SendLoop::Impl {
     options_.log->settle({{std::move(settlement), &item.delivery.notification, truncated}});
   }
   void told_elsewhere(Sequence sequence, Item& item);
-  void drop_outdated(const Notification& told, Batch& batch);
+  void drop_outdated(const Notification& news);
+  bool ends_elsewhere(const Notification& notification) const;
 
   std::optional<Instant> work();
   std::optional<Instant> work_draining();
@@ -213,12 +227,12 @@ class SendLoop::Impl {
   std::unordered_map<std::string, Sequence> by_key_;
   std::unordered_map<std::string, Sequence> by_replaces_;
   std::set<std::pair<Instant, Sequence>> by_expiry_;
-  std::set<Sequence> refreshes_;
+  std::set<Sequence> refreshes_;  // of sinks that forget; what comes later replaces them
   std::set<Sequence> movable_;  // those with a fallback
   // Of these, firings that no fallback has been told: the critical ones and the rest, by arrival.
   std::array<std::set<Sequence>, 2> owed_;
-  std::set<Sequence> copies_;  // of these, the ones whose fallback is to be told now
-  RecentGroups elsewhere_;
+  std::set<Sequence> copies_;  // of movable ones, the ones whose fallback is to be told now
+  RecentAlerts elsewhere_;
 
   // The lane.
   bool proven_ = false;     // a delivery has succeeded
@@ -287,7 +301,10 @@ void SendLoop::Impl::add(Delivery delivery) {
   item.resolved = notification.is_resolved();
   const Fallback* fallback = next_fallback(notification);
   // One that forgets must be reminded every minute; people who were told must not.
-  const bool again = notification.reason == rules::NotifyReason::kRefresh && elsewhere_.has(item.group);
+  const std::vector<std::string> fires = names_of(notification, true);
+  const bool again =
+      notification.reason == rules::NotifyReason::kRefresh &&
+      std::all_of(fires.begin(), fires.end(), [&](const std::string& name) { return elsewhere_.has(name); });
   item.movable = fallback != nullptr && (fallback->refreshes || !again);
   item.added = now;
   const Duration age = std::clamp(wall - notification.created_at, Duration(0), kMaxAge);
@@ -300,7 +317,7 @@ void SendLoop::Impl::add(Delivery delivery) {
     movable_.insert(sequence);
     const std::size_t urgency = urgency_of(notification);
     if (urgency < owed_.size() && !item.resolved) owed_[urgency].insert(sequence);
-    if (item.resolved && elsewhere_.has(item.group)) copies_.insert(sequence);
+    if (ends_elsewhere(notification)) copies_.insert(sequence);
     if (overlong_ && notification.priority < 2) copies_.insert(sequence);
   }
   Group& group = groups_[item.group];
@@ -397,6 +414,13 @@ Settlement SendLoop::Impl::settlement(const Item& item, DeliveryState state, std
   return settlement;
 }
 
+// An alert has ended of which a fallback was told that it fires.
+bool SendLoop::Impl::ends_elsewhere(const Notification& notification) const {
+  const std::vector<std::string> ended = names_of(notification, false);
+  return std::any_of(ended.begin(), ended.end(),
+                     [&](const std::string& name) { return elsewhere_.has(name); });
+}
+
 // A fallback has been told of `item`: its resolve must go there too, whoever else hears it.
 void SendLoop::Impl::told_elsewhere(Sequence sequence, Item& item) {
   if (!item.elsewhere) ++counts_.handed_over;
@@ -404,30 +428,34 @@ void SendLoop::Impl::told_elsewhere(Sequence sequence, Item& item) {
   for (std::set<Sequence>& owed : owed_)
     owed.erase(sequence);
   copies_.erase(sequence);
-  if (item.resolved) {
-    if (elsewhere_.has(item.group)) options_.log->told_elsewhere(item.group, false);
-    elsewhere_.erase(item.group);
-    return;
+  for (const std::string& name : names_of(item.delivery.notification, false)) {
+    if (elsewhere_.has(name)) options_.log->told_elsewhere(name, false);
+    elsewhere_.erase(name);
   }
-  const auto [is_new, forgotten] = elsewhere_.add(item.group, kMaxElsewhere);
-  if (is_new) options_.log->told_elsewhere(item.group, true);
-  if (forgotten) options_.log->told_elsewhere(*forgotten, false);
+  for (const std::string& name : names_of(item.delivery.notification, true)) {
+    const auto [is_new, forgotten] = elsewhere_.add(name, kMaxElsewhere);
+    if (is_new) options_.log->told_elsewhere(name, true);
+    if (forgotten) options_.log->told_elsewhere(*forgotten, false);
+  }
   const std::set<Sequence>& members = groups_.at(item.group).members;
   for (auto later = members.upper_bound(sequence); later != members.end(); ++later) {
     const Item& other = items_.at(*later);
-    if (other.resolved && other.movable && !other.elsewhere) copies_.insert(*later);
+    if (other.movable && !other.elsewhere && ends_elsewhere(other.delivery.notification))
+      copies_.insert(*later);
   }
 }
 
-// A refresh that waits while something more urgent is told knows less by then: it would call firing what has
-// just been told to be over, or the contrary. The next one, a minute later, is right.
-void SendLoop::Impl::drop_outdated(const Notification& told, Batch& batch) {
-  if (refreshes_.empty() || told.reason == rules::NotifyReason::kRefresh) return;
+// A refresh that waits while something more urgent is told knows less by then: sent after it, or after an attempt whose
+// answer was lost, it would call firing what has just been told to be over, or the contrary. The next one, a minute
+// later, is right.
+void SendLoop::Impl::drop_outdated(const Notification& news) {
+  if (refreshes_.empty() || news.reason == rules::NotifyReason::kRefresh) return;
   const auto contradicts = [&](const rules::Alert& old) {
-    return std::any_of(told.alerts.begin(), told.alerts.end(), [&](const rules::Alert& alert) {
+    return std::any_of(news.alerts.begin(), news.alerts.end(), [&](const rules::Alert& alert) {
       return alert.is_firing() != old.is_firing() && alert.labels == old.labels;
     });
   };
+  Batch batch;
   const std::set<Sequence> waiting = refreshes_;
   for (const Sequence sequence : waiting) {
     const Item& item = items_.at(sequence);
@@ -438,6 +466,7 @@ void SendLoop::Impl::drop_outdated(const Notification& told, Batch& batch) {
     batch.ended.push_back(remove(sequence));
     batch.settled.push_back({std::move(outdated), &batch.ended.back().delivery.notification});
   }
+  if (!batch.settled.empty()) options_.log->settle(batch.settled);
 }
 
 // The delivery comes to its end here without being delivered; its fallback speaks instead, if that has not
@@ -495,6 +524,12 @@ void SendLoop::Impl::tell_fallbacks_too(Instant now) {
   while (!copies_.empty() && batch.size() < kMaxBatch) {
     const Sequence sequence = *copies_.begin();
     Item& item = items_.at(sequence);
+    // The end of what no fallback is known to have heard of any more: an earlier end is told by now, and the
+    // firing that this one ends has not been.
+    if (item.resolved && !overlong_ && !ends_elsewhere(item.delivery.notification)) {
+      copies_.erase(copies_.begin());
+      continue;
+    }
     Settled told{settlement(item, DeliveryState::kPending, "retry", kFallback), &item.delivery.notification};
     told.settlement.detail = counts_.last_error;
     told.settlement.fallbacks = stand_ins(item.delivery.notification);
@@ -602,6 +637,7 @@ std::optional<Instant> SendLoop::Impl::work_draining() {
 
 void SendLoop::Impl::attempt(Sequence sequence, Duration timeout) {
   Item& item = items_.at(sequence);
+  drop_outdated(item.delivery.notification);
   LOGBELL_FAULT("lane.before_mark");
   if (!options_.log->begin(item.delivery.id)) {
     store_until_ = options_.clock->instant() + kStoreRetry;
@@ -661,10 +697,7 @@ void SendLoop::Impl::succeeded(Sequence sequence, const Outcome& outcome) {
   Settlement delivered = settlement(item, DeliveryState::kDelivered, "delivered", to_string(outcome.reason));
   delivered.receipt = outcome.receipt;
   delivered.detail = outcome.detail;
-  Batch batch;
-  batch.settled.push_back({std::move(delivered), &item.delivery.notification, outcome.truncated});
-  drop_outdated(item.delivery.notification, batch);
-  options_.log->settle(batch.settled);
+  settle(item, std::move(delivered), outcome.truncated);
   remove(sequence);
   if (news) options_.log->sink_alive(options_.sink, options_.lane);
 }

@@ -54,9 +54,10 @@ class DeliveryLog {
   // Records what became of attempts, with the fallbacks that speak instead, all in one transaction; durable
   // when it returns. Several at once only when a lane is handed to its fallbacks or given up.
   virtual void settle(const std::vector<Settled>& settled) = 0;
-  // A fallback has been told of this group's firing (or of its end): the next process must know it, to tell
-  // it the end too. Called before the settle() that carries it, and durable with it.
-  virtual void told_elsewhere(const std::string& group, bool of_firing) = 0;
+  // A fallback has been told that this alert fires (or has ended): the next process must know it, to tell it
+  // the end too. Called before the settle() that carries it, and durable with it. `alert`: a name of the loop's
+  // own.
+  virtual void told_elsewhere(const std::string& alert, bool of_firing) = 0;
   // The lane's sink refuses for good: the circuit opened, or it refused a message that nobody else can speak
   // of. Once, until it is alive again. `why` is for people, and names who is not heard of.
   virtual void sink_dead(const std::string& sink, const std::string& lane, const std::string& why) = 0;
@@ -135,7 +136,7 @@ class SendLoop {
   static constexpr rules::Duration kStoreRetry{1000};
   // Settled in one transaction: a few MB of notifications at most.
   static constexpr std::size_t kMaxBatch = 256;
-  // Groups that a fallback was told of and whose resolve it must hear too. Beyond it the oldest are
+  // Alerts that a fallback was told of and whose resolve it must hear too. Beyond it the oldest are
   // forgotten: their fallback hears no resolve.
   static constexpr std::size_t kMaxElsewhere = 10'000;
   // While draining: so many passing failures in a row, and the sink is left alone.
@@ -159,7 +160,7 @@ class SendLoop {
     const Clock* clock = nullptr;          // must outlive me
     DeliveryLog* log = nullptr;            // must outlive me
     std::uint64_t seed = 0;                // for jitter
-    std::set<std::string> told_elsewhere;  // groups that told_elsewhere() has named before
+    std::set<std::string> told_elsewhere;  // alerts that told_elsewhere() has named before
   };
 
   SendLoop(std::unique_ptr<sinks::Sink> sink, Options options);

@@ -1274,6 +1274,90 @@ TEST_CASE("send_loop: however many resolves come, each goes to the fallback that
   CHECK(lane.loop->view().delivered == 2 * kGroups);
 }
 
+TEST_CASE("send_loop: the fallback hears of each alert's end, however they are grouped by then",
+          "[run][send_loop][F40]") {
+  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  const auto of = [](const std::string& queue, bool firing) {
+    rules::Alert one = alert(firing);
+    one.labels.set("queue", queue);
+    return one;
+  };
+  Notification both = lane.firing("firing", "by name");
+  both.alerts = {of("orders", true), of("mails", true)};
+  lane.script.next = {revoked()};
+  lane.add(both);
+  lane.now();
+  lane.clock.advance(SendLoop::kFirstProbe);
+  SECTION("one ends and its group goes on") {
+    Notification some = lane.firing("some", "by name");
+    some.reason = NotifyReason::kResolvedSome;
+    some.alerts = {of("mails", true), of("orders", false)};
+    lane.add(some);
+    lane.now();
+    CHECK(lane.log.fallback_of("some").key == "some/mail");
+    Notification rest = lane.resolve("rest", "by name");
+    rest.alerts = {of("mails", false)};
+    lane.add(rest);
+    lane.now();
+    CHECK(lane.log.fallback_of("rest").key == "rest/mail");
+  }
+  SECTION("a reload has grouped them otherwise") {
+    Notification end = lane.resolve("end", "by queue");
+    end.alerts = {of("orders", false)};
+    lane.restart();
+    lane.add(end);
+    lane.now();
+    CHECK(lane.log.fallback_of("end").key == "end/mail");
+  }
+  SECTION("one that it was not told of ends") {
+    Notification end = lane.resolve("end", "by name");
+    end.alerts = {of("bills", false)};
+    lane.add(end);
+    lane.now();
+    CHECK(lane.log.told().back() == "end: delivered ok");
+  }
+}
+
+TEST_CASE("send_loop: a fallback hears no end before the firing that it ends", "[run][send_loop][F40]") {
+  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  lane.script.always = down();
+  lane.add(lane.firing("first", "g", 0));
+  lane.run(SendLoop::kFallbackAfter + 1s);
+  // Twice more while it is down, before anybody is told of the second.
+  lane.add(lane.resolve("first end", "g"));
+  lane.add(lane.firing("second", "g", 0));
+  lane.add(lane.resolve("second end", "g"));
+  lane.run(SendLoop::kFallbackAfter + 1s);
+  Keys told;
+  for (const auto& [key, settlement] : lane.log.all) {
+    for (const Notification& fallback : settlement.fallbacks)
+      told.push_back(fallback.key);
+  }
+  CHECK(told == Keys{"first/mail", "first end/mail", "second/mail", "second end/mail"});
+}
+
+TEST_CASE("send_loop: a refresh that waited is not sent after the news that overtook it", "[run][send_loop][F47]") {
+  Lane lane;
+  lane.script.next = {down()};
+  lane.add(lane.firing("firing", "g"));
+  lane.now();
+  Notification refresh = lane.firing("refresh", "refresh", 2);
+  refresh.reason = NotifyReason::kRefresh;
+  refresh.replaces = "refresh";
+  lane.add(refresh);
+  lane.add(lane.resolve("end", "g"));
+  lane.run(SendLoop::kMaxBackoff);
+  CHECK(lane.script.keys() == Keys{"firing", "firing", "end"});
+  CHECK(lane.log.told().back() == "end: delivered ok");
+  CHECK(lane.loop->view().superseded == 1);
+  CHECK(lane.loop->idle());
+  // What comes after the news is as true as they are.
+  refresh.key = "next";
+  lane.add(refresh);
+  lane.now();
+  CHECK(lane.script.keys().back() == "next");
+}
+
 TEST_CASE(
     "send_loop: F40 the fallback that was told of a firing hears its resolve, although the sink is well",
     "[run][send_loop][F40]") {
