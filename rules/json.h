@@ -34,6 +34,19 @@ class Json {
   Json(Array value) : value_(std::move(value)) {}               // NOLINT(google-explicit-constructor)
   Json(Object value) : value_(std::move(value)) {}              // NOLINT(google-explicit-constructor)
 
+  // Not the variant's own copy: where that finds no memory, libstdc++ 12 destroys an alternative that was
+  // never made, and jumps anywhere.
+  Json(const Json& other) {
+    std::visit([this](const auto& value) { value_ = value; }, other.value_);
+  }
+  Json& operator=(const Json& other) {
+    if (this != &other) *this = Json(other);
+    return *this;
+  }
+  Json(Json&&) noexcept = default;
+  Json& operator=(Json&&) noexcept = default;
+  ~Json() = default;
+
   bool is_null() const { return std::holds_alternative<std::monostate>(value_); }
   bool is_object() const { return std::holds_alternative<Object>(value_); }
   bool is_array() const { return std::holds_alternative<Array>(value_); }
