@@ -112,15 +112,16 @@ class KillTest(Case):
             writer.stop.set()
             writer.join()
         bell.await_ready()
-        wanted = {"lines": writer.lines, "ticks": writer.ticks, "booms": len(writer.booms), **writer.colours, "gaps": 0, "bytes_lost": 0}
+        wanted = {"lines": writer.lines, "ticks": writer.ticks, "booms": len(writer.booms), **writer.colours, "bytes_lost": 0}
 
+        # A gap is no loss here: a rotated file that is deleted while nobody reads may be called one, though it was read.
         def counted():  # all at once: what is missing together tells why
             metrics = bell.metrics()
             return harness.equal(wanted, {
                 "lines": metrics.get("logbell_source_lines_total", source="app"), "ticks": metrics.get("logbell_pattern_matches_total", pattern="tick"),
                 "booms": metrics.get("logbell_pattern_matches_total", pattern="boom"),
                 **{colour: metrics.get("logbell_pattern_matches_total", pattern="tick", colour=colour) for colour in writer.colours},
-                "gaps": metrics.get("logbell_source_gaps_total"), "bytes_lost": metrics.get("logbell_source_bytes_lost_total")})
+                "bytes_lost": metrics.get("logbell_source_bytes_lost_total")})
         wait_for(counted, "every line counted once", 60, bell.tail)
         wait_for(lambda: harness.equal(writer.ticks, float(bell.firing("Total")[0]["value"])), "window that holds each of them once", context=bell.tail)
         wait_for(lambda: len(bell.firing("Boom")) == len(writer.booms), "every alert firing", context=bell.tail)
