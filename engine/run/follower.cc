@@ -387,9 +387,15 @@ bool Follower::let_go(Tail& tail) {
     return false;
   }
   // The next process may have to read the beginning of a record that goes on in its successor.
-  const bool needed = !tail.lent.empty() && std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& other) {
-    return other->predecessor == &tail && other->decoder != nullptr && other->decoder->due();
-  });
+  const auto comes_after = [&](const Tail* other) {
+    while (other != nullptr && other != &tail)
+      other = other->predecessor;
+    return other == &tail;
+  };
+  const bool needed =
+      !tail.lent.empty() && std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& other) {
+        return other->decoder != nullptr && other->decoder->due() && comes_after(other.get());
+      });
   if (needed) {
     at(instant_ + kPartialTimeout);
     return false;

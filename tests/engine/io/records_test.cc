@@ -210,7 +210,7 @@ struct Script {
   std::map<std::string, Texts> expected;
 };
 
-TEST_CASE("records: the same records, whatever chunks, timeouts, rotations and restarts", "[io][records][oracle][F11]") {
+TEST_CASE("records: the same records, whatever chunks, timeouts, rotations and restarts", "[io][records][oracle]") {
   for (std::uint64_t seed = 1; seed <= 400; ++seed) {
     CAPTURE(seed);
     std::mt19937_64 random(seed);
