@@ -38,6 +38,8 @@ class OrdersApiTest(Case):
         self.assertEqual(404, self.post("/nowhere", partner="x")[0])
         self.assertEqual((404, 200), (http_request(self.url + "/x")[0], http_request(self.url + "/health")[0]))
         self.assertEqual(["received batch from partner globex"], self.said("received batch"))
+        # The API answers before it logs.
+        wait_for(lambda: len([line for line in self.lines() if "status" in line]) == 6, "six requests in the log")
         requests = [line for line in self.lines() if "status" in line]
         self.assertEqual([202, 202, 400, 404, 404, 200], [line["status"] for line in requests])
         for line in requests:

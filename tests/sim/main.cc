@@ -66,8 +66,8 @@ int main(int argc, char** argv) {
     if (option == "--from") from = std::stoull(argv[i + 1]);
     if (option == "--count") count = std::stoull(argv[i + 1]);
   }
-  if (const char* wanted = std::getenv("LOGBELL_SIM_SEED");
-      wanted != nullptr) {  // NOLINT(concurrency-mt-unsafe)
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): before any thread
+  if (const char* wanted = std::getenv("LOGBELL_SIM_SEED"); wanted != nullptr) {
     seeds.push_back(std::stoull(wanted));
   } else if (count > 0) {
     for (std::uint64_t n = 0; n < count; ++n)

