@@ -24,11 +24,30 @@ namespace logbell::rules {
 
 enum class ReadFrom { kAuto, kBeginning, kEnd };
 
+// Where lines come from that lie in no file: a socket that listens, a named pipe, the journal.
+struct StreamSpec {
+  enum class Kind { kUdp, kTcp, kUnixDatagram, kUnixStream, kFifo, kJournal };
+  enum class Framing { kAuto, kOctetCounting, kNewline };  // RFC 6587
+  Kind kind = Kind::kUdp;
+  std::string text;           // as the operator names it: "udp://127.0.0.1:5514", a path; its identity
+  std::string address;        // an IP address, or a path
+  std::uint16_t port = 0;     // kUdp, kTcp; 0: any free one
+  std::uint32_t mode = 0660;  // of a unix socket's file
+  Framing framing = Framing::kAuto;
+  std::size_t max_connections = 256;  // 64 KiB of a record each at most, on a usual day less than 1
+  Duration idle_timeout{0};           // 0: a connection may be silent for ever
+  std::size_t receive_buffer = 4 * 1024 * 1024;  // of datagrams that wait in the kernel: a second of a flood
+  std::vector<std::string> units;                // kJournal; empty: everything
+
+  friend bool operator==(const StreamSpec&, const StreamSpec&) = default;
+};
+
 struct SourceSpec {
   std::string name;
   Place place;
   std::vector<std::string> files;  // globs; empty with is_stdin
   bool is_stdin = false;
+  std::vector<StreamSpec> streams;  // else; with them there are no files
   Envelope envelope = Envelope::kNone;
   LineFormat format = LineFormat::kText;       // of what is in the envelope
   std::shared_ptr<const Multiline> multiline;  // null: each line is a record
@@ -40,6 +59,17 @@ struct SourceSpec {
   ReadFrom read_from = ReadFrom::kAuto;
   PatternSet patterns;  // those that apply to this source
 };
+
+// "/var/log/a.log, /var/log/b.log", "standard input", "udp://127.0.0.1:5514": for people.
+inline std::string describe_inputs(const SourceSpec& source) {
+  std::string out = source.is_stdin ? "standard input" : "";
+  const auto add = [&out](const std::string& input) { out += (out.empty() ? "" : ", ") + input; };
+  for (const std::string& file : source.files)
+    add(file);
+  for (const StreamSpec& stream : source.streams)
+    add(stream.text);
+  return out;
+}
 
 // What the dispatcher must know of a sink; how it delivers is in sinks/.
 struct SinkSpec {

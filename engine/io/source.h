@@ -10,6 +10,7 @@
 
 #include "engine/io/chunk.h"
 #include "rules/result.h"
+#include "rules/time.h"
 
 namespace logbell::engine {
 
@@ -35,6 +36,25 @@ struct ReadStatus {
   std::uint64_t bytes_lost = 0;  // seen, not handed over, and gone with the rewrite
 };
 
+// What a stream that is no file has met with since it was last asked.
+struct StreamNews {
+  struct Count {
+    std::string_view name;   // of a counter of the source
+    std::string_view label;  // its second label, if it has one
+    std::string_view value;
+    double by = 0;
+  };
+  std::vector<Count> counts;
+  std::vector<std::string> warnings;  // what somebody could act upon
+  std::string_view gap;               // lines are missing: a cause for logbell_source_gaps_total; "": none
+};
+
+// Whether a stream that is no file has something to do, and when it wants to be asked again.
+struct StreamLook {
+  bool ready = false;
+  rules::Instant again = rules::Instant::max();
+};
+
 class Source {
  public:
   virtual ~Source() = default;
@@ -47,6 +67,20 @@ class Source {
   virtual std::uint64_t known_size() const = 0;   // as last seen
   virtual std::uint64_t pending() const = 0;      // bytes of a line without its end
   virtual bool pending_is_evaluated() const = 0;  // and it was handed over already
+
+  // Of streams that are no files:
+  virtual int wake_fd() const { return -1; }  // readable when there is more; -1: none
+  // Time is handed in here; a read goes by the last one.
+  virtual StreamLook look(rules::Instant now) {
+    return {.ready = false, .again = now + std::chrono::hours(1)};
+  }
+  virtual StreamNews take_news() { return {}; }
+  // Where writers reach it, if that is more than was asked for: which port of any.
+  virtual std::string where() const { return {}; }
+  // Whether writers still reach it by its name; false: it must be opened anew.
+  virtual bool is_reachable() const { return true; }
+  // Where to go on after a restart, to be stored; unset: what was read cannot be read again.
+  virtual std::optional<std::string> place() const { return std::nullopt; }
 };
 
 }  // namespace logbell::engine

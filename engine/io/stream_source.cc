@@ -4,8 +4,10 @@
 #include <cerrno>
 #include <cstring>
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/io/decode.h"
@@ -69,6 +71,44 @@ Result<ReadStatus> StreamSource::read(std::size_t limit, const SplitRules& rules
   status.ended = ended_ && carry_.empty();
   status.at_end = status.ended || (!ended_ && size < room && !into.again);
   return status;
+}
+
+StreamLook StreamSource::look(rules::Instant /*now*/) {
+  pollfd ready{fd_, POLLIN, 0};
+  return {.ready = !ended_ && ::poll(&ready, 1, 0) != 0};
+}
+
+// --- FifoSource
+
+Result<std::unique_ptr<FifoSource>> FifoSource::open(const std::string& path) {
+  const auto failed = [&](int error) {
+    return fail(error == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
+                fmt::format("open {}: {}{}", path, rules::errno_text(error),
+                            error == EACCES ? "; logbell must be able to read and to write it" : ""));
+  };
+  struct stat status {};
+  // Looked at first: opening a device may do something.
+  if (::stat(path.c_str(), &status) != 0) return failed(errno);
+  if (!S_ISFIFO(status.st_mode))
+    return fail(ErrorCode::kInvalid, fmt::format("open {}: it is no named pipe; make one with mkfifo", path));
+  const int fd = ::open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+  if (fd < 0) return failed(errno);
+  if (::fstat(fd, &status) != 0 || !S_ISFIFO(status.st_mode)) {
+    ::close(fd);
+    return fail(ErrorCode::kInvalid, fmt::format("open {}: it is no named pipe any more", path));
+  }
+  return std::unique_ptr<FifoSource>(new FifoSource(path, fd));
+}
+
+FifoSource::~FifoSource() {
+  ::close(fd_);
+}
+
+bool FifoSource::is_reachable() const {
+  struct stat named {};
+  struct stat ours {};
+  return ::stat(path_.c_str(), &named) == 0 && ::fstat(fd_, &ours) == 0 && named.st_ino == ours.st_ino &&
+         named.st_dev == ours.st_dev;
 }
 
 }  // namespace logbell::engine
