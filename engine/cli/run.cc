@@ -407,8 +407,7 @@ std::optional<int> Process::start(const std::shared_ptr<const Config>& config, b
 void Process::say_what_is_watched(const Config& config) {
   std::vector<std::string> watched;
   for (const rules::SourceSpec& source : config.plan->sources) {
-    watched.push_back(fmt::format(
-        "{} ({})", source.name, source.is_stdin ? "stdin" : fmt::format("{}", fmt::join(source.files, " "))));
+    watched.push_back(fmt::format("{} ({})", source.name, rules::describe_inputs(source)));
   }
   std::vector<std::string> told;
   for (const auto& [name, sink] : config.plan->sinks) {

@@ -1010,14 +1010,13 @@ struct Pipeline::Impl {
       } else if (!source.unreadable_since) {
         source.unreadable_since = now;
       }
-      const std::string where =
-          spec.is_stdin ? "standard input" : fmt::format("{}", fmt::join(spec.files, ", "));
+      const std::string where = rules::describe_inputs(spec);
       if (source.unreadable_since && (showed || now - *source.unreadable_since >= kUnreadableFor)) {
-        wanted.push_back(
-            {"InputSilent", labels,
-             fmt::format("source {} has had no readable file ({}) since {}: its rules see nothing", spec.name,
-                         where, rules::format_rfc3339(*source.unreadable_since)),
-             "critical"});
+        wanted.push_back({"InputSilent", labels,
+                          fmt::format("source {} has had no readable {} ({}) since {}: its rules see nothing",
+                                      spec.name, spec.streams.empty() ? "file" : "input", where,
+                                      rules::format_rfc3339(*source.unreadable_since)),
+                          "critical"});
       } else if (spec.max_silence &&
                  (now - *source.heard_at >= *spec.max_silence || (showed && !source.status.last_line_at))) {
         wanted.push_back(

@@ -405,6 +405,9 @@ HttpResponse Api::sources() const {
       Json files = Json::Array{};
       for (const std::string& glob : source.files)
         files.push(glob);
+      Json listening = Json::Array{};
+      for (const rules::StreamSpec& stream : source.streams)
+        listening.push(stream.text);
       Json found = Json::Array{};
       bool readable = false;
       std::uint64_t lag = 0;
@@ -427,6 +430,7 @@ HttpResponse Api::sources() const {
       json.set("name", source.name)
           .set("files", std::move(files))
           .set("stdin", source.is_stdin)
+          .set("inputs", std::move(listening))
           .set("readable", readable)
           .set("lag_bytes", lag)
           .set("streams", std::move(found));

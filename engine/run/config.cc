@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "engine/io/glob.h"
+#include "engine/run/input_fields.h"
 #include "engine/run/sink_fields.h"
 #include "rules/coverage.h"
 #include "rules/fields.h"
@@ -116,14 +117,19 @@ const std::vector<ForeignKey> kForeignTopKeys{
     {"scrape_configs", "logbell scrapes nothing", "Prometheus scrapes logbell at `listen:`"},
     {"alerting", "there is no `alerting:`", "Alertmanager is a sink: `sinks: {am: {alertmanager: {…}}}`"}};
 const std::vector<std::string> kSourceKeys{"name",      "files",     "stdin",       "format",         "inner",
-                                           "multiline", "timestamp", "max_silence", "max_line_bytes", "read_from"};
+                                           "multiline", "timestamp", "max_silence", "max_line_bytes", "read_from",
+                                           "syslog",    "fifo",      "journald"};
+const std::vector<std::string> kInputKeys{"files", "stdin", "syslog", "fifo", "journald"};
 const std::vector<ForeignKey> kForeignSourceKeys{
     {"path", "a source's files are its `files:`", "write `files: ['…']`"},
     {"paths", "a source's files are its `files:`", "write `files: ['…']`"},
     {"file", "a source's files are its `files:`", "write `files: ['…']`"},
-    {"unix", "sockets are not supported yet", "let the program write to a file, or to standard output"},
-    {"udp", "sockets are not supported yet", "let the program write to a file, or to standard output"},
-    {"fifo", "named pipes are not supported yet", "pipe it to standard input: `stdin: true`"},
+    {"unix", "sockets are read as `syslog:`", "write `syslog: {listen: 'unix:///run/app/log.sock'}`"},
+    {"udp", "sockets are read as `syslog:`", "write `syslog: {listen: 'udp://127.0.0.1:5514'}`"},
+    {"tcp", "sockets are read as `syslog:`", "write `syslog: {listen: 'tcp://127.0.0.1:5514'}`"},
+    {"listen", "`listen:` belongs to `syslog:`", "write `syslog: {listen: …}`"},
+    {"journal", "the journal is `journald:`", "write `journald: {units: [orders-api.service]}`"},
+    {"pipe", "a named pipe is `fifo:`", "write `fifo: /run/app/log.pipe`"},
     {"location", "`location:` belongs to `timestamp:`", "write `timestamp: {location: …}`"}};
 
 class Compiler {
@@ -326,9 +332,21 @@ class Compiler {
       }
       if (source.is_stdin && !source.files.empty())
         fields.error(fields.place("files"), "it reads standard input and files", "make two sources of it");
-      if (!source.is_stdin && !fields.has("files"))
-        fields.error(node.place, "it has neither `files:` nor `stdin: true`",
-                     "as in `files: [/var/log/api/*.log]`");
+      read_inputs(fields, source);
+      const auto count = std::count_if(kInputKeys.begin(), kInputKeys.end(),
+                                       [&](const std::string& key) { return fields.has(key); });
+      if (count > 1 && !(source.is_stdin && !source.files.empty()))
+        fields.error(node.place, "it has more than one of " + rules::list_words(kInputKeys, 9),
+                     "make two sources of it");
+      if (!source.is_stdin && count == 0)
+        fields.error(node.place, "it has nothing to read",
+                     "as in `files: [/var/log/api/*.log]`; or one of " + rules::list_words(kInputKeys, 9));
+      for (const rules::StreamSpec& input : source.streams) {
+        const auto [other, fresh] = owner.emplace(input.text, source.name);
+        if (!fresh && other->second != source.name)
+          fields.error(node.place, fmt::format("source \"{}\" reads {} already", other->second, input.text),
+                       "remove one of them");
+      }
       if (source.is_stdin && has_stdin)
         fields.error(node.place, "another source reads standard input already", "remove one of them");
       has_stdin = has_stdin || source.is_stdin;
@@ -344,6 +362,9 @@ class Compiler {
         source.max_line_bytes = static_cast<std::size_t>(*bytes);
       if (const auto from = fields.word("read_from", {"auto", "beginning", "end"}))
         source.read_from = static_cast<rules::ReadFrom>(*from);
+      if (fields.has("read_from") && (fields.has("syslog") || fields.has("fifo")))
+        fields.error(fields.key_place("read_from"), "what comes through it has no beginning and no end",
+                     "remove it");
       plan_->sources.push_back(std::move(source));
     }
   }

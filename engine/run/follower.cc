@@ -6,9 +6,10 @@
 #include <tuple>
 
 #include <fmt/format.h>
-#include <poll.h>
 
 #include "engine/io/fault.h"
+#include "engine/io/journal_source.h"
+#include "engine/io/socket_source.h"
 #include "engine/io/stream_source.h"
 #include "engine/run/first_start.h"
 #include "rules/json.h"
@@ -23,6 +24,7 @@ using rules::Timestamp;
 
 constexpr std::string_view kFilePrefix = "pos/file/";
 constexpr std::string_view kSourcePrefix = "pos/source/";
+constexpr std::string_view kStreamPrefix = "pos/stream/";
 constexpr std::string_view kStdin = "-";
 
 std::pair<std::uint64_t, std::uint64_t> inode_of(const FileId& id) {
@@ -39,15 +41,40 @@ std::tuple<std::int64_t, std::int64_t, std::uint64_t> age_of(const FoundFile& fi
   return {file.stat.id.born_ns, file.stat.modified_ns, file.stat.id.inode};
 }
 
+std::string stream_key(std::string_view source, std::string_view stream) {
+  return fmt::format("{}{}/{}", kStreamPrefix, source, stream);
+}
+
 bool reads_stdin(const rules::SourceSpec& spec) {
   return spec.is_stdin || std::find(spec.files.begin(), spec.files.end(), kStdin) != spec.files.end();
+}
+
+// Whether what was written before we listened is gone for good.
+bool forgets(const rules::SourceSpec& spec) {
+  return reads_stdin(spec) ||
+         std::any_of(spec.streams.begin(), spec.streams.end(), [](const rules::StreamSpec& input) {
+           return input.kind != rules::StreamSpec::Kind::kJournal;
+         });
+}
+
+template <class T>
+rules::Result<std::unique_ptr<Source>> as_source(rules::Result<std::unique_ptr<T>> source) {
+  if (!source) return rules::fail(source.error());
+  return std::unique_ptr<Source>(std::move(*source));
+}
+
+// Whether it is reached by a name in a directory.
+bool has_name(const rules::StreamSpec& input) {
+  using Kind = rules::StreamSpec::Kind;
+  return input.kind == Kind::kUnixDatagram || input.kind == Kind::kUnixStream || input.kind == Kind::kFifo;
 }
 
 // A closed set, for a label.
 std::string reason_of(std::string_view error) {
   for (const auto& [number, name] :
        {std::pair{EACCES, "EACCES"}, std::pair{EPERM, "EPERM"}, std::pair{EMFILE, "EMFILE"},
-        std::pair{ENFILE, "ENFILE"}, std::pair{ELOOP, "ELOOP"}, std::pair{EIO, "EIO"}}) {
+        std::pair{ENFILE, "ENFILE"}, std::pair{ELOOP, "ELOOP"}, std::pair{EIO, "EIO"},
+        std::pair{EADDRINUSE, "EADDRINUSE"}}) {
     if (error.find(rules::errno_text(number)) != std::string_view::npos) return name;
   }
   return error.find("it is ") != std::string_view::npos ? "not_a_file" : "other";
@@ -111,6 +138,8 @@ void Follower::restore(const std::vector<StoredEntry>& entries) {
         continue;
       }
       saved_.push_back({entry.key, std::string(rest.substr(0, rest.rfind('/'))), std::move(*position)});
+    } else if (key.starts_with(kStreamPrefix)) {
+      saved_places_[entry.key] = *entry.value;
     } else if (key.starts_with(kSourcePrefix)) {
       const rules::Result<Json> json = Json::parse(*entry.value);
       std::optional<Timestamp> from;
@@ -144,13 +173,15 @@ void Follower::replace_plan(std::shared_ptr<const rules::Plan> plan) {
     const rules::SourceSpec* spec = found == index.end() ? nullptr : &plan->sources[found->second];
     const bool still =
         spec != nullptr &&
-        (tail->file == nullptr ? reads_stdin(*spec)
-                               : !tail->linked || std::any_of(spec->files.begin(), spec->files.end(),
-                                                              [&](const std::string& pattern) {
-                                                                return could_match(pattern, tail->path);
-                                                              }));
+        (tail->file == nullptr
+             ? (tail->input ? std::find(spec->streams.begin(), spec->streams.end(), *tail->input) !=
+                                  spec->streams.end()
+                            : reads_stdin(*spec))
+             : !tail->linked ||
+                   std::any_of(spec->files.begin(), spec->files.end(),
+                               [&](const std::string& pattern) { return could_match(pattern, tail->path); }));
     tail->orphan = !still;
-    if (!still && tail->file != nullptr) {
+    if (!still && (tail->file != nullptr || tail->stream->place())) {
       erased_.push_back(key_of(*tail));
       tail->changed = false;
     }
@@ -180,7 +211,7 @@ void Follower::replace_plan(std::shared_ptr<const rules::Plan> plan) {
     }
     if (!reads_stdin(*source.spec)) continue;
     const bool followed = std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& tail) {
-      return tail->file == nullptr && !tail->orphan && tail->source == i;
+      return tail->file == nullptr && !tail->input && !tail->orphan && tail->source == i;
     });
     if (!followed && !has_stdin) {
       auto tail = std::make_unique<Tail>();
@@ -209,6 +240,7 @@ Tail* Follower::tail_of(const FileId& id) const {
 }
 
 std::string Follower::key_of(const Tail& tail) const {
+  if (tail.file == nullptr) return stream_key(sources_[tail.source].spec->name, tail.path);
   return file_key(sources_[tail.source].spec->name, tail.file->id());
 }
 
@@ -220,7 +252,7 @@ void Follower::mark_dirty(Tail& tail) {
 }
 
 void Follower::mark_changed(Tail& tail) {
-  if (tail.changed || tail.file == nullptr || tail.orphan) return;
+  if (tail.changed || tail.orphan || (tail.file == nullptr && !tail.stream->place())) return;
   tail.changed = true;
   changed_.push_back(&tail);
 }
@@ -231,6 +263,11 @@ std::vector<StoredEntry> Follower::take_entries() {
     entries.push_back({std::move(key), std::nullopt});
   erased_.clear();
   for (Tail* tail : changed_) {
+    if (tail->file == nullptr) {
+      entries.push_back({key_of(*tail), tail->stream->place()});
+      tail->changed = false;
+      continue;
+    }
     FilePosition position = tail->file->position();
     for (std::size_t i = 0; i < kOutputStreams; ++i) {
       if (tail->lent.streams[i].lent) position.open.streams[i] = tail->lent.streams[i];
@@ -283,9 +320,10 @@ void Follower::look(Timestamp now, Instant instant, bool everything) {
     if (polling || (!source.unwatched && source.polled == 0)) source.known_at = now;
   }
   for (const std::unique_ptr<Tail>& tail : tails_) {
-    if (tail->file != nullptr || tail->dirty || tail->ended) continue;
-    pollfd ready{stdin_fd_, POLLIN, 0};
-    if (::poll(&ready, 1, 0) != 0) mark_dirty(*tail);
+    if (tail->file != nullptr || tail->ended || tail->orphan) continue;
+    const StreamLook look = tail->stream->look(instant);
+    if (look.ready) mark_dirty(*tail);
+    if (look.again > instant) at(look.again);
   }
   // Whatever nobody claimed by now is followed no more.
   for (std::size_t i = tails_.size(); i-- > 0;) {
@@ -294,6 +332,16 @@ void Follower::look(Timestamp now, Instant instant, bool everything) {
   for (const Saved& saved : saved_)
     erased_.push_back(saved.key);
   saved_.clear();
+  // A journal that cannot be opened yet keeps its place.
+  std::erase_if(saved_places_, [this](const auto& saved) {
+    for (const FollowedSource& source : sources_) {
+      for (const rules::StreamSpec& input : source.spec->streams) {
+        if (saved.first == stream_key(source.spec->name, input.text)) return false;
+      }
+    }
+    erased_.push_back(saved.first);
+    return true;
+  });
   for (const auto& [name, from] : saved_sources_)
     erased_.push_back(std::string(kSourcePrefix) + name);
   saved_sources_.clear();
@@ -330,7 +378,11 @@ void Follower::take_events() {
       const bool concerns =
           !event.in_directory || any_name ||
           std::any_of(source.spec->files.begin(), source.spec->files.end(),
-                      [&](const std::string& pattern) { return has_component(pattern, name); });
+                      [&](const std::string& pattern) { return has_component(pattern, name); }) ||
+          std::any_of(source.spec->streams.begin(), source.spec->streams.end(),
+                      [&](const rules::StreamSpec& input) {
+                        return has_name(input) && name_of(input.address) == name;
+                      });
       if (!concerns) continue;
       source.scan_due = true;
       for (auto& [path, trouble] : source.troubles) {
@@ -537,6 +589,7 @@ void Follower::scan(std::uint32_t index) {
   }
   std::vector<FoundFile> fresh;
   find(index, fresh);
+  open_inputs(index);
   for (const std::unique_ptr<Tail>& tail : tails_) {
     if (tail->source == index && tail->file != nullptr && !tail->orphan && tail->linked &&
         tail->scan != scans_)
@@ -567,7 +620,7 @@ void Follower::scan(std::uint32_t index) {
   source.scanned = true;
   source.placing = false;
   // Nothing was there, so nothing is missing. What a stream said before we listened nobody knows.
-  if (!source.watched_from || reads_stdin(*source.spec)) {
+  if (!source.watched_from || forgets(*source.spec)) {
     source.watched_from = now_;
     source.changed = true;
   }
@@ -627,6 +680,106 @@ void Follower::meet(std::uint32_t index, const FoundFile& file, std::vector<Foun
     tail->real = real_path(file.path);
     mark_changed(*tail);
   }
+}
+
+// Sockets, named pipes, the journal: each is opened once, and again when its name leads elsewhere.
+void Follower::open_inputs(std::uint32_t index) {
+  FollowedSource& source = sources_[index];
+  for (const rules::StreamSpec& input : source.spec->streams) {
+    if (has_name(input)) {
+      // Without a watch the next scan sees it: that is no reason to doubt what was read.
+      const bool unwatched = source.unwatched;
+      watch_directories(index, {{.path = directory_of(input.address), .any_name = false}});
+      source.unwatched = unwatched;
+    }
+    open_input(index, input);
+  }
+}
+
+// Goes on where a former process stood; else with what fills the windows, as far as it is there.
+rules::Result<std::unique_ptr<Source>> Follower::open_journal_of(std::uint32_t index,
+                                                                 const rules::StreamSpec& input) {
+  FollowedSource& source = sources_[index];
+  rules::Result<std::unique_ptr<Journal>> journal = open_journal(input);
+  if (!journal) return rules::fail(journal.error());
+  std::optional<std::string> place;
+  const std::string key = stream_key(source.spec->name, input.text);
+  if (const auto saved = saved_places_.find(key); saved != saved_places_.end()) {
+    place = saved->second;
+    saved_places_.erase(saved);
+  }
+  const Timestamp begin = source.spec->read_from == rules::ReadFrom::kBeginning ? rules::kLongAgo
+                          : source.spec->read_from == rules::ReadFrom::kEnd     ? now_
+                                                                                : now_ - source.window;
+  auto opened = std::make_unique<JournalSource>(std::move(*journal), place, begin);
+  if (!place) {
+    // What was vacuumed nobody knows.
+    const Timestamp from = std::max(begin, opened->oldest().value_or(begin));
+    if (!source.watched_from || from > *source.watched_from) {
+      source.watched_from = from;
+      source.changed = true;
+    }
+  }
+  return opened;
+}
+
+void Follower::open_input(std::uint32_t index, const rules::StreamSpec& input) {
+  FollowedSource& source = sources_[index];
+  bool again = false;
+  for (const std::unique_ptr<Tail>& tail : tails_) {
+    if (!tail->input || *tail->input != input || (tail->source != index && !tail->orphan)) continue;
+    if (tail->orphan) {
+      tail->orphan = false;
+      tail->source = index;
+      ++source.open;
+      mark_changed(*tail);
+    }
+    if (tail->stream->is_reachable()) return;
+    // What came before is read first.
+    if (tail->error.empty() && (tail->dirty || tail->stream->look(instant_).ready)) {
+      source.scan_due = true;
+      mark_dirty(*tail);
+      at(instant_);
+      return;
+    }
+    ledger_.note({ReaderNote::Level::kWarn, source.spec->name, tail->path,
+                  "Its name is gone, or leads elsewhere: nobody reaches it any more. It is opened anew."});
+    gap(index, "not_listening", now_);
+    close(*tail);
+    again = true;
+    break;
+  }
+  const auto known = source.troubles.find(input.text);
+  if (known != source.troubles.end() && !again && instant_ < known->second.retry_at) {
+    known->second.scan = scans_;
+    return;
+  }
+  using Kind = rules::StreamSpec::Kind;
+  rules::Result<std::unique_ptr<Source>> opened = input.kind == Kind::kJournal ? open_journal_of(index, input)
+                                                  : input.kind == Kind::kFifo
+                                                      ? as_source(FifoSource::open(input.address))
+                                                      : open_socket(input);
+  if (!opened) {
+    trouble(index, input.text, opened.error().message, true);
+    return;
+  }
+  // Nobody knows what was said before somebody listened.
+  if (input.kind != Kind::kJournal && source.scanned &&
+      (!source.watched_from || *source.watched_from < now_)) {
+    source.watched_from = now_;
+    source.changed = true;
+  }
+  auto tail = std::make_unique<Tail>();
+  tail->source = index;
+  tail->stream = std::move(*opened);
+  tail->input = input;
+  tail->path = tail->stream->where().empty() ? input.text : tail->stream->where();
+  tail->grown_at = instant_;
+  tail->live = input.kind != Kind::kFifo && input.kind != Kind::kJournal;  // they may hold what is old
+  ++source.open;
+  ledger_.note({ReaderNote::Level::kInfo, source.spec->name, tail->path, "Is open."});
+  tails_.push_back(std::move(tail));
+  mark_changed(*tails_.back());
 }
 
 // No pattern leads to it any more.
@@ -876,8 +1029,8 @@ void Follower::close(Tail& tail) {
     --source->polled;
   }
   if (source != nullptr) --source->open;
+  if (!tail.orphan && (tail.file != nullptr || tail.stream->place())) erased_.push_back(key_of(tail));
   if (tail.file != nullptr) {
-    if (!tail.orphan) erased_.push_back(key_of(tail));
     by_inode_.erase(inode_of(tail.file->id()));
   }
   std::erase(dirty_, &tail);
@@ -905,8 +1058,21 @@ void Follower::flush_last() {
 
 // --- after a read
 
+void Follower::take_news(Tail& tail) {
+  const StreamNews news = tail.stream->take_news();
+  for (const StreamNews::Count& count : news.counts) {
+    rules::Labels labels = label(tail.source);
+    if (!count.label.empty()) labels.set(std::string(count.label), std::string(count.value));
+    ledger_.add(std::string(count.name), labels, count.by);
+  }
+  for (const std::string& warning : news.warnings)
+    ledger_.note({ReaderNote::Level::kWarn, sources_[tail.source].spec->name, tail.path, warning});
+  if (!news.gap.empty()) gap(tail.source, news.gap, now_);
+}
+
 void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, Instant instant) {
   FollowedSource& source = sources_[tail.source];
+  if (tail.file == nullptr) take_news(tail);
   if (!tail.error.empty()) {
     ledger_.note({ReaderNote::Level::kInfo, source.spec->name, tail.path, "Can be read again."});
     tail.error.clear();

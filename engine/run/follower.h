@@ -58,7 +58,8 @@ struct Tail {
   std::string path;          // the last name that a pattern found it by
   std::string real;          // where that name led to: rotated ones lie beside it
   std::unique_ptr<Source> stream;
-  FileSource* file = nullptr;  // the same; null for standard input
+  FileSource* file = nullptr;              // the same; null for what is no file
+  std::optional<rules::StreamSpec> input;  // what it is then; unset: standard input
   std::optional<FileWatch::Id> watch;
   std::unique_ptr<RecordDecoder> decoder;  // of a source whose lines are not its records; made at the first read
   OpenRecords lent;                        // what its file holds of records that its successor goes on with
@@ -205,6 +206,10 @@ class Follower {
   void duplicate(std::uint32_t index, const std::string& path, const Tail& first);
   bool is_own(std::uint32_t index, const FoundFile& file);
   void trouble(std::uint32_t index, const std::string& path, const std::string& error, bool opening);
+  void open_inputs(std::uint32_t index);
+  void open_input(std::uint32_t index, const rules::StreamSpec& input);
+  rules::Result<std::unique_ptr<Source>> open_journal_of(std::uint32_t index, const rules::StreamSpec& input);
+  void take_news(Tail& tail);
   void unlink(Tail& tail, bool counted = false);
   void close(Tail& tail);
   void mark_dirty(Tail& tail);
@@ -235,6 +240,7 @@ class Follower {
 
   std::vector<Saved> saved_;    // places of a former process, not claimed yet
   std::vector<Saved> retired_;  // of files let go that may come back, at most kMaxRetired
+  std::map<std::string, std::string> saved_places_;                       // of streams, by key
   std::map<std::string, std::optional<rules::Timestamp>> saved_sources_;  // name → watched_from
   std::vector<std::string> erased_;
 

@@ -88,6 +88,19 @@ struct Reader::Impl {
       series("logbell_source_gaps_total", "cause",
              {"rotated_away_while_down", "deleted_while_down", "truncated_while_down", "truncated",
               "deleted_while_written"});
+      if (!source.streams.empty()) {
+        series("logbell_source_gaps_total", "cause", 
+               {"not_listening", "datagrams_dropped", "journal_vacuumed", "journal_unreadable"});
+        series("logbell_source_open_errors_total", "reason", {"EADDRINUSE"});
+        series("logbell_source_connections_refused_total", "reason", {"max_connections", "no_descriptor"});
+        series("logbell_source_connections_closed_total", "reason",
+               {"ended", "failed", "idle", "slow", "memory"});
+        for (const char* name :
+             {"logbell_source_datagrams_dropped_total", "logbell_source_datagrams_truncated_total",
+              "logbell_source_frames_broken_total", "logbell_source_connections_total",
+              "logbell_source_journal_entries_unreadable_total"})
+          ledger.add(name, label, 0);
+      }
       series("logbell_source_bytes_lost_total", "cause", {"truncated"});
       series("logbell_source_open_errors_total", "reason", {"EACCES", "EMFILE", "not_a_file", "other"});
       series(kRejected, "reason", {"missing", "future", "past"});
@@ -207,7 +220,7 @@ struct Reader::Impl {
     if (!batch.matches.empty()) LOGBELL_FAULT("reader.matched");
     follower.after_read(tail, *status, now, instant);
     batch.bytes = static_cast<std::size_t>(status->bytes);
-    batch.cannot_be_read_again = tail.file == nullptr && status->bytes > 0;
+    batch.cannot_be_read_again = tail.file == nullptr && !tail.stream->place() && status->bytes > 0;
   }
 
   // --- from lines to records
@@ -510,7 +523,8 @@ struct Reader::Impl {
     std::size_t ended = 0;
     for (const FollowedSource& source : follower.sources()) {
       const bool only_stdin = std::all_of(source.spec->files.begin(), source.spec->files.end(),
-                                          [](const std::string& pattern) { return pattern == "-"; });
+                                          [](const std::string& pattern) { return pattern == "-"; }) &&
+                              source.spec->streams.empty();
       if (only_stdin && source.open > 0) ++ended;
     }
     return ended;
@@ -559,7 +573,8 @@ std::vector<int> Reader::wake_fds() const {
   std::vector<int> fds;
   if (impl_->follower.watch_fd() >= 0) fds.push_back(impl_->follower.watch_fd());
   for (const std::unique_ptr<Tail>& tail : impl_->follower.tails()) {
-    if (tail->file == nullptr && !tail->ended && !tail->orphan) fds.push_back(impl_->options.stdin_fd);
+    if (tail->file != nullptr || tail->ended || tail->orphan || !tail->error.empty()) continue;
+    if (tail->stream->wake_fd() >= 0) fds.push_back(tail->stream->wake_fd());
   }
   return fds;
 }

@@ -92,6 +92,7 @@ struct SourceSetting {
   rules::ReadFrom read_from = rules::ReadFrom::kBeginning;
   rules::Envelope envelope = rules::Envelope::kNone;
   std::shared_ptr<const rules::Multiline> multiline = nullptr;
+  std::vector<rules::StreamSpec> streams = {};  // then there are no files; relative paths are the directory's
 };
 
 struct PlanSetting {
@@ -120,7 +121,14 @@ inline std::shared_ptr<const rules::Plan> make_plan(const LogDir& dir, const Pla
     source.name = from.name;
     source.is_stdin = from.is_stdin;
     for (const std::string& file : from.files) {
-      if (!from.is_stdin) source.files.push_back(file.front() == '/' ? file : dir.path(file));
+      if (!from.is_stdin && from.streams.empty())
+        source.files.push_back(file.front() == '/' ? file : dir.path(file));
+    }
+    for (rules::StreamSpec input : from.streams) {
+      if (input.address.find(':') == std::string::npos && input.address != "127.0.0.1" &&
+          input.address.front() != '/')
+        input.address = dir.path(input.address);
+      source.streams.push_back(std::move(input));
     }
     source.format = from.format;
     source.timestamp = from.timestamp;
