@@ -74,7 +74,10 @@ class FakeJournal final : public Journal {
     if (!world_.next_answers.empty()) {
       const int answer = world_.next_answers.front();
       world_.next_answers.pop_front();
-      if (answer < 0) return answer;
+      if (answer < 0) {
+        at_ = -1;  // the file that we stood in is gone
+        return answer;
+      }
     }
     if (at_ + 1 >= size()) return 0;
     ++at_;
