@@ -18,12 +18,15 @@ enum class Envelope : std::uint8_t {
   kNone,
   kCri,     // the log files that a kubelet keeps: time, stream, tag, text
   kDocker,  // Docker's json-file: {"log": …, "stream": …, "time": …}
+  kSyslog,  // RFC 3164 or 5424: priority, time, host, tag, text
+  kJournal,  // systemd's journal: RFC 5424, whose MSGID is the unit
 };
 
 // Names are of the envelope's closed set, see fact_names().
 class Facts {
  public:
   void set(std::string_view name, std::string value) { facts_.emplace_back(name, std::move(value)); }
+  void clear() { facts_.clear(); }
   const std::string* find(std::string_view name) const {
     for (const auto& [known, value] : facts_) {
       if (known == name) return &value;

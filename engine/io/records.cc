@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/io/syslog.h"
+
 namespace logbell::engine {
 
 using rules::Envelope;
@@ -14,6 +16,7 @@ void RecordBlock::clear() {
   text.clear();
   records.clear();
   told.clear();
+  facts_used = 0;
   begun = truncated = split = partial = malformed = 0;
 }
 
@@ -28,6 +31,8 @@ std::size_t RecordDecoder::max_raw_line_bytes(const rules::SourceSpec& source) {
     case Envelope::kNone:
       break;
     case Envelope::kCri:
+    case Envelope::kSyslog:
+    case Envelope::kJournal:
       return source.max_line_bytes + kPrefix;
     case Envelope::kDocker:
       return std::max(2 * source.max_line_bytes, kEscapedPart) + kPrefix;
@@ -36,12 +41,42 @@ std::size_t RecordDecoder::max_raw_line_bytes(const rules::SourceSpec& source) {
 }
 
 RecordDecoder::RecordDecoder(const rules::SourceSpec& source, std::string_view path) : source_(&source) {
+  set_source(source);
   facts_.fill(path_facts(source.envelope, path));
   facts_[static_cast<std::size_t>(OutputStream::kStdout)].set("stream", "stdout");
   facts_[static_cast<std::size_t>(OutputStream::kStderr)].set("stream", "stderr");
 }
 
+void RecordDecoder::set_source(const rules::SourceSpec& source) {
+  source_ = &source;
+  header_times_.reset();
+  if (source.envelope != Envelope::kSyslog && source.envelope != Envelope::kJournal) return;
+  // `timestamp:` may describe a time in the text; the header's is as its RFC has it.
+  if (auto reader = rules::TimestampReader::make({.field = {}, .format = {}, .location = source.timestamp.location}))
+    header_times_ = std::move(*reader);
+}
+
+Enveloped RecordDecoder::read_syslog(std::string_view line, RecordBlock& out) {
+  static const rules::TimestampReader kLocal = *rules::TimestampReader::make({});
+  const SyslogMessage message = parse_syslog(line, header_times_ ? *header_times_ : kLocal, now_);
+  if (out.facts_used == out.facts.size()) out.facts.emplace_back();
+  rules::Facts& facts = out.facts[out.facts_used++];
+  facts.clear();
+  const auto set = [&facts](std::string_view name, std::string_view value) {
+    if (!value.empty()) facts.set(name, std::string(value));
+  };
+  set("host", message.host);
+  set("app", message.app);
+  set("procid", message.procid);
+  set(source_->envelope == Envelope::kJournal ? "unit" : "msgid", message.msgid);
+  if (message.facility) set("facility", facility_name(*message.facility));
+  if (message.severity) set("severity", severity_name(*message.severity));
+  said_ = &facts;
+  return {.stream = OutputStream::kNone, .time = message.time, .text = message.message, .partial = false};
+}
+
 const rules::Facts* RecordDecoder::facts(const Stream& stream) const {
+  if (said_ != nullptr) return said_;
   if (source_->envelope == Envelope::kNone) return nullptr;
   return &facts_[static_cast<std::size_t>(&stream - streams_.data())];
 }
@@ -58,6 +93,7 @@ void RecordDecoder::feed(const Chunk& chunk, std::uint64_t from, Timestamp now, 
     const std::string_view line = block.substr(0, newline);
     block.remove_prefix(ended ? newline + 1 : block.size());
     take(line, !ended && chunk.flushed, out);
+    said_ = nullptr;  // each stands alone
   }
   for (Stream& stream : streams_) {
     if (!stream.is_open() || from + chunk.consumed - stream.from <= kMaxReread) continue;
@@ -78,6 +114,10 @@ void RecordDecoder::take(std::string_view line, bool fragment, RecordBlock& out)
       break;
     case Envelope::kDocker:
       found = parse_docker(line, json_);
+      break;
+    case Envelope::kSyslog:
+    case Envelope::kJournal:
+      found = read_syslog(line, out);
       break;
   }
   if (!found) {

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,6 +21,7 @@
 #include "rules/plan.h"
 #include "rules/record.h"
 #include "rules/time.h"
+#include "rules/timestamp.h"
 
 namespace logbell::engine {
 
@@ -31,7 +33,10 @@ struct RecordBlock {
   };
   std::string text;  // each record, ended by "\n"
   std::vector<rules::Record> records;
-  std::vector<Told> told;       // parallel
+  std::vector<Told> told;  // parallel
+  // Of records that have facts of their own. They are reused: those of a header's words cost no allocation.
+  std::deque<rules::Facts> facts;
+  std::size_t facts_used = 0;
   std::uint64_t begun = 0;      // records, each once
   std::uint64_t truncated = 0;  // longer than they may be: the rest was skipped
   std::uint64_t split = 0;      // ended at their bound of lines or bytes: what follows is another record
@@ -77,7 +82,7 @@ class RecordDecoder {
   // `path`: where the stream's file really is, for its facts. The source must outlive me, or until
   // set_source().
   RecordDecoder(const rules::SourceSpec& source, std::string_view path);
-  void set_source(const rules::SourceSpec& source) { source_ = &source; }
+  void set_source(const rules::SourceSpec& source);
 
   // Takes the lines of a chunk that began at `from`, appends what is complete. Facts of records are mine.
   void feed(const Chunk& chunk, std::uint64_t from, rules::Timestamp now, rules::Instant instant,
@@ -127,6 +132,7 @@ class RecordDecoder {
 
   Stream& stream(OutputStream which) { return streams_[static_cast<std::size_t>(which)]; }
   void take(std::string_view line, bool fragment, RecordBlock& out);
+  Enveloped read_syslog(std::string_view line, RecordBlock& out);
   void take_text(Stream& stream, std::string_view text, bool partial, std::optional<rules::Timestamp> time,
                  RecordBlock& out);
   void end_line(Stream& stream, RecordBlock& out);
@@ -143,6 +149,8 @@ class RecordDecoder {
   std::array<rules::Facts, kOutputStreams> facts_;
   std::array<Stream, kOutputStreams> streams_;
   rules::JsonLineReader json_;
+  std::optional<rules::TimestampReader> header_times_;  // for a header without a zone
+  const rules::Facts* said_ = nullptr;                  // of the line that is taken, if it has facts of its own
   // Of the chunk that is fed.
   std::uint64_t from_ = 0;
   rules::Timestamp now_ = rules::kLongAgo;

@@ -507,7 +507,6 @@ Result<ReadStatus> ConnectionSource::read(std::size_t limit, const SplitRules& r
   into.block = buffer.scratch;
   into.lines = counts_.records - before.records;
   into.truncated = counts_.truncated - before.truncated;
-  into.flushed = counts_.partial > before.partial;
   offset_ += status.bytes;
   status.grew = status.bytes > 0;
   return status;
@@ -531,8 +530,10 @@ StreamNews ConnectionSource::take_news() {
     by = 0;
   };
   std::uint64_t broken = counts_.broken - told_.broken;
+  std::uint64_t partial = counts_.partial - told_.partial;
   told_ = counts_;
   add("logbell_source_frames_broken_total", {}, {}, broken);
+  add("logbell_source_partial_flushed_total", {}, {}, partial);
   add("logbell_source_connections_total", {}, {}, opened_);
   add("logbell_source_connections_refused_total", "reason", "max_connections", refused_full_);
   add("logbell_source_connections_refused_total", "reason", "no_descriptor", refused_descriptors_);

@@ -352,7 +352,15 @@ class Compiler {
       has_stdin = has_stdin || source.is_stdin;
       read_format(fields, source);
       read_multiline(fields, source);
+      const bool has_header =
+          source.envelope == rules::Envelope::kSyslog || source.envelope == rules::Envelope::kJournal;
+      if (source.multiline != nullptr && has_header)
+        fields.error("multiline", "each message stands alone: those of many programs come through one another",
+                     "remove it; rsyslog writes the lines of one message as one line");
       read_timestamp(fields, source);
+      // A header's time may lack its zone: to say that is to describe no other time.
+      if (has_header && source.timestamp.field.empty() && source.timestamp.format.empty())
+        source.own_timestamp = false;
       if (const auto silence = fields.duration("max_silence")) {
         if (*silence <= rules::Duration{0})
           fields.error("max_silence", "it must be longer than 0", "as in 10m");
@@ -371,27 +379,28 @@ class Compiler {
 
   static void read_format(const Fields& fields, rules::SourceSpec& source) {
     const std::optional<Text> format = fields.text("format");
-    if (!format || format->assumed) return;
+    if (format && format->assumed) return;
+    // Sockets and the journal have their own, unless another is said.
+    if (!format && fields.has("syslog")) source.envelope = rules::Envelope::kSyslog;
+    if (fields.has("journald")) {
+      source.envelope = rules::Envelope::kJournal;
+      if (format)
+        fields.error("format", "the journal has a format of its own", "write `inner:` for that of its messages");
+    }
     // In the order of their enumerators: what lines are, then what they come in.
     static const std::vector<std::string> kFormats{"text", "json", "logfmt"};
-    static const std::vector<std::string> kEnvelopes{"cri", "docker"};
-    static const std::vector<std::string> kLater{"syslog"};
+    static const std::vector<std::string> kEnvelopes{"cri", "docker", "syslog"};
     std::vector<std::string> all = kFormats;
     all.insert(all.end(), kEnvelopes.begin(), kEnvelopes.end());
-    if (rules::contains(kLater, format->value)) {
-      fields.error("format", fmt::format("`format: {}` is not supported yet", format->value),
-                   "there are " + rules::list_words(all));
-      return;
-    }
-    const auto which = fields.word("format", all);
+    const auto which = fields.has("journald") ? std::nullopt : fields.word("format", all);
     if (which && *which < kFormats.size()) source.format = static_cast<rules::LineFormat>(*which);
     if (which && *which >= kFormats.size())
       source.envelope = static_cast<rules::Envelope>(*which - kFormats.size() + 1);
     if (!fields.has("inner")) return;
-    if (which && source.envelope == rules::Envelope::kNone) {
+    if ((which || !format) && source.envelope == rules::Envelope::kNone) {
       fields.error("inner", fmt::format("`inner:` is the format of lines in an envelope, and `format: {}` is none",
-                                        format->value),
-                   "remove it, or write `format: cri` or `docker`");
+                                        format ? format->value : "text"),
+                   "remove it, or write `format: cri`, `docker` or `syslog`");
     } else if (const auto inner = fields.word("inner", kFormats)) {
       source.format = static_cast<rules::LineFormat>(*inner);
     }

@@ -302,7 +302,8 @@ struct Reader::Impl {
     };
     add(kLines, decoded ? records.begun : chunk.lines);
     add(kBytes, status.bytes);
-    add(kTruncated, chunk.truncated + (decoded ? records.truncated : 0));
+    // A line that was cut as it was read is cut again as what it holds.
+    add(kTruncated, decoded ? std::max(chunk.truncated, records.truncated) : chunk.truncated);
     add(kNulBytes, chunk.nul_bytes);
     add(kPartial, decoded ? records.partial : chunk.flushed ? 1 : 0);
     add(kSplit, decoded ? records.split : 0);

@@ -56,14 +56,14 @@ class FakeJournal final : public Journal {
   }
   int seek_realtime(std::uint64_t us) override {
     at_ = -1;
-    while (at_ + 1 < size() && world_.entries[static_cast<std::size_t>(at_ + 1)].realtime < us)
+    while (at_ + 1 < size() && after().realtime < us)
       ++at_;
     return 0;
   }
   // As libsystemd: where the cursor is not there, near it.
   int seek_cursor(const std::string& cursor) override {
     at_ = -1;
-    while (at_ + 1 < size() && world_.entries[static_cast<std::size_t>(at_ + 1)].cursor != cursor)
+    while (at_ + 1 < size() && after().cursor != cursor)
       ++at_;
     if (at_ + 1 == size()) at_ = -1;
     return 0;
@@ -107,13 +107,14 @@ class FakeJournal final : public Journal {
  private:
   int size() const { return static_cast<int>(world_.entries.size()); }
   const Entry& here() const { return world_.entries.at(static_cast<std::size_t>(at_)); }
+  const Entry& after() const { return world_.entries.at(static_cast<std::size_t>(at_) + 1); }
   World& world_;
   int at_ = -1;
 };
 
 class Reading {
  public:
-  explicit Reading(World& world, std::optional<std::string> place = std::nullopt,
+  explicit Reading(World& world, const std::optional<std::string>& place = std::nullopt,
                    rules::Timestamp begin = rules::kLongAgo)
       : source_(std::make_unique<FakeJournal>(world), place, begin) {}
 

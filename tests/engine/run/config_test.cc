@@ -1,4 +1,5 @@
 // Config: the whole file compiled. Golden files for what it says, and cases for what it makes.
+#include "engine/io/journal_source.h"
 #include "engine/run/config.h"
 
 #include <algorithm>
@@ -335,6 +336,61 @@ TEST_CASE("config: --assume-secrets leaves out values, and judges everything els
   // Rules are judged as ever.
   Problems broken;
   CHECK_FALSE(world.load(with(text, "sinks: [ops, hook, am]", "sinks: [opps]"), broken, assume));
+}
+
+TEST_CASE("config: what is no file has the format that it comes in, unless another is said", "[run][config]") {
+  using rules::Envelope;
+  using rules::LineFormat;
+  const auto [sentence, fields, envelope, format, own_timestamp] =
+      GENERATE(table<std::string, std::string, Envelope, LineFormat, bool>({
+          {"a socket", "syslog: {listen: 'udp://[::1]:514'}", Envelope::kSyslog, LineFormat::kText, false},
+          {"messages in JSON", "syslog: {listen: 'udp://[::1]:514'}, inner: json", Envelope::kSyslog, LineFormat::kJson,
+           false},
+          {"a socket without headers", "syslog: {listen: 'tcp://[::1]:514'}, format: logfmt", Envelope::kNone,
+           LineFormat::kLogfmt, false},
+          {"only the zone", "syslog: {listen: 'udp://[::1]:514'}, timestamp: {location: Europe/Berlin}",
+           Envelope::kSyslog, LineFormat::kText, false},
+          {"a time in the message", "syslog: {listen: 'udp://[::1]:514'}, timestamp: {format: '%s'}",
+           Envelope::kSyslog, LineFormat::kText, true},
+          {"rsyslog's file", "files: [/var/log/syslog], format: syslog", Envelope::kSyslog, LineFormat::kText, false},
+          {"a pipe", "fifo: /run/p", Envelope::kNone, LineFormat::kText, false},
+          {"a pipe that syslog comes through", "fifo: /run/p, format: syslog", Envelope::kSyslog, LineFormat::kText,
+           false},
+      }));
+  CAPTURE(sentence);
+  World world;
+  Problems problems;
+  const auto config = world.load(with(kLeast, "files: [/var/log/api.log]", fields), problems);
+  INFO(said(problems));
+  REQUIRE(config);
+  const rules::SourceSpec& source = config->plan->sources[0];
+  CHECK(source.envelope == envelope);
+  CHECK(source.format == format);
+  CHECK(source.own_timestamp == own_timestamp);
+}
+
+TEST_CASE("config: the journal, where it is built in, and where it is not", "[run][config]") {
+  World world;
+  Problems problems;
+  const auto config = world.load(with(with(kLeast, "files: [/var/log/api.log]", "journald: {units: [api, b.timer]}"),
+                                      "labels: [code]", "labels: [code, unit]"),
+                                 problems);
+  INFO(said(problems));
+  if (!engine::has_journald()) {
+    CHECK_FALSE(config);
+    CHECK(said(problems).find("built without journald") != std::string::npos);
+    return;
+  }
+  REQUIRE(config);
+  CHECK(config->plan->sources[0].envelope == rules::Envelope::kJournal);
+  CHECK(config->plan->sources[0].streams[0].units == std::vector<std::string>{"api.service", "b.timer"});
+  Problems wrong;
+  CHECK_FALSE(world.load(with(kLeast, "files: [/var/log/api.log]",
+                              "journald: {units: ['*'], directory: journal, unit: x}, format: json"),
+                         wrong));
+  for (const char* text : {"\"*\" is no unit's name", "\"journal\" is no whole path", "there may be several",
+                           "the journal has a format of its own"})
+    CHECK(said(wrong).find(text) != std::string::npos);
 }
 
 TEST_CASE("config: kept texts make the same configuration when the files are gone", "[run][config]") {

@@ -298,7 +298,7 @@ TEST_CASE("sockets: a record that does not end holds its memory for a minute", "
   CHECK(slow_octets.is_closed_by_peer());  // nobody knows where its next record begins
   CHECK_FALSE(slow_line.is_closed_by_peer());
   CHECK(world.counter(counter_of("connections_closed_total", "slow")) == 1);
-  CHECK(world.counter(counter_of("partial_flushed_total")) == 1);  // of one read: a bound, not a count
+  CHECK(world.counter(counter_of("partial_flushed_total")) == 2);
   // Silence is no fault: what comes after a quiet day is what matters.
   world.pass(hours(24));
   CHECK_FALSE(quiet.is_closed_by_peer());
@@ -547,6 +547,101 @@ TEST_CASE("fifo: what is none is refused, and not touched", "[run][inputs][F28]"
   CHECK_FALSE(world.statuses[0].readable);
   CHECK(world.notes.back().message.find("no named pipe") != std::string::npos);
   CHECK(world.lines().empty());
+}
+
+// --- what is in the header
+
+PlanSetting with_header(const rules::StreamSpec& spec) {
+  PlanSetting setting = reading(spec);
+  setting.sources[0].envelope = rules::Envelope::kSyslog;
+  setting.sources[0].timestamp.location = "Europe/Berlin";
+  setting.labels = {"app", "facility", "host", "msgid", "procid", "severity"};
+  return setting;
+}
+
+TEST_CASE("syslog: what the header says is beside the message: time, labels", "[run][inputs][syslog]") {
+  const rules::StreamSpec spec = GENERATE(udp(), tcp());
+  ReaderWorld world(with_header(spec));
+  world.settle();
+  const Sender sender(world, spec);
+  const rules::Timestamp at = world.clock.now() - seconds(7);
+  const bool octets = spec.kind == Kind::kTcp;
+  const auto send = [&](const std::string& record) {
+    CHECK(sender.send(octets ? std::to_string(record.size()) + " " + record : record));
+  };
+  send("<11>1 " + rules::format_rfc3339(at) + " vm orders-api 7 ID1 [x y=\"z\"] queue gone");
+  world.settle();
+  REQUIRE(world.seen.size() == 1);
+  CHECK(world.seen[0].text == "queue gone");
+  CHECK(world.seen[0].at == at);
+  CHECK(world.seen[0].labels == Texts{"orders-api", "user", "vm", "ID1", "7", "err"});
+  world.seen.clear();
+  // The next one does not inherit what it does not say.
+  send("<13>hello");
+  send("no header");
+  world.settle();
+  REQUIRE(world.seen.size() == 2);
+  CHECK(world.seen[0].labels == Texts{"", "user", "", "", "", "notice"});
+  CHECK(world.seen[0].at == world.clock.now());
+  CHECK(world.seen[1].text == "no header");
+  CHECK(world.seen[1].labels == Texts{"", "", "", "", "", ""});
+  CHECK(world.counter(counter_of("lines_total")) == 3);
+}
+
+TEST_CASE("syslog: a time without a zone is the source's", "[run][inputs][syslog]") {
+  ReaderWorld world(with_header(udp()));
+  world.clock.step_wall(*rules::parse_rfc3339("2026-11-28T04:03:00Z") - world.clock.now());
+  world.settle();
+  const Sender sender(world, udp());
+  CHECK(sender.send("<13>Nov 28 05:02:51 vm a: x"));
+  world.settle();
+  REQUIRE(world.seen.size() == 1);
+  CHECK(world.seen[0].at == *rules::parse_rfc3339("2026-11-28T04:02:51Z"));
+}
+
+TEST_CASE("syslog: a long message is counted as cut once", "[run][inputs][syslog]") {
+  PlanSetting setting = with_header(udp());
+  setting.sources[0].max_line_bytes = 100;
+  ReaderWorld world(setting);
+  world.settle();
+  const Sender sender(world, udp());
+  CHECK(sender.send("<13>1 - vm a - - - " + std::string(100, 'x')));  // it fits
+  CHECK(sender.send("<13>1 - vm a - - - " + std::string(101, 'x')));
+  CHECK(sender.send("<13>1 - vm a - - - " + std::string(5000, 'x')));  // it does not fit what is read
+  world.settle();
+  const Texts lines = world.lines();
+  REQUIRE(lines.size() == 3);
+  for (const std::string& line : lines)
+    CHECK(line == std::string(100, 'x'));
+  CHECK(world.counter(counter_of("lines_truncated_total")) == 2);
+  CHECK(world.counter(counter_of("datagrams_truncated_total")) == 1);
+}
+
+TEST_CASE("syslog: a file that rsyslog writes, over a rotation and a restart", "[run][inputs][syslog]") {
+  PlanSetting setting = with_header(udp());
+  setting.sources[0].streams.clear();
+  setting.sources[0].files = {"app.log"};
+  setting.sources[0].name = "app";
+  ReaderWorld world(setting);
+  const auto line = [&](const std::string& text) {
+    return rules::format_rfc3339(world.clock.now()) + " vm orders-api[7]: " + text + "\n";
+  };
+  world.dir.append("app.log", line("one") + line("two"));
+  world.settle();
+  CHECK(world.lines() == Texts{"one", "two"});
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", line("three"));
+  world.settle();
+  REQUIRE(world.seen.size() == 1);
+  CHECK(world.seen[0].labels == Texts{"orders-api", "", "vm", "", "7", ""});
+  world.seen.clear();
+  world.dir.append("app.log", line("four").substr(0, 45));
+  world.settle();
+  world.restart();
+  CHECK(world.lines().empty());
+  world.dir.append("app.log", line("four").substr(45));
+  world.settle();
+  CHECK(world.lines() == Texts{"four"});
 }
 
 }  // namespace

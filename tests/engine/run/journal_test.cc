@@ -7,7 +7,6 @@
 #include <sys/wait.h>
 
 #include "engine/io/journal_source.h"
-#include "engine/io/syslog.h"
 #include "tests/engine/run/reader_world.h"
 
 namespace logbell::tests {
@@ -17,12 +16,13 @@ constexpr const char* kRemote = "/lib/systemd/systemd-journal-remote";
 
 class JournalWorld : public ReaderWorld {
  public:
-  JournalWorld() : ReaderWorld() {
+  JournalWorld() {
     rules::StreamSpec spec;
     spec.kind = rules::StreamSpec::Kind::kJournal;
     spec.address = dir.path("journal");
     spec.text = "journald:" + spec.address;
-    plan_setting.sources = {{.name = "in", .streams = {spec}}};
+    plan_setting.sources = {{.name = "in", .envelope = rules::Envelope::kJournal, .streams = {spec}}};
+    plan_setting.labels = {"app", "host", "severity", "unit"};
     fs::create_directory(spec.address);
   }
   rules::StreamSpec& spec() { return plan_setting.sources[0].streams[0]; }
@@ -55,12 +55,7 @@ class JournalWorld : public ReaderWorld {
     REQUIRE(::waitpid(child, &status, 0) == child);
     REQUIRE(status == 0);
   }
-  Texts messages() {
-    Texts texts;
-    for (const std::string& line : lines())
-      texts.emplace_back(engine::parse_syslog(line, *rules::TimestampReader::make({}), clock.now()).message);
-    return texts;
-  }
+  Texts messages() { return lines(); }
 
   int boot = 1;
 
@@ -73,10 +68,15 @@ class JournalWorld : public ReaderWorld {
 TEST_CASE("journal: entries of a unit, as they come, and after a restart behind the last", "[run][journal]") {
   JournalWorld world;
   world.spec().units = {"orders-api.service"};
-  world.write("a.journal", world.entry("orders-api.service", "one") + world.entry("other.service", "no") +
-                               world.entry("orders-api.service", "two"));
+  std::string entries = world.entry("orders-api.service", "one");
+  entries += world.entry("other.service", "no");
+  entries += world.entry("orders-api.service", "two");
+  world.write("a.journal", entries);
   world.settle();
   CHECK(world.statuses[0].readable);
+  REQUIRE_FALSE(world.seen.empty());
+  CHECK(world.seen[0].labels == Texts{"api", "vm", "err", "orders-api.service"});
+  CHECK(world.seen[0].at == world.clock.now() - minutes(1) + milliseconds(1));
   CHECK(world.messages() == Texts{"one", "two"});
   CHECK_FALSE(world.cannot_be_read_again);
   CHECK(world.statuses[0].read_to_end_at == world.clock.now());

@@ -99,6 +99,7 @@ struct PlanSetting {
   std::vector<SourceSetting> sources = {SourceSetting{}};
   std::vector<std::string> patterns = {".*"};  // named p0, p1 …
   std::string window = {};                     // of a rule over p0; "" = no rule
+  std::vector<std::string> labels = {};        // of every pattern, beside its captures; sorted
   std::uint64_t generation = 1;
 };
 
@@ -113,6 +114,7 @@ inline std::shared_ptr<const rules::Plan> make_plan(const LogDir& dir, const Pla
     for (const std::string& name : pattern.match.back().group_names()) {
       if (!name.empty()) pattern.labels.push_back(name);
     }
+    pattern.labels.insert(pattern.labels.end(), setting.labels.begin(), setting.labels.end());
     all.push_back(static_cast<std::uint32_t>(all.size()));
     plan->patterns.push_back(std::move(pattern));
   }
