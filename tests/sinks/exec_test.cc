@@ -1,12 +1,15 @@
 #include "sinks/exec.h"
 
+#include <cerrno>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 
 #include <catch2/catch.hpp>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "sinks/webhook.h"
@@ -61,10 +64,14 @@ rules::yaml::Node map_of(const std::vector<std::pair<std::string, std::string>>&
 }
 
 // Gone, or dead and not buried yet: it does nothing any more.
+// Waits for it: who was killed a moment ago may not have been scheduled since.
 bool has_ended(const std::string& pid) {
-  const std::string stat = tests::read_text("/proc/" + pid + "/stat");
-  const std::size_t name_end = stat.rfind(") ");
-  return name_end == std::string::npos || stat.substr(name_end + 2, 1) == "Z";
+  const int fd = static_cast<int>(::syscall(SYS_pidfd_open, std::stoi(pid), 0));
+  if (fd < 0) return errno == ESRCH;
+  pollfd ended{fd, POLLIN, 0};
+  const bool has = ::poll(&ended, 1, 5000) == 1;
+  ::close(fd);
+  return has;
 }
 
 std::string first_word(const std::string& path) {
@@ -116,8 +123,7 @@ TEST_CASE("exec: F55 no shell, no descriptor and no secret of ours gets to the p
   FakeFields fields;
   fields.set_list(
       "command",
-      {"/bin/sh", "-c",
-       "{ env; ls /proc/self/fd; grep SigBlk /proc/self/status; echo \"$1\"; } > " + out,
+      {"/bin/sh", "-c", "{ env; ls /proc/self/fd; grep SigBlk /proc/self/status; echo \"$1\"; } > " + out,
        "page", "$(reboot) `x` *"});
   fields.set_raw("env", map_of({{"PAGER_TOKEN", "t0k3nt0k3n"}, {"TZ", "Europe/Berlin"}}));
   const std::unique_ptr<SinkConfig> config = tests::configure("exec", fields);

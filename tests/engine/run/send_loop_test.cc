@@ -308,7 +308,7 @@ TEST_CASE("send_loop: a refresh that waited does not take back what was told mea
   Lane lane;
   const auto of = [&](Notification n, const std::string& queue) {
     for (rules::Alert& alert : n.alerts)
-      alert.labels.set("queue", queue);
+      alert.labels = {{"alertname", "Q"}, {"queue", queue}};
     return n;
   };
   const auto refresh = [&](const std::string& key, bool firing) {
@@ -894,7 +894,7 @@ TEST_CASE("send_loop: a success between two refusals closes what the first one o
     CHECK(lane.script.keys() == Keys{"bad", "good", "bad", "same group"});
     CHECK(lane.loop->idle());
     CHECK(lane.loop->view().state == SinkState::kAlive);
-    const std::string dead = "dead ops ops bad_request: 400 invalid_blocks" + kNobodyHears + "Q";
+    const std::string dead = "dead ops ops bad_request: 400 invalid_blocks" + kNobodyHears + "Q{group=\"g\"}";
     CHECK(lane.log.events == Keys{dead, "alive ops ops", dead, "alive ops ops"});
   }
   SECTION("one group's messages are refused and refused: others do not wait for a probe") {
