@@ -108,23 +108,24 @@ class RecordDecoder {
   struct Stream {
     // The line that parts make up, so far.
     std::string line;
-    bool in_line = false;
-    bool cut = false;                           // it is too long, and counted
     std::optional<rules::Timestamp> line_time;  // of its first part
     std::uint64_t line_from = 0;
     rules::Timestamp line_since = rules::kLongAgo;
-    bool line_carried = false;
     // The record that whole lines make up, so far.
     std::string record;
     std::size_t lines = 0;
-    rules::Multiline::State state;
     std::optional<rules::Timestamp> time;  // of its first line
     // Of both together.
     std::size_t evaluated = 0;
     std::uint64_t from = 0;
-    bool carried = false;
     rules::Timestamp since = rules::kLongAgo;
     rules::Instant touched;
+
+    rules::Multiline::State state;
+    bool in_line = false;
+    bool cut = false;  // the line is too long, and counted
+    bool line_carried = false;
+    bool carried = false;
     bool waits = false;  // something of it was not handed over
 
     bool is_open() const { return in_line || lines > 0; }

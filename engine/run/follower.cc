@@ -864,6 +864,9 @@ Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tai
   for (std::unique_ptr<FileSource>& file : files) {
     const CopyOf copy = copied(*file, *last);
     if (copy.all) continue;
+    // All of it was read before it was cut: nobody turned to it, and nobody writes to a copy.
+    if (const rules::Result<FileStat> stat = file->stat(); copy.cut && stat && stat->size <= copy.cut->offset)
+      continue;
     Tail* tail = adopt(index, path, std::move(file), last);
     if (tail == nullptr) continue;
     // The rest of what was cut away before it was read is in the copy.

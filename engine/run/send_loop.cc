@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <deque>
 #include <limits>
 #include <random>
@@ -67,45 +68,70 @@ struct Group {
   }
 };
 
+// An alert as fallbacks are told of it: not by its group, for a reload may group it otherwise, and a group
+// may go on when one of its alerts has ended; and since when it fires, for it may have ended before and begun
+// again.
+struct ToldAlert {
+  std::string name;
+  std::int64_t fired_ms = 0;
+
+  std::string text() const { return fmt::format("{}\n{}", name, fired_ms); }
+  static ToldAlert parse(const std::string& text) {
+    ToldAlert alert;
+    const std::size_t end = std::min(text.rfind('\n'), text.size());
+    alert.name = text.substr(0, end);
+    if (end < text.size()) std::from_chars(text.data() + end + 1, text.data() + text.size(), alert.fired_ms);
+    return alert;
+  }
+};
+
+// Of a notification those that fire, or those that have ended.
+std::vector<ToldAlert> alerts_of(const Notification& notification, bool firing) {
+  std::vector<ToldAlert> alerts;
+  for (const rules::Alert& alert : notification.alerts) {
+    if (alert.is_firing() == firing)
+      alerts.push_back(
+          {fmt::format("{}\n{}", notification.fallback_for, rules::format_fingerprint(alert.fingerprint())),
+           rules::to_unix_ms(alert.fired_at)});
+  }
+  return alerts;
+}
+
 // Which alerts a fallback was told of, forgetting the oldest beyond a bound.
 class RecentAlerts {
  public:
-  // Whether it is new, and which one was forgotten for it.
-  std::pair<bool, std::optional<std::string>> add(const std::string& alert, std::size_t bound) {
-    if (!stamps_.emplace(alert, next_).second) return {false, std::nullopt};
+  // Since when it fires, as the fallback knows; unset: it does not know of it.
+  std::optional<std::int64_t> fires_since(const std::string& name) const {
+    const auto found = known_.find(name);
+    return found == known_.end() ? std::nullopt : std::optional(found->second.fired_ms);
+  }
+  // Returns which one was forgotten for it.
+  std::optional<ToldAlert> add(const ToldAlert& alert, std::size_t bound) {
+    erase(alert.name);
+    known_[alert.name] = {next_, alert.fired_ms};
     by_age_.emplace(next_++, alert);
-    if (by_age_.size() <= bound) return {true, std::nullopt};
-    std::string oldest = std::move(by_age_.begin()->second);
-    stamps_.erase(oldest);
+    if (by_age_.size() <= bound) return std::nullopt;
+    ToldAlert oldest = std::move(by_age_.begin()->second);
+    known_.erase(oldest.name);
     by_age_.erase(by_age_.begin());
-    return {true, std::move(oldest)};
+    return oldest;
   }
-  void erase(const std::string& alert) {
-    const auto found = stamps_.find(alert);
-    if (found == stamps_.end()) return;
-    by_age_.erase(found->second);
-    stamps_.erase(found);
+  void erase(const std::string& name) {
+    const auto found = known_.find(name);
+    if (found == known_.end()) return;
+    by_age_.erase(found->second.stamp);
+    known_.erase(found);
   }
-  bool has(const std::string& alert) const { return stamps_.find(alert) != stamps_.end(); }
 
  private:
-  std::unordered_map<std::string, std::uint64_t> stamps_;
-  std::map<std::uint64_t, std::string> by_age_;
+  struct Known {
+    std::uint64_t stamp = 0;
+    std::int64_t fired_ms = 0;
+  };
+  std::unordered_map<std::string, Known> known_;
+  std::map<std::uint64_t, ToldAlert> by_age_;
   std::uint64_t next_ = 0;
 };
-
-// The alerts of a notification that fire, or that have ended, by the names under which a fallback is known to
-// have been told of them. Not by their group: a reload may group them otherwise, and a group may go on when one
-// of its alerts has ended.
-std::vector<std::string> names_of(const Notification& notification, bool firing) {
-  std::vector<std::string> names;
-  for (const rules::Alert& alert : notification.alerts) {
-    if (alert.is_firing() == firing)
-      names.push_back(
-          fmt::format("{}\n{}", notification.fallback_for, rules::format_fingerprint(alert.fingerprint())));
-  }
-  return names;
-}
 
 // What is settled in one transaction. Deliveries that it ends live on in it.
 struct Batch {
@@ -151,7 +177,7 @@ class SendLoop::Impl {
     counts_.sink = options_.sink;
     counts_.lane = options_.lane;
     for (const std::string& alert : options_.told_elsewhere)
-      elsewhere_.add(alert, kMaxElsewhere);
+      elsewhere_.add(ToldAlert::parse(alert), kMaxElsewhere);
     publish();
   }
 
@@ -301,10 +327,11 @@ void SendLoop::Impl::add(Delivery delivery) {
   item.resolved = notification.is_resolved();
   const Fallback* fallback = next_fallback(notification);
   // One that forgets must be reminded every minute; people who were told must not.
-  const std::vector<std::string> fires = names_of(notification, true);
-  const bool again =
-      notification.reason == rules::NotifyReason::kRefresh &&
-      std::all_of(fires.begin(), fires.end(), [&](const std::string& name) { return elsewhere_.has(name); });
+  const std::vector<ToldAlert> fires = alerts_of(notification, true);
+  const bool again = notification.reason == rules::NotifyReason::kRefresh &&
+                     std::all_of(fires.begin(), fires.end(), [&](const ToldAlert& alert) {
+                       return elsewhere_.fires_since(alert.name).has_value();
+                     });
   item.movable = fallback != nullptr && (fallback->refreshes || !again);
   item.added = now;
   const Duration age = std::clamp(wall - notification.created_at, Duration(0), kMaxAge);
@@ -416,9 +443,12 @@ Settlement SendLoop::Impl::settlement(const Item& item, DeliveryState state, std
 
 // An alert has ended of which a fallback was told that it fires.
 bool SendLoop::Impl::ends_elsewhere(const Notification& notification) const {
-  const std::vector<std::string> ended = names_of(notification, false);
-  return std::any_of(ended.begin(), ended.end(),
-                     [&](const std::string& name) { return elsewhere_.has(name); });
+  const std::vector<ToldAlert> ended = alerts_of(notification, false);
+  return std::any_of(ended.begin(), ended.end(), [&](const ToldAlert& alert) {
+    // An end that waited may be that of an earlier time: the fallback has heard it.
+    const std::optional<std::int64_t> since = elsewhere_.fires_since(alert.name);
+    return since && alert.fired_ms >= *since;
+  });
 }
 
 // A fallback has been told of `item`: its resolve must go there too, whoever else hears it.
@@ -428,14 +458,20 @@ void SendLoop::Impl::told_elsewhere(Sequence sequence, Item& item) {
   for (std::set<Sequence>& owed : owed_)
     owed.erase(sequence);
   copies_.erase(sequence);
-  for (const std::string& name : names_of(item.delivery.notification, false)) {
-    if (elsewhere_.has(name)) options_.log->told_elsewhere(name, false);
-    elsewhere_.erase(name);
+  const auto forget = [&](const ToldAlert& alert) { options_.log->told_elsewhere(alert.text(), false); };
+  for (const ToldAlert& alert : alerts_of(item.delivery.notification, false)) {
+    const std::optional<std::int64_t> since = elsewhere_.fires_since(alert.name);
+    if (!since || alert.fired_ms < *since) continue;
+    elsewhere_.erase(alert.name);
+    forget({alert.name, *since});
   }
-  for (const std::string& name : names_of(item.delivery.notification, true)) {
-    const auto [is_new, forgotten] = elsewhere_.add(name, kMaxElsewhere);
-    if (is_new) options_.log->told_elsewhere(name, true);
-    if (forgotten) options_.log->told_elsewhere(*forgotten, false);
+  for (const ToldAlert& alert : alerts_of(item.delivery.notification, true)) {
+    const std::optional<std::int64_t> since = elsewhere_.fires_since(alert.name);
+    if (since && *since >= alert.fired_ms) continue;
+    if (since) forget({alert.name, *since});
+    const std::optional<ToldAlert> oldest = elsewhere_.add(alert, kMaxElsewhere);
+    options_.log->told_elsewhere(alert.text(), true);
+    if (oldest) forget(*oldest);
   }
   const std::set<Sequence>& members = groups_.at(item.group).members;
   for (auto later = members.upper_bound(sequence); later != members.end(); ++later) {

@@ -17,6 +17,10 @@ double Lines::count(Kind kind, const std::string& queue, Ms window, Ms now) cons
                              std::upper_bound(times.begin(), times.end(), now - window));
 }
 
+void Lines::forget(Kind kind) {
+  std::erase_if(at_, [&](const auto& entry) { return entry.first.first == kind; });
+}
+
 std::vector<std::string> Lines::queues(Ms now) const {
   std::vector<std::string> found;
   for (const auto& [key, times] : at_) {
@@ -190,10 +194,12 @@ Rule::Rule(const RuleText& text, Ms watched_from) : text_(&text), watched_from_(
 
 void Rule::set_for(Ms at, Ms for_ms) {
   for_[at] = for_ms;
+  if (clock_ >= at) start_over();  // that instant is looked at again
 }
 
 void Rule::remove(Ms at) {
   removed_at_ = at;
+  if (clock_ >= at) start_over();
 }
 
 void Rule::start_over() {
@@ -281,7 +287,13 @@ std::optional<Ms> Rule::next(const Lines& lines, Ms from) const {
   return next;
 }
 
+void Rule::freeze(const Lines& lines) {
+  run(lines, std::max(clock_, *removed_at_));
+  frozen_ = true;
+}
+
 void Rule::run(const Lines& lines, Ms to) {
+  if (frozen_) return;
   if (to < clock_) start_over();
   if (to < watched_from_) return;
   if (!started_) {

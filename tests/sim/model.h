@@ -23,6 +23,7 @@ class Lines {
   void add(Kind kind, const std::string& queue, Ms at);
   // In (now - window, now].
   double count(Kind kind, const std::string& queue, Ms window, Ms now) const;
+  void forget(Kind kind);
   std::vector<std::string> queues(Ms now) const;  // of errors, up to `now`
   // The first instant after `from` at which a line of `kind` comes or leaves a window.
   std::optional<Ms> next_change(Kind kind, const std::vector<Ms>& windows, Ms from) const;
@@ -74,6 +75,8 @@ class Rule {
   // A configuration takes hold at `at`, where the rule's clock stands.
   void set_for(Ms at, Ms for_ms);
   void remove(Ms at);
+  // It is removed, and its lines are about to be forgotten: what it has is what it had.
+  void freeze(const Lines& lines);
 
   // From the beginning up to `to`, or on from where it was.
   void run(const Lines& lines, Ms to);
@@ -101,6 +104,7 @@ class Rule {
   std::map<Ms, Ms> for_;  // since when -> how long
   std::optional<Ms> removed_at_;
   bool started_ = false;
+  bool frozen_ = false;
   Ms clock_ = 0;
   std::map<std::string, Active> active_;
   std::set<Episode> episodes_;

@@ -100,9 +100,13 @@ void Receivers::take(Receiver& receiver, const rules::Notification& notification
     mention.fired_at = rules::to_unix_ms(alert.fired_at);
     if (alert.resolved_at) mention.resolved_at = rules::to_unix_ms(*alert.resolved_at);
     mention.reason = alert.resolve_reason;
+    mention.how = fmt::format("{} {} {}", notification.key, rules::to_string(notification.reason),
+                              notification.fallback_for);
     mentions.push_back(mention);
   }
   receiver.groups.insert(notification.group_key);
+  world_.note(fmt::format("{} hears {} for \"{}\": {}", receiver.lane, notification.key,
+                          notification.fallback_for, about(notification)));
 }
 
 Outcome Receivers::deliver(Receiver& receiver, const rules::Notification& notification,

@@ -39,6 +39,7 @@ struct Mention {
   Ms fired_at = 0;
   std::optional<Ms> resolved_at;
   std::string reason;  // of a resolve
+  std::string how;     // in which message, for whoever reads a failure
 };
 
 // One lane of one sink, as its receiver sees it.
@@ -60,6 +61,7 @@ class Receivers {
     std::function<void(rules::Duration)> time_passes;  // while a sink hangs
     std::function<void()> after_effect;                // may crash: it was taken, and nobody wrote that down
     std::function<void(const std::string&)> wrong;     // a promise was broken
+    std::function<void(const std::string&)> note;      // for whoever replays
   };
   explicit Receivers(World world) : world_(std::move(world)) {}
 

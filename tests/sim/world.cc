@@ -118,6 +118,14 @@ bool rough_lives() {
   return std::getenv("LOGBELL_SIM_ROUGH") != nullptr;  // NOLINT(concurrency-mt-unsafe): one thread
 }
 
+std::string show(const std::vector<Mention>& mentions) {
+  std::string text;
+  for (const Mention& mention : mentions)
+    text +=
+        fmt::format("\n  {} of {}: {}", mention.firing ? "fires" : "ended", mention.fired_at, mention.how);
+  return text;
+}
+
 bool has_fallback(const std::string& sink) {
   return sink == "chat" || sink == "hook";
 }
@@ -145,7 +153,11 @@ World::World(std::uint64_t seed, fs::path directory)
                       throw Crash{};
                     }
                   },
-                  [this](const std::string& what) { wrong(what); }}) {
+                  [this](const std::string& what) { wrong(what); },
+                  [this](const std::string& what) {
+                    if (replays_) say(what);
+                  }}),
+      replays_(std::getenv("LOGBELL_SIM_SEED") != nullptr) {  // NOLINT(concurrency-mt-unsafe): one thread
   current = this;
   current_receivers = &receivers_;
   disk_.reset();
@@ -177,7 +189,7 @@ World::~World() {
 void World::say(std::string what) {
   actions_.push_back(fmt::format(
       "{:>9} {}", fmt::format("{:.3f}", static_cast<double>(now() % 100'000'000) / 1000), std::move(what)));
-  if (actions_.size() > kActionsKept) actions_.pop_front();
+  if (actions_.size() > kActionsKept && !replays_) actions_.pop_front();
 }
 
 // --- the process
@@ -221,7 +233,7 @@ void World::start() {
     engine::Log::Options logging;
     logging.clock = &clock_;
     logging.write = [this](std::string_view line) {
-      if (line.find("level=error") != std::string_view::npos)
+      if (replays_ || line.find("level=error") != std::string_view::npos)
         say(std::string(line.substr(0, line.size() - 1)));
       if (line.find("missing or damaged") != std::string_view::npos)
         throw Violation("the state was lost: " + std::string(line));
@@ -540,6 +552,7 @@ void World::change_mood() {
 }
 
 void World::reload() {
+  bool fires_now = false;
   // In an exact life at a moment at which every rule's clock stands at the present, so that the model knows
   // it.
   if (exact_) {
@@ -560,6 +573,7 @@ void World::reload() {
         lines_[id] = line;
       }
       settle();
+      fires_now = true;
     }
   }
   Setup next = setup_;
@@ -577,19 +591,30 @@ void World::reload() {
     case 3:
       next.slow_for = next.slow_for == 5 ? 2 : 5;
       break;
-    default:
-      next.grouping = (next.grouping + 1) % 3;
+    default: {
+      // Not while something waits: a lane keeps the order within a group, and these are other groups.
+      const std::vector<engine::LaneView> lanes = runtime_->lane_views();
+      const bool waits = std::any_of(lanes.begin(), lanes.end(),
+                                     [](const engine::LaneView& lane) { return lane.pending > 0; });
+      if (!waits) next.grouping = (next.grouping + 1) % 3;
+    }
   }
   const auto view = runtime_->core_view();
   Ms clock = 0;
   for (const engine::RuleView& rule : view->rules) {
     if (view->plan->rules[rule.rule].name == "Slow") clock = to_unix_ms(rule.clock);
   }
+  if (fires_now) clock = now();  // what was just read says so; the view may not have followed
   say(fmt::format("reload: extra {}, spare {}, annotation {}, for {}, grouping {}", next.extra, next.spare,
                   next.annotation, next.slow_for, next.grouping));
   ++counts_.reloads;
   const Setup old = std::exchange(setup_, next);
   if (next.extra && !old.extra) {
+    // Its pattern is new: what was read before was not looked at with it.
+    for (const auto& rule : rules_) {
+      if (rule->removed_at()) rule->freeze(model_lines_);
+    }
+    model_lines_.forget(Kind::kExtra);
     rules_.push_back(std::make_unique<Rule>(rule_texts().back(), clock));
   } else if (!next.extra && old.extra) {
     model_of("Extra")->remove(clock);
@@ -725,15 +750,17 @@ void World::be_well() {
     clock_.advance(seconds(13));
     settle();
   }
+  bool was_dead = false;
   for (int i = 0, quiet = 0;; ++i) {
     std::uint64_t pending = 0;
     const std::vector<engine::LaneView> lanes = runtime_->lane_views();
     for (const engine::LaneView& lane : lanes)
       pending += lane.pending;
-    if (pending > 0) quiet = 0;
     const bool dead = std::any_of(lanes.begin(), lanes.end(), [](const engine::LaneView& lane) {
       return lane.state == engine::SinkState::kDead;
     });
+    if (pending > 0 || dead != was_dead) quiet = 0;  // that it works again is told with the group's next turn
+    was_dead = dead;
     // One that refused and has nothing to send finds out with the first message after a while.
     if (pending == 0 && ++quiet > (dead ? 70 : 4)) break;
     if (i > 500) wrong(fmt::format("{} notifications wait for ever", pending));
@@ -884,8 +911,8 @@ void World::check_told() {
         const auto heard = mail.heard.find(who);
         if (mail.ever_failed || (heard != mail.heard.end() && !heard->second.back().firing)) continue;
       }
-      wrong(fmt::format("{} never hears that {}{} of {} has ended", lane, who.name, who.labels,
-                        mentions.back().fired_at));
+      wrong(fmt::format("{} never hears that {}{} of {} has ended; it heard{}", lane, who.name, who.labels,
+                        mentions.back().fired_at, show(mentions)));
     }
   }
   for (const Who& who : firing) {
@@ -914,6 +941,7 @@ void World::check_told() {
   std::set<std::tuple<Who, Ms, Ms>> ended;
   std::set<std::pair<Who, Ms>> may_miss;
   for (const auto& rule : rules_) {
+    if (rule->removed_at()) rule->run(model_lines_, std::max(rule->clock(), *rule->removed_at()));
     for (const Episode& episode : rule->episodes()) {
       const Who who{
           episode.rule,

@@ -138,6 +138,7 @@ class World {
   // told of the last.
   std::set<std::tuple<std::string, std::string, Ms>> together_;
   Receivers receivers_;
+  const bool replays_;  // everything is told, not only the last
   std::deque<std::string> actions_;
   Counts counts_;
 };

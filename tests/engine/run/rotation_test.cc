@@ -1,4 +1,6 @@
 // Logs are renamed, cut, deleted and linked while somebody reads them: every line is counted once.
+#include <ctime>
+
 #include <sys/stat.h>
 
 #include "tests/engine/run/reader_world.h"
@@ -306,6 +308,33 @@ TEST_CASE("rotation: a tiny file that is deleted at once is read if it was seen"
   CHECK(world.lines() == Texts{"x"});
   CHECK(world.reader->streams().empty());
   CHECK_FALSE(world.statuses[0].readable);
+}
+
+TEST_CASE("rotation: a copy of what was cut is nobody's successor: its writer is waited for",
+          "[run][rotation][F1][F3]") {
+  ReaderWorld world;
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  // Born later, as the kernel's clock for files has it, which ticks every few milliseconds.
+  timespec before{};
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME_COARSE, &before);
+  do {
+    ::clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  } while (now.tv_sec == before.tv_sec && now.tv_nsec == before.tv_nsec);
+  world.dir.copy("app.log", "app.log.copy");
+  world.dir.truncate("app.log");
+  world.dir.append("app.log", "two\n");
+  world.settle();
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "");
+  world.settle();
+  CHECK(world.lines() == Texts{"one", "two"});
+  for (int i = 0; i < 5; ++i)
+    world.pass(seconds(3));
+  world.dir.append("app.log.1", "three\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"three"});
 }
 
 TEST_CASE("rotation: a link that leads elsewhere now is followed there", "[run][rotation][F10]") {

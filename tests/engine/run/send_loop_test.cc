@@ -44,6 +44,12 @@ rules::Alert alert(bool firing, const std::string& group = "") {
   return alert;
 }
 
+// An alert of its own: the same in `firing` and `resolve` of one number.
+Notification about(Notification notification, int number) {
+  notification.alerts.front().labels.set("queue", fmt::format("q{}", number));
+  return notification;
+}
+
 // What a row of the outbox becomes, as the store does it.
 class MemoryLog final : public DeliveryLog {
  public:
@@ -1259,14 +1265,14 @@ TEST_CASE("send_loop: however many resolves come, each goes to the fallback that
   constexpr int kGroups = 300;  // more than are settled at once
   lane.script.always = down();
   for (int i = 0; i < kGroups; ++i)
-    lane.add(lane.firing(fmt::format("f{}", i), fmt::format("g{}", i), 0));
+    lane.add(about(lane.firing(fmt::format("f{}", i), fmt::format("g{}", i), 0), i));
   lane.run(SendLoop::kFallbackAfter + 1s);
   lane.script.always = Outcome::delivered("ok");
   lane.run(SendLoop::kMaxBackoff);
   REQUIRE(lane.loop->view().handed_over == kGroups);
   REQUIRE(lane.loop->idle());
   for (int i = 0; i < kGroups; ++i) {
-    Notification resolve = lane.resolve(fmt::format("r{}", i), fmt::format("g{}", i));
+    Notification resolve = about(lane.resolve(fmt::format("r{}", i), fmt::format("g{}", i)), i);
     if (i + 1 == kGroups) resolve.priority = 0;
     lane.add(resolve);
   }
@@ -1309,6 +1315,18 @@ TEST_CASE("send_loop: the fallback hears of each alert's end, however they are g
     lane.add(end);
     lane.now();
     CHECK(lane.log.fallback_of("end").key == "end/mail");
+  }
+  SECTION("an end of an earlier time is another end") {
+    Notification earlier = lane.resolve("earlier", "by name");
+    earlier.alerts = {of("orders", false)};
+    earlier.alerts[0].fired_at -= 1min;
+    Notification end = lane.resolve("end", "by name");
+    end.alerts = {of("orders", false)};
+    lane.add(earlier);
+    lane.add(end);
+    lane.now();
+    CHECK(lane.log.told() == Keys{"firing: rejected auth -> firing/mail", "end: retry fallback -> end/mail",
+                                  "earlier: delivered ok", "end: delivered ok"});
   }
   SECTION("one that it was not told of ends") {
     Notification end = lane.resolve("end", "by name");
@@ -1375,11 +1393,11 @@ TEST_CASE(
   }
   SECTION("more of them than are settled at once") {
     for (int i = 0; i < 300; ++i)
-      lane.add(lane.firing(fmt::format("f{}", i), fmt::format("g{}", i)));
+      lane.add(about(lane.firing(fmt::format("f{}", i), fmt::format("g{}", i)), i));
     lane.now();
     lane.clock.advance(SendLoop::kFirstProbe);
     for (int i = 0; i < 300; ++i)
-      lane.add(lane.resolve(fmt::format("r{}", i), fmt::format("g{}", i)));
+      lane.add(about(lane.resolve(fmt::format("r{}", i), fmt::format("g{}", i)), i));
     lane.now();
     CHECK(lane.loop->view().delivered == 300);
     CHECK(lane.loop->view().handed_over == 601);
