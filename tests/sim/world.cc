@@ -558,8 +558,12 @@ void World::reload() {
   if (exact_) {
     make_durable();
     confirm_present();
-    // It fires when it is taken away.
-    if (setup_.extra && chance(60)) {
+    // It fires when it is taken away. Where a sink hangs time passes before it is, and nobody knows how far.
+    const auto& all = receivers_.all();
+    const bool hangs = std::any_of(all.begin(), all.end(), [](const auto& entry) {
+      return entry.second.mood == Mood::kHanging || entry.second.mood == Mood::kFlaky;
+    });
+    if (setup_.extra && !hangs && chance(60)) {
       if (logs_[0]->half()) write_line(*logs_[0]);
       for (int i = 0; i < 3; ++i) {
         clock_.advance(Duration(1));
