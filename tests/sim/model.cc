@@ -33,7 +33,7 @@ std::optional<Ms> Lines::next_change(Kind kind, const std::vector<Ms>& windows, 
   std::optional<Ms> next;
   for (const auto& [key, times] : at_) {
     if (key.first != kind) continue;
-    const auto consider = [&](Ms shift) {
+    const auto consider = [&next, from, &times = times](Ms shift) {
       const auto at = std::upper_bound(times.begin(), times.end(), from - shift);
       if (at != times.end() && (!next || *at + shift < *next)) next = *at + shift;
     };

@@ -927,7 +927,7 @@ void World::check_told() {
     if (text == nullptr) continue;
     for (const auto& [lane, receiver] : receivers_.all()) {
       if (!tells(setup_, receiver.sink, text->severity) || receiver.refused.count(who) != 0) continue;
-      const auto knows = [&](const Receiver& one) {
+      const auto knows = [&who = who](const Receiver& one) {
         const auto heard = one.heard.find(who);
         return heard != one.heard.end() && heard->second.back().firing;
       };
@@ -963,7 +963,7 @@ void World::check_told() {
     std::set<std::tuple<Who, Ms, Ms>> told_ended;
     for (const auto& [who, mentions] : receiver.heard) {
       const bool is_rule = std::any_of(rule_texts().begin(), rule_texts().end(),
-                                       [&](const RuleText& text) { return text.name == who.name; });
+                                       [&who = who](const RuleText& text) { return text.name == who.name; });
       if (!is_rule) continue;
       for (const Mention& mention : mentions) {
         if (began.count({who, mention.fired_at}) == 0)

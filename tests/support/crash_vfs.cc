@@ -234,26 +234,26 @@ struct CrashVfsCalls {
 };
 
 CrashVfs& CrashVfs::instance() {
-  static CrashVfs* const vfs = new CrashVfs;  // connections of static objects may outlive everything
-  return *vfs;
+  static CrashVfs* const kInstance = new CrashVfs;  // connections of static objects may outlive everything
+  return *kInstance;
 }
 
 CrashVfs::CrashVfs() {
   real_vfs = sqlite3_vfs_find(nullptr);
-  static sqlite3_vfs vfs = *real_vfs;
-  vfs.szOsFile = static_cast<int>(sizeof(File)) + real_vfs->szOsFile;
-  vfs.pNext = nullptr;
-  vfs.zName = "logbell-crash";
-  vfs.xOpen = CrashVfsCalls::open;
-  vfs.xDelete = CrashVfsCalls::remove;
-  vfs.xAccess = CrashVfsCalls::access;
-  vfs.xFullPathname = CrashVfsCalls::full_pathname;
-  vfs.xRandomness = CrashVfsCalls::randomness;
-  vfs.xSleep = CrashVfsCalls::rest;
-  vfs.xCurrentTime = CrashVfsCalls::current_time;
-  vfs.xGetLastError = CrashVfsCalls::last_error;
-  vfs.xCurrentTimeInt64 = CrashVfsCalls::current_time_64;
-  sqlite3_vfs_register(&vfs, 1);
+  static sqlite3_vfs ours = *real_vfs;
+  ours.szOsFile = static_cast<int>(sizeof(File)) + real_vfs->szOsFile;
+  ours.pNext = nullptr;
+  ours.zName = "logbell-crash";
+  ours.xOpen = CrashVfsCalls::open;
+  ours.xDelete = CrashVfsCalls::remove;
+  ours.xAccess = CrashVfsCalls::access;
+  ours.xFullPathname = CrashVfsCalls::full_pathname;
+  ours.xRandomness = CrashVfsCalls::randomness;
+  ours.xSleep = CrashVfsCalls::rest;
+  ours.xCurrentTime = CrashVfsCalls::current_time;
+  ours.xGetLastError = CrashVfsCalls::last_error;
+  ours.xCurrentTimeInt64 = CrashVfsCalls::current_time_64;
+  sqlite3_vfs_register(&ours, 1);
 }
 
 void CrashVfs::reset() {
