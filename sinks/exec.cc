@@ -22,6 +22,7 @@
 
 #include "rules/redact.h"
 #include "rules/text.h"
+#include "sinks/fd.h"
 #include "sinks/webhook.h"
 
 namespace logbell::sinks {
@@ -46,25 +47,6 @@ struct ExecSettings {
   std::vector<std::string> environment;  // NAME=value
   std::vector<Secret> secrets;           // values of it that nobody may see
   Duration timeout = kExecTimeout;
-};
-
-class Fd {
- public:
-  explicit Fd(int fd = -1) : fd_(fd) {}
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
-  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Fd& operator=(Fd&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Fd() {
-    if (fd_ >= 0) close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
 };
 
 struct Pipe {
