@@ -18,12 +18,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming): glibc's own names of the real ones
 extern "C" {
 void* __libc_malloc(std::size_t size);
 void* __libc_calloc(std::size_t count, std::size_t size);
 void* __libc_realloc(void* old, std::size_t size);
 void* __libc_memalign(std::size_t alignment, std::size_t size);
 }
+// NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming)
 
 namespace {
 
@@ -108,6 +110,7 @@ mode_t mode_of(int flags, va_list arguments) {
 
 }  // namespace
 
+// NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): glibc's parameters have reserved names
 extern "C" {
 
 ssize_t write(int fd, const void* bytes, std::size_t size) {
@@ -176,3 +179,4 @@ void* aligned_alloc(std::size_t alignment, std::size_t size) {
 }
 
 }  // extern "C"
+// NOLINTEND(readability-inconsistent-declaration-parameter-name)

@@ -1013,27 +1013,27 @@ class FailingMemory {
  public:
   FailingMemory() {
     REQUIRE(sqlite3_shutdown() == SQLITE_OK);
-    REQUIRE(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &real_) == SQLITE_OK);
-    sqlite3_mem_methods mine = real_;
-    mine.xMalloc = [](int size) { return faults.strikes(Faults::kMalloc) ? nullptr : real_.xMalloc(size); };
+    REQUIRE(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &real) == SQLITE_OK);
+    sqlite3_mem_methods mine = real;
+    mine.xMalloc = [](int size) { return faults.strikes(Faults::kMalloc) ? nullptr : real.xMalloc(size); };
     mine.xRealloc = [](void* old, int size) {
-      return faults.strikes(Faults::kMalloc) ? nullptr : real_.xRealloc(old, size);
+      return faults.strikes(Faults::kMalloc) ? nullptr : real.xRealloc(old, size);
     };
     REQUIRE(sqlite3_config(SQLITE_CONFIG_MALLOC, &mine) == SQLITE_OK);
     REQUIRE(sqlite3_initialize() == SQLITE_OK);
   }
   ~FailingMemory() {
     sqlite3_shutdown();
-    sqlite3_config(SQLITE_CONFIG_MALLOC, &real_);
+    sqlite3_config(SQLITE_CONFIG_MALLOC, &real);
     sqlite3_initialize();
   }
   FailingMemory(const FailingMemory&) = delete;
   FailingMemory& operator=(const FailingMemory&) = delete;
 
  private:
-  static sqlite3_mem_methods real_;
+  static sqlite3_mem_methods real;
 };
-sqlite3_mem_methods FailingMemory::real_{};
+sqlite3_mem_methods FailingMemory::real{};
 
 // A life of a store whose n-th call fails, and the next one. What a commit said is in the store is there; a
 // position is never without its counter; nothing is moved aside; what failed works when it is done again.
