@@ -17,8 +17,9 @@
 
 // A stored position: {"path", "dev", "ino", "born", "mtime", "off", "head": [bytes, hash], "mark": [bytes,
 // hash], "skip"?: true, "done"?: bytes evaluated of the unfinished line, "unlinked"?: true, "rotated"?: true,
-// "wm"?: watermark, "open"?: [[stream, from, lines, parts, carried, evaluated, lent] …], "cut"?: [{"off", "head", "mark", "skip"?, "done"?} …]}.
-// Times are nanoseconds, the watermark milliseconds; 64-bit hashes are hex.
+// "wm"?: watermark, "open"?: [[stream, from, lines, parts, carried, evaluated, lent] …], "cut"?: [{"off",
+// "head", "mark", "skip"?, "done"?} …]}. Times are nanoseconds, the watermark milliseconds; 64-bit hashes are
+// hex.
 
 namespace logbell::engine {
 namespace {
@@ -114,8 +115,9 @@ Json open_json(const OpenRecords& open) {
   for (std::size_t i = 0; i < open.streams.size(); ++i) {
     const OpenRecords::One& one = open.streams[i];
     if (one == OpenRecords::One{}) continue;
-    list.push(Json::Array{Json(static_cast<std::int64_t>(i)), Json(one.from), Json(one.lines), Json(one.parts),
-                          Json(one.carried), Json(static_cast<std::int64_t>(one.evaluated)), Json(one.lent)});
+    list.push(Json::Array{Json(static_cast<std::int64_t>(i)), Json(one.from), Json(one.lines),
+                          Json(one.parts), Json(one.carried), Json(static_cast<std::int64_t>(one.evaluated)),
+                          Json(one.lent)});
   }
   return list;
 }
@@ -221,7 +223,12 @@ Result<std::unique_ptr<FileSource>> FileSource::open(const std::string& path) {
 
 FileSource::FileSource(int fd, const FileStat& stat, bool remote)
     : fd_(fd), id_(stat.id), remote_(remote), known_size_(0), modified_ns_(stat.modified_ns) {
+  std::array<char, 4> first{};
+  const Result<std::size_t> got = read_at(0, first.data(), first.size());
+  const Compression compression = compression_of({first.data(), got.value_or(0)});
+  if (compression != Compression::kNone) unpacked_ = std::make_unique<Unpacked>(fd_, compression, stat.size);
   refresh_head(stat.size);
+  if (is_packed()) unpacked_->rest();
 }
 
 FileSource::~FileSource() {
@@ -229,6 +236,7 @@ FileSource::~FileSource() {
 }
 
 Result<std::size_t> FileSource::read_at(std::uint64_t offset, char* into, std::size_t bytes) const {
+  if (is_packed()) return unpacked_->read_at(offset, into, bytes);
   std::size_t got = 0;
   while (got < bytes) {
     const ssize_t n = ::pread(fd_, into + got, bytes - got, static_cast<off_t>(offset + got));
@@ -244,8 +252,15 @@ Result<FileStat> FileSource::stat() const {
   return stat_of(fd_, "", AT_EMPTY_PATH);
 }
 
+Result<std::uint64_t> FileSource::size_now() const {
+  if (is_packed()) return unpacked_->size();
+  const Result<FileStat> now = stat();
+  if (!now) return fail(now.error());
+  return now->size;
+}
+
 bool FileSource::looks_changed(const FileStat& stat) const {
-  return stat.size != known_size_ || stat.modified_ns != modified_ns_;
+  return (!is_packed() && stat.size != known_size_) || stat.modified_ns != modified_ns_;
 }
 
 // Young files grow a fingerprint as they grow.
@@ -281,22 +296,29 @@ bool FileSource::is_file_of(const FilePosition& position) const {
   return position.id.device == id_.device;  // what it holds tells: resume()
 }
 
+bool FileSource::holds(const FilePosition& position) const {
+  return is_packed() && position.head.bytes > 0 && matches(position.head, position.head.bytes) &&
+         matches(position.before, position.offset);
+}
+
 Result<Rewrite> FileSource::resume(const FilePosition& position) {
-  const Result<FileStat> now = stat();
-  if (!now) return fail(now.error());
   const bool same_head = position.head.bytes == 0 || matches(position.head, position.head.bytes);
+  const bool same = same_head && matches(position.before, position.offset);
+  const Result<std::uint64_t> size =
+      same && is_packed() ? Result<std::uint64_t>(position.offset) : size_now();
+  if (!size) return fail(size.error());
   cut_ = position.cut;
-  if (now->size >= position.offset && same_head && matches(position.before, position.offset)) {
+  if (*size >= position.offset && same) {
     offset_ = position.offset;
     line_ = position.line;
     before_ = position.before;
     open_ = position.open;
     // A flushed line may have been cut away with its end.
-    if (offset_ + line_.evaluated > now->size) line_.evaluated = 0;
+    if (!is_packed() && offset_ + line_.evaluated > *size) line_.evaluated = 0;
     return Rewrite::kNone;
   }
   remember({position.head, position.before, position.offset, position.line});
-  return now->size < position.offset ? Rewrite::kTruncated : Rewrite::kRewritten;
+  return *size < position.offset ? Rewrite::kTruncated : Rewrite::kRewritten;
 }
 
 void FileSource::remember(Content content) {
@@ -306,23 +328,26 @@ void FileSource::remember(Content content) {
 }
 
 bool FileSource::is_copy_of(const FileSource& original) const {
-  const Result<FileStat> now = stat();
-  if (!now || now->size == 0) return false;
-  const Mark end = mark_before(now->size);
-  return original.matches(head_, head_.bytes) && end.bytes > 0 && original.matches(end, now->size);
+  // The end of what is compressed is found by unpacking all of it: only where the beginning is the same.
+  if (head_.bytes == 0 || !original.matches(head_, head_.bytes)) return false;
+  const Result<std::uint64_t> size = size_now();
+  if (!size || *size == 0) return false;
+  const Mark end = mark_before(*size);
+  return end.bytes > 0 && original.matches(end, *size);
 }
 
 bool FileSource::begins_with(const Content& content) const {
-  const Result<FileStat> now = stat();
   // Of what could not be read nothing is known: better counted twice than lost.
-  if (!now || content.head.bytes == 0 || !matches(content.head, content.head.bytes)) return false;
-  return now->size < content.offset || matches(content.before, content.offset);
+  if (content.head.bytes == 0 || !matches(content.head, content.head.bytes)) return false;
+  if (matches(content.before, content.offset)) return true;
+  const Result<std::uint64_t> size = size_now();
+  return size && *size < content.offset;
 }
 
 Result<void> FileSource::go_on_from(const Content& content) {
-  const Result<FileStat> now = stat();
-  if (!now) return fail(now.error());
-  if (now->size < content.offset) return start_at(now->size);
+  const Result<std::uint64_t> size = size_now();
+  if (!size) return fail(size.error());
+  if (*size < content.offset) return start_at(*size);
   offset_ = content.offset;
   known_size_ = content.offset;
   line_ = content.line;
@@ -338,7 +363,8 @@ Result<void> FileSource::reread(std::uint64_t from, const SplitRules& rules, Rea
   LineState line;
   while (from < offset_) {
     const std::size_t wanted = std::min<std::uint64_t>(
-        offset_ - from, std::max<std::size_t>(256 * 1024, raw_line_bytes(encoding_, rules.max_line_bytes) + 4));
+        offset_ - from,
+        std::max<std::size_t>(256 * 1024, raw_line_bytes(encoding_, rules.max_line_bytes) + 4));
     if (buffer.raw.size() < wanted) buffer.raw.resize(wanted);
     const Result<std::size_t> got = read_at(from, buffer.raw.data(), wanted);
     if (!got) return fail(got.error());
@@ -423,10 +449,10 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
     const std::string_view before = raw.substr(0, before_.bytes);
     if (before.size() == before_.bytes && (before.empty() || mark_of(before) == before_)) break;
     if (attempt > 0) return fail(ErrorCode::kIo, "read: the file is rewritten faster than it is read");
-    const Result<FileStat> now = stat();
+    const Result<std::uint64_t> now = size_now();
     if (!now) return fail(now.error());
     const bool hole = !before.empty() && before.find_first_not_of('\0') == std::string_view::npos;
-    status = restart(now->size, hole);
+    status = restart(*now, hole);
   }
   const std::uint64_t base = offset_ - before_.bytes;
   const std::uint64_t end = base + raw.size();
@@ -444,6 +470,7 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
   known_size_ = end;
   if (status.at_end) {
     if (const Result<FileStat> now = stat()) modified_ns_ = now->modified_ns;
+    if (is_packed()) unpacked_->rest();
   }
   refresh_head(end);
   how.encoding = encoding_;
@@ -465,7 +492,8 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
     next_passed_ = (next_passed_ + 1) % passed_.size();
   }
   // Nothing but a hole in the whole read: the file system knows where it ends.
-  if (into.nul_bytes == raw.size() - skip && into.nul_bytes > 0 && into.block.empty() && !status.at_end) {
+  if (!is_packed() && into.nul_bytes == raw.size() - skip && into.nul_bytes > 0 && into.block.empty() &&
+      !status.at_end) {
     off_t data = ::lseek(fd_, static_cast<off_t>(offset_), SEEK_DATA);
     if (data < 0 && errno == ENXIO) data = ::lseek(fd_, 0, SEEK_END);
     if (data > static_cast<off_t>(offset_)) {

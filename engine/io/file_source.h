@@ -1,4 +1,5 @@
-// FileSource: one file, followed by what it is (device, inode, birth, beginning) and not by its name.
+// FileSource: one file, followed by what it is (device, inode, birth, beginning) and not by its name. Of a
+// compressed one all places are those of what it holds.
 //
 // Owned by the reader thread. Holds the file open, so its inode cannot become another file meanwhile. Which
 // names lead to it, and what happens when they no longer do, is the follower's business (engine/run).
@@ -13,6 +14,7 @@
 
 #include "engine/io/records.h"
 #include "engine/io/source.h"
+#include "engine/io/unpack.h"
 #include "rules/result.h"
 #include "rules/time.h"
 
@@ -103,6 +105,9 @@ class FileSource final : public Source {
   rules::Result<Rewrite> resume(const FilePosition& position);
   // Whether the position can be of this file: same inode, born at the same moment, or the same beginning.
   bool is_file_of(const FilePosition& position) const;
+  // Whether it is compressed, and holds what the position is of: a file that was compressed meanwhile. Its
+  // beginning and what is before the place tell; of a position that has neither, nothing does.
+  bool holds(const FilePosition& position) const;
   // Whether all that it holds is in `original` now, at the same place: a copy of it. Its beginning and its
   // end tell.
   bool is_copy_of(const FileSource& original) const;
@@ -113,6 +118,9 @@ class FileSource final : public Source {
   // Begins at `offset`, which must be a line's beginning or the file's end; behind a half line at the end,
   // the rest of that line is skipped.
   rules::Result<void> start_at(std::uint64_t offset);
+  // The size at the moment; of what is compressed, of what it holds: to know that, all of it is unpacked
+  // once.
+  rules::Result<std::uint64_t> size_now() const;
   // Bytes from anywhere; fewer at the end. Does not move the place.
   rules::Result<std::size_t> read_at(std::uint64_t offset, char* into, std::size_t bytes) const;
 
@@ -125,7 +133,10 @@ class FileSource final : public Source {
   FilePosition position() const;  // without what the follower knows: path, rotated, watermark
   Content content() const { return {head_, before_, offset_, line_}; }
   const std::vector<Content>& cut() const { return cut_; }
-  rules::Result<FileStat> stat() const;
+  rules::Result<FileStat> stat() const;  // of a compressed one, of the file itself
+  bool is_packed() const { return unpacked_ != nullptr; }
+  // Why what a compressed one holds ended early, once it has; see Unpacked.
+  std::string_view trouble() const { return is_packed() ? unpacked_->trouble() : std::string_view(); }
   // Whether something was written since the last read, as far as size and modification time tell.
   bool looks_changed(const FileStat& stat) const;
   const FileId& id() const { return id_; }
@@ -144,6 +155,7 @@ class FileSource final : public Source {
   int fd_;
   FileId id_;
   bool remote_;
+  std::unique_ptr<Unpacked> unpacked_;  // null: it is read as it is
   Encoding encoding_ = Encoding::kBytes;
   LineState line_;
   std::uint64_t offset_ = 0;

@@ -6,7 +6,9 @@
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
+#include <tuple>
 #include <utility>
 
 #include <dirent.h>
@@ -183,27 +185,69 @@ bool has_component(const std::string& pattern, const std::string& name) {
   });
 }
 
-std::vector<FoundFile> rotated_siblings(const std::string& path) {
-  static constexpr std::array<std::string_view, 7> kCompressed = {".gz",  ".bz2", ".xz", ".zst",
-                                                                  ".lz4", ".zip", ".Z"};
-  const std::string real = real_path(path);
-  const std::string directory = directory_of(real);
-  const std::string name = name_of(real);
+namespace {
+
+constexpr std::array<std::string_view, 7> kPackedEndings = {".gz",  ".bz2", ".xz", ".zst",
+                                                            ".lz4", ".zip", ".Z"};
+
+// The length of the ending; 0: the name says nothing.
+std::size_t packed_ending(std::string_view name) {
+  for (const std::string_view ending : kPackedEndings) {
+    if (name.size() > ending.size() && name.ends_with(ending)) return ending.size();
+  }
+  return 0;
+}
+
+// Calls `take` with the name of each regular file in `directory` that begins with `name` and says more.
+void each_longer_name(const std::string& directory, std::string_view name,
+                      const std::function<void(std::string_view, FoundFile)>& take) {
   std::vector<Entry> entries;
-  std::vector<FoundFile> found;
-  if (list(directory, entries) != 0) return found;
+  if (list(directory, entries) != 0) return;
   for (const Entry& entry : entries) {
-    if (entry.name.size() <= name.size() || entry.name.compare(0, name.size(), name) != 0) continue;
-    const bool compressed = std::any_of(kCompressed.begin(), kCompressed.end(), [&](std::string_view ending) {
-      return entry.name.size() > ending.size() &&
-             entry.name.compare(entry.name.size() - ending.size(), ending.size(), ending) == 0;
-    });
-    if (compressed) continue;
+    if (entry.name.size() <= name.size() || !entry.name.starts_with(name)) continue;
     const std::string sibling = directory + '/' + entry.name;
     if (is_symlink(sibling)) continue;
     const rules::Result<FileStat> stat = stat_path(sibling);
-    if (stat && stat->is_regular()) found.push_back({sibling, *stat});
+    if (stat && stat->is_regular()) take(entry.name, {sibling, *stat});
   }
+}
+
+// "app.log" of "app.log.1".
+std::string_view without_number(std::string_view name) {
+  const std::size_t last = name.find_last_not_of("0123456789");
+  const bool numbered =
+      last != std::string_view::npos && last > 0 && last + 1 < name.size() && name[last] == '.';
+  return numbered ? name.substr(0, last) : name;
+}
+
+}  // namespace
+
+bool has_packed_name(std::string_view path) {
+  return packed_ending(path.substr(path.rfind('/') + 1)) > 0;
+}
+
+std::vector<FoundFile> rotated_siblings(const std::string& path) {
+  const std::string real = real_path(path);
+  std::vector<FoundFile> found;
+  each_longer_name(directory_of(real), name_of(real), [&](std::string_view name, FoundFile file) {
+    if (packed_ending(name) == 0) found.push_back(std::move(file));
+  });
+  return found;
+}
+
+std::vector<FoundFile> packed_siblings(const std::string& path) {
+  const std::string real = real_path(path);
+  std::vector<FoundFile> found;
+  each_longer_name(directory_of(real), without_number(name_of(real)),
+                   [&](std::string_view name, FoundFile file) {
+                     const std::size_t ending = packed_ending(name);
+                     if (ending > 0 && !stat_path(file.path.substr(0, file.path.size() - ending)))
+                       found.push_back(std::move(file));
+                   });
+  std::sort(found.begin(), found.end(), [](const FoundFile& a, const FoundFile& b) {
+    return std::tie(a.stat.modified_ns, a.stat.id.born_ns, a.path) <
+           std::tie(b.stat.modified_ns, b.stat.id.born_ns, b.path);
+  });
   return found;
 }
 

@@ -26,6 +26,8 @@ constexpr std::string_view kFilePrefix = "pos/file/";
 constexpr std::string_view kSourcePrefix = "pos/source/";
 constexpr std::string_view kStreamPrefix = "pos/stream/";
 constexpr std::string_view kStdin = "-";
+// A compressor may keep the time of the last write in whole seconds.
+constexpr std::int64_t kModifiedPrecision = 1'000'000'000;
 
 std::pair<std::uint64_t, std::uint64_t> inode_of(const FileId& id) {
   return {id.device, id.inode};
@@ -35,8 +37,8 @@ std::string file_key(std::string_view source, const FileId& id) {
   return fmt::format("{}{}/{:x}-{:x}", kFilePrefix, source, id.device, id.inode);
 }
 
-// Orders files by their births. Several may be born within one tick of the kernel's clock: then the one that was
-// written to first was left first, and inode numbers rise where they are not used again.
+// Orders files by their births. Several may be born within one tick of the kernel's clock: then the one that
+// was written to first was left first, and inode numbers rise where they are not used again.
 std::tuple<std::int64_t, std::int64_t, std::uint64_t> age_of(const FoundFile& file) {
   return {file.stat.id.born_ns, file.stat.modified_ns, file.stat.id.inode};
 }
@@ -444,10 +446,10 @@ bool Follower::let_go(Tail& tail) {
       other = other->predecessor;
     return other == &tail;
   };
-  const bool needed =
-      !tail.lent.empty() && std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& other) {
-        return other->decoder != nullptr && other->decoder->due() && comes_after(other.get());
-      });
+  const bool needed = !tail.lent.empty() &&
+                      std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& other) {
+                        return other->decoder != nullptr && other->decoder->due() && comes_after(other.get());
+                      });
   if (needed) {
     at(instant_ + kPartialTimeout);
     return false;
@@ -596,9 +598,8 @@ void Follower::scan(std::uint32_t index) {
       unlink(*tail);
   }
   // In the order of their births, so that the times of one are known when the next begins.
-  std::stable_sort(fresh.begin(), fresh.end(), [](const FoundFile& a, const FoundFile& b) {
-    return age_of(a) < age_of(b);
-  });
+  std::stable_sort(fresh.begin(), fresh.end(),
+                   [](const FoundFile& a, const FoundFile& b) { return age_of(a) < age_of(b); });
   for (const FoundFile& file : fresh) {
     const auto owner = owners.find(file.path);
     follow_fresh(index, file, owner == owners.end() ? nullptr : owner->second);
@@ -617,6 +618,7 @@ void Follower::scan(std::uint32_t index) {
   });
   if (source.scanned) return;
   recover_rotated(index);
+  recover_cut(index);
   source.scanned = true;
   source.placing = false;
   // Nothing was there, so nothing is missing. What a stream said before we listened nobody knows.
@@ -643,6 +645,12 @@ void Follower::find(std::uint32_t index, std::vector<FoundFile>& fresh) {
 
 void Follower::meet(std::uint32_t index, const FoundFile& file, std::vector<FoundFile>& fresh) {
   Tail* tail = tail_of(file.stat.id);
+  if (tail == nullptr ? has_packed_name(file.path) : tail->file->is_packed()) {
+    if (std::exchange(sources_[index].told_packed, true)) return;
+    ledger_.note({ReaderNote::Level::kInfo, sources_[index].spec->name, file.path,
+                  "Is compressed: not followed, only read where it holds what was missed."});
+    return;
+  }
   if (tail == nullptr) {
     if (is_own(index, file)) return;
     const auto same = std::find_if(fresh.begin(), fresh.end(), [&](const FoundFile& other) {
@@ -838,8 +846,9 @@ Follower::CopyOf Follower::copied(const FileSource& file, const Tail& newest) co
 // Files that had the name between `before` and the newest one, oldest first; they are read from their
 // beginnings and let go. Returns the last of them.
 Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tail* before,
-                               const FileSource* newest) {
-  const rules::Result<FileStat> was = before->file->stat();
+                               const FileSource* newest, Packed packed) {
+  const rules::Result<FileStat> is = before->file->stat();
+  const rules::Result<FileStat> was = before->was ? rules::Result<FileStat>(*before->was) : is;
   if (!was || was->id.born_ns == 0) return before;
   std::vector<FoundFile> between = rotated_siblings(before->real);
   // Born while or after the former was last written to; a copy of a log is older than what the log says next.
@@ -854,6 +863,14 @@ Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tai
   });
   std::sort(between.begin(), between.end(),
             [](const FoundFile& a, const FoundFile& b) { return age_of(a) < age_of(b); });
+  if (packed == Packed::kToo) {
+    // What was born with the compressing; the latest are compressed last, if at all.
+    std::vector<FoundFile> older = packed_siblings(before->real);
+    std::erase_if(older, [&](const FoundFile& file) {
+      return tail_of(file.stat.id) != nullptr || (is && file.stat.modified_ns < is->modified_ns);
+    });
+    between.insert(between.begin(), older.begin(), older.end());
+  }
   std::vector<std::unique_ptr<FileSource>> files;
   for (const FoundFile& file : between) {
     if (rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(file.path))
@@ -929,8 +946,13 @@ void Follower::place(Tail& tail, FollowedSource& source) {
                   {{"source", source.spec->name},
                    {"kind", rewrite && *rewrite == Rewrite::kTruncated ? "truncate" : "rewrite"}},
                   1);
-      // How much was written before it was cut, nobody can tell.
-      gap(tail.source, "truncated_while_down", now_);
+      // How much was written before it was cut, nobody can tell; but a copy may hold it.
+      if (source.scanned) {
+        gap(tail.source, "truncated_while_down", now_);
+      } else {
+        tail.cut = Content{found->position.head, found->position.before, found->position.offset,
+                           found->position.line};
+      }
     }
     if (!found->key.empty() && found->key != key_of(tail)) erased_.push_back(found->key);
     places->erase(found);
@@ -979,9 +1001,9 @@ void Follower::recover_rotated(std::uint32_t index) {
       if (!saved.position.rotated) report_lost(index, next);
     }
     // Who knew the newest one knew all between.
-    if (last != nullptr && next == nullptr) last = follow_between(index, path, last, nullptr);
+    if (last != nullptr && next == nullptr) last = follow_between(index, path, last, nullptr, Packed::kToo);
     if (last != nullptr && next != nullptr && !next->resumed)
-      last = follow_between(index, path, last, next->file);
+      last = follow_between(index, path, last, next->file, Packed::kToo);
     if (next != nullptr && next->predecessor == nullptr) next->predecessor = last;
   }
   // One that a pattern finds under its new name still comes before what has its old name.
@@ -995,21 +1017,79 @@ void Follower::recover_rotated(std::uint32_t index) {
   }
 }
 
-// The file of a place, if it lies beside its old name.
+// Files that were cut while nobody looked. A copy of what they held before (copytruncate), compressed or not,
+// has the rest of it, and those made after it are whole; without one the rest is missing.
+void Follower::recover_cut(std::uint32_t index) {
+  for (std::size_t i = tails_.size(); i-- > 0;) {
+    Tail& tail = *tails_[i];
+    if (tail.source != index || !tail.cut) continue;
+    const Content content = *std::exchange(tail.cut, std::nullopt);
+    std::vector<FoundFile> candidates = packed_siblings(tail.real);
+    for (FoundFile& sibling : rotated_siblings(tail.real))
+      candidates.push_back(std::move(sibling));
+    Tail* copy = nullptr;
+    for (const FoundFile& sibling : candidates) {
+      if (copy != nullptr || tail_of(sibling.stat.id) != nullptr) continue;
+      rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(sibling.path);
+      if (!opened || content.offset == 0 || !(*opened)->begins_with(content)) continue;
+      const rules::Result<std::uint64_t> size = (*opened)->size_now();
+      if (!size || *size < content.offset) continue;
+      copy = adopt(index, tail.path, std::move(*opened), nullptr);
+      if (copy == nullptr) continue;
+      static_cast<void>(copy->file->go_on_from(content));
+      copy->real = tail.real;
+      unlink(*copy, true);
+    }
+    if (copy == nullptr) {
+      gap(index, "truncated_while_down", now_);
+      continue;
+    }
+    Tail* last = follow_between(index, tail.path, copy, nullptr, Packed::kToo);
+    if (tail.predecessor == nullptr) tail.predecessor = last;
+  }
+}
+
+Tail* Follower::adopt_recovered(std::uint32_t index, const Saved& saved, std::unique_ptr<FileSource> file,
+                                Tail* before) {
+  saved_.push_back(saved);  // for place()
+  Tail* tail = adopt(index, saved.position.path, std::move(file), before);
+  if (tail == nullptr) return nullptr;
+  tail->real = saved.position.path;
+  unlink(*tail, saved.position.unlinked);
+  return tail;
+}
+
+// The file of a place, if it lies beside its old name: itself, or compressed.
 Tail* Follower::recover(std::uint32_t index, const Saved& saved, Tail* before) {
   const FilePosition& position = saved.position;
   std::vector<FoundFile> candidates = rotated_siblings(position.path);
+  const std::vector<FoundFile> packed = packed_siblings(position.path);
+  candidates.insert(candidates.end(), packed.begin(), packed.end());
   // Behind a link that leads elsewhere now it has its old name still.
-  if (const rules::Result<FileStat> stat = stat_path(position.path)) candidates.push_back({position.path, *stat});
+  if (const rules::Result<FileStat> stat = stat_path(position.path))
+    candidates.push_back({position.path, *stat});
   for (const FoundFile& sibling : candidates) {
     if (sibling.stat.id.inode != position.id.inode || tail_of(sibling.stat.id) != nullptr) continue;
     rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(sibling.path);
     if (!opened || !(*opened)->is_file_of(position)) continue;
-    saved_.push_back(saved);  // for place()
-    Tail* tail = adopt(index, position.path, std::move(*opened), before);
+    if (Tail* tail = adopt_recovered(index, saved, std::move(*opened), before)) return tail;
+  }
+  for (const FoundFile& sibling : packed) {
+    // Older than what was read: it is one of before.
+    if (sibling.stat.modified_ns < position.modified_ns - kModifiedPrecision ||
+        tail_of(sibling.stat.id) != nullptr)
+      continue;
+    rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(sibling.path);
+    if (!opened || !(*opened)->holds(position)) continue;
+    Saved now = saved;
+    now.position.id = (*opened)->id();
+    Tail* tail = adopt_recovered(index, now, std::move(*opened), before);
     if (tail == nullptr) continue;
-    tail->real = position.path;
-    unlink(*tail, position.unlinked);
+    tail->was = FileStat{.id = position.id,
+                         .size = position.offset,
+                         .links = 1,
+                         .mode = 0,
+                         .modified_ns = position.modified_ns};
     return tail;
   }
   return nullptr;
@@ -1051,7 +1131,8 @@ void Follower::flush_last() {
       tail->flush_everything = true;
       mark_dirty(*tail);
     }
-    if (tail->file == nullptr || tail->stream->pending() == 0 || tail->stream->pending_is_evaluated()) continue;
+    if (tail->file == nullptr || tail->stream->pending() == 0 || tail->stream->pending_is_evaluated())
+      continue;
     const rules::Result<FileStat> stat = tail->file->stat();
     if (!stat || stat->links > 0) continue;
     tail->flush = true;
@@ -1081,7 +1162,8 @@ void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, I
     tail.error.clear();
     tail.back_off = Duration{0};
   }
-  if (status.bytes > 0 || status.rewrite != Rewrite::kNone || tail.flush || tail.flush_records || tail.flush_everything)
+  if (status.bytes > 0 || status.rewrite != Rewrite::kNone || tail.flush || tail.flush_records ||
+      tail.flush_everything)
     mark_changed(tail);
   tail.flush_records = false;
   if (status.at_end) tail.flush = tail.flush_everything = false;
@@ -1096,6 +1178,15 @@ void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, I
     ledger_.add("logbell_source_bytes_lost_total", {{"source", source.spec->name}, {"cause", "truncated"}},
                 static_cast<double>(status.bytes_lost));
     gap(tail.source, "truncated", now);
+  }
+  if (tail.file != nullptr && tail.trouble.empty() && !tail.file->trouble().empty()) {
+    tail.trouble = tail.file->trouble();
+    gap(tail.source, tail.trouble, now);
+    ledger_.note(
+        {ReaderNote::Level::kError, source.spec->name, tail.path,
+         fmt::format(
+             "The compressed file that it was rotated to ends early at byte {} of what it holds ({}).",
+             tail.file->known_size(), tail.trouble)});
   }
   tail.ended = status.ended;
   if (status.at_end || status.ended) {

@@ -61,19 +61,23 @@ struct Tail {
   FileSource* file = nullptr;              // the same; null for what is no file
   std::optional<rules::StreamSpec> input;  // what it is then; unset: standard input
   std::optional<FileWatch::Id> watch;
-  std::unique_ptr<RecordDecoder> decoder;  // of a source whose lines are not its records; made at the first read
-  OpenRecords lent;                        // what its file holds of records that its successor goes on with
+  std::unique_ptr<RecordDecoder>
+      decoder;       // of a source whose lines are not its records; made at the first read
+  OpenRecords lent;  // what its file holds of records that its successor goes on with
 
   bool linked = true;  // a pattern still leads to it; else it is drained and then let go
   bool deleted = false;
-  bool dirty = false;           // may have more than was read; false: it is read to its end
-  bool flush = false;           // hand over its unfinished line with the next read
-  bool flush_records = false;   // and its unfinished records: those that have waited long enough
+  bool dirty = false;             // may have more than was read; false: it is read to its end
+  bool flush = false;             // hand over its unfinished line with the next read
+  bool flush_records = false;     // and its unfinished records: those that have waited long enough
   bool flush_everything = false;  // all of them
-  bool live = false;            // was read to its end before: what comes now was written now
-  bool ended = false;           // for good
-  bool orphan = false;          // a reload took its source away; another may claim it
-  bool resumed = false;         // a former process, or an earlier look, knew it
+  bool live = false;              // was read to its end before: what comes now was written now
+  bool ended = false;             // for good
+  bool orphan = false;            // a reload took its source away; another may claim it
+  bool resumed = false;           // a former process, or an earlier look, knew it
+  std::optional<FileStat> was;    // what it was, as far as that was stored, before it was compressed
+  std::optional<Content> cut;     // a former process knew it with this, which it does not hold any more
+  std::string trouble;            // why what is compressed ended early: said once
   std::string former;           // where it was then
   bool changed = false;         // its position is not in a batch yet
   std::uint64_t scan = 0;       // the last one that found it
@@ -118,6 +122,7 @@ struct FollowedSource {
   std::map<std::string, Trouble> troubles;  // by path
   std::set<std::string> duplicates;         // paths that lead to what is read already: said once
   std::set<std::string> own;                // paths that lead to what this process writes: said once
+  bool told_packed = false;                 // that compressed files are not followed: said once
 };
 
 class Follower {
@@ -154,8 +159,8 @@ class Follower {
   // Tells what a read of `tail` found.
   void after_read(Tail& tail, const ReadStatus& status, rules::Timestamp now, rules::Instant instant);
   void after_failure(Tail& tail, const rules::Error& error, rules::Instant instant);
-  // The process ends: the unfinished last line of a file that nobody can find again waits no longer, and no record
-  // does.
+  // The process ends: the unfinished last line of a file that nobody can find again waits no longer, and no
+  // record does.
   void flush_last();
   // Its position must be stored.
   void mark_changed(Tail& tail);
@@ -189,8 +194,13 @@ class Follower {
   void follow_fresh(std::uint32_t index, const FoundFile& file, Tail* before);
   void recover_rotated(std::uint32_t index);
   Tail* recover(std::uint32_t index, const Saved& saved, Tail* before);
+  Tail* adopt_recovered(std::uint32_t index, const Saved& saved, std::unique_ptr<FileSource> file,
+                        Tail* before);
+  void recover_cut(std::uint32_t index);
   void report_lost(std::uint32_t index, const Tail* next);
-  Tail* follow_between(std::uint32_t index, const std::string& path, Tail* before, const FileSource* newest);
+  enum class Packed { kIgnored, kToo };
+  Tail* follow_between(std::uint32_t index, const std::string& path, Tail* before, const FileSource* newest,
+                       Packed packed = Packed::kIgnored);
   struct CopyOf {
     bool all = false;            // all of it is read, or will be, where it was copied from
     std::optional<Content> cut;  // it begins with this, which its original does not hold any more

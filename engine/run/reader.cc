@@ -87,9 +87,9 @@ struct Reader::Impl {
       series("logbell_source_rotations_total", "kind", {"rename", "delete", "truncate", "rewrite"});
       series("logbell_source_gaps_total", "cause",
              {"rotated_away_while_down", "deleted_while_down", "truncated_while_down", "truncated",
-              "deleted_while_written"});
+              "deleted_while_written", "compressed_broken", "decompression_limit"});
       if (!source.streams.empty()) {
-        series("logbell_source_gaps_total", "cause", 
+        series("logbell_source_gaps_total", "cause",
                {"not_listening", "datagrams_dropped", "journal_vacuumed", "journal_unreadable"});
         series("logbell_source_open_errors_total", "reason", {"EADDRINUSE"});
         series("logbell_source_connections_refused_total", "reason", {"max_connections", "no_descriptor"});

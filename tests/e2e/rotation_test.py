@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""F1 and F3 with the real logrotate: renamed and copied away under a writer that does not notice."""
+"""F1, F3 and F13 with the real logrotate: renamed, copied away and compressed under a writer that does not notice."""
 import os
 import subprocess
 import sys
@@ -25,10 +25,10 @@ class RotationTest(Case):
         bell.await_metric(self.written, "logbell_pattern_matches_total", pattern="tick")
         self.assertEqual(self.written, bell.metric("logbell_source_lines_total", source="app"))
 
-    def logrotate(self, log, how):
+    def logrotate(self, log, how, compress="nocompress"):
         config = self.path("logrotate.conf")
         with open(config, "w") as file:
-            file.write(f"{log.path} {{\n  rotate 20\n  {how}\n  nocompress\n}}\n")
+            file.write(f"{log.path} {{\n  rotate 20\n  {how}\n  {compress}\n}}\n")
         os.chmod(config, 0o644)
         done = subprocess.run([harness.tool("logrotate"), "-f", "-s", self.path("logrotate.state"), config], capture_output=True, text=True,
                               timeout=30, env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin"})
@@ -86,6 +86,36 @@ class RotationTest(Case):
         self.write(log, 20)
         bell.start()
         self.all_counted(bell)
+
+    def test_F13_gzip(self):
+        self.compressed_while_nobody_watched("create", "compress")
+
+    def test_F13_zstd(self):
+        self.compressed_while_nobody_watched("create", "compress\n  compresscmd /usr/bin/zstd\n  compressext .zst")
+
+    def test_F13_delayed(self):
+        self.compressed_while_nobody_watched("create", "compress\n  delaycompress")
+
+    def test_F13_copied_and_truncated(self):
+        self.compressed_while_nobody_watched("copytruncate", "compress")
+
+    def compressed_while_nobody_watched(self, how, compress):
+        log, bell = self.start()
+        self.write(log, 100)
+        self.all_counted(bell)
+        bell.stop()
+        for _ in range(3):
+            self.write(log, 30)
+            self.logrotate(log, how, compress)
+            log.reopen()
+        self.write(log, 20)
+        names = sorted(os.listdir(os.path.dirname(log.path)))
+        self.assertTrue([name for name in names if name.endswith((".gz", ".zst"))], names)
+        bell.start()
+        self.all_counted(bell)
+        text = bell.get("/metrics")[1]
+        gaps = [line for line in text.splitlines() if line.startswith("logbell_source_gaps_total") and not line.endswith(" 0")]
+        self.assertEqual([], gaps, names)
 
     def test_F3_copied_away_and_truncated(self):
         log, bell = self.start()

@@ -1,5 +1,10 @@
 // The process dies and comes back: it goes on from what was committed, wherever the file is by now.
+#include <algorithm>
+#include <functional>
+#include <random>
+
 #include "tests/engine/run/reader_world.h"
+#include "tests/support/pack.h"
 
 namespace logbell::tests {
 namespace {
@@ -67,7 +72,7 @@ TEST_CASE("restart: rotated away for good is a gap, and said", "[run][restart][F
   fresh(world);
   const auto before = world.statuses[0].watched_from;
   world.dir.append("app.log", "lost\n");
-  world.dir.rename("app.log", "app.log.1.gz");
+  world.dir.rename("app.log", "gone");
   world.dir.append("app.log", "three\n");
   world.restart();
   CHECK(world.lines() == Texts{"three"});
@@ -96,7 +101,8 @@ TEST_CASE("restart: a rotated file that was read to its end and is gone is no ga
   CHECK(world.committed.size() == 2);
 }
 
-TEST_CASE("restart: what was read and let go before is not taken for something missed", "[run][restart][F1]") {
+TEST_CASE("restart: what was read and let go before is not taken for something missed",
+          "[run][restart][F1]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   world.dir.append("app.log", "one\n");
   world.settle();
@@ -130,11 +136,216 @@ TEST_CASE("restart: deleted with nothing in its place is a gap", "[run][restart]
 TEST_CASE("restart: cut while nobody looked", "[run][restart][F15]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   fresh(world);
-  SECTION("to less than what was read") { world.dir.write("app.log", "2\n"); }
-  SECTION("and grown past it") { world.dir.write("app.log", "2\nlonger than before\n"); }
+  SECTION("to less than what was read") {
+    world.dir.write("app.log", "2\n");
+  }
+  SECTION("and grown past it") {
+    world.dir.write("app.log", "2\nlonger than before\n");
+  }
   world.restart();
   CHECK(world.lines().front() == "2");
   CHECK(gaps(world, "truncated_while_down") == 1);
+}
+
+// As gzip(1), zstd(1) and logrotate do it: another file, of the same time of modification.
+void compress(const ReaderWorld& world, const std::string& name, const std::string& ending) {
+  const auto stat = engine::stat_path(world.dir.path(name));
+  REQUIRE(stat);
+  std::string text(stat->size, '\0');
+  std::ifstream(world.dir.path(name), std::ios::binary)
+      .read(text.data(), static_cast<std::streamsize>(text.size()));
+  world.dir.write(name + ending, ending == ".gz" ? gzip(text) : zstd(text));
+  world.dir.remove(name);
+  const timespec time{stat->modified_ns / 1'000'000'000, stat->modified_ns % 1'000'000'000};
+  const timespec times[2] = {time, time};
+  REQUIRE(::utimensat(AT_FDCWD, world.dir.path(name + ending).c_str(), times, 0) == 0);
+}
+
+double all_gaps(const ReaderWorld& world) {
+  double sum = 0;
+  for (const auto& [name, value] : world.counters) {
+    if (name.starts_with("logbell_source_gaps_total")) sum += value;
+  }
+  return sum;
+}
+
+TEST_CASE("restart: rotated and compressed meanwhile: the rest is read once, then what came after it",
+          "[run][restart][F13]") {
+  const std::string pattern = GENERATE("app.log", "app.log*");
+  ReaderWorld world({.sources = {{.files = {pattern}}}});
+  const std::string ending = GENERATE(".gz", ".zst");
+  fresh(world);
+  world.dir.append("app.log", "two\n");
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "three\n");
+  SECTION("once") {
+    compress(world, "app.log.1", ending);
+    world.restart();
+    CHECK(world.lines() == Texts{"two", "three"});
+  }
+  SECTION("several times, all compressed") {
+    compress(world, "app.log.1", ending);
+    world.dir.rename("app.log.1" + ending, "app.log.2" + ending);
+    world.dir.rename("app.log", "app.log.1");
+    compress(world, "app.log.1", ending);
+    world.dir.append("app.log", "four\n");
+    world.restart();
+    CHECK(world.lines() == Texts{"two", "three", "four"});
+  }
+  SECTION("several times, the last not compressed yet") {
+    compress(world, "app.log.1", ending);
+    world.dir.rename("app.log.1" + ending, "app.log.2" + ending);
+    world.dir.rename("app.log", "app.log.1");
+    world.dir.append("app.log", "four\n");
+    world.restart();
+    Texts lines = world.lines();
+    // What a pattern finds by itself is read beside it.
+    if (pattern == "app.log*") std::sort(lines.begin(), lines.end(), std::greater<>());
+    CHECK(lines == Texts{"two", "three", "four"});
+  }
+  SECTION("and nothing has its name") {
+    compress(world, "app.log.1", ending);
+    world.dir.remove("app.log");
+    world.restart();
+    CHECK(world.lines() == Texts{"two"});
+  }
+  CHECK(all_gaps(world) == 0);
+  world.restart();
+  CHECK(world.lines().empty());
+  CHECK(all_gaps(world) == 0);
+  // It is let go like any other, and nothing of it is read again.
+  world.clock.advance(seconds(6));
+  world.settle();
+  world.clock.advance(seconds(6));
+  world.settle();
+  CHECK(world.lines().empty());
+  world.restart();
+  CHECK(world.lines().empty());
+  CHECK(all_gaps(world) == 0);
+}
+
+TEST_CASE("restart: a compressed file is gone on with where the last process stood in it",
+          "[run][restart][F13]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  fresh(world);
+  Texts expected;
+  for (int i = 0; i < 2000; ++i) {
+    expected.push_back("line " + std::to_string(i));
+    world.dir.append("app.log", expected.back() + "\n");
+  }
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "last\n");
+  expected.emplace_back("last");
+  compress(world, "app.log.1", ".gz");
+  world.chunk_bytes = 4096;
+  world.reader.reset();
+  world.start();
+  Texts got;
+  while (got.size() < expected.size()) {
+    world.step();
+    const Texts lines = world.lines();
+    REQUIRE_FALSE((lines.empty() && got.size() > 500));
+    got.insert(got.end(), lines.begin(), lines.end());
+    if (got.size() > 500 && got.size() < 2000) {
+      world.dir.rename(fs::exists(world.dir.path("app.log.1.gz")) ? "app.log.1.gz" : "app.log.2.gz",
+                       fs::exists(world.dir.path("app.log.1.gz")) ? "app.log.2.gz" : "app.log.1.gz");
+      world.reader.reset();
+      world.start();
+    }
+  }
+  CHECK(got == expected);
+  CHECK(all_gaps(world) == 0);
+}
+
+TEST_CASE("restart: a compressed file that ends early is a gap, and said", "[run][restart][F13]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  fresh(world);
+  std::string cause;
+  std::string last;
+  SECTION("broken") {
+    std::string text = "one\ntwo\n";
+    std::minstd_rand random;
+    for (int i = 0; i < 20'000; ++i)
+      text += std::to_string(random()) + "\n";
+    const std::string packed = gzip(text);
+    world.dir.write("app.log.1.gz", packed.substr(0, packed.size() / 2));
+    cause = "compressed_broken";
+    last = "three";
+  }
+  SECTION("a bomb") {
+    std::string text = "one\ntwo\n";
+    text.resize(engine::Unpacked::kMaxBytes + 1, 'x');
+    world.dir.write("app.log.1.gz", gzip(text));
+    cause = "decompression_limit";
+    last = "three";
+  }
+  world.dir.remove("app.log");
+  world.dir.append("app.log", "three\n");
+  world.restart();
+  const Texts lines = world.lines();
+  CHECK(lines.front() == "two");
+  CHECK(std::count(lines.begin(), lines.end(), last) == 1);
+  CHECK(gaps(world, cause) == 1);
+  CHECK(all_gaps(world) == 1);
+  CHECK(std::count_if(world.notes.begin(), world.notes.end(), [](const engine::ReaderNote& note) {
+          return note.message.find("ends early") != std::string::npos;
+        }) == 1);
+}
+
+TEST_CASE("restart: an older compressed file, one in the making, and one of the same beginning are not taken",
+          "[run][restart][F13]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "banner\nold\n");
+  world.settle();
+  world.pass(seconds(1));
+  world.lines();
+  world.dir.write("app.log.9.gz", gzip("banner\nold\nof another day\n"));
+  world.dir.touch("app.log.9.gz", system_now() - hours(24));
+  world.dir.write("app.log.8.gz", gzip("banner\nother\n"));
+  world.dir.touch("app.log.8.gz", system_now() - seconds(5));
+  world.dir.append("app.log", "new\n");
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.write("app.log.1.gz", gzip("banner\nold\nnew\n").substr(0, 10));
+  world.dir.append("app.log", "three\n");
+  world.restart();
+  CHECK(world.lines() == Texts{"new", "three"});
+  CHECK(all_gaps(world) == 0);
+}
+
+TEST_CASE("restart: copied and cut meanwhile: the copy has the rest", "[run][restart][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  fresh(world);
+  world.dir.append("app.log", "two\n");
+  world.dir.copy("app.log", "app.log.1");
+  world.dir.write("app.log", "three\n");
+  SECTION("once") {
+    world.restart();
+    CHECK(world.lines() == Texts{"two", "three"});
+  }
+  SECTION("and compressed") {
+    compress(world, "app.log.1", ".gz");
+    world.restart();
+    CHECK(world.lines() == Texts{"two", "three"});
+  }
+  SECTION("twice") {
+    world.dir.rename("app.log.1", "app.log.2");
+    world.dir.copy("app.log", "app.log.1");
+    world.dir.write("app.log", "4\n");
+    world.restart();
+    CHECK(world.lines() == Texts{"two", "three", "4"});
+  }
+  SECTION("twice, the first compressed") {
+    world.dir.rename("app.log.1", "app.log.2");
+    compress(world, "app.log.2", ".gz");
+    world.dir.copy("app.log", "app.log.1");
+    world.dir.write("app.log", "4\n");
+    world.restart();
+    CHECK(world.lines() == Texts{"two", "three", "4"});
+  }
+  CHECK(all_gaps(world) == 0);
+  world.restart();
+  CHECK(world.lines().empty());
+  CHECK(all_gaps(world) == 0);
 }
 
 TEST_CASE("restart: files that appeared meanwhile are read from their beginning", "[run][restart]") {
@@ -188,7 +399,9 @@ TEST_CASE("restart: the last line without an end", "[run][restart][F18]") {
     world.pass(seconds(60));
     CHECK(world.lines().empty());
     SECTION("in the same process") {}
-    SECTION("in another one") { world.restart(); }
+    SECTION("in another one") {
+      world.restart();
+    }
     world.dir.append("app.log", "or 1\nerror 2\n");
     world.settle();
     REQUIRE(world.seen.size() == 3);
@@ -270,7 +483,6 @@ TEST_CASE(
         world.counter("logbell_source_lines_total{source=\"app\"}"));
 }
 
-
 TEST_CASE("restart: a rotation is counted once, whichever process saw it", "[run][restart][F1]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   const auto rotations = [&] {
@@ -298,7 +510,6 @@ TEST_CASE("restart: a rotation is counted once, whichever process saw it", "[run
   CHECK(world.lines() == Texts{"0", "1", "2", "3", "4", "5"});
 }
 
-
 TEST_CASE("restart: UTF-16 and a byte order mark are known again", "[run][restart][F20]") {
   using namespace std::string_literals;
   ReaderWorld world({.sources = {{.files = {"*.log"}}}});
@@ -312,7 +523,8 @@ TEST_CASE("restart: UTF-16 and a byte order mark are known again", "[run][restar
   CHECK(world.lines() == Texts{"thr\u00e9"});
 }
 
-TEST_CASE("restart: a place that cannot be read any more is a place at the beginning, and said", "[run][restart]") {
+TEST_CASE("restart: a place that cannot be read any more is a place at the beginning, and said",
+          "[run][restart]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   fresh(world);
   for (auto& [key, value] : world.committed) {
