@@ -17,9 +17,9 @@
 
 // A stored position: {"path", "dev", "ino", "born", "mtime", "off", "head": [bytes, hash], "mark": [bytes,
 // hash], "skip"?: true, "done"?: bytes evaluated of the unfinished line, "unlinked"?: true, "rotated"?: true,
-// "wm"?: watermark, "open"?: [[stream, from, lines, parts, carried, evaluated, lent] …], "cut"?: [{"off",
-// "head", "mark", "skip"?, "done"?} …]}. Times are nanoseconds, the watermark milliseconds; 64-bit hashes are
-// hex.
+// "copy"?: true, "wm"?: watermark, "open"?: [[stream, from, lines, parts, carried, evaluated, lent] …],
+// "cut"?: [{"off", "head", "mark", "skip"?, "done"?} …]}. Times are nanoseconds, the watermark milliseconds;
+// 64-bit hashes are hex.
 
 namespace logbell::engine {
 namespace {
@@ -156,6 +156,7 @@ std::string encode(const FilePosition& position) {
   set_content(json, {position.head, position.before, position.offset, position.line});
   if (position.unlinked) json.set("unlinked", true);
   if (position.rotated) json.set("rotated", true);
+  if (position.copy) json.set("copy", true);
   if (position.watermark != rules::kLongAgo) json.set("wm", rules::to_unix_ms(position.watermark));
   if (!position.open.empty()) json.set("open", open_json(position.open));
   if (!position.cut.empty()) {
@@ -193,6 +194,7 @@ Result<FilePosition> decode_position(std::string_view text) {
     position.cut.push_back(content_from(cut));
   position.unlinked = in["unlinked"].boolean();
   position.rotated = in["rotated"].boolean();
+  position.copy = in["copy"].boolean();
   if (in["wm"].is_integer()) position.watermark = rules::from_unix_ms(in["wm"].integer());
   return position;
 }

@@ -67,6 +67,7 @@ struct FilePosition {
   std::string path;       // at which it was followed last
   bool unlinked = false;  // no pattern led to it any more, and that was counted
   bool rotated = false;   // so it was, and it was read to its end
+  bool copy = false;      // of what another file held before it was cut: nobody wrote to it
   std::uint64_t offset = 0;
   LineState line;
   Mark head;                 // the file's first bytes

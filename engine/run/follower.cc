@@ -277,6 +277,7 @@ std::vector<StoredEntry> Follower::take_entries() {
     position.path = tail->real;
     position.unlinked = !tail->linked;
     position.rotated = !tail->linked && !tail->dirty;
+    position.copy = tail->copy;
     position.watermark = tail->watermark;
     entries.push_back({key_of(*tail), encode(position)});
     tail->changed = false;
@@ -428,7 +429,8 @@ bool Follower::let_go(Tail& tail) {
     return false;
   }
   // Its writer may not have turned to the new file yet: a signal after the rotation tells it to.
-  if (!tail.deleted && instant_ < last && !is_superseded(tail)) {
+  const bool written = !tail.copy && !tail.file->is_packed();
+  if (written && !tail.deleted && instant_ < last && !is_superseded(tail)) {
     at(instant_ + kRotateWait);
     return false;
   }
@@ -584,7 +586,7 @@ void Follower::scan(std::uint32_t index) {
   // Who had which name before: the file that has it now comes after him.
   std::map<std::string, Tail*> owners;
   for (const std::unique_ptr<Tail>& tail : tails_) {
-    if (tail->source != index || tail->file == nullptr || tail->orphan) continue;
+    if (tail->source != index || tail->file == nullptr || tail->orphan || tail->copy) continue;
     Tail*& owner = owners[tail->path];
     const auto age = [](const Tail& t) { return std::pair(t.unlinked_at, t.file->id().born_ns); };
     if (owner == nullptr || tail->linked || (!owner->linked && age(*tail) >= age(*owner))) owner = tail.get();
@@ -829,9 +831,9 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
   if (tail != nullptr) tail->scan = scans_;
 }
 
-// What `file` is a copy of: of what `newest`, or one of those before it, holds, or held before it was cut.
-Follower::CopyOf Follower::copied(const FileSource& file, const Tail& newest) const {
-  for (const Tail* tail = &newest; tail != nullptr; tail = tail->predecessor) {
+// What `file` is a copy of: of what one of `tails` holds, or held before it was cut.
+Follower::CopyOf Follower::copied(const FileSource& file, const std::vector<const Tail*>& tails) {
+  for (const Tail* tail : tails) {
     if (file.is_copy_of(*tail->file)) return {.all = true, .cut = std::nullopt};
     std::vector<Content> contents = tail->file->cut();
     const Content read = tail->file->content();
@@ -879,15 +881,27 @@ Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tai
   drop_copies(files, newest);
   Tail* last = before;
   for (std::unique_ptr<FileSource>& file : files) {
-    const CopyOf copy = copied(*file, *last);
+    std::vector<const Tail*> known;
+    if (packed == Packed::kToo) {
+      for (const std::unique_ptr<Tail>& tail : tails_) {
+        if (tail->source == index && tail->file != nullptr) known.push_back(tail.get());
+      }
+    } else {
+      for (const Tail* tail = last; tail != nullptr; tail = tail->predecessor)
+        known.push_back(tail);
+    }
+    const CopyOf copy = copied(*file, known);
     if (copy.all) continue;
     // All of it was read before it was cut: nobody turned to it, and nobody writes to a copy.
-    if (const rules::Result<FileStat> stat = file->stat(); copy.cut && stat && stat->size <= copy.cut->offset)
-      continue;
+    if (copy.cut) {
+      const rules::Result<std::uint64_t> size = file->size_now();
+      if (size && *size <= copy.cut->offset) continue;
+    }
     Tail* tail = adopt(index, path, std::move(file), last);
     if (tail == nullptr) continue;
     // The rest of what was cut away before it was read is in the copy.
     if (copy.cut) static_cast<void>(tail->file->go_on_from(*copy.cut));
+    tail->copy = copy.cut || before->copy;
     tail->real = before->real;
     unlink(*tail);
     last = tail;
@@ -936,6 +950,7 @@ void Follower::place(Tail& tail, FollowedSource& source) {
     if (found == places->end()) continue;
     const rules::Result<Rewrite> rewrite = tail.file->resume(found->position);
     tail.resumed = true;
+    tail.copy = found->position.copy;
     tail.former = found->position.path;
     if (rewrite && *rewrite == Rewrite::kNone) {
       tail.watermark = found->position.watermark;
@@ -982,8 +997,11 @@ void Follower::recover_rotated(std::uint32_t index) {
     it = saved_.erase(it);
   }
   for (auto& [path, places] : lost) {
-    std::sort(places.begin(), places.end(),
-              [](const Saved& a, const Saved& b) { return a.position.id.born_ns < b.position.id.born_ns; });
+    // Copies hold what was there before; nothing came after them.
+    std::sort(places.begin(), places.end(), [](const Saved& a, const Saved& b) {
+      return std::tuple(!a.position.copy, a.position.id.born_ns) <
+             std::tuple(!b.position.copy, b.position.id.born_ns);
+    });
     // What has the name now comes after them.
     Tail* next = nullptr;
     for (const std::unique_ptr<Tail>& tail : tails_) {
@@ -1001,8 +1019,9 @@ void Follower::recover_rotated(std::uint32_t index) {
       if (!saved.position.rotated) report_lost(index, next);
     }
     // Who knew the newest one knew all between.
-    if (last != nullptr && next == nullptr) last = follow_between(index, path, last, nullptr, Packed::kToo);
-    if (last != nullptr && next != nullptr && !next->resumed)
+    const bool named = last != nullptr && !last->copy;
+    if (named && next == nullptr) last = follow_between(index, path, last, nullptr, Packed::kToo);
+    if (named && next != nullptr && !next->resumed)
       last = follow_between(index, path, last, next->file, Packed::kToo);
     if (next != nullptr && next->predecessor == nullptr) next->predecessor = last;
   }
@@ -1020,6 +1039,7 @@ void Follower::recover_rotated(std::uint32_t index) {
 // Files that were cut while nobody looked. A copy of what they held before (copytruncate), compressed or not,
 // has the rest of it, and those made after it are whole; without one the rest is missing.
 void Follower::recover_cut(std::uint32_t index) {
+  std::vector<std::pair<Tail*, Tail*>> live;  // and the copy of what each held
   for (std::size_t i = tails_.size(); i-- > 0;) {
     Tail& tail = *tails_[i];
     if (tail.source != index || !tail.cut) continue;
@@ -1037,6 +1057,7 @@ void Follower::recover_cut(std::uint32_t index) {
       copy = adopt(index, tail.path, std::move(*opened), nullptr);
       if (copy == nullptr) continue;
       static_cast<void>(copy->file->go_on_from(content));
+      copy->copy = true;
       copy->real = tail.real;
       unlink(*copy, true);
     }
@@ -1044,8 +1065,13 @@ void Follower::recover_cut(std::uint32_t index) {
       gap(index, "truncated_while_down", now_);
       continue;
     }
-    Tail* last = follow_between(index, tail.path, copy, nullptr, Packed::kToo);
-    if (tail.predecessor == nullptr) tail.predecessor = last;
+    if (tail.predecessor == nullptr) tail.predecessor = copy;
+    if (tail.linked) live.emplace_back(&tail, copy);
+  }
+  // It was copied and cut more than once: all copies that came later are of what nobody has read.
+  for (const auto& [tail, copy] : live) {
+    Tail* last = follow_between(index, tail->path, copy, nullptr, Packed::kToo);
+    if (tail->predecessor == copy) tail->predecessor = last;
   }
 }
 

@@ -73,6 +73,7 @@ struct Tail {
   bool flush_everything = false;  // all of them
   bool live = false;              // was read to its end before: what comes now was written now
   bool ended = false;             // for good
+  bool copy = false;              // of what another file held before it was cut: it never had the name
   bool orphan = false;            // a reload took its source away; another may claim it
   bool resumed = false;           // a former process, or an earlier look, knew it
   std::optional<FileStat> was;    // what it was, as far as that was stored, before it was compressed
@@ -205,7 +206,7 @@ class Follower {
     bool all = false;            // all of it is read, or will be, where it was copied from
     std::optional<Content> cut;  // it begins with this, which its original does not hold any more
   };
-  CopyOf copied(const FileSource& file, const Tail& newest) const;
+  static CopyOf copied(const FileSource& file, const std::vector<const Tail*>& tails);
   bool is_superseded(const Tail& tail) const;
   static rules::Instant leaves_at(const Tail& tail);
   bool let_go(Tail& tail);
