@@ -996,28 +996,36 @@ void Follower::recover_rotated(std::uint32_t index) {
     lost[it->position.path].push_back(std::move(*it));
     it = saved_.erase(it);
   }
+  struct Line {
+    std::string path;
+    Tail* last = nullptr;
+    Tail* next = nullptr;  // what has the name now comes after them
+  };
+  std::vector<Line> lines;
   for (auto& [path, places] : lost) {
     // Copies hold what was there before; nothing came after them.
     std::sort(places.begin(), places.end(), [](const Saved& a, const Saved& b) {
       return std::tuple(!a.position.copy, a.position.id.born_ns) <
              std::tuple(!b.position.copy, b.position.id.born_ns);
     });
-    // What has the name now comes after them.
-    Tail* next = nullptr;
+    Line line{.path = path};
     for (const std::unique_ptr<Tail>& tail : tails_) {
       if (tail->source == index && tail->file != nullptr && tail->linked && tail->real == path)
-        next = tail.get();
+        line.next = tail.get();
     }
-    Tail* last = nullptr;
     for (Saved& saved : places) {
-      if (Tail* tail = recover(index, saved, last)) {
-        last = tail;
+      if (Tail* tail = recover(index, saved, line.last)) {
+        line.last = tail;
         continue;
       }
       erased_.push_back(saved.key);
       // Unless it was read to its end and its writer had left it, lines may be missing.
-      if (!saved.position.rotated) report_lost(index, next);
+      if (!saved.position.rotated) report_lost(index, line.next);
     }
+    lines.push_back(line);
+  }
+  // What lies between is what no place is of.
+  for (auto& [path, last, next] : lines) {
     // Who knew the newest one knew all between.
     const bool named = last != nullptr && !last->copy;
     if (named && next == nullptr) last = follow_between(index, path, last, nullptr, Packed::kToo);
