@@ -14,7 +14,7 @@ MIB = 1024 * 1024
 
 def samples(seconds=7200, **columns):
     """One a 10 s. A column is a value, or a function of the seconds."""
-    flat = {"rss_bytes": 40 * MIB, "descriptors": 35, "deleted_open": 0, "threads": 10, "state_bytes": 20 * MIB, "pid": 7, "started": 1.5, "too_many": 0}
+    flat = {"rss_bytes": 40 * MIB, "descriptors": 35, "deleted_open": 0, "threads": 10, "state_bytes": 20 * MIB, "pid": 7, "started": 1.5, "too_many": 0, "outbox_pending": 0}
     return [{"seconds": at, **{name: value(at) if callable(value) else value for name, value in {**flat, **columns}.items()}}
             for at in range(10, seconds + 1, 10)]
 
@@ -28,6 +28,8 @@ class SoakTest(unittest.TestCase):
         self.assertEqual([], self.judged(rss_bytes=lambda at: 40 * MIB + (at % 30) * MIB, descriptors=lambda at: 35 + at % 7))  # swings
         self.assertEqual([], self.judged(rss_bytes=lambda at: (10 + min(at, 1200) / 40) * MIB, state_bytes=lambda at: min(at, 1500) * 10_000))  # warms up
         self.assertEqual([], self.judged(rss_bytes=lambda at: 400 * MIB if 1000 < at < 1300 else 40 * MIB))  # and gave it back
+        self.assertEqual([], self.judged(outbox_pending=lambda at: 2000 if 5000 < at < 5100 else 100,
+                                         state_bytes=lambda at: (25 if at > 5000 else 20) * MIB))  # a longer outage than any before
 
     def test_what_grows_is_named(self):
         for column, value in (("rss_bytes", lambda at: 40 * MIB + at * 1024), ("descriptors", lambda at: 35 + at // 600),
