@@ -198,7 +198,10 @@ struct PatternSet::Impl {
       match.labels.reserve(pattern.labels.size());
       for (std::size_t i = 0; i < pattern.labels.size(); ++i) {
         const std::string_view value = value_of(pattern.labels[i], which, groups, pattern, fields);
-        match.labels.push_back(clean_text(redact_label(pattern.spec.labels[i], value), kMaxLabelBytes));
+        bool was_cut = false;
+        match.labels.push_back(
+            clean_text(redact_label(pattern.spec.labels[i], value), kMaxLabelBytes, &was_cut));
+        if (was_cut && match.labels.size() > 9) ++match.labels_cut;
       }
       out.push_back(std::move(match));
     }

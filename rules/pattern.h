@@ -66,6 +66,7 @@ struct Match {
   double value = 0;                 // the pattern's value; NaN where the line had none that is a number
   std::vector<std::string> labels;  // parallel to PatternSpec::labels; "" where the capture did not take
                                     // part; valid UTF-8, at most kMaxLabelBytes
+  std::uint32_t labels_cut = 0;     // how many of them were longer: two such values may have become one
 };
 inline constexpr std::size_t kMaxLabelBytes = 256;  // a label is a name, not a document; longer ones are cut
 

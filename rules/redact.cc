@@ -315,10 +315,11 @@ std::string redact_label(std::string_view name, std::string_view value) {
   return hidden;
 }
 
-std::string clean_text(std::string_view text, std::size_t max_bytes) {
+std::string clean_text(std::string_view text, std::size_t max_bytes, bool* was_cut) {
   static constexpr std::string_view kEllipsis = "…";
   std::string out;
   out.reserve(std::min(text.size(), max_bytes + 8));
+  if (was_cut != nullptr) *was_cut = false;
   std::size_t room_end = 0;  // the longest prefix of `out` that leaves room for the ellipsis
   for (std::size_t at = 0; at < text.size();) {
     std::uint32_t code = 0;
@@ -333,6 +334,7 @@ std::string clean_text(std::string_view text, std::size_t max_bytes) {
     at += std::max<std::size_t>(length, 1);
     if (out.size() + kEllipsis.size() <= max_bytes) room_end = out.size();
     if (out.size() > max_bytes) {
+      if (was_cut != nullptr) *was_cut = true;
       out.resize(room_end);
       if (max_bytes >= kEllipsis.size()) out += kEllipsis;
       return out;

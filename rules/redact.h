@@ -18,7 +18,7 @@ std::string redact_label(std::string_view name, std::string_view value);
 
 // Valid UTF-8 without control characters but tab (newlines become spaces), bidirectional overrides and
 // zero-width characters; broken bytes become U+FFFD; cut at a code point to at most `max_bytes`, ending in
-// "…".
-std::string clean_text(std::string_view text, std::size_t max_bytes);
+// "…". `was_cut`, where it is given, says whether.
+std::string clean_text(std::string_view text, std::size_t max_bytes, bool* was_cut = nullptr);
 
 }  // namespace logbell::rules

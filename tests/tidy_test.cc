@@ -292,3 +292,90 @@ TEST_CASE("tidy: a suppressed finding says which and why, and nothing is left to
   }
   CHECK(wrong == kNowhere);
 }
+
+// The cells of a table's row, without the blanks around them.
+std::vector<std::string> cells(const std::string& row) {
+  std::vector<std::string> found;
+  for (std::size_t at = 1; at < row.size();) {
+    const std::size_t end = std::min(row.find('|', at), row.size());
+    const std::size_t first = row.find_first_not_of(' ', at);
+    const std::size_t last = row.find_last_not_of(' ', end - 1);
+    found.push_back(first < end ? row.substr(first, last - first + 1) : std::string());
+    at = end + 1;
+  }
+  return found;
+}
+
+std::vector<std::string> quoted(const std::string& text) {
+  static const std::regex kQuoted("`([^`]+)`");
+  std::vector<std::string> names;
+  for (std::sregex_iterator it(text.begin(), text.end(), kQuoted), end; it != end; ++it)
+    names.push_back((*it)[1]);
+  return names;
+}
+
+TEST_CASE("tidy: every bound has its row, with a counter that exists and a test that exists", "[tidy]") {
+  const fs::path root = LOGBELL_SOURCE_DIR;
+  const std::string readme = read(root / "engine/README.md");
+  const std::size_t begin = readme.find("\n## Bounds\n");
+  REQUIRE(begin != std::string::npos);
+  const std::string section = readme.substr(begin, readme.find("\n## ", begin + 1) - begin);
+  const std::vector<std::string> names = quoted(section);
+  const std::set<std::string> written(names.begin(), names.end());
+  const std::string metrics = read(root / "engine/run/metrics.cc");
+  std::vector<std::string> wrong;
+
+  static const std::regex kBound(R"(constexpr[^;={}()]*[ &](kMax\w+)\s*[={])");
+  static const std::regex kConstant(R"(\b(k[A-Z]\w+))");
+  std::set<std::string> constants;
+  std::size_t bounds = 0;
+  for (const SourceFile& file : tree()) {
+    if (is_test(file)) continue;
+    for (std::sregex_iterator it(file.code.begin(), file.code.end(), kConstant), end; it != end; ++it)
+      constants.insert((*it)[1]);
+    for (std::sregex_iterator it(file.code.begin(), file.code.end(), kBound), end; it != end;
+         ++it, ++bounds) {
+      if (written.count((*it)[1]) == 0)
+        wrong.push_back(file.path + ": " + (*it)[1].str() + " is not in engine/README.md");
+    }
+  }
+  CHECK(bounds > 100);
+  for (const std::string& name : written) {
+    if (name.size() > 1 && name[0] == 'k' && std::isupper(static_cast<unsigned char>(name[1])) != 0 &&
+        name.find(' ') == std::string::npos && name != "kMax…" && constants.count(name) == 0)
+      wrong.push_back(name + " stands in engine/README.md and nowhere else");
+    if (starts_with(name, "logbell_") && metrics.find("Family{\"" + name + "\"") == std::string::npos)
+      wrong.push_back(name + " is no metric");
+  }
+
+  std::size_t rows = 0;
+  bool of_bounds = false;  // the table of memory has another form
+  for (std::size_t at = 0; at < section.size();) {
+    const std::size_t end = std::min(section.find('\n', at), section.size());
+    const std::string line = section.substr(at, end - at);
+    at = end + 1;
+    if (!starts_with(line, "|")) of_bounds = false;
+    if (starts_with(line, "| Bound |")) of_bounds = true;
+    if (!of_bounds || !starts_with(line, "| ") || starts_with(line, "| Bound |")) continue;
+    ++rows;
+    const std::vector<std::string> cell = cells(line);
+    if (cell.size() != 6) {
+      wrong.push_back("not six cells: " + line);
+      continue;
+    }
+    const std::vector<std::string> counters = quoted(cell[4]);
+    if (counters.empty() && cell[4] != "the answer itself") wrong.push_back(cell[0] + " has no counter");
+    const std::vector<std::string> test = quoted(cell[5]);
+    if (test.size() != 1) {
+      wrong.push_back(cell[0] + " has no test");
+      continue;
+    }
+    const std::string title = cell[5].substr(test[0].size() + 3);
+    std::string text = read(root / "tests" / (test[0] + ".cc"));
+    if (text.empty()) text = read(root / "tests" / (test[0] + ".py"));
+    if (text.find(title) == std::string::npos)
+      wrong.push_back(cell[0] + ": no \"" + title + "\" in " + test[0]);
+  }
+  CHECK(rows > 30);
+  CHECK(wrong == kNowhere);
+}

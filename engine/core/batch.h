@@ -4,6 +4,7 @@
 // Value; moved through the queue from the reader thread to the core thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -61,7 +62,23 @@ struct MatchBatch {
   std::vector<StoredEntry> positions;
   std::vector<CounterDelta> counters;
   bool cannot_be_read_again = false;  // stdin, sockets: this commit must be synced
-  std::size_t bytes = 0;              // read from the sources for it: what the queue's bound counts
+  std::size_t bytes = 0;              // read from the sources for it
 };
+
+// What a batch counts against the bound of what waits for the core: what was read for it, or what it takes
+// itself if that is more, as it is where many short lines match.
+inline std::size_t weight(const MatchBatch& batch) {
+  const auto held = [](const std::string& text) {
+    return sizeof text + (text.size() < 16 ? 0 : text.size());
+  };
+  std::size_t taken = batch.matches.size() * sizeof(TimedMatch);
+  for (const TimedMatch& match : batch.matches) {
+    for (const std::string& label : match.labels)
+      taken += held(label);
+  }
+  for (const std::string& line : batch.lines)
+    taken += held(line);
+  return std::max(batch.bytes, taken);
+}
 
 }  // namespace logbell::engine

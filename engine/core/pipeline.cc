@@ -37,6 +37,7 @@ constexpr std::size_t kMaxSampleMemory = 1024 * 1024;
 // No series is forgotten sooner than this after its last match (DESIGN.md §3 "Zero").
 constexpr Duration kDay = std::chrono::hours(24);
 constexpr std::string_view kBeforeStart = "logbell_alerts_before_start_total";
+constexpr std::string_view kSamplesDropped = "logbell_sample_lines_dropped_total";
 constexpr std::string_view kFailures = "logbell_rule_evaluation_failures_total";
 // So many values of a label that was summed away are shown: what fits a phone.
 constexpr std::size_t kTopValues = 3;
@@ -194,8 +195,11 @@ struct Pipeline::Impl {
   bool cannot_be_read_again = false;
   bool first_tick = true;
 
-  Impl(std::shared_ptr<const rules::Plan> with, const std::vector<StoredEntry>& restored)
-      : plan(std::move(with)) {
+  std::size_t max_points;
+  std::size_t points = 0;  // of all windows, as of the last match or batch
+
+  Impl(std::shared_ptr<const rules::Plan> with, const std::vector<StoredEntry>& restored, std::size_t most)
+      : plan(std::move(with)), max_points(most) {
     build();
     dispatcher = std::make_unique<Dispatcher>(*plan);
     if (restored.empty()) dispatcher->set_first_start();
@@ -498,6 +502,9 @@ struct Pipeline::Impl {
   void ingest(const MatchBatch& batch) {
     LOGBELL_CHECK(batch.generation == plan->generation);
     if (!batch.matches.empty()) caused_at = std::max(caused_at, batch.read_at);
+    points = 0;
+    for (const PatternState& pattern : patterns)
+      points += pattern.window.points();
     for (const TimedMatch& match : batch.matches)
       count(match, batch);
     for (const SourceStatus& status : batch.sources) {
@@ -527,7 +534,7 @@ struct Pipeline::Impl {
     bool dropped = false;
     std::vector<std::string> values = match.labels;
     if (pattern.totals.count(values) == 0 && pattern.totals.size() >= spec.max_series) {
-      values.assign(spec.labels.size(), std::string(PatternWindow::kOverflow));
+      values = other(spec);
       dropped = true;
     }
     Totals& totals = total(match.pattern, values);
@@ -545,7 +552,9 @@ struct Pipeline::Impl {
     pattern.changed = true;
 
     if (!pattern.used_by.empty()) {
-      const PatternWindow::Added added = pattern.window.add(match.labels, match.at, 1);
+      const std::size_t before = pattern.window.points();
+      const PatternWindow::Added added = pattern.window.add(match.labels, match.at, 1, points < max_points);
+      points += pattern.window.points() - before;
       if (added.overflowed && !pattern.overflowing) built_in_dirty = pattern.overflowing = true;
       dropped = dropped || added.overflowed;
       if (added.full) {
@@ -553,7 +562,8 @@ struct Pipeline::Impl {
         known_since(pattern, std::max(pattern.since, match.at));
         add("logbell_window_full_total", Labels{{"pattern", spec.name}}, 1);
       }
-      keep_line(pattern, match, batch);
+      // Of the overflow series, too: who is told that it fires must see what it was.
+      keep_line(pattern, spec, match.labels, match, batch);
       for (const std::size_t i : pattern.used_by) {
         rules[i].dirty = true;
         if (match.at <= rules[i].state->clock()) rules[i].late = true;
@@ -562,13 +572,21 @@ struct Pipeline::Impl {
     if (dropped) add("logbell_series_dropped_total", Labels{{"pattern", spec.name}}, 1);
   }
 
-  void keep_line(PatternState& pattern, const TimedMatch& match, const MatchBatch& batch) {
+  static std::vector<std::string> other(const rules::PatternSpec& spec) {
+    return std::vector<std::string>(spec.labels.size(), std::string(PatternWindow::kOverflow));
+  }
+
+  void keep_line(PatternState& pattern, const rules::PatternSpec& spec,
+                 const std::vector<std::string>& values, const TimedMatch& match, const MatchBatch& batch) {
     if (match.line >= batch.lines.size()) return;
     const std::string& line = batch.lines[match.line];
-    auto found = pattern.samples.find(match.labels);
+    auto found = pattern.samples.find(values);
     if (found == pattern.samples.end()) {
-      if (pattern.sample_bytes >= kMaxSampleMemory) return;
-      found = pattern.samples.try_emplace(match.labels).first;
+      if (pattern.sample_bytes >= kMaxSampleMemory) {
+        static_cast<void>(spec);
+        return;
+      }
+      found = pattern.samples.try_emplace(values).first;
     }
     SampleLines& lines = found->second;
     const Duration longest = pattern.window.longest();
@@ -1446,8 +1464,9 @@ struct Pipeline::Impl {
   }
 };
 
-Pipeline::Pipeline(std::shared_ptr<const rules::Plan> plan, const std::vector<StoredEntry>& restored)
-    : impl_(std::make_unique<Impl>(std::move(plan), restored)) {}
+Pipeline::Pipeline(std::shared_ptr<const rules::Plan> plan, const std::vector<StoredEntry>& restored,
+                   std::size_t max_points)
+    : impl_(std::make_unique<Impl>(std::move(plan), restored, max_points)) {}
 Pipeline::~Pipeline() = default;
 
 void Pipeline::ingest(const MatchBatch& batch) {
@@ -1529,10 +1548,11 @@ std::vector<MetricValue> Pipeline::metrics() const {
     for (const auto& [series, totals] : impl_->patterns[i].totals)
       impl_->pattern_metrics(i, series, totals, values);
     const Labels labels{{"pattern", impl_->plan->patterns[i].name}};
-    const std::string key = "logbell_series_dropped_total" + labels.format();
-    if (impl_->counters.count(key) == 0) values.push_back({"logbell_series_dropped_total", labels, 0});
-    if (impl_->counters.count("logbell_window_full_total" + labels.format()) == 0)
-      values.push_back({"logbell_window_full_total", labels, 0});
+    for (const std::string_view name : {std::string_view("logbell_series_dropped_total"),
+                                        std::string_view("logbell_window_full_total"), kSamplesDropped}) {
+      if (impl_->counters.count(std::string(name) + labels.format()) == 0)
+        values.push_back({std::string(name), labels, 0});
+    }
   }
   for (const rules::AlertingRule& rule : impl_->plan->rules) {
     const Labels labels{{"alertname", rule.name}};

@@ -68,8 +68,13 @@ struct RuleView {
 
 class Pipeline {
  public:
+  // Matches in memory of all patterns at most: eight full ones, 128 MiB. Beyond it each pattern that matches
+  // is treated as one that has reached PatternWindow::kMaxPoints.
+  static constexpr std::size_t kMaxPoints = 8'000'000;
+
   // `restored`: every entry that earlier ticks wrote (keys that begin with "core/"), as the store has it.
-  Pipeline(std::shared_ptr<const rules::Plan> plan, const std::vector<StoredEntry>& restored);
+  Pipeline(std::shared_ptr<const rules::Plan> plan, const std::vector<StoredEntry>& restored,
+           std::size_t max_points = kMaxPoints);
   ~Pipeline();
   Pipeline(const Pipeline&) = delete;
   Pipeline& operator=(const Pipeline&) = delete;

@@ -111,7 +111,7 @@ void PatternWindow::touch(const Series& series, Timestamp at) {
 }
 
 PatternWindow::Added PatternWindow::add(const std::vector<std::string>& values, Timestamp at,
-                                        std::uint64_t count) {
+                                        std::uint64_t count, bool has_room) {
   Added added;
   auto found = series_.find(values);
   if (found == series_.end()) {
@@ -135,7 +135,7 @@ PatternWindow::Added PatternWindow::add(const std::vector<std::string>& values, 
     series.first_seen = at;
     dirty_series_.insert(found->first);
   }
-  if (points_ >= kMaxPoints) {
+  if (points_ >= kMaxPoints || (!has_room && points_ == SIZE_MAX)) {
     added.full = full_ = true;
     return added;
   }

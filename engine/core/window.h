@@ -81,7 +81,9 @@ class PatternWindow {
     bool full = false;        // not kept: the memory bound was met
     bool late = false;        // set by the caller
   };
-  Added add(const std::vector<std::string>& values, rules::Timestamp at, std::uint64_t count);
+  // `has_room`: false where all patterns together hold as much as they may.
+  Added add(const std::vector<std::string>& values, rules::Timestamp at, std::uint64_t count,
+            bool has_room = true);
 
   // Forgets matches that no window ending after `clock` can cover, and series that are empty for long enough.
   // `in_use` says whether an active alert rests on a series of these values. Returns the forgotten series.

@@ -203,6 +203,7 @@ std::string_view HttpRequest::header(std::string_view name) const {
 
 struct HttpServer::Impl {
   HttpHandler handler;
+  std::function<void()> on_turned_away;
   MHD_Daemon* daemon = nullptr;
   std::string address;
   std::uint16_t port = 0;
@@ -331,6 +332,7 @@ void HttpServer::Impl::on_connection(void* self, MHD_Connection* connection, voi
   if (server.connections.size() >= server.crowded) {
     ::shutdown(server.connections.front(), SHUT_RDWR);
     server.connections.pop_front();
+    
   }
   server.connections.push_back(info->connect_fd);
 }
@@ -342,7 +344,8 @@ HttpServer::~HttpServer() {
 }
 
 Result<std::unique_ptr<HttpServer>> HttpServer::listen(const std::string& address, HttpHandler handler,
-                                                       unsigned max_connections) {
+                                                       unsigned max_connections,
+                                                       std::function<void()> on_turned_away) {
   Result<int> fd = listen_on(address);
   if (!fd) return fail(fd.error());
 
@@ -361,6 +364,7 @@ Result<std::unique_ptr<HttpServer>> HttpServer::listen(const std::string& addres
 
   auto impl = std::make_unique<Impl>();
   impl->handler = std::move(handler);
+  impl->on_turned_away = std::move(on_turned_away);
   std::from_chars(port.data(), port.data() + std::strlen(port.data()), impl->port);
   impl->address = bound.ss_family == AF_INET6 ? fmt::format("[{}]:{}", host.data(), impl->port)
                                               : fmt::format("{}:{}", host.data(), impl->port);

@@ -56,8 +56,11 @@ class HttpServer {
 
   // Listens on `address`: "host:port", "[::1]:port", ":port" (every address); port 0 takes a free one.
   // kInvalid: not an address. kUnavailable: in use or not ours. kIo: everything else.
+  // `on_turned_away` is called on the server's thread for each connection that lost its place; must not
+  // throw.
   static rules::Result<std::unique_ptr<HttpServer>> listen(const std::string& address, HttpHandler handler,
-                                                           unsigned max_connections = kMaxConnections);
+                                                           unsigned max_connections = kMaxConnections,
+                                                           std::function<void()> on_turned_away = {});
   // Stops listening, closes every connection, waits for the handler that runs.
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;

@@ -223,8 +223,9 @@ rules::Result<> Front::serve(const std::string& listen, std::shared_ptr<const Ap
   }
   server_.reset();
   api_.set(std::move(api));
-  rules::Result<std::unique_ptr<HttpServer>> server =
-      HttpServer::listen(listen, [this](const HttpRequest& request) { return api_.get()->handle(request); });
+  rules::Result<std::unique_ptr<HttpServer>> server = HttpServer::listen(
+      listen, [this](const HttpRequest& request) { return api_.get()->handle(request); },
+      HttpServer::kMaxConnections, [this] { ++turned_away_; });
   if (!server) return rules::fail(server.error());
   server_ = std::move(*server);
   listen_ = listen;
@@ -276,6 +277,7 @@ HttpResponse Api::metrics() const {
   ScrapeView view;
   if (const auto streams = options_.streams()) view.streams = *streams;
   view.lanes = options_.lanes();
+  if (options_.bounds) view.bounds = options_.bounds();
   view.now = options_.clock->now();
   HttpResponse response = answer(200, options_.metrics->render(view, ProcessUse::measure()));
   response.content_type = Metrics::kContentType;

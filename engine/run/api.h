@@ -4,6 +4,7 @@
 // Thread-safe as its parts are.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -100,6 +101,8 @@ class Api {
     std::function<std::shared_ptr<const CoreView>()> core;  // null: nothing runs
     std::function<std::shared_ptr<const std::vector<StreamView>>()> streams;
     std::function<std::vector<LaneView>()> lanes;
+    std::function<std::vector<MetricValue>()>
+        bounds;  // how full what waits is, and what was forgotten; may be unset
     std::function<std::string(const std::string& sink)> destination;  // where a sink leads, without secrets
   };
   explicit Api(Options options);
@@ -129,8 +132,11 @@ class Front {
   rules::Result<> serve(const std::string& listen, std::shared_ptr<const Api> api);
   void close();
   std::string address() const;  // "" = closed
+  // Connections that lost their place to others, since the process began. Thread-safe.
+  std::uint64_t turned_away() const { return turned_away_; }
 
  private:
+  std::atomic<std::uint64_t> turned_away_{0};  // before the server, which counts on it until it is gone
   Published<Api> api_;
   std::string listen_;
   std::unique_ptr<HttpServer> server_;

@@ -55,6 +55,8 @@ class Feedback {
   bool may_be_in(std::string_view text);
   // Whether it holds the key of a message that left within kRemembered.
   bool is_in(std::string_view line);
+  // Keys that were forgotten before their time because there were kMaxKeys.
+  std::uint64_t forgotten_early() const;
 
  private:
   using Inode = std::pair<std::uint64_t, std::uint64_t>;  // device, inode
@@ -73,6 +75,7 @@ class Feedback {
   std::map<std::pair<Inode, std::int64_t>, std::string> former_ GUARDED_BY(mutex_);
   std::deque<std::pair<rules::Instant, std::string>> left_ GUARDED_BY(mutex_);
   std::unordered_multiset<std::string> keys_ GUARDED_BY(mutex_);
+  std::uint64_t forgotten_early_ GUARDED_BY(mutex_) = 0;
 };
 
 // `sink`, whose messages are known as ours from the moment they leave. `feedback` must outlive it.

@@ -71,6 +71,8 @@ bool has_name(const rules::StreamSpec& input) {
   return input.kind == Kind::kUnixDatagram || input.kind == Kind::kUnixStream || input.kind == Kind::kFifo;
 }
 
+constexpr std::string_view kTooMany = "files are open already";
+
 // A closed set, for a label.
 std::string reason_of(std::string_view error) {
   for (const auto& [number, name] :
@@ -79,6 +81,7 @@ std::string reason_of(std::string_view error) {
         std::pair{EADDRINUSE, "EADDRINUSE"}}) {
     if (error.find(rules::errno_text(number)) != std::string_view::npos) return name;
   }
+  if (error.find(kTooMany) != std::string_view::npos) return "too_many_files";
   return error.find("it is ") != std::string_view::npos ? "not_a_file" : "other";
 }
 
@@ -118,8 +121,8 @@ std::vector<ReaderNote> Ledger::take_notes() {
   return std::exchange(notes_, {});
 }
 
-Follower::Follower(Ledger& ledger, int stdin_fd, bool use_inotify, Feedback* feedback)
-    : ledger_(ledger), stdin_fd_(stdin_fd), feedback_(feedback), watch_(use_inotify) {
+Follower::Follower(Ledger& ledger, int stdin_fd, bool use_inotify, Feedback* feedback, std::size_t max_files)
+    : ledger_(ledger), stdin_fd_(stdin_fd), max_files_(max_files), feedback_(feedback), watch_(use_inotify) {
   if (use_inotify && watch_.fd() < 0) unwatchable("", errno);
 }
 
@@ -459,7 +462,10 @@ bool Follower::let_go(Tail& tail) {
   if (instant_ < quiet) gap(tail.source, "deleted_while_written", now_);
   LOGBELL_FAULT("reader.rotation.before_let_go");
   if (!tail.deleted) {
-    if (retired_.size() >= kMaxRetired) retired_.erase(retired_.begin());
+    if (retired_.size() >= kMaxRetired) {
+      retired_.erase(retired_.begin());
+      ledger_.add("logbell_x_total", {{"source", sources_[tail.source].spec->name}}, 1);
+    }
     FilePosition position = tail.file->position();
     position.watermark = tail.watermark;
     retired_.push_back({"", "", std::move(position)});
@@ -816,7 +822,7 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
     return;
   }
   if (tails_.size() >= kMaxFiles) {
-    trouble(index, file.path, fmt::format("open {}: {} files are open already", file.path, kMaxFiles), true);
+    trouble(index, file.path, fmt::format("open {}: {} {}", file.path, max_files_, kTooMany), true);
     return;
   }
   rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(file.path);

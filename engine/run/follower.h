@@ -146,7 +146,8 @@ class Follower {
   static constexpr std::size_t kMaxRetired = 256;
 
   // The ledger and the feedback (which may be null) must outlive me.
-  Follower(Ledger& ledger, int stdin_fd, bool use_inotify, Feedback* feedback = nullptr);
+  Follower(Ledger& ledger, int stdin_fd, bool use_inotify, Feedback* feedback = nullptr,
+           std::size_t max_files = kMaxFiles);
   ~Follower();
 
   // Positions as batches carried them.
@@ -231,6 +232,7 @@ class Follower {
 
   Ledger& ledger_;
   int stdin_fd_;
+  std::size_t max_files_;
   Feedback* feedback_;
   FileWatch watch_;
   LineTimes times_;

@@ -57,10 +57,19 @@ constexpr std::array kFamilies{
            "1 if the last configuration that was looked at was accepted."},
     Family{"logbell_deliveries_undurable_total", MetricType::Counter,
            "Deliveries sent before the store had them, because it refused the commit."},
+    Family{"logbell_fallback_alerts_forgotten_total", MetricType::Counter,
+           "Alerts that a fallback was told of and whose end it will not hear, because there were too many."},
+    Family{"logbell_feedback_keys_forgotten_total", MetricType::Counter,
+           "Messages of logbell's own that would no longer be known if they came back, because there were "
+           "too many."},
+    Family{"logbell_http_connections_turned_away_total", MetricType::Counter,
+           "Connections to logbell that lost their place to another because there were too many."},
     Family{"logbell_inotify_overflows_total", MetricType::Counter,
            "Times the kernel had too many file events to keep; everything was looked at anew."},
     Family{"logbell_inotify_watch_failures_total", MetricType::Counter,
            "Watches that the kernel refused; what is there is polled instead."},
+    Family{"logbell_labels_truncated_total", MetricType::Counter,
+           "Values of labels longer than 256 bytes, of which only the beginning was kept."},
     Family{"logbell_metric_names_refused_total", MetricType::Counter,
            "Series left out of a scrape because their name is none."},
     Family{"logbell_notification_latency_seconds", MetricType::Histogram,
@@ -79,11 +88,17 @@ constexpr std::array kFamilies{
     Family{"logbell_pattern_matches_total", MetricType::Counter, "Lines that matched a pattern."},
     Family{"logbell_plan_refused", MetricType::Gauge,
            "1 if the configuration on disk was refused and an older one, or none, runs."},
+    Family{"logbell_queue_bytes", MetricType::Gauge,
+           "Bytes that are read and wait for the core, or evaluated and wait for the writer."},
+    Family{"logbell_queue_waits_total", MetricType::Counter,
+           "Times the reader waited for the core, or the core for the writer, because the queue was full."},
     Family{"logbell_rule_evaluation_failures_total", MetricType::Counter,
            "Evaluations refused because elements met many to many."},
     Family{"logbell_rule_unknown", MetricType::Gauge,
            "1 if a rule's windows are not known in full: what rests on them does not fire, or not resolve."},
     Family{"logbell_rules_without_sink", MetricType::Gauge, "Rules that reach nobody."},
+    Family{"logbell_sample_lines_dropped_total", MetricType::Counter,
+           "Lines that matched and were not kept for messages because a pattern has too many."},
     Family{"logbell_series_dropped_total", MetricType::Counter,
            "Matches counted in the overflow series because a pattern has too many."},
     Family{"logbell_sink_payload_truncated_total", MetricType::Counter,
@@ -132,6 +147,8 @@ constexpr std::array kFamilies{
     Family{"logbell_source_partial_flushed_total", MetricType::Counter,
            "Last lines without a newline that were taken as they were."},
     Family{"logbell_source_readable", MetricType::Gauge, "1 if a file of the source can be read."},
+    Family{"logbell_source_positions_forgotten_total", MetricType::Counter,
+           "Places in rotated files that are no longer known because there were too many."},
     Family{"logbell_source_read_errors_total", MetricType::Counter,
            "Failures to read from a file of a source."},
     Family{"logbell_source_records_split_total", MetricType::Counter,
@@ -142,7 +159,7 @@ constexpr std::array kFamilies{
     Family{"logbell_state_lost_total", MetricType::Counter,
            "Starts that found their saved state missing or damaged."},
     Family{"logbell_window_full_total", MetricType::Counter,
-           "Times a window reached its bound; its rules are unknown until it holds less."},
+           "Matches not kept because a window reached its bound; its rules are unknown until it holds less."},
     Family{"process_cpu_seconds_total", MetricType::Counter, "User and system time of this process."},
     Family{"process_max_fds", MetricType::Gauge, "Limit on file descriptors."},
     Family{"process_open_fds", MetricType::Gauge, "Open file descriptors."},
@@ -656,6 +673,7 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
     SinkState state = SinkState::kUnknown;
     std::uint64_t pending = 0;
     std::uint64_t rate_limited = 0;
+    std::uint64_t forgotten = 0;
     std::optional<rules::Timestamp> oldest;
   };
   std::map<std::string, SinkUse> sinks_in_use;
@@ -668,6 +686,7 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
     use.state = worse(use.state, lane.state);
     use.pending += lane.pending;
     use.rate_limited += lane.rate_limited;
+    use.forgotten += lane.forgotten;
     if (lane.oldest && (!use.oldest || *lane.oldest < *use.oldest)) use.oldest = lane.oldest;
   }
   for (const auto& [name, use] : sinks_in_use) {
@@ -677,6 +696,7 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
                use.state == state ? 1 : 0);
     }
     page.add("logbell_sink_rate_limited_total", {{"sink", name}}, static_cast<double>(use.rate_limited));
+    page.add("logbell_fallback_alerts_forgotten_total", {{"sink", name}}, static_cast<double>(use.forgotten));
     page.add("logbell_outbox_pending", {{"sink", name}}, static_cast<double>(use.pending));
     const double age = use.oldest ? std::max(0.0, seconds(view.now) - seconds(*use.oldest)) : 0;
     page.add("logbell_outbox_oldest_seconds", {{"sink", name}}, age);

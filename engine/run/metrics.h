@@ -31,6 +31,7 @@ struct ScrapeView {
   std::vector<StreamView> streams;
   std::vector<LaneView> lanes;
   rules::Timestamp now;
+  std::vector<MetricValue> bounds = {};  // shown as they are: of queues, and of what was forgotten at a bound
 };
 
 // What this process uses of the machine; read from the kernel at a scrape.

@@ -5,6 +5,7 @@
 
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <optional>
 #include <utility>
@@ -21,7 +22,8 @@ class BoundedQueue {
   // Waits for room. False when the queue was closed: the value was not taken.
   bool push(T value, std::size_t weight) {
     const MutexLock lock(mutex_);
-    while (!closed_ && !items_.empty() && weight_ + weight > capacity_)
+    if (is_full(weight)) ++waits_;
+    while (is_full(weight))
       not_full_.wait(mutex_);
     if (closed_) return false;
     weight_ += weight;
@@ -79,8 +81,16 @@ class BoundedQueue {
     const MutexLock lock(mutex_);
     return weight_;
   }
+  // How often somebody had to wait for room.
+  std::uint64_t waits() const {
+    const MutexLock lock(mutex_);
+    return waits_;
+  }
 
  private:
+  bool is_full(std::size_t weight) const REQUIRES(mutex_) {
+    return !closed_ && !items_.empty() && weight_ + weight > capacity_;
+  }
   std::optional<T> take() REQUIRES(mutex_) {
     if (items_.empty()) return std::nullopt;
     T value = std::move(items_.front().first);
@@ -97,6 +107,7 @@ class BoundedQueue {
   std::condition_variable_any not_full_;
   std::deque<std::pair<T, std::size_t>> items_ GUARDED_BY(mutex_);
   std::size_t weight_ GUARDED_BY(mutex_) = 0;
+  std::uint64_t waits_ GUARDED_BY(mutex_) = 0;
   bool closed_ GUARDED_BY(mutex_) = false;
   bool poked_ GUARDED_BY(mutex_) = false;
 };

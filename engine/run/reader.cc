@@ -36,6 +36,7 @@ constexpr std::size_t kMaxLineTextBytes = rules::kMaxSampleBytes * 4;
 constexpr std::string_view kLines = "logbell_source_lines_total";
 constexpr std::string_view kBytes = "logbell_source_bytes_total";
 constexpr std::string_view kTruncated = "logbell_source_lines_truncated_total";
+constexpr std::string_view kLabelsCut = "logbell_labels_truncated_total";
 constexpr std::string_view kNulBytes = "logbell_source_nul_bytes_skipped_total";
 constexpr std::string_view kPartial = "logbell_source_partial_flushed_total";
 constexpr std::string_view kSplit = "logbell_source_records_split_total";
@@ -65,7 +66,7 @@ bool same_but_for_the_look(const SourceStatus& a, const SourceStatus& b) {
 
 struct Reader::Impl {
   Impl(std::shared_ptr<const rules::Plan> first_plan, Options with)
-      : options(std::move(with)), follower(ledger, options.stdin_fd, options.use_inotify, options.feedback) {
+      : options(std::move(with)), follower(ledger, options.stdin_fd, options.use_inotify, options.feedback, options.max_files) {
     follower.restore(options.positions);
     options.positions.clear();
     replace_plan(std::move(first_plan));
@@ -102,14 +103,16 @@ struct Reader::Impl {
           ledger.add(name, label, 0);
       }
       series("logbell_source_bytes_lost_total", "cause", {"truncated"});
-      series("logbell_source_open_errors_total", "reason", {"EACCES", "EMFILE", "not_a_file", "other"});
+      series("logbell_source_open_errors_total", "reason", {"EACCES", "EMFILE", "not_a_file", "too_many_files", "other"});
       series(kRejected, "reason", {"missing", "future", "past"});
       for (const char* name : {"logbell_source_read_errors_total", "logbell_source_duplicate_inputs_total",
-                               "logbell_source_own_files_total"})
+                               "logbell_source_own_files_total", "logbell_source_positions_forgotten_total"})
         ledger.add(name, label, 0);
       ledger.add(std::string(kFeedback), label, 0);
       ledger.add(std::string(kSetBack), label, 0);
     }
+    for (const rules::PatternSpec& pattern : plan->patterns)
+      ledger.add(std::string(kLabelsCut), {{"pattern", pattern.name}}, 0);
     ledger.add("logbell_inotify_watch_failures_total", {}, 0);
     ledger.add("logbell_inotify_overflows_total", {}, 0);
   }
@@ -398,6 +401,8 @@ struct Reader::Impl {
       timed.at = time.at;
       timed.value = match.value;
       timed.labels = std::move(match.labels);
+      if (match.labels_cut > 0)
+        ledger.add(std::string(kLabelsCut), {{"pattern", plan->patterns[match.pattern].name}}, match.labels_cut);
       batch.matches.push_back(std::move(timed));
     }
     // The last line's time moves the clock, whether or not it matched.

@@ -39,6 +39,7 @@ class Reader {
     std::size_t chunk_bytes = 256 * 1024;
     int stdin_fd = 0;
     bool use_inotify = true;  // false: everything is polled
+    std::size_t max_files = 20'000;  // open at once: Follower::kMaxFiles, which says why
   };
   struct StepResult {
     std::optional<MatchBatch> batch;           // to be pushed; nothing else in it is kept

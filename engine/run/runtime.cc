@@ -126,7 +126,7 @@ Instant CoreLoop::step() {
       empty = true;
       break;
     }
-    if (const auto* batch = std::get_if<MatchBatch>(&*input)) bytes += batch->bytes + 1024;
+    if (const auto* batch = std::get_if<MatchBatch>(&*input)) bytes += weight(*batch) + 1024;
     take(std::move(*input), now);
   }
 
@@ -329,7 +329,7 @@ Instant ReaderLoop::step() {
   if (confirm_.exchange(false)) reader_->request_confirmation();
   Reader::StepResult result = reader_->step();
   if (result.batch) {
-    const std::size_t bytes = result.batch->bytes;
+    const std::size_t bytes = weight(*result.batch);
     if (!options_.queue->push(std::move(*result.batch), bytes)) done_ = true;
     LOGBELL_FAULT("reader.handed_over");
   }
@@ -846,6 +846,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
   api.core = [this] { return core_view_.get(); };
   api.streams = [this] { return stream_views_.get(); };
   api.lanes = [this] { return lane_views(); };
+  api.bounds = [this] { return bounds(); };
   api.destination = [this](const std::string& name) {
     const std::shared_ptr<const Config> now = config_.get();
     const auto sink = now->sinks.find(name);
@@ -946,6 +947,18 @@ std::shared_ptr<Lane> Runtime::lane(const std::string& name) const {
   const MutexLock lock(lanes_mutex_);
   const auto found = lanes_.find(name);
   return found == lanes_.end() ? nullptr : found->second.lane;
+}
+
+std::vector<MetricValue> Runtime::bounds() const {
+  const auto number = [](auto of) { return static_cast<double>(of); };
+  return {{"logbell_queue_bytes", {{"queue", "core"}}, number(queue_.weight())},
+          {"logbell_queue_bytes", {{"queue", "writer"}}, number(writer_->queued_bytes())},
+          {"logbell_queue_waits_total", {{"queue", "core"}}, number(queue_.waits())},
+          {"logbell_queue_waits_total", {{"queue", "writer"}}, number(writer_->waits())},
+          {"logbell_feedback_keys_forgotten_total", {}, number(feedback_.forgotten_early())},
+          {"logbell_http_connections_turned_away_total",
+           {},
+           number(options_.front == nullptr ? 0 : options_.front->turned_away())}};
 }
 
 std::vector<LaneView> Runtime::lane_views() const {

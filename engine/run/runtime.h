@@ -86,7 +86,7 @@ using CoreQueue = BoundedQueue<CoreInput>;
 // Owned by the core thread.
 class CoreLoop {
  public:
-  static constexpr std::size_t kMaxStepBytes = 4 << 20;  // read bytes taken in before a tick
+  static constexpr std::size_t kMaxStepBytes = 4 << 20;  // weight of batches taken in before a tick
   static constexpr rules::Duration kIdle{5000};          // waits no longer, so that the heartbeat goes on
   static constexpr rules::Duration kViewInterval{100};   // views follow what moves no faster
   static constexpr rules::Duration kFirstConfirmRetry{
@@ -202,8 +202,8 @@ class Lane final : public DeliveryLog {
     Fallbacks fallbacks;
     rules::Duration min_interval{0};
   };
-  // Where the store has the alerts of whose firing a fallback of this lane was told: each under the prefix and
-  // a hash.
+  // Where the store has the alerts of whose firing a fallback of this lane was told: each under the prefix
+  // and a hash.
   static constexpr std::string_view kElsewherePrefix = "run/elsewhere/";
   static std::string elsewhere_prefix(const std::string& lane);
   Lane(Options options, Setting setting);
@@ -283,7 +283,7 @@ class Driver {
 
 class Runtime {
  public:
-  // Read bytes that wait for the core: reading is never far ahead, the log file is the buffer.
+  // Weight of the batches that wait for the core: reading is never far ahead, the log file is the buffer.
   static constexpr std::size_t kQueueBytes = 8 << 20;
   static constexpr rules::Duration kStalled{std::chrono::seconds(30)};      // reader, core, writer
   static constexpr rules::Duration kLaneStalled{std::chrono::seconds(60)};  // an attempt may take 15 s
@@ -341,6 +341,7 @@ class Runtime {
   // As of the core's last look, as everybody else sees it.
   std::shared_ptr<const CoreView> core_view() const { return core_view_.get(); }
   std::vector<LaneView> lane_views() const;
+  std::vector<MetricValue> bounds() const;
 
  private:
   explicit Runtime(Options options);

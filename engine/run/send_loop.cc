@@ -254,7 +254,7 @@ class SendLoop::Impl {
   std::unordered_map<std::string, Sequence> by_replaces_;
   std::set<std::pair<Instant, Sequence>> by_expiry_;
   std::set<Sequence> refreshes_;  // of sinks that forget; what comes later replaces them
-  std::set<Sequence> movable_;  // those with a fallback
+  std::set<Sequence> movable_;    // those with a fallback
   // Of these, firings that no fallback has been told: the critical ones and the rest, by arrival.
   std::array<std::set<Sequence>, 2> owed_;
   std::set<Sequence> copies_;  // of movable ones, the ones whose fallback is to be told now
@@ -471,7 +471,10 @@ void SendLoop::Impl::told_elsewhere(Sequence sequence, Item& item) {
     if (since) forget({alert.name, *since});
     const std::optional<ToldAlert> oldest = elsewhere_.add(alert, kMaxElsewhere);
     options_.log->told_elsewhere(alert.text(), true);
-    if (oldest) forget(*oldest);
+    if (oldest) {
+      
+      forget(*oldest);
+    }
   }
   const std::set<Sequence>& members = groups_.at(item.group).members;
   for (auto later = members.upper_bound(sequence); later != members.end(); ++later) {
@@ -481,9 +484,9 @@ void SendLoop::Impl::told_elsewhere(Sequence sequence, Item& item) {
   }
 }
 
-// A refresh that waits while something more urgent is told knows less by then: sent after it, or after an attempt whose
-// answer was lost, it would call firing what has just been told to be over, or the contrary. The next one, a minute
-// later, is right.
+// A refresh that waits while something more urgent is told knows less by then: sent after it, or after an
+// attempt whose answer was lost, it would call firing what has just been told to be over, or the contrary.
+// The next one, a minute later, is right.
 void SendLoop::Impl::drop_outdated(const Notification& news) {
   if (refreshes_.empty() || news.reason == rules::NotifyReason::kRefresh) return;
   const auto contradicts = [&](const rules::Alert& old) {

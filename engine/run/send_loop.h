@@ -55,8 +55,8 @@ class DeliveryLog {
   // when it returns. Several at once only when a lane is handed to its fallbacks or given up.
   virtual void settle(const std::vector<Settled>& settled) = 0;
   // A fallback has been told that this alert fires (or has ended): the next process must know it, to tell it
-  // the end too. Called before the settle() that carries it, and durable with it. `alert`: a name of the loop's
-  // own.
+  // the end too. Called before the settle() that carries it, and durable with it. `alert`: a name of the
+  // loop's own.
   virtual void told_elsewhere(const std::string& alert, bool of_firing) = 0;
   // The lane's sink refuses for good: the circuit opened, or it refused a message that nobody else can speak
   // of. Once, until it is alive again. `why` is for people, and names who is not heard of.
@@ -86,6 +86,7 @@ struct LaneView {
   std::uint64_t handed_over = 0;   // whose fallbacks were told, instead of this sink or too
   std::uint64_t superseded = 0;    // unsent ones that a newer one replaced
   std::uint64_t rate_limited = 0;  // answers that asked to be left alone
+  std::uint64_t forgotten = 0;     // alerts whose fallback will hear no resolve: there were kMaxElsewhere
 };
 
 // A sink to tell instead of another one: every lane of it.

@@ -24,13 +24,35 @@ std::size_t size_of(const StoredEntry& entry) {
   return entry.key.size() + (entry.value ? entry.value->size() : 0);
 }
 
+// About what it takes in memory. A hundred alerts with their lines are more than a hundred times one.
+std::size_t size_of(const Notification& notification) {
+  const auto of_line = [](const std::optional<rules::SampleLine>& line) {
+    return line ? line->text.size() : 0;
+  };
+  std::size_t bytes = sizeof notification + notification.key.size() + notification.text.size();
+  for (const rules::Alert& alert : notification.alerts) {
+    bytes += sizeof alert + alert.expr.size() + of_line(alert.first_line) + of_line(alert.last_line);
+    for (const auto& [name, value] : alert.labels)
+      bytes += 2 * sizeof name + name.size() + value.size();
+    for (const auto& [name, value] : alert.annotations)
+      bytes += 2 * sizeof name + name.size() + value.size();
+    for (const auto& [label, values] : alert.top_values) {
+      for (const auto& [value, count] : values)
+        bytes += sizeof value + value.size();
+    }
+  }
+  return bytes;
+}
+
 std::size_t size_of(const Tick& tick) {
   std::size_t bytes = tick.bytes;
   if (bytes == 0) {
     for (const StoredEntry& entry : tick.entries)
       bytes += size_of(entry);
   }
-  return bytes + tick.notifications.size() * 1024;  // about what one takes as JSON
+  for (const Notification& notification : tick.notifications)
+    bytes += size_of(notification);
+  return bytes;
 }
 
 // What people must hear even if it cannot be written down first. The rest can wait for the disk.
@@ -91,6 +113,7 @@ bool Writer::submit(Tick tick) {
   while (options_.step_instead && full())
     options_.step_instead();
   const MutexLock lock(mutex_);
+  
   while (!has_room(bytes))
     room_.wait(mutex_);
   if (closed_) return false;
@@ -99,6 +122,16 @@ bool Writer::submit(Tick tick) {
   idle_ = false;
   work_.notify_one();
   return true;
+}
+
+std::size_t Writer::queued_bytes() const {
+  const MutexLock lock(mutex_);
+  return tick_bytes_;
+}
+
+std::uint64_t Writer::waits() const {
+  const MutexLock lock(mutex_);
+  return waits_;
 }
 
 void Writer::store(std::vector<StoredEntry> entries) {
@@ -296,11 +329,15 @@ void Writer::hold(Notification notification) {
   if (!notification.replaces.empty()) {
     // The store would do the same; here it keeps memory bounded while the store refuses.
     pending_.notifications.remove_if([&](const Held& held) {
-      return !held.left && held.notification.lane == notification.lane &&
-             held.notification.replaces == notification.replaces;
+      const bool replaced = !held.left && held.notification.lane == notification.lane &&
+                            held.notification.replaces == notification.replaces;
+      if (replaced) pending_.held_bytes -= held.bytes;
+      return replaced;
     });
   }
-  pending_.notifications.push_back({std::move(notification), false});
+  const std::size_t bytes = size_of(notification);
+  pending_.held_bytes += bytes;
+  pending_.notifications.push_back({std::move(notification), bytes, false});
   pending_.sync = pending_.urgent = true;
 }
 
@@ -384,23 +421,26 @@ void Writer::count_total(const std::string& sink, const Settlement& settlement) 
   put({key, std::to_string(total)});
 }
 
+bool Writer::too_much() const {
+  return pending_.notifications.size() > options_.max_held || pending_.held_bytes > 9 * kMaxHeldNotificationBytes;
+}
+
 bool Writer::full() const {
-  return failing_ && (pending_.notifications.size() > kMaxHeld || pending_.bytes > kMaxHeldBytes);
+  return failing_ && (too_much() || pending_.bytes > options_.max_held_bytes);
 }
 
 bool Writer::make_room() {
-  if (pending_.notifications.size() <= kMaxHeld) return true;
   // Repeats, the oldest first: the next one says the same. A first firing or a resolve is never dropped.
-  for (auto it = pending_.notifications.begin();
-       it != pending_.notifications.end() && pending_.notifications.size() > kMaxHeld;) {
+  for (auto it = pending_.notifications.begin(); it != pending_.notifications.end() && too_much();) {
     if (it->notification.priority < 2 || it->left) {
       ++it;
       continue;
     }
     options_.metrics->count("logbell_notifications_dropped_total", {{"reason", "no_room"}});
+    pending_.held_bytes -= it->bytes;
     it = pending_.notifications.erase(it);
   }
-  return pending_.notifications.size() <= kMaxHeld;
+  return !too_much();
 }
 
 bool Writer::attempt(Instant now) {

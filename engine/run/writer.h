@@ -36,7 +36,8 @@ class Writer {
   static constexpr std::size_t kMaxQueuedTicks = 1024;
   // Kept in memory while the store refuses; beyond it repeats go, then the core waits: as the outbox itself.
   static constexpr std::size_t kMaxHeld = Store::kMaxOutboxRows;
-  static constexpr std::size_t kMaxHeldBytes = 256 << 20;
+  static constexpr std::size_t kMaxHeldNotificationBytes = Store::kMaxOutboxBytes;
+  static constexpr std::size_t kMaxHeldBytes = 256 << 20;  // of entries, each key once: all windows are less
   static constexpr rules::Duration kFirstRetry{100};
   static constexpr rules::Duration kLastRetry{5000};
 
@@ -49,6 +50,8 @@ class Writer {
     std::function<bool(Delivery)> deliver;  // to its lane; false: there is no such lane
     std::function<void()> on_broken;        // once, on the writer's thread
     std::vector<StoredEntry> totals;        // entries under kTotalsPrefix
+    std::size_t max_held = kMaxHeld;
+    std::size_t max_held_bytes = kMaxHeldBytes;
     // Called again and again by whoever waits for me, instead of sleeping: there is no thread of mine, and
     // this steps me (the simulator). Unset: a thread does.
     std::function<void()> step_instead;
@@ -80,6 +83,9 @@ class Writer {
   // Since when the store refuses commits; unset: it does not.
   std::optional<rules::Timestamp> failing_since() const;
   bool idle() const;  // nothing waits to be committed
+  // Of ticks that are not taken yet; and how often submit() had to wait for room.
+  std::size_t queued_bytes() const;
+  std::uint64_t waits() const;
   // Until idle(), at most `limit`. Whether it is.
   bool wait_idle(rules::Duration limit) const;
 
@@ -96,7 +102,8 @@ class Writer {
   };
   struct Held {
     rules::Notification notification;
-    bool left = false;  // handed over undurably
+    std::size_t bytes = 0;  // that it takes
+    bool left = false;      // handed over undurably
   };
   struct Undurable {
     Delivery delivery;
@@ -105,8 +112,9 @@ class Writer {
   };
   struct Pending {
     std::unordered_map<std::string, std::optional<std::string>> entries;
-    std::size_t bytes = 0;
+    std::size_t bytes = 0;  // of the entries
     std::list<Held> notifications;
+    std::size_t held_bytes = 0;  // of the notifications
     std::map<DeliveryId, Settlement> settlements;
     std::vector<DeliveryId> in_flight;
     std::map<std::pair<std::string, rules::Labels>, double> counters;
@@ -130,6 +138,7 @@ class Writer {
   bool ask(Request request);
   bool has_room(std::size_t bytes) const REQUIRES(mutex_);
   void hold(rules::Notification notification);
+  bool too_much() const;
   bool full() const;
   bool make_room();
   bool due(rules::Instant now) const;
@@ -162,6 +171,7 @@ class Writer {
   mutable std::condition_variable_any quiet_;  // for who waits until everything is committed
   std::vector<Tick> ticks_ GUARDED_BY(mutex_);
   std::size_t tick_bytes_ GUARDED_BY(mutex_) = 0;
+  std::uint64_t waits_ GUARDED_BY(mutex_) = 0;
   std::vector<Request> requests_ GUARDED_BY(mutex_);
   std::vector<StoredEntry> own_entries_ GUARDED_BY(mutex_);
   bool closed_ GUARDED_BY(mutex_) = false;

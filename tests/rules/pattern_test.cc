@@ -64,7 +64,13 @@ TEST_CASE("pattern: labels are clean text, cut to size, whatever the line holds"
                          "q=a\xff\x01" + std::string(1000, 'x') + "\n");
   REQUIRE(found.size() == 1);
   CHECK(found[0].labels[0].size() <= kMaxLabelBytes);
+  CHECK(found[0].labels_cut == 1);
   CHECK(found[0].labels[0].substr(0, 5) == "a\xEF\xBF\xBDx");
+  const auto whole = run({pattern({"q=(?P<q>.*)$"}, {"q"})}, LineFormat::kText,
+                         "q=" + std::string(kMaxLabelBytes, 'x') + "\n");
+  REQUIRE(whole.size() == 1);
+  CHECK(whole[0].labels[0] == std::string(kMaxLabelBytes, 'x'));
+  CHECK(whole[0].labels_cut == 0);
 }
 
 TEST_CASE("pattern: fields of JSON and logfmt are tested and taken", "[rules][pattern]") {

@@ -5,6 +5,7 @@
 #include <set>
 
 #include <catch2/catch.hpp>
+#include <malloc.h>
 
 #include "tests/support/core_world.h"
 
@@ -546,6 +547,147 @@ TEST_CASE("built in: a steady offset of a source's times, and more series than a
   const auto metrics = world.pipeline->metrics();
   CHECK(std::any_of(metrics.begin(), metrics.end(),
                     [](const auto& m) { return m.name == "logbell_series_dropped_total" && m.value == 2; }));
+}
+
+double metric(const CoreWorld& world, const std::string& name, const std::string& pattern) {
+  for (const engine::MetricValue& value : world.pipeline->metrics()) {
+    if (value.name == name && value.labels.get("pattern") == pattern) return value.value;
+  }
+  return -1;
+}
+
+TEST_CASE("bounds: where all patterns together are full, what matches next is unknown, and counted",
+          "[core][pipeline]") {
+  CoreWorld world;
+  world.pattern("error").pattern("other");
+  world.rule("Errors", "count_over_time(error[1m]) >= 3");
+  world.rule("Silence", "count_over_time(other[1m]) == 0");
+  world.sink("ops");
+  world.route({"ops"});
+  world.pipeline = std::make_unique<engine::Pipeline>(world.plan(), std::vector<engine::StoredEntry>{}, 4);
+  world.tick(-2 * kMinute);
+  world.tick(-1);  // Silence fires
+  for (std::int64_t i = 0; i < 4; ++i)
+    world.match("error", i);
+  CHECK(CoreWorld::summary(world.tick(10)) == Lines{"ops: first_firing Errors+"});
+  CHECK(metric(world, "logbell_window_full_total", "error") == 0);
+  world.match("other", 20);
+  world.match("error", 21);
+  world.tick(30);
+  CHECK(metric(world, "logbell_window_full_total", "error") == 1);
+  CHECK(metric(world, "logbell_window_full_total", "other") == 1);
+  const std::vector<engine::RuleView> rules = world.pipeline->rules();
+  CHECK(rules[0].unknown);
+  CHECK(rules[1].unknown);
+  // Once no window covers what was not kept, everything is known again, and there is room.
+  world.tick(2 * kMinute);
+  world.match("other", 2 * kMinute + 1);
+  world.tick(2 * kMinute + 2);
+  CHECK(metric(world, "logbell_window_full_total", "other") == 1);
+  CHECK_FALSE(world.pipeline->rules()[0].unknown);
+  CHECK_FALSE(world.pipeline->rules()[1].unknown);
+}
+
+TEST_CASE("bounds: lines for messages are bounded a pattern; new series go without, counted",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.start();
+  world.tick(-1);
+  const std::string line(2000, 'x');
+  for (int i = 0; i < 700; ++i)
+    world.match("queue_error", 0, {std::to_string(i)}, line);
+  world.tick(1);
+  const double dropped = metric(world, "logbell_sample_lines_dropped_total", "queue_error");
+  CHECK(dropped > 100);  // two of each are kept, the first and the last, up to 1 MiB
+  CHECK(dropped < 600);
+  CHECK(metric(world, "logbell_series_dropped_total", "queue_error") == 0);
+}
+
+TEST_CASE("bounds: as many alerts as series, a hundred a message", "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.written.patterns[0].max_series = 250;
+  world.start();
+  world.tick(-1);
+  for (int i = 0; i < 400; ++i) {
+    for (int k = 0; k < 3; ++k)
+      world.match("queue_error", k, {std::to_string(i)});
+  }
+  const engine::Tick tick = world.tick(10);
+  std::vector<std::size_t> sizes;
+  std::set<std::string> queues;
+  for (const rules::Notification& notification : tick.notifications) {
+    if (notification.alerts.front().labels.get("alertname") != "QueueUnreachable") continue;
+    sizes.push_back(notification.alerts.size());
+    for (const rules::Alert& alert : notification.alerts)
+      queues.emplace(alert.labels.get("queue"));
+  }
+  CHECK(sizes == std::vector<std::size_t>{100, 100, 51});
+  CHECK(queues.size() == 251);
+  CHECK(queues.count("__other__") == 1);
+  CHECK(metric(world, "logbell_series_dropped_total", "queue_error") == 450);
+}
+
+TEST_CASE("bounds: who is told of the overflow series sees a line of it", "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.written.patterns[0].max_series = 1;
+  world.start();
+  world.tick(-1);
+  for (std::int64_t i = 0; i < 4; ++i)
+    world.match("queue_error", i, {std::string("q") + std::to_string(i)}, "queue q" + std::to_string(i));
+  const engine::Tick tick = world.tick(10);
+  const rules::Alert* other = nullptr;
+  for (const rules::Notification& notification : tick.notifications) {
+    for (const rules::Alert& alert : notification.alerts) {
+      if (alert.labels.get("queue") == "__other__") other = &alert;
+    }
+  }
+  REQUIRE(other != nullptr);
+  REQUIRE(other->last_line);
+  CHECK(other->last_line->text == "queue q3");
+}
+
+TEST_CASE("bounds: a series with its alert and its lines takes 16 KiB", "[core][pipeline]") {
+  // Where a sanitizer brings a malloc of its own these are 0.
+  const auto taken = [] {
+    const struct mallinfo2 info = ::mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  constexpr std::size_t kSeries = 250;
+  CoreWorld world = queue_world();
+  world.written.patterns[0].max_series = kSeries;
+  world.start();
+  world.tick(-1);
+  const std::size_t before = taken();
+  {
+    const std::string line(2048, 'x');
+    for (int i = 0; i < 300; ++i) {
+      std::string queue = std::to_string(i);
+      queue.resize(rules::kMaxLabelBytes, 'q');
+      for (int k = 0; k < 3; ++k)
+        world.match("queue_error", k, {queue}, line);
+    }
+    CHECK(world.tick(10).notifications.size() == 4);  // 251 alerts, a hundred each, and SeriesOverflow
+  }
+  world.batch = {};
+  world.store.clear();  // that is on the disk
+  const std::size_t after = taken();
+  CAPTURE(after - before);
+  CHECK((after - before) / kSeries <= 16 * 1024);
+}
+
+TEST_CASE("bounds: a batch of many short lines weighs what it takes, not what was read", "[core][pipeline]") {
+  engine::MatchBatch batch;
+  batch.bytes = 2000;
+  CHECK(weight(batch) == 2000);
+  for (std::uint32_t i = 0; i < 1000; ++i) {
+    engine::TimedMatch match;
+    match.line = i;
+    match.labels = {"a label of more than sixteen bytes"};
+    batch.matches.push_back(match);
+    batch.lines.emplace_back("x");
+  }
+  CHECK(weight(batch) > 1000 * (sizeof(engine::TimedMatch) + 2 * sizeof(std::string)));
+  CHECK(weight(batch) < 1000 * 400);
 }
 
 TEST_CASE("identity: a reload keeps the state of what is unchanged and ends what is gone",

@@ -72,8 +72,9 @@ std::string ask(std::uint16_t port, const std::string& request_line, const std::
 }
 
 std::unique_ptr<HttpServer> serve(HttpHandler handler, const std::string& address = "127.0.0.1:0",
-                                  unsigned max = HttpServer::kMaxConnections) {
-  auto server = HttpServer::listen(address, std::move(handler), max);
+                                  unsigned max = HttpServer::kMaxConnections,
+                                  std::function<void()> on_turned_away = {}) {
+  auto server = HttpServer::listen(address, std::move(handler), max, std::move(on_turned_away));
   if (!server) FAIL(server.error().message);
   return std::move(*server);
 }
@@ -200,7 +201,8 @@ TEST_CASE("http_server: 200 half-open and dripping clients do not hold the healt
 
 TEST_CASE("http_server: when places run short, the one quiet longest goes, not the one that comes",
           "[io][http][slow_clients]") {
-  const auto server = serve(healthy, "127.0.0.1:0", 32);
+  std::atomic<int> turned_away{0};
+  const auto server = serve(healthy, "127.0.0.1:0", 32, [&] { ++turned_away; });
   std::vector<std::unique_ptr<Client>> clients;
   for (int i = 0; i < 300; ++i) {
     clients.push_back(std::make_unique<Client>(server->port()));
@@ -209,6 +211,8 @@ TEST_CASE("http_server: when places run short, the one quiet longest goes, not t
   CHECK(has(ask(server->port(), "GET /-/healthy"), "logbell is healthy"));
   CHECK(clients.front()->receive().empty());
   CHECK(clients.front()->closed());
+  CHECK(turned_away >= 300 - 32);
+  CHECK(turned_away <= 301);
 }
 
 TEST_CASE("http_server: a kept connection serves several requests", "[io][http]") {

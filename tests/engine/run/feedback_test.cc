@@ -177,8 +177,11 @@ TEST_CASE("feedback: F56 the keys that are remembered are bounded", "[run][feedb
   Feedback own(clock);
   const auto key = [](std::size_t i) { return fmt::format("{:016x}", i); };
   CHECK_FALSE(own.may_be_in("delivery"));
-  for (std::size_t i = 0; i <= Feedback::kMaxKeys; ++i)
+  for (std::size_t i = 0; i < Feedback::kMaxKeys; ++i)
     own.leaves(key(i));
+  CHECK(own.forgotten_early() == 0);
+  own.leaves(key(Feedback::kMaxKeys));
+  CHECK(own.forgotten_early() == 1);
   CHECK(own.may_be_in("a delivery"));
   CHECK_FALSE(own.may_be_in("a line"));
   CHECK_FALSE(own.is_in("delivery " + key(0)));
@@ -188,6 +191,10 @@ TEST_CASE("feedback: F56 the keys that are remembered are bounded", "[run][feedb
   CHECK(own.is_in("delivery " + key(1)));
   own.leaves("short");
   CHECK_FALSE(own.is_in("delivery short"));
+  const std::uint64_t early = own.forgotten_early();
+  clock.advance(Feedback::kRemembered + std::chrono::seconds(1));
+  CHECK_FALSE(own.may_be_in("a delivery"));
+  CHECK(own.forgotten_early() == early);  // the others had their time
 }
 
 TEST_CASE("feedback: F56 a sink's messages are known before they leave", "[run][feedback][F56]") {

@@ -118,6 +118,23 @@ TEST_CASE("metrics: before anything has happened, counters are zero and times ab
   CHECK(promtool(text).empty());
 }
 
+TEST_CASE("metrics: what waits in queues, and what was forgotten at a bound", "[run][metrics]") {
+  Metrics metrics("1", kNow);
+  metrics.set_plan(plan());
+  ScrapeView view{{}, {}, kNow};
+  view.bounds = {{"logbell_queue_bytes", {{"queue", "core"}}, 4096},
+                 {"logbell_queue_waits_total", {{"queue", "core"}}, 2}};
+  LaneView lane;
+  lane.sink = lane.lane = "chat";
+  lane.forgotten = 7;
+  view.lanes = {lane};
+  const std::string text = scrape(metrics, view);
+  CHECK(has(text, "logbell_queue_bytes{queue=\"core\"} 4096"));
+  CHECK(has(text, "logbell_queue_waits_total{queue=\"core\"} 2"));
+  CHECK(has(text, "logbell_fallback_alerts_forgotten_total{sink=\"chat\"} 7"));
+  CHECK(promtool(text).empty());
+}
+
 TEST_CASE("metrics: without a plan the rules that reach nobody are still told", "[run][metrics]") {
   Metrics metrics("1", kNow);
   metrics.set_plan_refused(true);

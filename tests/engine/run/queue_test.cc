@@ -29,6 +29,7 @@ TEST_CASE("queue: one item always fits an empty queue", "[run][queue]") {
   BoundedQueue<int> queue(10);
   CHECK(queue.push(1, 1000));
   CHECK(queue.weight() == 1000);
+  CHECK(queue.waits() == 0);
   CHECK(queue.try_pop() == 1);
   CHECK(queue.weight() == 0);
   CHECK_FALSE(queue.try_pop().has_value());
@@ -39,9 +40,12 @@ TEST_CASE("queue: closed, it takes nothing more and gives what it holds", "[run]
   REQUIRE(queue.push(1, 1));
   bool taken = true;
   std::thread waiting([&] { taken = queue.push(2, 1); });  // full: waits until closed
+  while (queue.waits() == 0)
+    std::this_thread::yield();
   queue.close();
   waiting.join();
   CHECK_FALSE(taken);
+  CHECK(queue.waits() == 1);
   CHECK(queue.closed());
   CHECK(queue.pop_unless([] { return false; }) == 1);
   CHECK_FALSE(queue.pop_unless([] { return false; }).has_value());

@@ -140,6 +140,56 @@ TEST_CASE("limits: a stream that cannot be read is waited for, then left behind"
   CHECK(world.notes.size() == 2);
 }
 
+TEST_CASE("limits: more files than may be open wait until there is room, counted", "[run][limits][F24]") {
+  ReaderWorld world;
+  world.max_files = 3;
+  for (int i = 0; i < 5; ++i)
+    world.dir.append(numbered("a", i), "line " + std::to_string(i) + "\n");
+  world.settle();
+  CHECK(world.lines().size() == 3);
+  CHECK(world.reader->streams().size() >= 3);
+  CHECK(world.counter("logbell_source_open_errors_total{reason=\"too_many_files\", source=\"app\"}") == 2);
+  CHECK(world.counter("logbell_source_open_errors_total{reason=\"other\", source=\"app\"}") == 0);
+  REQUIRE_FALSE(world.notes.empty());
+  CHECK(world.notes.front().message.find("3 files are open already") != std::string::npos);
+  world.dir.remove("a0.log");
+  world.dir.remove("a1.log");
+  for (int i = 0; i < 8; ++i)
+    world.pass(seconds(10));
+  CHECK(world.lines() == Texts{"line 3", "line 4"});
+}
+
+TEST_CASE("limits: the places of rotated files that are let go are bounded, and counted", "[run][limits]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  const std::string counter = "logbell_source_positions_forgotten_total{source=\"app\"}";
+  world.dir.append("app.log", "0\n");
+  world.settle();
+  for (std::size_t i = 1; i <= engine::Follower::kMaxRetired + 2; ++i) {
+    world.dir.rename("app.log", "old");  // over the one before: nothing is left beside it
+    world.dir.append("app.log", std::to_string(i) + "\n");
+    world.settle();
+    world.pass(engine::Follower::kRotateWait + seconds(1));
+  }
+  CHECK(world.lines().size() == engine::Follower::kMaxRetired + 3);
+  CHECK(world.counter(counter) >= 1);
+  CHECK(world.counter(counter) <= 2);
+}
+
+TEST_CASE("limits: a label that is cut is counted: two long values may have become one", "[run][limits]") {
+  ReaderWorld world({.patterns = {"user=(?P<user>\\S+)", "user"}});
+  world.settle();
+  const std::string counter = "logbell_labels_truncated_total{pattern=\"p0\"}";
+  world.dir.append("app.log", "user=" + std::string(rules::kMaxLabelBytes, 'a') + "\n");
+  world.settle();
+  CHECK(world.counter(counter) == 0);
+  world.dir.append("app.log", "user=" + std::string(300, 'b') + "\nuser=" + std::string(300, 'b') + "c\n");
+  world.settle();
+  CHECK(world.counter(counter) == 2);
+  CHECK(world.counter("logbell_labels_truncated_total{pattern=\"p1\"}") == 0);
+  REQUIRE(world.seen.size() == 6);
+  CHECK(world.seen[2].labels == world.seen[4].labels);
+}
+
 TEST_CASE("limits: a quiet live file does not wait until a backlog is read", "[run][limits][F27]") {
   ReaderWorld world({.sources = {{.name = "quiet", .files = {"quiet.log"}}, {.name = "big", .files = {"big.log"}}}});
   world.chunk_bytes = 4096;

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/run/follower.h"
 #include "engine/run/reader.h"
 #include "rules/expr.h"
 #include "tests/support/fake_clock.h"
@@ -180,6 +181,7 @@ class ReaderWorld {
     options.use_inotify = use_inotify;
     options.stdin_fd = stdin_fd;
     options.chunk_bytes = chunk_bytes;
+    options.max_files = max_files;
     reader = std::make_unique<engine::Reader>(make_plan(dir, plan_setting), std::move(options));
     statuses.clear();
     last_sequence = 0;
@@ -257,6 +259,7 @@ class ReaderWorld {
   bool use_inotify = true;
   int stdin_fd = -1;
   std::size_t chunk_bytes = 256 * 1024;
+  std::size_t max_files = engine::Follower::kMaxFiles;
   std::unique_ptr<engine::Reader> reader;
   std::map<std::string, std::string> committed;
   std::map<std::string, double> counters;

@@ -54,7 +54,9 @@ Settlement settled(DeliveryId id, DeliveryState state) {
 
 // A store of lists that refuses when told to.
 struct WriterFixture {
-  explicit WriterFixture(std::vector<StoredEntry> totals = {}) {
+  explicit WriterFixture(std::vector<StoredEntry> totals = {},
+                         std::size_t max_held_bytes = Writer::kMaxHeldBytes,
+                         std::size_t max_held = Writer::kMaxHeld) {
     Writer::Options options;
     options.clock = &clock;
     options.log = &log;
@@ -81,6 +83,8 @@ struct WriterFixture {
     };
     options.on_broken = [this] { ++broken_calls; };
     options.totals = std::move(totals);
+    options.max_held_bytes = max_held_bytes;
+    options.max_held = max_held;
     writer = std::make_unique<Writer>(std::move(options));
   }
   // What a send loop's call answers, with the writer stepped by hand meanwhile.
@@ -356,7 +360,11 @@ TEST_CASE("writer: the core waits when too much is queued", "[run][writer]") {
   for (int i = 0; i < 7; ++i)
     f.writer->submit(quiet("core/" + std::to_string(i), mebibyte, 1));
   bool taken = false;
+  CHECK(f.writer->waits() == 0);
+  CHECK(f.writer->queued_bytes() >= 7 * mebibyte.size());
   std::thread core([&] { taken = f.writer->submit(quiet("core/7", mebibyte + mebibyte, 1)); });
+  while (f.writer->waits() == 0)
+    std::this_thread::yield();
   f.writer->step();
   core.join();
   CHECK(taken);
@@ -368,6 +376,86 @@ TEST_CASE("writer: the core waits when too much is queued", "[run][writer]") {
   for (const Commit& commit : f.commits)
     entries += commit.entries.size();
   CHECK(entries == 8);
+}
+
+TEST_CASE("writer: while the store refuses, repeats beyond the bound go, counted; then the core waits",
+          "[run][writer][F36]") {
+  constexpr std::size_t kMost = 50;
+  WriterFixture f({}, Writer::kMaxHeldBytes, kMost);
+  f.refusing = true;
+  f.writer->submit(ringing("first"));
+  f.writer->step();
+  Tick many = quiet("core/many", "x", 1);
+  for (std::size_t i = 0; i < kMost - 1; ++i)
+    many.notifications.push_back(firing(std::to_string(i), NotifyReason::kFirstFiring));
+  for (const char* repeat : {"repeat a", "repeat b"}) {
+    many.notifications.push_back(firing(repeat, NotifyReason::kRepeat));
+    many.notifications.back().lane = "removed";  // those cannot have left
+  }
+  f.writer->submit(std::move(many));
+  f.writer->step();
+  f.clock.advance(Writer::kLastRetry);
+  f.writer->step();
+  CHECK(f.shows("logbell_notifications_dropped_total{reason=\"no_room\"} 2"));
+  f.writer->submit(ringing("one more"));
+  f.clock.advance(Writer::kLastRetry);
+  f.writer->step();
+  f.writer->step();  // says that it is full
+  bool taken = false;
+  std::thread core([&] { taken = f.writer->submit(quiet("core/a", "a", 1)); });
+  while (f.writer->waits() == 0)
+    std::this_thread::yield();
+  f.refusing = false;
+  f.clock.advance(Writer::kLastRetry);
+  f.writer->step();
+  f.writer->step();
+  core.join();
+  CHECK(taken);
+}
+
+TEST_CASE("writer: while the store refuses, what is kept is bounded in bytes too", "[run][writer][F36]") {
+  WriterFixture f;
+  f.refusing = true;
+  Tick large = quiet("core/large", "x", 1);
+  const std::string text(Writer::kMaxHeldNotificationBytes / 8, 'x');
+  for (int i = 0; i < 6; ++i) {
+    large.notifications.push_back(firing("first " + std::to_string(i)));
+    large.notifications.back().text = text;
+  }
+  for (int i = 0; i < 4; ++i) {
+    large.notifications.push_back(firing("repeat " + std::to_string(i), NotifyReason::kRepeat));
+    large.notifications.back().text = text;
+  }
+  f.writer->submit(std::move(large));
+  f.writer->step();
+  CHECK(f.shows("logbell_notifications_dropped_total{reason=\"no_room\"} 3"));
+}
+
+TEST_CASE("writer: while the store refuses, the core waits once too much state is kept",
+          "[run][writer][F36]") {
+  WriterFixture f({}, 1000);
+  f.refusing = true;
+  f.writer->submit(quiet("core/a", std::string(600, 'x'), 1));
+  f.writer->step();
+  f.clock.advance(Writer::kMaxAge);
+  f.writer->step();
+  CHECK(f.attempts == 1);
+  f.writer->submit(quiet("core/a", std::string(600, 'y'), 1));  // in its place
+  f.writer->step();
+  f.writer->submit(quiet("core/b", std::string(600, 'x'), 1));
+  f.writer->step();
+  CHECK(f.writer->waits() == 0);
+  f.writer->step();  // says that it is full
+  bool taken = false;
+  std::thread core([&] { taken = f.writer->submit(quiet("core/c", "c", 1)); });
+  while (f.writer->waits() == 0)
+    std::this_thread::yield();
+  f.refusing = false;
+  f.clock.advance(Writer::kLastRetry);
+  f.writer->step();
+  f.writer->step();
+  core.join();
+  CHECK(taken);
 }
 
 TEST_CASE("writer: ended, it keeps nobody waiting", "[run][writer]") {
