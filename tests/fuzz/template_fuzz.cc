@@ -3,7 +3,6 @@
 // written is read as the same.
 //
 // Lines: the template; the label queue; the label instance, which is external; the value.
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -45,6 +44,14 @@ double value_of(std::string_view text) {
 void check_number(double value) {
   const double again = parse_number(format_number(value));
   LOGBELL_CHECK(std::isnan(value) ? std::isnan(again) : again == value);
+  // However it is written out, it is the same number, to the digits that are asked for.
+  for (const char* format :
+       {"{{ printf \"%.17g\" $value }}", "{{ printf \"%.17e\" $value }}", "{{ $value }}"}) {
+    const double read = parse_number(Template::parse(format)->render({}, {}, value));
+    LOGBELL_CHECK(std::isnan(value) ? std::isnan(read) : read == value || std::isinf(value));
+  }
+  const double whole = parse_number(Template::parse("{{ printf \"%.0f\" $value }}")->render({}, {}, value));
+  LOGBELL_CHECK(!std::isfinite(value) || std::abs(whole - value) <= 0.5);
 }
 
 void check_literals(std::string_view text, std::string_view queue, double value) {
