@@ -64,7 +64,7 @@ route:
 std::shared_ptr<const rules::Plan> load_plan() {
   engine::ConfigWorld world;
   world.env = [](const std::string&) -> std::optional<std::string> {
-    return "https://hooks.slack.com/services/T00000001/B00000001/abcdefghijklmnopqrstuvwx";
+    return "https://hooks.slack.com/services/TABCDEF12/BABCDEF12/abcdefghijklmnopqrstuvwx";
   };
   world.read_file = [](const std::string&) -> rules::Result<std::string> { return kConfig; };
   world.glob = [](const std::string&) { return std::vector<std::string>{}; };
@@ -132,10 +132,10 @@ State live(const std::shared_ptr<const rules::Plan>& plan) {
   return state;
 }
 
-// The identities of the patterns, then of the rules, in the order of their keys.
+// The identity of queue_error, then those of the other patterns and of the rules, in the order of their keys.
 std::vector<std::string> identities(const State& state) {
   std::vector<std::string> found;
-  for (const std::string_view prefix : {"core/p/", "core/a/"}) {
+  for (const std::string_view prefix : {"core/w/", "core/p/", "core/a/"}) {
     for (const engine::StoredEntry& entry : entries_of(state, prefix)) {
       const std::string id = entry.key.substr(prefix.size(), 16);
       if (std::find(found.begin(), found.end(), id) == found.end()) found.push_back(id);
@@ -236,7 +236,9 @@ void check_window(const std::shared_ptr<const rules::Plan>& plan, const State& s
   engine::PatternWindow window(plan->patterns[0], std::chrono::minutes(1));
   std::size_t most = 0;
   for (const auto& [key, value] : state) {
-    window.restore("core/w/", {key, value});
+    // Whosever it was: "core/w/", 16 digits, "/".
+    if (!key.starts_with("core/w/") || key.size() < 24) continue;
+    window.restore("core/w/", {"core/w/" + key.substr(24), value});
     most += value.size();
   }
   LOGBELL_CHECK(window.points() <= most);
