@@ -78,7 +78,7 @@ rules::Notification notification_of(const std::vector<std::string_view>& parts) 
   }
   if (out.text.empty()) {
     out.alerts.push_back(alert);
-    if (how.has("several")) out.alerts.resize(2 + how.number() % 20, alert);
+    if (how.has("several")) out.alerts.resize(2 + how.number() % 11, alert);
     for (std::size_t i = 1; i < out.alerts.size(); ++i)
       out.alerts[i].labels.set("queue", std::to_string(i) + std::string(parts[3]));
   }
