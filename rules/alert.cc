@@ -15,7 +15,7 @@ Json line_to_json(const std::optional<SampleLine>& line) {
 
 std::optional<SampleLine> line_from_json(const Json& json) {
   if (!json.is_object()) return std::nullopt;
-  return SampleLine{from_unix_ms(json["at"].integer()), std::string(json["text"].string())};
+  return SampleLine{from_stored_ms(json["at"].integer()), std::string(json["text"].string())};
 }
 
 }  // namespace
@@ -76,9 +76,9 @@ Result<Alert> alert_from_json(const Json& json) {
                 "read alert: unknown state \"" + std::string(json["state"].string()) + "\"");
   }
   alert.value = parse_number(json["value"].string());
-  alert.active_at = from_unix_ms(json["active_at"].integer());
-  alert.fired_at = from_unix_ms(json["fired_at"].integer());
-  if (!json["resolved_at"].is_null()) alert.resolved_at = from_unix_ms(json["resolved_at"].integer());
+  alert.active_at = from_stored_ms(json["active_at"].integer());
+  alert.fired_at = from_stored_ms(json["fired_at"].integer());
+  if (!json["resolved_at"].is_null()) alert.resolved_at = from_stored_ms(json["resolved_at"].integer());
   alert.expr = json["expr"].string();
   alert.first_line = line_from_json(json["first_line"]);
   alert.last_line = line_from_json(json["last_line"]);

@@ -147,6 +147,9 @@ std::string Json::dump(int indent) const {
 }
 
 Result<Json> Json::parse(std::string_view text) {
+  // The library would take it for the end.
+  if (text.find('\0') != std::string_view::npos)
+    return fail(ErrorCode::kInvalid, "parse JSON: there is a NUL byte in it");
   bool too_deep = false;
   const auto guard = [&](int depth, Nlohmann::parse_event_t, Nlohmann&) {
     if (depth > kMaxJsonDepth) too_deep = true;

@@ -86,8 +86,8 @@ Result<Notification> decode_notification(std::string_view text) {
     out.alerts.push_back(*std::move(read));
   }
   out.changes = static_cast<std::uint32_t>(json["changes"].integer());
-  out.created_at = from_unix_ms(json["created_at"].integer());
-  out.caused_at = from_unix_ms(json["caused_at"].integer());
+  out.created_at = from_stored_ms(json["created_at"].integer());
+  out.caused_at = from_stored_ms(json["caused_at"].integer());
   out.replaces = json["replaces"].string();
   out.priority = static_cast<std::uint8_t>(json["priority"].integer());
   out.text = json["text"].string();

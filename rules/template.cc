@@ -42,7 +42,7 @@ struct Value {
     const std::string& from = std::get<std::string>(content);
     char* end = nullptr;
     out = std::strtod(from.c_str(), &end);
-    return !from.empty() && *end == '\0';
+    return !from.empty() && end == from.c_str() + from.size();
   }
 };
 
@@ -88,6 +88,8 @@ std::string humanize1024(double v) {
 
 std::string humanize_duration(double v) {
   if (std::isnan(v) || std::isinf(v)) return four_digits(v);
+  // More than thirty million years have no seconds to tell.
+  if (std::abs(v) >= 1e15) return four_digits(v) + "s";
   if (v == 0) return "0s";
   if (std::abs(v) >= 1) {
     const std::string sign = v < 0 ? "-" : "";
@@ -126,10 +128,11 @@ std::string apply_printf(const std::string& format, const Value& value) {
   } else if (!value.number(number)) {
     middle = "%!" + std::string(1, verb) + "(" + value.text() + ")";
   } else if (verb == 'd') {
-    middle = fmt::format("{}", static_cast<std::int64_t>(number));
+    middle = std::isfinite(number) ? fmt::format("{:.0f}", std::trunc(number)) : format_number(number);
   } else {
-    // The specification was checked when the template was parsed: digits, a dot and flags only.
-    std::array<char, 128> buffer{};
+    // The specification was checked when the template was parsed: flags, and a width and digits below 100.
+    // The largest number has 309 digits before its point.
+    std::array<char, 512> buffer{};
     const std::string whole = spec + verb;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
@@ -177,7 +180,7 @@ Value apply(const Template::Call& call, const Value& value) {
   // humanizeTimestamp: 2026-05-01 10:00:00 +0000 UTC, as Go prints it.
   if (std::isnan(number) || std::abs(number) > 1e11) return Value{four_digits(number)};
   std::string text = format_rfc3339(from_unix_ms(static_cast<std::int64_t>(number * 1000)));
-  text[10] = ' ';
+  text[text.find('T')] = ' ';
   text.pop_back();
   return Value{text + " +0000 UTC"};
 }
@@ -253,12 +256,28 @@ bool read_function(const std::string& word, Lexer& lexer, Template::Call& call, 
   }
   call.argument = format.substr(1, format.size() - 2);
   const std::size_t percent = call.argument.find('%');
-  const std::size_t verb = percent == std::string::npos
-                               ? percent
-                               : call.argument.find_first_not_of("+-# 0123456789.", percent + 1);
+  std::size_t verb =
+      percent == std::string::npos ? percent : call.argument.find_first_not_of("+-# 0", percent + 1);
+  const auto skip_number = [&] {
+    const std::size_t end = call.argument.find_first_not_of("0123456789", verb);
+    const bool short_enough = end != std::string::npos && end - verb <= 2;
+    verb = end;
+    return short_enough;
+  };
+  if (verb != std::string::npos) {
+    bool short_enough = skip_number();
+    if (verb != std::string::npos && call.argument[verb] == '.') {
+      ++verb;
+      short_enough = skip_number() && short_enough;
+    }
+    if (verb != std::string::npos && (!short_enough || call.argument[verb] == '.')) {
+      error = "printf takes a width and a precision of at most two digits each, as in %10.2f";
+      return false;
+    }
+  }
   if (verb == std::string::npos ||
       std::string_view("feEgGdsvq").find(call.argument[verb]) == std::string_view::npos ||
-      verb - percent > 12 || call.argument.find('%', verb) != std::string::npos) {
+      call.argument.find('%', verb) != std::string::npos) {
     error = "printf wants one of %f %e %g %d %s %v %q, once";
     return false;
   }

@@ -1,5 +1,6 @@
 #include "rules/time.h"
 
+#include <algorithm>
 #include <array>
 #include <cctype>
 #include <cstdint>
@@ -37,6 +38,11 @@ int digits(std::string_view text, std::size_t pos, std::size_t count) {
 }
 
 }  // namespace
+
+Timestamp from_stored_ms(std::int64_t ms) {
+  if (ms == to_unix_ms(kLongAgo)) return kLongAgo;
+  return from_unix_ms(std::clamp(ms, -kMaxStoredMs, kMaxStoredMs));
+}
 
 Result<Duration> parse_duration(std::string_view text) {
   if (text == "0") return Duration(0);

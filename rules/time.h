@@ -34,6 +34,12 @@ constexpr std::int64_t to_unix_ms(Timestamp at) {
   return at.time_since_epoch().count();
 }
 
+// A time that was stored. One that no line and no clock ever said, farther than some thirty thousand years
+// from 1970, becomes the nearest that could be, so that no sum with a duration overflows; kLongAgo stays what
+// it is.
+Timestamp from_stored_ms(std::int64_t ms);
+inline constexpr std::int64_t kMaxStoredMs = 1'000'000'000'000'000;
+
 // Before every event: "nothing known yet".
 inline constexpr Timestamp kLongAgo = Timestamp::min();
 

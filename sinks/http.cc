@@ -229,37 +229,6 @@ void replace_all(std::string& text, std::string_view what, std::string_view with
     text.replace(at, what.size(), with);
 }
 
-// Longer pieces first, so that a piece of a secret never keeps the rest from being found.
-std::string without_secrets(std::string text, const std::vector<Secret>& secrets) {
-  static constexpr std::string_view kHidden = "<secret>";
-  for (const Secret& secret : secrets) {
-    const std::string& value = secret.reveal();
-    if (value.empty()) continue;
-    replace_all(text, value, kHidden);
-    if (value.find("://") == std::string::npos) {
-      // "user:password": the password alone, too.
-      const std::size_t colon = value.find(':');
-      if (colon != std::string::npos && value.size() - colon > 4)
-        replace_all(text, value.substr(colon + 1), kHidden);
-      continue;
-    }
-    const rules::Result<Url> url = parse_url(value);
-    if (!url) continue;
-    // A server likes to repeat the path it did not find, or the part of it that was the token.
-    if (url->path.size() > 1) replace_all(text, url->path, kHidden);
-    std::string piece;
-    for (const char c : url->path + "/") {
-      if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_') {
-        piece += c;
-        continue;
-      }
-      if (piece.size() >= 8 && piece != "services" && piece != "webhooks") replace_all(text, piece, kHidden);
-      piece.clear();
-    }
-  }
-  return text;
-}
-
 struct StatusRow {
   int from;
   int to;
@@ -295,6 +264,37 @@ Duration clamp_hint(double hint_seconds) {
 }
 
 }  // namespace
+
+// Longer pieces first, so that a piece of a secret never keeps the rest from being found.
+std::string without_secrets(std::string text, const std::vector<Secret>& secrets) {
+  static constexpr std::string_view kHidden = "<secret>";
+  for (const Secret& secret : secrets) {
+    const std::string& value = secret.reveal();
+    if (value.empty()) continue;
+    replace_all(text, value, kHidden);
+    if (value.find("://") == std::string::npos) {
+      // "user:password": the password alone, too.
+      const std::size_t colon = value.find(':');
+      if (colon != std::string::npos && value.size() - colon > 4)
+        replace_all(text, value.substr(colon + 1), kHidden);
+      continue;
+    }
+    const rules::Result<Url> url = parse_url(value);
+    if (!url) continue;
+    // A server likes to repeat the path it did not find, or the part of it that was the token.
+    if (url->path.size() > 1) replace_all(text, url->path, kHidden);
+    std::string piece;
+    for (const char c : url->path + "/") {
+      if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_') {
+        piece += c;
+        continue;
+      }
+      if (piece.size() >= 8 && piece != "services" && piece != "webhooks") replace_all(text, piece, kHidden);
+      piece.clear();
+    }
+  }
+  return text;
+}
 
 bool is_refused_address(std::string_view bytes) {
   const auto byte = [&](std::size_t i) {

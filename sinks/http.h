@@ -128,6 +128,9 @@ Outcome outcome_of(const HttpResult& result, const std::vector<rules::Secret>& h
 // Status and the beginning of the answer, for people.
 std::string describe(const HttpResult& result, const std::vector<rules::Secret>& hide);
 
+// `text` of an answer without what is in `hide`: it may repeat what was asked.
+std::string without_secrets(std::string text, const std::vector<rules::Secret>& hide);
+
 // Addresses that no sink lives at, and an attacker would like us to ask: link-local, cloud metadata,
 // multicast, "this network". Loopback and private ones are fine. `bytes` is 4 or 16 long, in network order.
 bool is_refused_address(std::string_view bytes);

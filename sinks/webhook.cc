@@ -52,7 +52,8 @@ class WebhookSink final : public Sink {
 };
 
 // What the receiver calls this delivery: the member that `receipt` leads to, else the status.
-std::string receipt_of(const HttpResult& result, const std::vector<std::string>& path) {
+std::string receipt_of(const HttpResult& result, const std::vector<std::string>& path,
+                       const std::vector<Secret>& hide) {
   std::string status = fmt::format("HTTP {}", result.status);
   if (path.empty()) return status;
   const rules::Result<rules::Json> body = rules::Json::parse(result.body);
@@ -62,7 +63,7 @@ std::string receipt_of(const HttpResult& result, const std::vector<std::string>&
     found = &(*found)[name];
   std::string text = found->is_string() ? std::string(found->string()) : std::string();
   if (found->is_number()) text = found->dump();
-  return text.empty() ? status : JsonString(text, 200).str();
+  return text.empty() ? status : rules::clean_text(without_secrets(std::move(text), hide), 200);
 }
 
 HttpResult WebhookSink::post(const rules::Notification& notification, const std::string& body,
@@ -89,7 +90,7 @@ Outcome WebhookSink::deliver(const rules::Notification& notification, const Atte
   const Payload whole = webhook_payload(notification, attempt, context_);
   const HttpResult first = post(notification, whole.dump(), attempt, budget);
   if (first.is_success()) {
-    Outcome outcome = Outcome::delivered(receipt_of(first, settings_.receipt));
+    Outcome outcome = Outcome::delivered(receipt_of(first, settings_.receipt, settings_.secrets()));
     outcome.truncated = whole.was_cut();
     return outcome;
   }
@@ -104,7 +105,7 @@ Outcome WebhookSink::deliver(const rules::Notification& notification, const Atte
   const std::string body = webhook_payload(less, attempt, context_).dump();
   const HttpResult second = post(notification, body, attempt, budget - first.elapsed);
   if (!second.is_success()) return outcome_of(second, settings_.secrets());
-  Outcome outcome = Outcome::delivered(receipt_of(second, settings_.receipt));
+  Outcome outcome = Outcome::delivered(receipt_of(second, settings_.receipt, settings_.secrets()));
   outcome.detail =
       "sent in short: the whole message was refused with " + describe(first, settings_.secrets());
   outcome.truncated = true;

@@ -141,10 +141,10 @@ ActiveAlert active_alert_from_json(const Json& json) {
     alert.labels.set(name, value.string());
   alert.state = json["state"].string() == "firing" ? AlertState::kFiring : AlertState::kPending;
   alert.value = rules::parse_number(json["value"].string());
-  alert.active_at = rules::from_unix_ms(json["active_at"].integer());
-  alert.fired_at = rules::from_unix_ms(json["fired_at"].integer());
+  alert.active_at = rules::from_stored_ms(json["active_at"].integer());
+  alert.fired_at = rules::from_stored_ms(json["fired_at"].integer());
   if (!json["absent_since"].is_null())
-    alert.absent_since = rules::from_unix_ms(json["absent_since"].integer());
+    alert.absent_since = rules::from_stored_ms(json["absent_since"].integer());
   return alert;
 }
 

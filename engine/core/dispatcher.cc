@@ -26,7 +26,7 @@ constexpr std::string_view kBuiltIn = "builtin";
 constexpr std::string_view kPrefix = "core/d/";
 
 Timestamp read_time(const Json& json) {
-  return rules::from_unix_ms(json.integer());
+  return rules::from_stored_ms(json.integer());
 }
 
 Fingerprint read_fingerprint(std::string_view text) {
@@ -841,7 +841,7 @@ void Dispatcher::restore(const std::vector<StoredEntry>& entries) {
     if (entry.key == std::string(kPrefix) + "began") {
       std::int64_t ms = 0;
       std::from_chars(entry.value->data(), entry.value->data() + entry.value->size(), ms);
-      last_began_ = rules::from_unix_ms(ms);
+      last_began_ = rules::from_stored_ms(ms);
       continue;
     }
     if (entry.key == std::string(kPrefix) + "first_start") {

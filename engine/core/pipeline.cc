@@ -365,7 +365,7 @@ struct Pipeline::Impl {
       if (const auto clock_of = after(entry.key, "core/clock/")) {
         std::int64_t ms = 0;
         std::from_chars(entry.value->data(), entry.value->data() + entry.value->size(), ms);
-        clocks[std::string(*clock_of)] = rules::from_unix_ms(ms);
+        clocks[std::string(*clock_of)] = rules::from_stored_ms(ms);
       } else if (const auto meta = after(entry.key, "core/p/")) {
         const auto found = pattern_by.find(std::string(*meta));
         const auto json = Json::parse(*entry.value);
@@ -374,8 +374,9 @@ struct Pipeline::Impl {
           continue;
         }
         PatternState& pattern = patterns[found->second];
-        stored_longest[std::string(*meta)] = Duration((*json)["longest"].integer());
-        pattern.since = rules::from_unix_ms((*json)["since"].integer());
+        stored_longest[std::string(*meta)] =
+            Duration(std::clamp((*json)["longest"].integer(), std::int64_t{0}, rules::kMaxStoredMs));
+        pattern.since = rules::from_stored_ms((*json)["since"].integer());
         pattern.meta_changed = (*json)["shape"].string() != shape(plan->patterns[found->second]);
         if (pattern.meta_changed) reshaped.insert(pattern.id_text);
       }
@@ -439,7 +440,7 @@ struct Pipeline::Impl {
         condition.labels = rules::labels_from_json((*json)["labels"]);
         condition.summary = (*json)["summary"].string();
         condition.severity = (*json)["severity"].string();
-        conditions[entry.key] = {std::move(condition), rules::from_unix_ms((*json)["since"].integer())};
+        conditions[entry.key] = {std::move(condition), rules::from_stored_ms((*json)["since"].integer())};
       }
     }
     drop_unknown_counters();

@@ -258,7 +258,7 @@ void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry)
     overflowing_ = overflowing_ || is_overflow(*values);
     std::int64_t ms = 0;
     std::from_chars(entry.value->data(), entry.value->data() + entry.value->size(), ms);
-    if (!series.expected) series.first_seen = rules::from_unix_ms(ms);
+    if (!series.expected) series.first_seen = rules::from_stored_ms(ms);
     return;
   }
   if (rest.substr(0, 2) != "b/") return;
@@ -267,7 +267,9 @@ void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry)
   std::int64_t block = 0;
   std::from_chars(rest.data() + 2, rest.data() + slash, block);
   const auto values = read_values(rest.substr(slash + 1));
-  if (!values) return;
+  // A block that no time lies in is none of ours.
+  const std::int64_t last_block = rules::kMaxStoredMs / block_.count();
+  if (!values || block < -last_block || block > last_block) return;
   Series& series = series_[*values];
   series.values = *values;
   std::int64_t last = 0;
@@ -280,7 +282,13 @@ void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry)
     if (read.ec != std::errc() || read.ptr == end || *read.ptr != '+') break;
     read = std::from_chars(read.ptr + 1, end, count);
     if (read.ec != std::errc()) break;
+    if (step < -rules::kMaxStoredMs || step > rules::kMaxStoredMs) break;
     last += step;
+    if (last < -rules::kMaxStoredMs || last > rules::kMaxStoredMs) break;
+    if (points_ >= kMaxPoints) {
+      full_ = true;
+      break;
+    }
     const std::size_t before = series.times.size();
     series.times.add(rules::from_unix_ms(last), count);
     points_ += series.times.size() - before;

@@ -195,7 +195,7 @@ Result<FilePosition> decode_position(std::string_view text) {
   position.unlinked = in["unlinked"].boolean();
   position.rotated = in["rotated"].boolean();
   position.copy = in["copy"].boolean();
-  if (in["wm"].is_integer()) position.watermark = rules::from_unix_ms(in["wm"].integer());
+  if (in["wm"].is_integer()) position.watermark = rules::from_stored_ms(in["wm"].integer());
   return position;
 }
 

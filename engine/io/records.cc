@@ -171,9 +171,10 @@ void RecordDecoder::end_line(Stream& stream, RecordBlock& out) {
   stream.in_line = false;
   if (!stream.line.empty() && stream.line.back() == '\r') stream.line.pop_back();
   const Multiline* multiline = source_->multiline.get();
-  const Multiline::Verdict verdict =
+  Multiline::Verdict verdict =
       multiline == nullptr ? Multiline::Verdict::kAlone : multiline->judge(stream.line, stream.state);
-  if (verdict == Multiline::Verdict::kContinues && stream.lines > 0) {
+  const bool continues = verdict == Multiline::Verdict::kContinues;
+  if (continues && stream.lines > 0) {
     const bool fits = stream.lines < multiline->max_lines &&
                       stream.record.size() + 1 + stream.line.size() <= source_->max_line_bytes;
     if (fits) {
@@ -182,14 +183,23 @@ void RecordDecoder::end_line(Stream& stream, RecordBlock& out) {
       return;
     }
     ++out.split;
+  } else if (continues) {
+    // What it would continue was handed over: it is judged as whoever reads again from here would judge it.
+    stream.state = {};
+    verdict = multiline->judge(stream.line, stream.state);
   }
+  // The rest of a trace that has ended at its bound can be told only behind its beginning: who reads it again must
+  // begin there.
+  const bool looks_back = continues && stream.lines > 0 && multiline->looks_back();
+  const std::uint64_t began = stream.from;
+  const bool began_before = stream.carried;
   if (stream.lines > 0) end_record(stream, out);
   if (verdict == Multiline::Verdict::kAlone) return emit(stream, stream.line, stream.line_time, true, out);
   stream.record.swap(stream.line);
   stream.lines = 1;
-  stream.from = stream.line_from;
+  stream.from = looks_back ? began : stream.line_from;
   stream.since = stream.line_since;
-  stream.carried = stream.line_carried;
+  stream.carried = looks_back ? began_before : stream.line_carried;
   stream.time = stream.line_time;
 }
 

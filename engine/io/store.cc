@@ -365,7 +365,7 @@ class Statement {
   std::int64_t get_integer(int column) { return sqlite3_column_int64(statement_, column); }
   std::optional<rules::Timestamp> get_time(int column) {
     if (sqlite3_column_type(statement_, column) == SQLITE_NULL) return std::nullopt;
-    return rules::from_unix_ms(get_integer(column));
+    return rules::from_stored_ms(get_integer(column));
   }
   // Valid until the next row() or reset().
   std::string_view get(int column) {
@@ -1197,7 +1197,7 @@ Result<std::vector<Receipt>> Store::history(std::size_t limit) {
       receipt.outcome = select.get(6);
       receipt.reason = select.get(7);
       receipt.detail = select.get(8);
-      receipt.at = rules::from_unix_ms(select.get_integer(9));
+      receipt.at = rules::from_stored_ms(select.get_integer(9));
       found.push_back(std::move(receipt));
     }
   }

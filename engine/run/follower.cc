@@ -149,7 +149,7 @@ void Follower::restore(const std::vector<StoredEntry>& entries) {
       const rules::Result<Json> json = Json::parse(*entry.value);
       std::optional<Timestamp> from;
       if (json && (*json)["watched_from"].is_integer())
-        from = rules::from_unix_ms((*json)["watched_from"].integer());
+        from = rules::from_stored_ms((*json)["watched_from"].integer());
       saved_sources_[std::string(key.substr(kSourcePrefix.size()))] = from;
     }
   }

@@ -320,9 +320,9 @@ struct Reader::Impl {
     std::span<const RecordBlock::Told> told;
 
     std::size_t index_of(std::size_t offset) const {
-      const auto found = std::lower_bound(records.begin(), records.end(), offset,
+      const auto first = std::lower_bound(records.begin(), records.end(), offset,
                                           [](const rules::Record& record, std::size_t at) { return record.offset < at; });
-      return static_cast<std::size_t>(found - records.begin());
+      return static_cast<std::size_t>(first - records.begin());
     }
     // Where its last line or record begins.
     std::size_t last() const { return records.empty() ? last_line_of(block) : records.back().offset; }

@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   engine::ConfigWorld world;
   world.env = [](const std::string& name) -> std::optional<std::string> {
     if (name.empty()) return std::nullopt;
-    return "https://hooks.slack.com/services/T00000001/B00000001/abcdefghijklmnopqrstuvwx";
+    return "https://hooks.slack.com/services/TABCDEF12/BABCDEF12/abcdefghijklmnopqrstuvwx";
   };
   world.read_file = [&](const std::string& path) -> rules::Result<std::string> {
     if (path == "logbell.yaml") return text;

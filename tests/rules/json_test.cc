@@ -71,3 +71,15 @@ TEST_CASE("json lines: what is not one object has no fields, and does no harm to
   REQUIRE(reader.read(R"({"a":1})"));
   CHECK(reader.fields().size() == 1);
 }
+
+TEST_CASE("json: a NUL is no end of the text", "[rules][json]") {
+  for (const char* more : {"", "x", "}", " "}) {
+    std::string text = "{}";
+    text.append(1, '\0').append(more);
+    CAPTURE(text);
+    const auto parsed = Json::parse(text);
+    REQUIRE_FALSE(parsed.has_value());
+    CHECK(parsed.error().message == "parse JSON: there is a NUL byte in it");
+  }
+  CHECK(Json::parse(R"("\u0000")")->string() == std::string_view("\0", 1));
+}

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include <catch2/catch.hpp>
+#include <fmt/format.h>
 
 using namespace logbell::rules;
 
@@ -71,4 +72,38 @@ TEST_CASE("template: every fault is told, and the labels of what could be read a
   CHECK(faults[2].message.find("`$valu`") != std::string::npos);
   CHECK(faults[3].message == "{{ is never closed: }} is expected");
   CHECK(parsed.label_names() == std::vector<std::string>{"foo", "bar"});
+}
+
+TEST_CASE("template: numbers beyond what a function can show are shown as they are", "[rules][template]") {
+  const struct {
+    const char* text;
+    double value;
+    std::string expected;
+  } rows[] = {
+      {"{{ $value | humanizeDuration }}", 1e300, "1e+300s"},
+      {"{{ $value | humanizeTimestamp }}", -62'135'596'800.0 - 86400, "0000-12-31 00:00:00 +0000 UTC"},
+      {"{{ $value | humanizeTimestamp }}", -1e11, "-1199-02-15 14:13:20 +0000 UTC"},
+      {"{{ $value | printf \"%d\" }}", 1e19, "10000000000000000000"},
+      {"{{ $value | printf \"%d\" }}", std::numeric_limits<double>::quiet_NaN(), "NaN"},
+      {"{{ $value | printf \"%d\" }}", -std::numeric_limits<double>::infinity(), "-Inf"},
+      {"{{ $value | printf \"%.0f\" }}", 1e200, fmt::format("{:.0f}", 1e200)},
+      {"{{ $value | printf \"%99.1f\" }}", 1, std::string(96, ' ') + "1.0"},
+  };
+  for (const auto& row : rows) {
+    INFO(row.text);
+    CHECK(Template::parse(row.text)->render({}, {}, row.value) == row.expected);
+  }
+  // A label's text is a number as a whole or not at all.
+  const Labels labels{{"n", std::string("15\0x", 4)}};
+  CHECK(Template::parse("{{ $labels.n | humanize }}")->render(labels, {}, 0) == labels.get("n"));
+}
+
+TEST_CASE("template: printf is not asked for more than a line can hold", "[rules][template]") {
+  for (const char* text : {"{{ printf \"%.999999999f\" $value }}", "{{ printf \"%100f\" $value }}",
+                           "{{ printf \"%5.123g\" $value }}", "{{ printf \"%1.2.3f\" $value }}"}) {
+    INFO(text);
+    const auto parsed = Template::parse(text);
+    REQUIRE_FALSE(parsed.has_value());
+    CHECK(parsed.error().message.find("at most two digits") != std::string::npos);
+  }
 }

@@ -1,5 +1,7 @@
 #include "rules/time.h"
 
+#include <limits>
+
 #include <catch2/catch.hpp>
 
 using namespace logbell::rules;
@@ -61,4 +63,13 @@ TEST_CASE("time: what is not RFC 3339 is refused", "[rules][time]") {
                "2026-02-30T10:00:00Z", "2026-05-01T24:00:00Z", "2026-05-01T10:00:00+2",
                "2026-05-01T10:00:00.Z", "2026-05-01T10:00:00Zx", "2026/05/01T10:00:00Z");
   CHECK_FALSE(parse_rfc3339(text));
+}
+
+TEST_CASE("time: what is stored is a time that can be added to, or the nearest that can", "[rules][time]") {
+  const std::int64_t now = 1'777'629'600'000;
+  CHECK(from_stored_ms(now) == from_unix_ms(now));
+  CHECK(from_stored_ms(-now) == from_unix_ms(-now));
+  CHECK(from_stored_ms(to_unix_ms(kLongAgo)) == kLongAgo);
+  CHECK(from_stored_ms(to_unix_ms(kLongAgo) + 1) == from_unix_ms(-kMaxStoredMs));
+  CHECK(from_stored_ms(std::numeric_limits<std::int64_t>::max()) == from_unix_ms(kMaxStoredMs));
 }

@@ -48,6 +48,15 @@ TEST_CASE("webhook: delivered, with the receipt that was asked for", "[sinks][we
   CHECK(last.receipt == "HTTP 200");
 }
 
+TEST_CASE("webhook: a receipt in which the receiver repeats a secret does not hold it", "[sinks][webhook]") {
+  HttpStub stub;
+  stub.then(StubStep::answer(200, R"({"id":"POST /hooks/abcdefghijklmnop with bearer-0123456789"})"));
+  const auto sink = tests::make_sink(
+      "webhook",
+      {{"url", stub.url("/hooks/abcdefghijklmnop")}, {"bearer_token", "bearer-0123456789"}, {"receipt", "$.id"}});
+  CHECK(sink->deliver(tests::notification(), tests::attempt()).receipt == "POST <secret> with <secret>");
+}
+
 TEST_CASE("webhook: each attempt carries the same key, and with a secret a signature of what was sent",
           "[sinks][webhook]") {
   HttpStub stub;

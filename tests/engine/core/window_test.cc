@@ -1,6 +1,7 @@
 // Windows: exact counts whatever the order of arrival, bounded, stored and read back.
 #include "engine/core/window.h"
 
+#include <limits>
 #include <map>
 #include <random>
 
@@ -167,5 +168,42 @@ TEST_CASE("window: at its memory bound a pattern says so and keeps no more", "[c
     window.add({"a"}, from_unix_ms(static_cast<std::int64_t>(i)), 1);
   CHECK_FALSE(window.full());
   CHECK(window.add({"a"}, from_unix_ms(2'000'000), 1).full);
+  CHECK(window.full());
+}
+
+TEST_CASE("window: what the store holds and no window wrote is read as far as it can be", "[core][window]") {
+  const std::string largest = std::to_string(std::numeric_limits<std::int64_t>::max());
+  const struct {
+    const char* why;
+    std::string key;
+    std::string value;
+    std::size_t points;
+  } rows[] = {
+      {"times that add up to none", "x/b/1/[\"a\"]", "5+1 " + largest + "+1 " + largest + "+1 ", 1},
+      {"one long before all", "x/b/1/[\"a\"]", "-" + largest + "+1 ", 0},
+      {"a block that no time lies in", "x/b/" + largest + "/[\"a\"]", "5+1 ", 0},
+      {"and one before all", "x/b/-" + largest + "/[\"a\"]", "5+1 ", 0},
+      {"a series that began before all", "x/s/[\"a\"]", "-" + largest, 0},
+      {"another number of labels", "x/b/1/[\"a\",\"b\"]", "5+1 ", 0},
+      {"no number at all", "x/b/x/[\"a\"]", "x+y", 0},
+  };
+  for (const auto& row : rows) {
+    INFO(row.why);
+    PatternWindow window(labelled(), std::chrono::minutes(1));
+    window.restore("x/", {row.key, row.value});
+    CHECK(window.points() == row.points);
+    window.forget(from_unix_ms(1'777'629'600'000), {});
+    std::vector<StoredEntry> entries;
+    window.save("x/", entries);
+  }
+}
+
+TEST_CASE("window: no more is read back than is kept", "[core][window]") {
+  std::string value;
+  for (std::size_t i = 0; i < PatternWindow::kMaxPoints + 10; ++i)
+    value += "1+1 ";
+  PatternWindow window(labelled(), std::chrono::hours(24));
+  window.restore("x/", {"x/b/0/[\"a\"]", value});
+  CHECK(window.points() == PatternWindow::kMaxPoints);
   CHECK(window.full());
 }

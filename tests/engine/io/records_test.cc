@@ -178,6 +178,43 @@ TEST_CASE("records: in a trace's place a whole record, everything else at once",
   CHECK(feed.of(line("stderr", "F", "after")) == Texts{"java.lang.Error: x\n\tat a.b(C.java:1)", "after"});
 }
 
+TEST_CASE("records: of a trace that has ended at its bound the rest is one record, over a restart too",
+          "[io][records]") {
+  rules::Multiline traces = rules::Multiline::traces({rules::Multiline::Language::kJava});
+  traces.max_lines = 2;
+  const rules::SourceSpec source = cri(std::make_shared<rules::Multiline>(traces));
+  std::string file;
+  const auto feed = [&](RecordDecoder& decoder, std::uint64_t from, const std::string& lines) {
+    RecordBlock out;
+    Chunk chunk;
+    chunk.block = lines;
+    chunk.consumed = lines.size();
+    decoder.feed(chunk, from, rules::from_unix_ms(1), rules::Instant{}, out);
+    Texts found;
+    for (const rules::Record& record : out.records)
+      found.push_back(out.text.substr(record.offset, record.length));
+    return found;
+  };
+  const auto write = [&](RecordDecoder& decoder, const std::string& text) {
+    const std::uint64_t from = file.size();
+    file += line("stderr", "F", text);
+    return feed(decoder, from, file.substr(from));
+  };
+  RecordDecoder first(source, "");
+  CHECK(write(first, "java.lang.Error: x").empty());
+  CHECK(write(first, "\tat a").empty());
+  CHECK(write(first, "\tat b") == Texts{"java.lang.Error: x\n\tat a"});
+  // The process dies; what it had not handed over is read again.
+  const OpenRecords open = first.open();
+  RecordDecoder second(source, "");
+  const std::uint64_t from = open.streams[static_cast<std::size_t>(OutputStream::kStderr)].from;
+  feed(second, from, file.substr(from));
+  second.restore(open);
+  CHECK(second.open() == open);
+  CHECK(write(second, "\tat c").empty());
+  CHECK(write(second, "after") == Texts{"\tat b\n\tat c", "after"});
+}
+
 // Lines of up to two streams in parts, some of them traces; written, and what they should come out as.
 struct Script {
   explicit Script(std::mt19937_64& random, bool joined) {
