@@ -260,6 +260,7 @@ void Follower::mark_changed(Tail& tail) {
 }
 
 std::vector<StoredEntry> Follower::take_entries() {
+  found_files_ = false;
   std::vector<StoredEntry> entries;
   for (std::string& key : erased_)
     entries.push_back({std::move(key), std::nullopt});
@@ -623,6 +624,7 @@ void Follower::scan(std::uint32_t index) {
   recover_cut(index);
   source.scanned = true;
   source.placing = false;
+  found_files_ = true;  // that they are followed at all
   // Nothing was there, so nothing is missing. What a stream said before we listened nobody knows.
   if (!source.watched_from || forgets(*source.spec)) {
     source.watched_from = now_;
@@ -935,6 +937,7 @@ Tail* Follower::adopt(std::uint32_t index, const std::string& path, std::unique_
   by_inode_[inode_of(tail.file->id())] = &tail;
   ++source.open;
   place(tail, source);
+  if (!tail.resumed) found_files_ = true;
   tails_.push_back(std::move(owned));
   mark_dirty(tail);
   mark_changed(tail);

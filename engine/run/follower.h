@@ -175,6 +175,8 @@ class Follower {
   const std::vector<Tail*>& dirty() const { return dirty_; }
   // Positions and sources that have changed since the last call.
   std::vector<StoredEntry> take_entries();
+  // Whether among the entries to take are files that no position knew.
+  bool found_files() const { return found_files_; }
 
   rules::Instant next_timer() const { return next_timer_; }
   int watch_fd() const { return watch_.fd(); }
@@ -254,6 +256,7 @@ class Follower {
   std::map<std::string, std::string> saved_places_;                       // of streams, by key
   std::map<std::string, std::optional<rules::Timestamp>> saved_sources_;  // name → watched_from
   std::vector<std::string> erased_;
+  bool found_files_ = false;
 
   std::uint64_t scans_ = 0;
   rules::Timestamp now_ = rules::kLongAgo;

@@ -736,7 +736,11 @@ std::optional<Runtime::Failure> Runtime::begin() {
   core.commit = [this](Tick tick) { return writer_->submit(std::move(tick)); };
   core.confirm = [this] { reader_->confirm(); };
   core.publish = [this](std::shared_ptr<const CoreView> view) { core_view_.set(std::move(view)); };
-  core.first_pass = [this] { ready_ = grown_ = true; };
+  // Ready is also known: what was found is on the disk, should this process die at once.
+  core.first_pass = [this] {
+    writer_->after_commit([this] { ready_ = true; });
+    grown_ = true;
+  };
   core.plan_changed = [this](std::uint64_t generation) {
     core_generation_ = generation;
     grown_ = true;

@@ -123,6 +123,25 @@ TEST_CASE("restart: what was read and let go before is not taken for something m
   CHECK(world.lines().empty());
 }
 
+TEST_CASE("restart: that a file is there at all is known at once", "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"*.log"}}}});
+  const auto found = [&] { return std::exchange(world.files_found, false); };
+  world.settle();
+  CHECK(found());  // of nothing, too
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  CHECK(found());
+  world.dir.append("app.log", "two\n");
+  world.settle();
+  CHECK_FALSE(found());
+  world.dir.rename("app.log", "app.log.1");
+  world.settle();
+  CHECK_FALSE(found());
+  world.dir.append("app.log", "three\n");
+  world.settle();
+  CHECK(found());
+}
+
 TEST_CASE("restart: deleted with nothing in its place is a gap", "[run][restart]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   fresh(world);
