@@ -175,7 +175,8 @@ void Follower::replace_plan(std::shared_ptr<const rules::Plan> plan) {
     const rules::SourceSpec& spec = plan->sources[found->second];
     // Files that a new pattern finds were there before: as at a first start.
     old.placing = old.placing || old.spec->files != spec.files;
-    old.scanned = !old.placing;
+    // Not yet, straight after a start: then places of a former process are still to be found.
+    old.scanned = old.scanned && !old.placing;
     next[found->second] = std::move(old);
   }
   for (const std::unique_ptr<Tail>& tail : tails_) {

@@ -123,6 +123,23 @@ TEST_CASE("restart: what was read and let go before is not taken for something m
   CHECK(world.lines().empty());
 }
 
+TEST_CASE("restart: a reload before the first look forgets no place", "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  fresh(world);
+  world.dir.append("app.log", "two\n");
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "three\n");
+  world.start();
+  world.reload(world.plan_setting);
+  CHECK(world.lines() == Texts{"two", "three"});
+  world.reader.reset();
+  world.dir.remove("app.log.1");
+  world.dir.remove("app.log");
+  world.start();
+  world.reload(world.plan_setting);
+  CHECK(gaps(world, "deleted_while_down") == 1);
+}
+
 TEST_CASE("restart: that a file is there at all is known at once", "[run][restart]") {
   ReaderWorld world({.sources = {{.files = {"*.log"}}}});
   const auto found = [&] { return std::exchange(world.files_found, false); };
