@@ -416,8 +416,9 @@ void Lane::start(Setting setting, bool from_store) {
   // What the store does not have. Whose key it has by now the loop knows already.
   std::map<DeliveryId, Delivery> undurable;
   undurable.swap(undurable_);
-  for (auto& [id, delivery] : undurable)
-    take(std::move(delivery));
+  // Their ids fall: the first is the oldest, and a firing is told before its end.
+  for (auto one = undurable.rbegin(); one != undurable.rend(); ++one)
+    take(std::move(one->second));
 }
 
 void Lane::take(Delivery delivery) {
