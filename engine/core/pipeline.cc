@@ -191,7 +191,7 @@ struct Pipeline::Impl {
   Timestamp last_now = rules::kLongAgo;
   std::optional<Timestamp> next_built_in;
   bool built_in_dirty = true;  // something that built-in alerts rest on has changed
-  bool cannot_wait = false;  // what batches since the last tick brought must be synced
+  bool cannot_wait = false;    // what batches since the last tick brought must be synced
   bool first_tick = true;
 
   Impl(std::shared_ptr<const rules::Plan> with, const std::vector<StoredEntry>& restored)

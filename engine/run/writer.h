@@ -62,8 +62,8 @@ class Writer {
   bool submit(Tick tick);
   // Entries of the runtime's own, committed with what comes next; synced.
   void store(std::vector<StoredEntry> entries);
-  // Calls it, once, on the writer's thread: after the commit of what was submitted before and may not wait for its
-  // age; or when the store refuses that commit.
+  // Calls it, once, on the writer's thread: after the commit of what was submitted before and may not wait
+  // for its age; or when the store refuses that commit.
   void after_commit(std::function<void()> call);
   // Marks a delivery in flight; returns when that is committed. False: do not send.
   bool begin(DeliveryId id);

@@ -874,8 +874,12 @@ TEST_CASE("pipeline: what could not be found or read again is synced, once", "[c
   engine::MatchBatch batch;
   batch.generation = world.current->generation;
   batch.positions.push_back({"pos/file/app/1-2", "{}"});
-  SECTION("a line of standard input") { batch.cannot_be_read_again = true; }
-  SECTION("a file that no position knew") { batch.files_found = true; }
+  SECTION("a line of standard input") {
+    batch.cannot_be_read_again = true;
+  }
+  SECTION("a file that no position knew") {
+    batch.files_found = true;
+  }
   world.pipeline->ingest(batch);
   CHECK(world.tick(0).must_sync);
   batch.cannot_be_read_again = batch.files_found = false;

@@ -834,7 +834,8 @@ TEST_CASE("send_loop: F40 without a fallback everything waits for the fix", "[ru
   CHECK(lane.loop->idle());
   CHECK(lane.loop->view().delivered == 10);
   CHECK(lane.log.events ==
-        Keys{"dead ops ops gone: 404 no_service; nobody hears there of Q{group=\"group of 0\"}", "alive ops ops"});
+        Keys{"dead ops ops gone: 404 no_service; nobody hears there of Q{group=\"group of 0\"}",
+             "alive ops ops"});
 }
 
 TEST_CASE(
@@ -921,8 +922,8 @@ TEST_CASE("send_loop: F40 a sink that worked and refuses two messages in a row i
   lane.now();
   CHECK(lane.loop->view().state == SinkState::kFailing);
   // Refused by its only sink: somebody must hear of that at once.
-  CHECK(lane.log.events ==
-        Keys{"alive ops ops", "dead ops ops bad_request: 400 invalid_blocks" + kNobodyHears + "Q{group=\"group of a\"}"});
+  CHECK(lane.log.events == Keys{"alive ops ops", "dead ops ops bad_request: 400 invalid_blocks" +
+                                                     kNobodyHears + "Q{group=\"group of a\"}"});
   lane.script.next = {down()};  // what passes is no success in between
   lane.add(lane.firing("b"));
   lane.run(1min);
@@ -1197,7 +1198,8 @@ TEST_CASE("send_loop: F40 the next fallback speaks when the first is refused too
     lane.now();
     CHECK(lane.log.told() == Keys{"before: delivered ok", "k/pager: rejected bad_request"});
     CHECK(lane.log.events.back() ==
-          "dead pager pager bad_request: 400 invalid_blocks; nobody hears there of Q{group=\"group of k/pager\"}");
+          "dead pager pager bad_request: 400 invalid_blocks; nobody hears there of Q{group=\"group of "
+          "k/pager\"}");
     CHECK(lane.log.last().state == DeliveryState::kDead);
   }
   SECTION("a list that names the sink itself, or a sink without lanes") {
