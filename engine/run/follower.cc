@@ -1286,8 +1286,8 @@ void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, I
   if (status.bytes_lost > 0) {
     ledger_.add("logbell_source_bytes_lost_total", {{"source", source.spec->name}, {"cause", "truncated"}},
                 static_cast<double>(status.bytes_lost));
-    gap(tail.source, "truncated", now);
   }
+  if (status.bytes_lost > 0 || status.may_miss) gap(tail.source, "truncated", now);
   if (tail.file != nullptr && tail.trouble.empty() && !tail.file->trouble().empty()) {
     tail.trouble = tail.file->trouble();
     gap(tail.source, tail.trouble, now);
