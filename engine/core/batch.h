@@ -62,6 +62,9 @@ struct MatchBatch {
   std::vector<StoredEntry> positions;
   std::vector<CounterDelta> counters;
   bool cannot_be_read_again = false;  // stdin, sockets: this commit must be synced
+  // Names a file that no position knew. Synced too: who dies before does not know whom to look for once it is
+  // renamed.
+  bool files_found = false;
   std::size_t bytes = 0;              // read from the sources for it
 };
 

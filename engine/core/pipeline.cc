@@ -192,7 +192,7 @@ struct Pipeline::Impl {
   Timestamp last_now = rules::kLongAgo;
   std::optional<Timestamp> next_built_in;
   bool built_in_dirty = true;  // something that built-in alerts rest on has changed
-  bool cannot_be_read_again = false;
+  bool cannot_wait = false;    // what batches since the last tick brought must be synced
   bool first_tick = true;
 
   std::size_t max_points;
@@ -519,7 +519,7 @@ struct Pipeline::Impl {
     for (const CounterDelta& delta : batch.counters)
       add(delta.name, delta.labels, delta.by);
     pending_entries.insert(pending_entries.end(), batch.positions.begin(), batch.positions.end());
-    cannot_be_read_again = cannot_be_read_again || batch.cannot_be_read_again;
+    cannot_wait = cannot_wait || batch.cannot_be_read_again || batch.files_found;
   }
 
   void add(const std::string& name, const Labels& labels, double by) {
@@ -853,14 +853,14 @@ struct Pipeline::Impl {
     forget_what_is_over();
     save(tick);
     tick.must_sync =
-        (cannot_be_read_again && !tick.entries.empty()) ||
+        (cannot_wait && !tick.entries.empty()) ||
         std::any_of(tick.transitions.begin(), tick.transitions.end(),
                     [](const rules::Transition& t) {
                       return t.to == AlertState::kFiring || t.to == AlertState::kResolved;
                     }) ||
         std::any_of(tick.notifications.begin(), tick.notifications.end(),
                     [](const rules::Notification& n) { return n.reason != rules::NotifyReason::kRefresh; });
-    cannot_be_read_again = false;
+    cannot_wait = false;
     return tick;
   }
 

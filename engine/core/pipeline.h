@@ -43,8 +43,8 @@ struct Tick {
   std::vector<rules::Notification> notifications;  // one per lane, keys set
   std::vector<StoredEntry> entries;   // state to write: windows, alerts, groups, counters, positions
   std::vector<MetricValue> counters;  // new totals of the counters that moved
-  bool must_sync = false;             // carries an alert or lines that cannot be read again
-  std::size_t bytes = 0;              // of entries: a commit comes at the latest every MiB
+  bool must_sync = false;  // carries an alert, lines that cannot be read again, or a file's first position
+  std::size_t bytes = 0;   // of entries: a commit comes at the latest every MiB
 
   bool empty() const { return transitions.empty() && notifications.empty() && entries.empty(); }
 };

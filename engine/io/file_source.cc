@@ -422,6 +422,7 @@ ReadStatus FileSource::restart(std::uint64_t size, bool hole) {
     }
   }
   const std::uint64_t place = best == nullptr ? 0 : size;
+  status.may_miss = best != nullptr && size > best->offset;
   if (best == nullptr) {
     remember(content());
     head_ = {};

@@ -198,17 +198,18 @@ std::size_t packed_ending(std::string_view name) {
   return 0;
 }
 
-// Calls `take` with the name of each regular file in `directory` that begins with `name` and says more.
-void each_longer_name(const std::string& directory, std::string_view name,
-                      const std::function<void(std::string_view, FoundFile)>& take) {
-  std::vector<Entry> entries;
-  if (list(directory, entries) != 0) return;
-  for (const Entry& entry : entries) {
-    if (entry.name.size() <= name.size() || !entry.name.starts_with(name)) continue;
-    const std::string sibling = directory + '/' + entry.name;
+constexpr int kMostLooks = 4;  // at a directory that changes all the time
+
+// Calls `take` with each of the names in `directory` that begins with `name` and says more, if it is of a
+// regular file.
+void each_longer_name(const std::vector<std::string>& names, const std::string& directory,
+                      std::string_view name, const std::function<void(std::string_view, FoundFile)>& take) {
+  for (auto at = std::upper_bound(names.begin(), names.end(), name);
+       at != names.end() && at->starts_with(name); ++at) {
+    const std::string sibling = directory + '/' + *at;
     if (is_symlink(sibling)) continue;
     const rules::Result<FileStat> stat = stat_path(sibling);
-    if (stat && stat->is_regular()) take(entry.name, {sibling, *stat});
+    if (stat && stat->is_regular()) take(*at, {sibling, *stat});
   }
 }
 
@@ -226,19 +227,46 @@ bool has_packed_name(std::string_view path) {
   return packed_ending(path.substr(path.rfind('/') + 1)) > 0;
 }
 
-std::vector<FoundFile> rotated_siblings(const std::string& path) {
+std::vector<std::string> names_in(const std::string& directory) {
+  std::vector<Entry> entries;
+  std::vector<std::string> names;
+  if (list(directory, entries) != 0) return names;
+  names.reserve(entries.size());
+  for (Entry& entry : entries)
+    names.push_back(std::move(entry.name));
+  return names;
+}
+
+std::vector<FoundFile> rotated_siblings(const std::string& path, const std::vector<std::string>& names) {
   const std::string real = real_path(path);
   std::vector<FoundFile> found;
-  each_longer_name(directory_of(real), name_of(real), [&](std::string_view name, FoundFile file) {
+  each_longer_name(names, directory_of(real), name_of(real), [&](std::string_view name, FoundFile file) {
     if (packed_ending(name) == 0) found.push_back(std::move(file));
   });
+  return found;
+}
+
+std::vector<FoundFile> rotated_siblings(const std::string& path) {
+  const std::string directory = directory_of(real_path(path));
+  // A file that is renamed while its directory is listed may be in no listing at all: until two agree.
+  std::vector<FoundFile> found;
+  for (int look = 0; look < kMostLooks; ++look) {
+    std::vector<FoundFile> again = rotated_siblings(path, names_in(directory));
+    const bool agree = look > 0 && std::equal(found.begin(), found.end(), again.begin(), again.end(),
+                                              [](const FoundFile& a, const FoundFile& b) {
+                                                return a.path == b.path && a.stat.id == b.stat.id;
+                                              });
+    found = std::move(again);
+    if (agree) break;
+  }
   return found;
 }
 
 std::vector<FoundFile> packed_siblings(const std::string& path) {
   const std::string real = real_path(path);
   std::vector<FoundFile> found;
-  each_longer_name(directory_of(real), without_number(name_of(real)),
+  const std::string directory = directory_of(real);
+  each_longer_name(names_in(directory), directory, without_number(name_of(real)),
                    [&](std::string_view name, FoundFile file) {
                      const std::size_t ending = packed_ending(name);
                      if (ending > 0 && !stat_path(file.path.substr(0, file.path.size() - ending)))

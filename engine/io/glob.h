@@ -44,6 +44,10 @@ bool has_component(const std::string& pattern, const std::string& name);
 // The regular files beside `path` whose names begin with its name: what it is called once it is rotated
 // (app.log.1, app.log-20260501). Compressed ones are left out: their bytes are not the ones we know.
 std::vector<FoundFile> rotated_siblings(const std::string& path);
+// Of those that a listing of its directory names.
+std::vector<FoundFile> rotated_siblings(const std::string& path, const std::vector<std::string>& names);
+// The names in a directory, sorted; none if it cannot be listed.
+std::vector<std::string> names_in(const std::string& directory);
 // The compressed ones (app.log.2.gz), unless what they are made of is still there: then they may be in the
 // making. Also those beside app.log where `path` is app.log.1, for numbers move on. By modification, which
 // compressors keep, or make that of the compressing.

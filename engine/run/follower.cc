@@ -26,6 +26,8 @@ constexpr std::string_view kFilePrefix = "pos/file/";
 constexpr std::string_view kSourcePrefix = "pos/source/";
 constexpr std::string_view kStreamPrefix = "pos/stream/";
 constexpr std::string_view kStdin = "-";
+// A birth is told by a clock that ticks every few milliseconds.
+constexpr Duration kBirthGrain{100};
 // A compressor may keep the time of the last write in whole seconds.
 constexpr std::int64_t kModifiedPrecision = 1'000'000'000;
 
@@ -41,6 +43,10 @@ std::string file_key(std::string_view source, const FileId& id) {
 // was written to first was left first, and inode numbers rise where they are not used again.
 std::tuple<std::int64_t, std::int64_t, std::uint64_t> age_of(const FoundFile& file) {
   return {file.stat.id.born_ns, file.stat.modified_ns, file.stat.id.inode};
+}
+
+constexpr std::int64_t in_ns(Duration duration) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(duration).count();
 }
 
 std::string stream_key(std::string_view source, std::string_view stream) {
@@ -148,9 +154,11 @@ void Follower::restore(const std::vector<StoredEntry>& entries) {
     } else if (key.starts_with(kSourcePrefix)) {
       const rules::Result<Json> json = Json::parse(*entry.value);
       std::optional<Timestamp> from;
+      std::optional<Timestamp> seen;
       if (json && (*json)["watched_from"].is_integer())
         from = rules::from_stored_ms((*json)["watched_from"].integer());
-      saved_sources_[std::string(key.substr(kSourcePrefix.size()))] = from;
+      if (json && (*json)["seen"].is_integer()) seen = rules::from_stored_ms((*json)["seen"].integer());
+      saved_sources_[std::string(key.substr(kSourcePrefix.size()))] = {from, seen};
     }
   }
 }
@@ -170,7 +178,8 @@ void Follower::replace_plan(std::shared_ptr<const rules::Plan> plan) {
     const rules::SourceSpec& spec = plan->sources[found->second];
     // Files that a new pattern finds were there before: as at a first start.
     old.placing = old.placing || old.spec->files != spec.files;
-    old.scanned = !old.placing;
+    // Not yet, straight after a start: then places of a former process are still to be found.
+    old.scanned = old.scanned && !old.placing;
     next[found->second] = std::move(old);
   }
   for (const std::unique_ptr<Tail>& tail : tails_) {
@@ -209,7 +218,8 @@ void Follower::replace_plan(std::shared_ptr<const rules::Plan> plan) {
       const auto saved = saved_sources_.find(source.spec->name);
       if (saved != saved_sources_.end()) {
         source.placing = false;
-        source.watched_from = saved->second;
+        source.watched_from = saved->second.watched_from;
+        source.seen = saved->second.seen;
         source.changed = false;
         saved_sources_.erase(saved);
       }
@@ -263,11 +273,14 @@ void Follower::mark_changed(Tail& tail) {
 }
 
 std::vector<StoredEntry> Follower::take_entries() {
+  found_files_ = false;
   std::vector<StoredEntry> entries;
   for (std::string& key : erased_)
     entries.push_back({std::move(key), std::nullopt});
   erased_.clear();
   for (Tail* tail : changed_) {
+    FollowedSource& source = sources_[tail->source];
+    source.changed = source.changed || source.known_at != rules::kLongAgo;
     if (tail->file == nullptr) {
       entries.push_back({key_of(*tail), tail->stream->place()});
       tail->changed = false;
@@ -291,6 +304,7 @@ std::vector<StoredEntry> Follower::take_entries() {
     source.changed = false;
     Json json;
     if (source.watched_from) json.set("watched_from", rules::to_unix_ms(*source.watched_from));
+    if (source.known_at != rules::kLongAgo) json.set("seen", rules::to_unix_ms(source.known_at));
     entries.push_back({std::string(kSourcePrefix) + source.spec->name, json.is_null() ? "{}" : json.dump()});
   }
   return entries;
@@ -348,7 +362,7 @@ void Follower::look(Timestamp now, Instant instant, bool everything) {
     erased_.push_back(saved.first);
     return true;
   });
-  for (const auto& [name, from] : saved_sources_)
+  for (const auto& [name, saved] : saved_sources_)
     erased_.push_back(std::string(kSourcePrefix) + name);
   saved_sources_.clear();
   std::erase_if(directories_, [this](const auto& entry) {
@@ -625,10 +639,12 @@ void Follower::scan(std::uint32_t index) {
     return over;
   });
   if (source.scanned) return;
-  recover_rotated(index);
+  const std::set<std::string> known = recover_rotated(index);
   recover_cut(index);
+  follow_unseen(index, known);
   source.scanned = true;
   source.placing = false;
+  found_files_ = true;  // that they are followed at all
   // Nothing was there, so nothing is missing. What a stream said before we listened nobody knows.
   if (!source.watched_from || forgets(*source.spec)) {
     source.watched_from = now_;
@@ -837,8 +853,13 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
   if (tail != nullptr) tail->scan = scans_;
 }
 
-// What `file` is a copy of: of what one of `tails` holds, or held before it was cut.
-Follower::CopyOf Follower::copied(const FileSource& file, const std::vector<const Tail*>& tails) {
+// What `file` is a copy of: of what one of `tails` holds, or held before it was cut; or of what was `held` by
+// one that is gone.
+Follower::CopyOf Follower::copied(const FileSource& file, const std::vector<const Tail*>& tails,
+                                  const std::vector<Content>& held) {
+  for (const Content& content : held) {
+    if (content.offset > 0 && file.begins_with(content)) return {.all = false, .cut = content};
+  }
   for (const Tail* tail : tails) {
     if (file.is_copy_of(*tail->file)) return {.all = true, .cut = std::nullopt};
     std::vector<Content> contents = tail->file->cut();
@@ -857,13 +878,25 @@ Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tai
                                const FileSource* newest, Packed packed) {
   const rules::Result<FileStat> is = before->file->stat();
   const rules::Result<FileStat> was = before->was ? rules::Result<FileStat>(*before->was) : is;
-  if (!was || was->id.born_ns == 0) return before;
-  std::vector<FoundFile> between = rotated_siblings(before->real);
+  if (!was) return before;
+  return follow_after(index, path,
+                      {.real = before->real,
+                       .file = {before->real, *was},
+                       .held = {},
+                       .copy = before->copy,
+                       .packed_from = is ? is->modified_ns : 0},
+                      before, newest, packed, rotated_siblings(before->real));
+}
+
+// The same, of a former that may be gone: then `before` is null.
+Tail* Follower::follow_after(std::uint32_t index, const std::string& path, const Former& former, Tail* before,
+                             const FileSource* newest, Packed packed, std::vector<FoundFile> between) {
+  if (former.file.stat.id.born_ns == 0) return before;
   // Born while or after the former was last written to; a copy of a log is older than what the log says next.
-  const std::int64_t earliest =
-      was->modified_ns - std::chrono::duration_cast<std::chrono::nanoseconds>(kRotateWait).count();
+  const std::int64_t earliest = former.file.stat.modified_ns - in_ns(kRotateWait);
   std::erase_if(between, [&](const FoundFile& file) {
-    return tail_of(file.stat.id) != nullptr || file.stat.id.born_ns <= std::max(earliest, was->id.born_ns) ||
+    return tail_of(file.stat.id) != nullptr || file.stat.id.born_ns < earliest ||
+           age_of(file) <= age_of(former.file) ||
            (newest != nullptr &&
             (file.stat.id == newest->id() || file.stat.id.born_ns > newest->id().born_ns)) ||
            std::any_of(sources_[index].spec->files.begin(), sources_[index].spec->files.end(),
@@ -873,9 +906,9 @@ Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tai
             [](const FoundFile& a, const FoundFile& b) { return age_of(a) < age_of(b); });
   if (packed == Packed::kToo) {
     // What was born with the compressing; the latest are compressed last, if at all.
-    std::vector<FoundFile> older = packed_siblings(before->real);
+    std::vector<FoundFile> older = packed_siblings(former.real);
     std::erase_if(older, [&](const FoundFile& file) {
-      return tail_of(file.stat.id) != nullptr || (is && file.stat.modified_ns < is->modified_ns);
+      return tail_of(file.stat.id) != nullptr || file.stat.modified_ns < former.packed_from;
     });
     between.insert(between.begin(), older.begin(), older.end());
   }
@@ -896,7 +929,7 @@ Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tai
       for (const Tail* tail = last; tail != nullptr; tail = tail->predecessor)
         known.push_back(tail);
     }
-    const CopyOf copy = copied(*file, known);
+    const CopyOf copy = copied(*file, known, former.held);
     if (copy.all) continue;
     // All of it was read before it was cut: nobody turned to it, and nobody writes to a copy.
     if (copy.cut) {
@@ -907,8 +940,8 @@ Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tai
     if (tail == nullptr) continue;
     // The rest of what was cut away before it was read is in the copy.
     if (copy.cut) static_cast<void>(tail->file->go_on_from(*copy.cut));
-    tail->copy = copy.cut || before->copy;
-    tail->real = before->real;
+    tail->copy = copy.cut || former.copy;
+    tail->real = former.real;
     unlink(*tail);
     last = tail;
   }
@@ -941,6 +974,7 @@ Tail* Follower::adopt(std::uint32_t index, const std::string& path, std::unique_
   by_inode_[inode_of(tail.file->id())] = &tail;
   ++source.open;
   place(tail, source);
+  if (!tail.resumed) found_files_ = true;
   tails_.push_back(std::move(owned));
   mark_dirty(tail);
   mark_changed(tail);
@@ -990,8 +1024,8 @@ void Follower::place(Tail& tail, FollowedSource& source) {
 }
 
 // Places of a former process whose files no pattern leads to: they were renamed while nobody looked, and lie
-// beside their old names; or they are gone, and with them what was not read.
-void Follower::recover_rotated(std::uint32_t index) {
+// beside their old names; or they are gone, and with them what was not read. Returns those names.
+std::set<std::string> Follower::recover_rotated(std::uint32_t index) {
   const std::string& name = sources_[index].spec->name;
   std::map<std::string, std::vector<Saved>> lost;  // by path
   for (auto it = saved_.begin(); it != saved_.end();) {
@@ -1006,6 +1040,7 @@ void Follower::recover_rotated(std::uint32_t index) {
     std::string path;
     Tail* last = nullptr;
     Tail* next = nullptr;  // what has the name now comes after them
+    bool found = false;    // the youngest of them was: it is the last
   };
   std::vector<Line> lines;
   for (auto& [path, places] : lost) {
@@ -1022,18 +1057,30 @@ void Follower::recover_rotated(std::uint32_t index) {
     for (Saved& saved : places) {
       if (Tail* tail = recover(index, saved, line.last)) {
         line.last = tail;
+        line.found = &saved == &places.back();
         continue;
       }
       erased_.push_back(saved.key);
       // Unless it was read to its end and its writer had left it, lines may be missing.
-      if (!saved.position.rotated) report_lost(index, line.next);
+      const bool left = &saved != &places.back() || line.next == nullptr || line.next->resumed;
+      if (!saved.position.rotated || !left) report_lost(index, line.next);
     }
     lines.push_back(line);
   }
   // What lies between is what no place is of.
-  for (auto& [path, last, next] : lines) {
+  for (auto& [path, last, next, found] : lines) {
     // Who knew the newest one knew all between.
-    const bool named = last != nullptr && !last->copy;
+    const FilePosition& youngest = lost.at(path).back().position;
+    if (!found && !youngest.copy && (next == nullptr || !next->resumed)) {
+      Former former{.real = path, .file = {path, {}}, .held = youngest.cut};
+      former.file.stat.id = youngest.id;
+      former.file.stat.modified_ns = youngest.modified_ns;
+      former.packed_from = youngest.modified_ns;
+      former.held.push_back({youngest.head, youngest.before, youngest.offset, youngest.line});
+      last = follow_after(index, path, former, last, next == nullptr ? nullptr : next->file,
+                          last == nullptr ? Packed::kIgnored : Packed::kToo, rotated_siblings(path));
+    }
+    const bool named = found && !last->copy;
     if (named && next == nullptr) last = follow_between(index, path, last, nullptr, Packed::kToo);
     if (named && next != nullptr && !next->resumed)
       last = follow_between(index, path, last, next->file, Packed::kToo);
@@ -1048,6 +1095,10 @@ void Follower::recover_rotated(std::uint32_t index) {
         tail->predecessor = other.get();
     }
   }
+  std::set<std::string> names;
+  for (const auto& [path, places] : lost)
+    names.insert(path);
+  return names;
 }
 
 // Files that were cut while nobody looked. A copy of what they held before (copytruncate), compressed or not,
@@ -1135,6 +1186,29 @@ Tail* Follower::recover(std::uint32_t index, const Saved& saved, Tail* before) {
   return nullptr;
 }
 
+// Files that came while nobody looked and were renamed since. What has their name now is new, and the name
+// not `known`; what was born before it, and after the last look of a former process, had it before.
+void Follower::follow_unseen(std::uint32_t index, const std::set<std::string>& known) {
+  const FollowedSource& source = sources_[index];
+  if (!source.seen) return;
+  std::vector<Tail*> fresh;
+  for (const std::unique_ptr<Tail>& tail : tails_) {
+    if (tail->source == index && tail->file != nullptr && tail->linked && !tail->resumed && !tail->orphan &&
+        tail->predecessor == nullptr && known.count(tail->real) == 0)
+      fresh.push_back(tail.get());
+  }
+  std::map<std::string, std::vector<std::string>> listed;  // each directory once: there may be many in it
+  for (Tail* tail : fresh) {
+    const auto [directory, is_new] = listed.try_emplace(directory_of(tail->real));
+    if (is_new) directory->second = names_in(directory->first);
+    Former former{.real = tail->real, .file = {tail->real, {}}, .held = {}};
+    // What was born a little earlier may have been overlooked; what was followed then is followed still.
+    former.file.stat.id.born_ns = rules::to_unix_ms(*source.seen - kBirthGrain) * 1'000'000;
+    tail->predecessor = follow_after(index, tail->path, former, nullptr, tail->file, Packed::kIgnored,
+                                     rotated_siblings(tail->real, directory->second));
+  }
+}
+
 void Follower::report_lost(std::uint32_t index, const Tail* next) {
   if (next == nullptr) return gap(index, "deleted_while_down", now_);
   // Whatever was written since the one that is there was born is in it.
@@ -1202,8 +1276,9 @@ void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, I
     tail.error.clear();
     tail.back_off = Duration{0};
   }
+  // Of a rotated one it is stored that it was read to its end, though that read found nothing more.
   if (status.bytes > 0 || status.rewrite != Rewrite::kNone || tail.flush || tail.flush_records ||
-      tail.flush_everything)
+      tail.flush_everything || (!tail.linked && status.at_end))
     mark_changed(tail);
   tail.flush_records = false;
   if (status.at_end) tail.flush = tail.flush_everything = false;
@@ -1217,8 +1292,8 @@ void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, I
   if (status.bytes_lost > 0) {
     ledger_.add("logbell_source_bytes_lost_total", {{"source", source.spec->name}, {"cause", "truncated"}},
                 static_cast<double>(status.bytes_lost));
-    gap(tail.source, "truncated", now);
   }
+  if (status.bytes_lost > 0 || status.may_miss) gap(tail.source, "truncated", now);
   if (tail.file != nullptr && tail.trouble.empty() && !tail.file->trouble().empty()) {
     tail.trouble = tail.file->trouble();
     gap(tail.source, tail.trouble, now);

@@ -79,10 +79,10 @@ struct Tail {
   std::optional<FileStat> was;    // what it was, as far as that was stored, before it was compressed
   std::optional<Content> cut;     // a former process knew it with this, which it does not hold any more
   std::string trouble;            // why what is compressed ended early: said once
-  std::string former;           // where it was then
-  bool changed = false;         // its position is not in a batch yet
-  std::uint64_t scan = 0;       // the last one that found it
-  Tail* predecessor = nullptr;  // what its name meant before: read first
+  std::string former;             // where it was then
+  bool changed = false;           // its position is not in a batch yet
+  std::uint64_t scan = 0;         // the last one that found it
+  Tail* predecessor = nullptr;    // what its name meant before: read first
   rules::Instant grown_at;
   rules::Instant unlinked_at;
   rules::Instant dirty_since;
@@ -108,6 +108,7 @@ struct FollowedSource {
   std::size_t open = 0;    // streams
   std::optional<rules::Timestamp> watched_from;
   bool changed = true;                           // its entry is not in a batch yet
+  std::optional<rules::Timestamp> seen;          // a former process knew every file that was born before
   rules::Timestamp known_at = rules::kLongAgo;   // wall time of the last look at all of it
   rules::Timestamp watermark = rules::kLongAgo;  // latest believed event time of all its streams
   std::optional<rules::Timestamp> last_line_at;
@@ -176,6 +177,8 @@ class Follower {
   const std::vector<Tail*>& dirty() const { return dirty_; }
   // Positions and sources that have changed since the last call.
   std::vector<StoredEntry> take_entries();
+  // Whether among the entries to take are files that no position knew.
+  bool found_files() const { return found_files_; }
 
   rules::Instant next_timer() const { return next_timer_; }
   int watch_fd() const { return watch_.fd(); }
@@ -194,20 +197,32 @@ class Follower {
   void find(std::uint32_t index, std::vector<FoundFile>& fresh);
   void meet(std::uint32_t index, const FoundFile& file, std::vector<FoundFile>& fresh);
   void follow_fresh(std::uint32_t index, const FoundFile& file, Tail* before);
-  void recover_rotated(std::uint32_t index);
+  std::set<std::string> recover_rotated(std::uint32_t index);
   Tail* recover(std::uint32_t index, const Saved& saved, Tail* before);
   Tail* adopt_recovered(std::uint32_t index, const Saved& saved, std::unique_ptr<FileSource> file,
                         Tail* before);
   void recover_cut(std::uint32_t index);
+  void follow_unseen(std::uint32_t index, const std::set<std::string>& known);
   void report_lost(std::uint32_t index, const Tail* next);
   enum class Packed { kIgnored, kToo };
+  // What is known of the file that had a name: others had it after that one.
+  struct Former {
+    std::string real;
+    FoundFile file;                // its birth, and when it was written to last
+    std::vector<Content> held;     // of one that is gone: what was read of it; a copy may hold it still
+    bool copy = false;             // it is one itself, and those after it are
+    std::int64_t packed_from = 0;  // compressed ones were modified then, or later
+  };
   Tail* follow_between(std::uint32_t index, const std::string& path, Tail* before, const FileSource* newest,
                        Packed packed = Packed::kIgnored);
+  Tail* follow_after(std::uint32_t index, const std::string& path, const Former& former, Tail* before,
+                     const FileSource* newest, Packed packed, std::vector<FoundFile> between);
   struct CopyOf {
     bool all = false;            // all of it is read, or will be, where it was copied from
     std::optional<Content> cut;  // it begins with this, which its original does not hold any more
   };
-  static CopyOf copied(const FileSource& file, const std::vector<const Tail*>& tails);
+  static CopyOf copied(const FileSource& file, const std::vector<const Tail*>& tails,
+                       const std::vector<Content>& held);
   bool is_superseded(const Tail& tail) const;
   static rules::Instant leaves_at(const Tail& tail);
   bool let_go(Tail& tail);
@@ -253,9 +268,14 @@ class Follower {
 
   std::vector<Saved> saved_;    // places of a former process, not claimed yet
   std::vector<Saved> retired_;  // of files let go that may come back, at most kMaxRetired
-  std::map<std::string, std::string> saved_places_;                       // of streams, by key
-  std::map<std::string, std::optional<rules::Timestamp>> saved_sources_;  // name → watched_from
+  std::map<std::string, std::string> saved_places_;  // of streams, by key
+  struct SavedSource {
+    std::optional<rules::Timestamp> watched_from;
+    std::optional<rules::Timestamp> seen;  // everything that was born before was known
+  };
+  std::map<std::string, SavedSource> saved_sources_;  // by name
   std::vector<std::string> erased_;
+  bool found_files_ = false;
 
   std::uint64_t scans_ = 0;
   rules::Timestamp now_ = rules::kLongAgo;

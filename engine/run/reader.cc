@@ -136,6 +136,7 @@ struct Reader::Impl {
     const bool moved =
         sent.size() != statuses.size() || !std::equal(sent.begin(), sent.end(), statuses.begin(),
                                                       &same_but_for_the_look);
+    batch.files_found = follower.found_files();
     batch.positions = follower.take_entries();
     batch.counters = ledger.take_counters();
     if (confirm || moved || !batch.matches.empty() || !batch.positions.empty() || !batch.counters.empty()) {

@@ -416,8 +416,9 @@ void Lane::start(Setting setting, bool from_store) {
   // What the store does not have. Whose key it has by now the loop knows already.
   std::map<DeliveryId, Delivery> undurable;
   undurable.swap(undurable_);
-  for (auto& [id, delivery] : undurable)
-    take(std::move(delivery));
+  // Their ids fall: the first is the oldest, and a firing is told before its end.
+  for (auto one = undurable.rbegin(); one != undurable.rend(); ++one)
+    take(std::move(one->second));
 }
 
 void Lane::take(Delivery delivery) {
@@ -736,7 +737,11 @@ std::optional<Runtime::Failure> Runtime::begin() {
   core.commit = [this](Tick tick) { return writer_->submit(std::move(tick)); };
   core.confirm = [this] { reader_->confirm(); };
   core.publish = [this](std::shared_ptr<const CoreView> view) { core_view_.set(std::move(view)); };
-  core.first_pass = [this] { ready_ = grown_ = true; };
+  // Ready is also known: what was found is on the disk, should this process die at once.
+  core.first_pass = [this] {
+    writer_->after_commit([this] { ready_ = true; });
+    grown_ = true;
+  };
   core.plan_changed = [this](std::uint64_t generation) {
     core_generation_ = generation;
     grown_ = true;

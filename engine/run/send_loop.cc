@@ -97,6 +97,18 @@ std::vector<ToldAlert> alerts_of(const Notification& notification, bool firing) 
   return alerts;
 }
 
+// Each alert of it as those who speak of it order their messages. What stands in for another sink has an order of its
+// own; a refresh has none, what is told after it takes it back (drop_outdated()).
+std::vector<std::string> subjects_of(const Notification& notification) {
+  std::vector<std::string> subjects;
+  if (notification.group_key.empty() || notification.reason == rules::NotifyReason::kRefresh) return subjects;
+  subjects.reserve(notification.alerts.size());
+  for (const rules::Alert& alert : notification.alerts)
+    subjects.push_back(
+        fmt::format("{}\n{}", notification.fallback_for, rules::format_fingerprint(alert.fingerprint())));
+  return subjects;
+}
+
 // Which alerts a fallback was told of, forgetting the oldest beyond a bound.
 class RecentAlerts {
  public:
@@ -201,6 +213,7 @@ class SendLoop::Impl {
 
  private:
   Item remove(Sequence sequence);
+  void join_groups(Item& item, const Notification& notification);
   void place(Group& group);  // where the group's head stands among the others, after a change
   void publish();
 
@@ -249,6 +262,12 @@ class SendLoop::Impl {
   Sequence last_ = 0;
   std::map<Sequence, Item> items_;
   std::unordered_map<std::string, Group> groups_;
+  // Which group speaks of an alert, and in how many that wait: all of them are in it.
+  struct Subject {
+    std::string group;
+    std::uint32_t waiting = 0;
+  };
+  std::unordered_map<std::string, Subject> subjects_;
   std::set<std::pair<std::size_t, Sequence>> turns_;  // the head of each group, the most urgent first
   std::unordered_map<std::string, Sequence> by_key_;
   std::unordered_map<std::string, Sequence> by_replaces_;
@@ -293,6 +312,43 @@ void SendLoop::Impl::place(Group& group) {
   if (group.members.empty()) return;
   group.turn = {group.urgency(), *group.members.begin()};
   turns_.insert(group.turn);
+}
+
+// A reload may have grouped its alerts otherwise than in what waits: its resolve must not overtake their firing there. So
+// those groups speak as one from here on, in the order of their arrival, until nothing of it waits any more.
+void SendLoop::Impl::join_groups(Item& item, const Notification& notification) {
+  const std::vector<std::string> subjects = subjects_of(notification);
+  std::set<std::string> others;
+  for (const std::string& subject : subjects) {
+    const auto known = subjects_.find(subject);
+    if (known != subjects_.end()) others.insert(known->second.group);
+  }
+  // The largest stays: what waits of the others is moved to it.
+  for (const std::string& other : others) {
+    const auto mine = groups_.find(item.group);
+    if (mine == groups_.end() || groups_.at(other).members.size() > mine->second.members.size()) item.group = other;
+  }
+  for (const std::string& other : others) {
+    if (other == item.group) continue;
+    const auto from = groups_.find(other);
+    Group& to = groups_.at(item.group);
+    for (const Sequence sequence : from->second.members) {
+      Item& moved = items_.at(sequence);
+      moved.group = item.group;
+      for (const std::string& subject : subjects_of(moved.delivery.notification))
+        subjects_.at(subject).group = item.group;
+      to.members.insert(sequence);
+    }
+    for (std::size_t i = 0; i < kUrgencies; ++i)
+      to.urgencies[i] += from->second.urgencies[i];
+    turns_.erase(from->second.turn);
+    groups_.erase(from);
+  }
+  for (const std::string& subject : subjects) {
+    Subject& known = subjects_[subject];
+    known.group = item.group;
+    ++known.waiting;
+  }
 }
 
 void SendLoop::Impl::add(Delivery delivery) {
@@ -347,6 +403,7 @@ void SendLoop::Impl::add(Delivery delivery) {
     if (ends_elsewhere(notification)) copies_.insert(sequence);
     if (overlong_ && notification.priority < 2) copies_.insert(sequence);
   }
+  join_groups(item, notification);
   Group& group = groups_[item.group];
   group.members.insert(sequence);
   ++group.urgencies[urgency_of(notification)];
@@ -366,6 +423,10 @@ Item SendLoop::Impl::remove(Sequence sequence) {
   --group->second.urgencies[urgency_of(notification)];
   place(group->second);
   if (group->second.members.empty()) groups_.erase(group);
+  for (const std::string& subject : subjects_of(notification)) {
+    const auto known = subjects_.find(subject);
+    if (--known->second.waiting == 0) subjects_.erase(known);
+  }
   by_key_.erase(notification.key);
   const auto replaces = by_replaces_.find(notification.replaces);
   if (replaces != by_replaces_.end() && replaces->second == sequence) by_replaces_.erase(replaces);

@@ -149,6 +149,13 @@ bool Writer::has_room(std::size_t bytes) const {
          (ticks_.empty() || (tick_bytes_ + bytes <= kMaxQueuedBytes && ticks_.size() < kMaxQueuedTicks));
 }
 
+void Writer::after_commit(std::function<void()> call) {
+  const MutexLock lock(mutex_);
+  calls_.push_back(std::move(call));
+  idle_ = false;
+  work_.notify_one();
+}
+
 bool Writer::begin(DeliveryId id) {
   return ask({id, {}, {}, nullptr});
 }
@@ -209,7 +216,7 @@ bool Writer::ended() const {
 
 void Writer::wait(Instant until) {
   const MutexLock lock(mutex_);
-  while ((ticks_.empty() || full_) && requests_.empty() && own_entries_.empty() &&
+  while (((ticks_.empty() && calls_.empty()) || full_) && requests_.empty() && own_entries_.empty() &&
          (!closed_ || close_seen_) && !ended_) {
     const Instant now = options_.clock->instant();
     if (now >= until) return;
@@ -244,12 +251,14 @@ Instant Writer::step() {
   std::vector<Tick> ticks;
   std::vector<Request> requests;
   std::vector<StoredEntry> entries;
+  std::vector<std::function<void()>> calls;
   bool closing = false;
   {
     const MutexLock lock(mutex_);
     full_ = full();
     if (!full_) {
       ticks.swap(ticks_);
+      calls.swap(calls_);
       tick_bytes_ = 0;
       room_.notify_all();
     }
@@ -283,11 +292,13 @@ Instant Writer::step() {
     release(!broken_);
   }
   if (pending_.settlements.empty() && pending_.in_flight.empty()) release(!broken_);
+  for (const std::function<void()>& call : calls)
+    call();
   const bool closed_for_room = full();
   const MutexLock lock(mutex_);
   full_ = closed_for_room;
   if (!full_) room_.notify_all();
-  idle_ = pending_.empty() && ticks_.empty() && requests_.empty() && own_entries_.empty();
+  idle_ = pending_.empty() && ticks_.empty() && calls_.empty() && requests_.empty() && own_entries_.empty();
   if (idle_) quiet_.notify_all();
   return next(now);
 }

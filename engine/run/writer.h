@@ -65,6 +65,9 @@ class Writer {
   bool submit(Tick tick);
   // Entries of the runtime's own, committed with what comes next; synced.
   void store(std::vector<StoredEntry> entries);
+  // Calls it, once, on the writer's thread: after the commit of what was submitted before and may not wait
+  // for its age; or when the store refuses that commit.
+  void after_commit(std::function<void()> call);
   // Marks a delivery in flight; returns when that is committed. False: do not send.
   bool begin(DeliveryId id);
   // Returns when committed, or when the store has refused and it is kept in memory.
@@ -174,6 +177,7 @@ class Writer {
   std::uint64_t waits_ GUARDED_BY(mutex_) = 0;
   std::vector<Request> requests_ GUARDED_BY(mutex_);
   std::vector<StoredEntry> own_entries_ GUARDED_BY(mutex_);
+  std::vector<std::function<void()>> calls_ GUARDED_BY(mutex_);
   bool closed_ GUARDED_BY(mutex_) = false;
   bool close_seen_ GUARDED_BY(mutex_) = false;
   bool ended_ GUARDED_BY(mutex_) = false;

@@ -51,6 +51,7 @@ void live(std::uint64_t seed, const fs::path& directory, Totals& totals) {
     for (const std::string& action : world.last_actions())
       fmt::print("  {}\n", action);
     fmt::print("LOGBELL_SIM_SEED={}\n{}\n", seed, error.what());
+    std::fflush(stdout);  // whatever becomes of the others
   }
   add(totals.counts, world.counts());
 }

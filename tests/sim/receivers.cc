@@ -63,21 +63,42 @@ Receiver& Receivers::of(const std::string& sink, const std::string& lane) {
   return receiver;
 }
 
+void Receivers::crashed() {
+  ++crashes_;
+  for (auto& [lane, receiver] : by_lane_) {
+    for (auto& [name, mentions] : receiver.heard) {
+      for (Mention& mention : mentions)
+        mention.forgotten = mention.forgotten || mention.undurable;
+    }
+  }
+  undurable_ = false;
+}
+
+void Receivers::set_durable() {
+  undurable_ = false;
+  for (auto& [lane, receiver] : by_lane_) {
+    for (auto& [name, mentions] : receiver.heard) {
+      for (Mention& mention : mentions)
+        mention.undurable = false;
+    }
+  }
+}
+
 void Receivers::take(Receiver& receiver, const rules::Notification& notification) {
   ++receiver.effects;
   if (notification.lane != receiver.lane || notification.sink != receiver.sink)
     world_.wrong(fmt::format("a notification for {} arrived at {}", notification.lane, receiver.lane));
   const std::string text = rules::encode(notification);
+  const std::string says = about(notification);
   const auto [at, is_new] = by_key_.try_emplace(notification.key);
   Sent& sent = at->second;
   if (is_new) {
     sent.text = text;
-    sent.about = about(notification);
+    sent.about = says;
     sent.crashes_at_first = crashes_;
-  } else if (sent.about != about(notification)) {
-    world_.wrong(
-        fmt::format("key {} says \"{}\" and then \"{}\"", notification.key, sent.about, about(notification)));
-  } else if (sent.text != text && !undurable_) {
+  } else if (sent.about != says && !(ever_undurable_ && crashes_ > sent.crashes_at_first)) {
+    world_.wrong(fmt::format("key {} says \"{}\" and then \"{}\"", notification.key, sent.about, says));
+  } else if (sent.text != text && !ever_undurable_) {
     world_.wrong(
         fmt::format("what was sent under key {} changed: {} and then {}", notification.key, sent.text, text));
   }
@@ -97,6 +118,7 @@ void Receivers::take(Receiver& receiver, const rules::Notification& notification
                                name.name, name.labels));
     Mention mention;
     mention.firing = alert.is_firing();
+    mention.undurable = undurable_;
     mention.fired_at = rules::to_unix_ms(alert.fired_at);
     if (alert.resolved_at) mention.resolved_at = rules::to_unix_ms(*alert.resolved_at);
     mention.reason = alert.resolve_reason;
@@ -106,7 +128,7 @@ void Receivers::take(Receiver& receiver, const rules::Notification& notification
   }
   receiver.groups.insert(notification.group_key);
   world_.note(fmt::format("{} hears {} for \"{}\": {}", receiver.lane, notification.key,
-                          notification.fallback_for, about(notification)));
+                          notification.fallback_for, says));
 }
 
 Outcome Receivers::deliver(Receiver& receiver, const rules::Notification& notification,

@@ -38,8 +38,10 @@ struct Mention {
   bool firing = false;
   Ms fired_at = 0;
   std::optional<Ms> resolved_at;
-  std::string reason;  // of a resolve
-  std::string how;     // in which message, for whoever reads a failure
+  std::string reason;      // of a resolve
+  std::string how;         // in which message, for whoever reads a failure
+  bool undurable = false;  // told while nothing could be written down
+  bool forgotten = false;  // and the process died before it was
 };
 
 // One lane of one sink, as its receiver sees it.
@@ -70,9 +72,11 @@ class Receivers {
   sinks::Outcome deliver(Receiver& receiver, const rules::Notification& notification,
                          const sinks::Attempt& attempt);
   // A process died: what it had sent may come again.
-  void crashed() { ++crashes_; }
-  // What was sent before it was written down may come again in other words.
-  void set_undurable() { undurable_ = true; }
+  void crashed();
+  // What is sent before it is written down may come again in other words, and after a crash nobody knows of
+  // it.
+  void set_undurable() { undurable_ = ever_undurable_ = true; }
+  void set_durable();  // all of it is written down
 
  private:
   struct Sent {
@@ -89,6 +93,7 @@ class Receivers {
   std::map<std::string, Sent> by_key_;
   std::uint64_t crashes_ = 0;
   bool undurable_ = false;
+  bool ever_undurable_ = false;
 };
 
 }  // namespace logbell::sim

@@ -1009,3 +1009,22 @@ TEST_CASE("metrics: a histogram of a pattern's values, in Prometheus's shape", "
   CHECK(values.at(R"(request_ms_sum{status="200"})") == 1013);
   CHECK(values.at(R"(request_ms_count{status="200"})") == 3);
 }
+
+TEST_CASE("pipeline: what could not be found or read again is synced, once", "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.start();
+  engine::MatchBatch batch;
+  batch.generation = world.current->generation;
+  batch.positions.push_back({"pos/file/app/1-2", "{}"});
+  SECTION("a line of standard input") {
+    batch.cannot_be_read_again = true;
+  }
+  SECTION("a file that no position knew") {
+    batch.files_found = true;
+  }
+  world.pipeline->ingest(batch);
+  CHECK(world.tick(0).must_sync);
+  batch.cannot_be_read_again = batch.files_found = false;
+  world.pipeline->ingest(batch);
+  CHECK_FALSE(world.tick(1).must_sync);
+}

@@ -238,6 +238,7 @@ class ReaderWorld {
     for (const engine::SourceStatus& status : batch.sources)
       statuses[status.source] = status;
     cannot_be_read_again = cannot_be_read_again || batch.cannot_be_read_again;
+    files_found = files_found || batch.files_found;
   }
 
   // The lines that were handed over since the last call.
@@ -269,6 +270,7 @@ class ReaderWorld {
   std::uint64_t last_sequence = 0;
   bool ended = false;
   bool cannot_be_read_again = false;
+  bool files_found = false;
 };
 
 using Texts = std::vector<std::string>;

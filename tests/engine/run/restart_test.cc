@@ -123,6 +123,123 @@ TEST_CASE("restart: what was read and let go before is not taken for something m
   CHECK(world.lines().empty());
 }
 
+TEST_CASE("restart: a reload before the first look forgets no place", "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  fresh(world);
+  world.dir.append("app.log", "two\n");
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "three\n");
+  world.start();
+  world.reload(world.plan_setting);
+  CHECK(world.lines() == Texts{"two", "three"});
+  world.reader.reset();
+  world.dir.remove("app.log.1");
+  world.dir.remove("app.log");
+  world.start();
+  world.reload(world.plan_setting);
+  CHECK(gaps(world, "deleted_while_down") == 1);
+}
+
+TEST_CASE("restart: that a file is there at all is known at once", "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"*.log"}}}});
+  const auto found = [&] { return std::exchange(world.files_found, false); };
+  world.settle();
+  CHECK(found());  // of nothing, too
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  CHECK(found());
+  world.dir.append("app.log", "two\n");
+  world.settle();
+  CHECK_FALSE(found());
+  world.dir.rename("app.log", "app.log.1");
+  world.settle();
+  CHECK_FALSE(found());
+  world.dir.append("app.log", "three\n");
+  world.settle();
+  CHECK(found());
+}
+
+TEST_CASE("restart: that a rotated file was read to its end is kept, whichever file was read first",
+          "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"*.log"}}}});
+  world.dir.append("app.log", line_at(world.clock.now(), "one"));
+  world.settle();
+  world.dir.append("web.log", "a line without a time\n");  // is further behind, so it is read first
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", line_at(world.clock.now(), "two"));
+  world.settle();
+  world.reader.reset();
+  world.dir.remove("app.log.1");
+  world.restart();
+  CHECK(gaps(world, "rotated_away_while_down") == 0);
+}
+
+TEST_CASE("restart: what came between a file that is gone and the one that is there is read", "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  SECTION("it was rotated before") { world.dir.rename("app.log", "app.log.9"); }
+  SECTION("and while nobody looked") {
+    world.reader.reset();
+    world.dir.rename("app.log", "app.log.9");
+  }
+  if (world.reader != nullptr) world.settle();
+  world.lines();
+  world.reader.reset();
+  world.dir.append("app.log", "two\n");
+  world.dir.rename("app.log", "app.log.2");
+  world.dir.append("app.log", "three\n");
+  world.dir.remove("app.log.9");
+  world.dir.append("app.log.old", "");  // younger than the newest: nobody's predecessor
+  world.restart();
+  CHECK(world.lines() == Texts{"two", "three"});
+  // What was written into the first after it had been read nobody knows.
+  CHECK(gaps(world, "rotated_away_while_down") == 1);
+}
+
+TEST_CASE("restart: files of one birth are told apart by what was written to last", "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.lines();
+  world.reader.reset();
+  world.dir.remove("app.log");
+  world.dir.append("app.log", "two\n");
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "three\n");
+  // A kernel whose clock ticks every few milliseconds would say so.
+  const auto born = engine::stat_path(world.dir.path("app.log.1"))->id.born_ns;
+  for (auto& [key, value] : world.committed) {
+    auto position = engine::decode_position(value);
+    if (!position) continue;
+    position->id.born_ns = born;
+    value = engine::encode(*position);
+  }
+  world.restart();
+  CHECK(world.lines() == Texts{"two", "three"});
+}
+
+TEST_CASE("restart: a file that came and was rotated while nobody looked is read, and before its successor",
+          "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"*.log"}}}});
+  const bool before = GENERATE(false, true);
+  if (before) world.dir.append("new.log.0", "of another time\n");
+  world.dir.append("app.log", "one\n");
+  if (before) world.clock.advance(seconds(10));
+  world.settle();
+  CHECK(world.lines() == Texts{"one"});
+  world.reader.reset();
+  if (!before) {
+    world.dir.append("new.log", "two\n");
+    world.dir.rename("new.log", "new.log.1");
+  }
+  world.dir.append("new.log", "three\n");
+  world.restart();
+  CHECK(world.lines() == (before ? Texts{"three"} : Texts{"two", "three"}));
+  world.restart();
+  CHECK(world.lines().empty());
+}
+
 TEST_CASE("restart: deleted with nothing in its place is a gap", "[run][restart]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   fresh(world);

@@ -242,6 +242,14 @@ TEST_CASE("rotation: cut back to a place passed on the way goes on from there", 
     world.dir.append("app.log", "four\n");
     world.settle();
     CHECK(world.lines() == Texts{"four"});
+    CHECK(world.counter("logbell_source_gaps_total{cause=\"truncated\", source=\"app\"}") == 0);
+  }
+  SECTION("and written to before anybody looked: nobody can tell what is new, and that is said") {
+    world.dir.truncate("app.log", 8);
+    world.dir.append("app.log", "four\n");
+    world.settle();
+    CHECK(world.lines().empty());
+    CHECK(world.counter("logbell_source_gaps_total{cause=\"truncated\", source=\"app\"}") == 1);
   }
   SECTION("within a line: the rest of it is no line") {
     world.dir.truncate("app.log", 10);

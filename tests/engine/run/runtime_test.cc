@@ -12,6 +12,7 @@
 
 #include "tests/support/core_world.h"
 #include "tests/support/fake_clock.h"
+#include "tests/support/fake_sink.h"
 
 using namespace std::chrono_literals;
 using namespace logbell::engine;
@@ -590,6 +591,61 @@ TEST_CASE("runtime: the lane of a removed sink ends, and what waits for it is gi
   // Whoever was told of it hears no end of it.
   CHECK(house.shows("logbell_notifications_dropped_total{reason=\"no_sink\"} 1"));
   CHECK(house.stop());
+}
+
+TEST_CASE("runtime: what leaves while nothing can be written down keeps its order over a reload",
+          "[run][runtime][F35]") {
+  House house;
+  FakeClock clock;
+  auto opened = Store::open(house.directory, clock.now());
+  REQUIRE(opened);
+  Writer::Options writing;
+  writing.clock = &clock;
+  writing.log = &house.log;
+  writing.metrics = house.metrics.get();
+  writing.commit = [](const Commit&) -> rules::Result<std::vector<Delivery>> {
+    return rules::fail(rules::ErrorCode::kIo, "no space left on device");
+  };
+  writing.broken = [] { return false; };
+  writing.deliver = [](const Delivery&) { return true; };
+  writing.on_broken = [] {};
+  Writer* stepped = nullptr;
+  writing.step_instead = [&] { stepped->step(); };
+  Writer writer(std::move(writing));
+  stepped = &writer;
+
+  logbell::tests::FakeSink::Script script;
+  script.clock = &clock;
+  const auto setting = [&] {
+    Lane::Setting made;
+    made.sink = std::make_unique<logbell::tests::FakeSink>(script);
+    return made;
+  };
+  Lane::Options options;
+  options.sink = options.lane = "out";
+  options.clock = &clock;
+  options.log = &house.log;
+  options.metrics = house.metrics.get();
+  options.writer = &writer;
+  options.store = opened->store.get();
+  options.health = [](const SinkHealth&) {};
+  Lane lane(std::move(options), setting());
+  script.next = {logbell::sinks::Outcome::retry(logbell::sinks::Reason::kServerError, "503")};
+  DeliveryId last = 0;
+  for (const char* key : {"firing", "resolve"}) {
+    Delivery delivery;
+    delivery.id = --last;
+    delivery.notification.key = key;
+    delivery.notification.sink = delivery.notification.lane = "out";
+    delivery.notification.group_key = "g";
+    delivery.notification.created_at = clock.now();
+    lane.add(delivery);
+  }
+  lane.step();
+  lane.replace(setting());
+  lane.step();
+  lane.step();
+  CHECK(script.keys() == std::vector<std::string>{"firing", "firing", "resolve"});
 }
 
 TEST_CASE("runtime: a notification from before whose sink is gone is given up at the start",

@@ -144,7 +144,7 @@ class Lane {
     n.lane = options_.lane;
     n.group_key = group.empty() ? "group of " + key : group;
     n.reason = NotifyReason::kFirstFiring;
-    n.alerts = {alert(true, group)};
+    n.alerts = {alert(true, n.group_key)};
     n.priority = static_cast<std::uint8_t>(priority);
     n.created_at = clock.now();
     return n;
@@ -280,6 +280,63 @@ TEST_CASE("send_loop: a resolve never overtakes its firing", "[run][send_loop]")
   lane.script.next = {down(), down(), down()};
   lane.run(1h);
   CHECK(lane.script.keys() == Keys{"firing", "firing", "firing", "firing", "resolve"});
+}
+
+TEST_CASE("send_loop: a resolve never overtakes its firing, though a reload has grouped them otherwise",
+          "[run][send_loop]") {
+  Lane lane;
+  const auto of = [](Notification notification, const std::vector<int>& numbers) {
+    const Notification one = notification;
+    notification.alerts.clear();
+    for (const int number : numbers)
+      notification.alerts.push_back(about(one, number).alerts.front());
+    for (rules::Alert& each : notification.alerts)
+      each.labels.erase("group");
+    return notification;
+  };
+  SECTION("each for itself, then together") {
+    lane.add(of(lane.firing("1+", "g1", 2), {1}));
+    lane.add(of(lane.firing("2+", "g2", 2), {2}));
+    lane.add(of(lane.firing("3+", "g3", 2), {3}));
+    lane.add(of(lane.resolve("1-2-", "g"), {1, 2}));
+    lane.add(of(lane.firing("4+", "g4", 0), {4}));
+    lane.now();
+    // Whoever waits for a message lends it its urgency.
+    CHECK(lane.script.keys() == Keys{"4+", "1+", "2+", "1-2-", "3+"});
+  }
+  SECTION("together, then each for itself") {
+    lane.add(of(lane.firing("1+2+", "g", 2), {1, 2}));
+    lane.add(of(lane.resolve("2-", "g2"), {2}));
+    lane.add(of(lane.resolve("1-", "g1"), {1}));
+    lane.script.next = {down(), down()};
+    lane.run(1h);
+    CHECK(lane.script.keys() == Keys{"1+2+", "1+2+", "1+2+", "2-", "1-"});
+  }
+  SECTION("in the order of the store after a restart, too") {
+    lane.add(of(lane.firing("1+2+", "g", 2), {1, 2}));
+    lane.add(of(lane.resolve("2-", "g2"), {2}));
+    lane.restart();
+    lane.now();
+    CHECK(lane.script.keys() == Keys{"1+2+", "2-"});
+  }
+  SECTION("a refresh, which speaks of all, makes nobody wait") {
+    Notification refresh = of(lane.firing("refresh", "refresh", 2), {1, 2});
+    refresh.reason = NotifyReason::kRefresh;
+    lane.add(refresh);
+    lane.add(of(lane.firing("1+", "g1", 0), {1}));
+    lane.add(of(lane.firing("3+", "g3", 1), {3}));
+    lane.now();
+    CHECK(lane.script.keys() == Keys{"1+", "3+", "refresh"});
+  }
+  SECTION("what waits for nobody any more goes its own way again") {
+    lane.add(of(lane.firing("1+2+", "g", 2), {1, 2}));
+    lane.add(of(lane.resolve("2-", "g2"), {2}));
+    lane.now();
+    lane.add(of(lane.firing("1 again", "g1", 2), {1}));
+    lane.add(of(lane.firing("2 again", "g2", 0), {2}));
+    lane.now();
+    CHECK(lane.script.keys() == Keys{"1+2+", "2-", "2 again", "1 again"});
+  }
 }
 
 TEST_CASE("send_loop: an older one that is refused holds up nobody", "[run][send_loop]") {
@@ -778,7 +835,8 @@ TEST_CASE("send_loop: F40 without a fallback everything waits for the fix", "[ru
   CHECK(lane.loop->idle());
   CHECK(lane.loop->view().delivered == 10);
   CHECK(lane.log.events ==
-        Keys{"dead ops ops gone: 404 no_service; nobody hears there of Q", "alive ops ops"});
+        Keys{"dead ops ops gone: 404 no_service; nobody hears there of Q{group=\"group of 0\"}",
+             "alive ops ops"});
 }
 
 TEST_CASE(
@@ -829,7 +887,7 @@ TEST_CASE("send_loop: F40 a sink that never took anything and refuses its first 
     lane.add(lane.firing(fmt::format("{:02}", i)));
   lane.loop->step();
   CHECK(lane.loop->view().state == SinkState::kDead);
-  const std::string unheard = has_fallback ? "" : kNobodyHears + "Q";
+  const std::string unheard = has_fallback ? "" : kNobodyHears + "Q{group=\"group of 00\"}";
   CHECK(lane.log.events == Keys{"dead ops ops bad_request: HTTP 422: no" + unheard});
   lane.now();
   // Another message, of another group, shows that it was not the first one's fault.
@@ -865,8 +923,8 @@ TEST_CASE("send_loop: F40 a sink that worked and refuses two messages in a row i
   lane.now();
   CHECK(lane.loop->view().state == SinkState::kFailing);
   // Refused by its only sink: somebody must hear of that at once.
-  CHECK(lane.log.events ==
-        Keys{"alive ops ops", "dead ops ops bad_request: 400 invalid_blocks" + kNobodyHears + "Q"});
+  CHECK(lane.log.events == Keys{"alive ops ops", "dead ops ops bad_request: 400 invalid_blocks" +
+                                                     kNobodyHears + "Q{group=\"group of a\"}"});
   lane.script.next = {down()};  // what passes is no success in between
   lane.add(lane.firing("b"));
   lane.run(1min);
@@ -950,7 +1008,7 @@ TEST_CASE("send_loop: who is not heard of is named, briefly", "[run][send_loop][
     lane.add(n);
     lane.now();
     CHECK(lane.log.events == Keys{"dead ops ops bad_request: 400 invalid_blocks" + kNobodyHears +
-                                  "Q{q=\"a\"}, Q (resolved), Q and 2 more"});
+                                  "Q{group=\"group of a\", q=\"a\"}, Q (resolved), Q and 2 more"});
   }
   SECTION("a summary has no alerts") {
     n.reason = NotifyReason::kSummary;
@@ -1141,7 +1199,8 @@ TEST_CASE("send_loop: F40 the next fallback speaks when the first is refused too
     lane.now();
     CHECK(lane.log.told() == Keys{"before: delivered ok", "k/pager: rejected bad_request"});
     CHECK(lane.log.events.back() ==
-          "dead pager pager bad_request: 400 invalid_blocks; nobody hears there of Q");
+          "dead pager pager bad_request: 400 invalid_blocks; nobody hears there of Q{group=\"group of "
+          "k/pager\"}");
     CHECK(lane.log.last().state == DeliveryState::kDead);
   }
   SECTION("a list that names the sink itself, or a sink without lanes") {

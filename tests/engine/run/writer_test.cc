@@ -169,6 +169,31 @@ TEST_CASE("writer: a MiB of entries is committed without waiting", "[run][writer
   CHECK(f.commits.size() == 1);
 }
 
+TEST_CASE("writer: who asks hears when what may not wait is committed, or refused", "[run][writer]") {
+  WriterFixture f;
+  int called = 0;
+  f.writer->submit(ringing("k1"));
+  f.writer->after_commit([&] {
+    CHECK(f.commits.size() == 1);
+    ++called;
+  });
+  CHECK(called == 0);
+  f.writer->step();
+  CHECK(called == 1);
+  f.writer->submit(quiet("core/a", "1", 1));
+  f.writer->after_commit([&] { ++called; });
+  f.writer->step();
+  CHECK(called == 2);
+  CHECK(f.commits.size() == 1);
+  f.refusing = true;
+  f.writer->submit(ringing("k2"));
+  f.writer->after_commit([&] { ++called; });
+  f.writer->step();
+  CHECK(called == 3);
+  f.writer->step();
+  CHECK(called == 3);
+}
+
 TEST_CASE("writer: what has queued up is one commit", "[run][writer]") {
   WriterFixture f;
   for (int i = 0; i < 50; ++i)
