@@ -421,8 +421,8 @@ void Follower::poll(bool all) {
   }
 }
 
-// Something is in what has its name now. What lies between the two proves nothing: it may be a copy of what was
-// cut away before it was read, and who writes here still does.
+// Something is in what has its name now. What lies between the two proves nothing: it may be a copy of what
+// was cut away before it was read, and who writes here still does.
 bool Follower::is_superseded(const Tail& tail) const {
   return std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& other) {
     if (!other->linked || other->stream->known_size() == 0) return false;
