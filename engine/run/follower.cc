@@ -424,9 +424,15 @@ void Follower::poll(bool all) {
   }
 }
 
+// Something is in what has its name now. What lies between the two proves nothing: it may be a copy of what
+// was cut away before it was read, and who writes here still does.
 bool Follower::is_superseded(const Tail& tail) const {
   return std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& other) {
-    return other->predecessor == &tail && other->stream->known_size() > 0;
+    if (!other->linked || other->stream->known_size() == 0) return false;
+    const Tail* before = other->predecessor;
+    while (before != nullptr && before != &tail)
+      before = before->predecessor;
+    return before == &tail;
   });
 }
 

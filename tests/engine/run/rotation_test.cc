@@ -345,6 +345,31 @@ TEST_CASE("rotation: a copy of what was cut is nobody's successor: its writer is
   CHECK(world.lines() == Texts{"three"});
 }
 
+TEST_CASE("rotation: a copy of what nobody had read is nobody's successor either", "[run][rotation][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "");
+  world.settle();
+  world.dir.append("app.log", "one\n");
+  world.dir.copy("app.log", "app.log.copy");
+  world.dir.truncate("app.log");
+  world.dir.append("app.log", "two\n");
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "");
+  world.settle();
+  CHECK(world.lines() == Texts{"two", "one"});
+  for (int i = 0; i < 4; ++i)
+    world.pass(seconds(6));
+  // Its writer has not turned to the new file, whatever lies between them.
+  world.dir.append("app.log.1", "three\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"three"});
+  world.dir.append("app.log", "four\n");
+  for (int i = 0; i < 4; ++i)
+    world.pass(seconds(6));
+  CHECK(world.lines() == Texts{"four"});
+  CHECK(world.reader->streams().size() == 1);
+}
+
 TEST_CASE("rotation: a link that leads elsewhere now is followed there", "[run][rotation][F10]") {
   ReaderWorld world({.sources = {{.files = {"containers/*.log"}}}});
   fs::create_directory(world.dir.path("containers"));
