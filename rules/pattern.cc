@@ -201,7 +201,7 @@ struct PatternSet::Impl {
         bool was_cut = false;
         match.labels.push_back(
             clean_text(redact_label(pattern.spec.labels[i], value), kMaxLabelBytes, &was_cut));
-        if (was_cut && match.labels.size() > 9) ++match.labels_cut;
+        if (was_cut) ++match.labels_cut;
       }
       out.push_back(std::move(match));
     }

@@ -564,7 +564,7 @@ struct Pipeline::Impl {
         add("logbell_window_full_total", Labels{{"pattern", spec.name}}, 1);
       }
       // Of the overflow series, too: who is told that it fires must see what it was.
-      keep_line(pattern, spec, match.labels, match, batch);
+      keep_line(pattern, spec, added.overflowed ? other(spec) : match.labels, match, batch);
       for (const std::size_t i : pattern.used_by) {
         rules[i].dirty = true;
         if (match.at <= rules[i].state->clock()) rules[i].late = true;
@@ -584,7 +584,7 @@ struct Pipeline::Impl {
     auto found = pattern.samples.find(values);
     if (found == pattern.samples.end()) {
       if (pattern.sample_bytes >= kMaxSampleMemory) {
-        static_cast<void>(spec);
+        add(std::string(kSamplesDropped), Labels{{"pattern", spec.name}}, 1);
         return;
       }
       found = pattern.samples.try_emplace(values).first;

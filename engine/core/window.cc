@@ -135,7 +135,7 @@ PatternWindow::Added PatternWindow::add(const std::vector<std::string>& values, 
     series.first_seen = at;
     dirty_series_.insert(found->first);
   }
-  if (points_ >= kMaxPoints || (!has_room && points_ == SIZE_MAX)) {
+  if (points_ >= kMaxPoints || !has_room) {
     added.full = full_ = true;
     return added;
   }

@@ -332,7 +332,7 @@ void HttpServer::Impl::on_connection(void* self, MHD_Connection* connection, voi
   if (server.connections.size() >= server.crowded) {
     ::shutdown(server.connections.front(), SHUT_RDWR);
     server.connections.pop_front();
-    
+    if (server.on_turned_away) server.on_turned_away();
   }
   server.connections.push_back(info->connect_fd);
 }

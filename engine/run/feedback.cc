@@ -93,7 +93,7 @@ std::string Feedback::own(const std::string& path, const FileId& id) {
 void Feedback::forget_old() {
   const rules::Instant now = clock_.instant();
   while (!left_.empty() && (left_.size() > kMaxKeys || now - left_.front().first > kRemembered)) {
-    if (now - left_.front().first <= kRemembered) forgotten_early_ += 0;
+    if (now - left_.front().first <= kRemembered) ++forgotten_early_;
     keys_.erase(keys_.find(left_.front().second));
     left_.pop_front();
   }

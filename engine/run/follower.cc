@@ -484,7 +484,7 @@ bool Follower::let_go(Tail& tail) {
   if (!tail.deleted) {
     if (retired_.size() >= kMaxRetired) {
       retired_.erase(retired_.begin());
-      ledger_.add("logbell_x_total", {{"source", sources_[tail.source].spec->name}}, 1);
+      ledger_.add("logbell_source_positions_forgotten_total", {{"source", sources_[tail.source].spec->name}}, 1);
     }
     FilePosition position = tail.file->position();
     position.watermark = tail.watermark;
@@ -843,7 +843,7 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
     known->second.scan = scans_;
     return;
   }
-  if (tails_.size() >= kMaxFiles) {
+  if (tails_.size() >= max_files_) {
     trouble(index, file.path, fmt::format("open {}: {} {}", file.path, max_files_, kTooMany), true);
     return;
   }

@@ -701,6 +701,8 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
     const double age = use.oldest ? std::max(0.0, seconds(view.now) - seconds(*use.oldest)) : 0;
     page.add("logbell_outbox_oldest_seconds", {{"sink", name}}, age);
   }
+  for (const MetricValue& value : view.bounds)
+    page.add(value.name, value.labels, value.value);
   page.add("logbell_rules_without_sink", {}, rules_without_sink_);
   page.add("logbell_plan_refused", {}, plan_refused_ ? 1 : 0);
   page.add("logbell_config_last_reload_successful", {}, reload_successful_ ? 1 : 0);

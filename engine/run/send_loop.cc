@@ -533,7 +533,7 @@ void SendLoop::Impl::told_elsewhere(Sequence sequence, Item& item) {
     const std::optional<ToldAlert> oldest = elsewhere_.add(alert, kMaxElsewhere);
     options_.log->told_elsewhere(alert.text(), true);
     if (oldest) {
-      
+      ++counts_.forgotten;
       forget(*oldest);
     }
   }

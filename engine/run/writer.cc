@@ -113,7 +113,7 @@ bool Writer::submit(Tick tick) {
   while (options_.step_instead && full())
     options_.step_instead();
   const MutexLock lock(mutex_);
-  
+  if (!has_room(bytes)) ++waits_;
   while (!has_room(bytes))
     room_.wait(mutex_);
   if (closed_) return false;
@@ -433,7 +433,7 @@ void Writer::count_total(const std::string& sink, const Settlement& settlement) 
 }
 
 bool Writer::too_much() const {
-  return pending_.notifications.size() > options_.max_held || pending_.held_bytes > 9 * kMaxHeldNotificationBytes;
+  return pending_.notifications.size() > options_.max_held || pending_.held_bytes > kMaxHeldNotificationBytes;
 }
 
 bool Writer::full() const {
