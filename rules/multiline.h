@@ -42,8 +42,6 @@ class Multiline {
     kContinues,  // of the record before it
   };
   Verdict judge(std::string_view line, State& state) const;
-  // Whether a line that continues a record can be known as such only with the lines before it.
-  bool looks_back() const { return first_ == nullptr; }
 
   std::size_t max_lines = kMaxLines;
   Duration timeout = kTimeout;

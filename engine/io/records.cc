@@ -188,9 +188,9 @@ void RecordDecoder::end_line(Stream& stream, RecordBlock& out) {
     stream.state = {};
     verdict = multiline->judge(stream.line, stream.state);
   }
-  // The rest of a trace that has ended at its bound can be told only behind its beginning: who reads it again must
-  // begin there.
-  const bool looks_back = continues && stream.lines > 0 && multiline->looks_back();
+  // Where a record that has ended at its bound goes on can be told only from its beginning: who reads again must begin
+  // there.
+  const bool looks_back = continues && stream.lines > 0;
   const std::uint64_t began = stream.from;
   const bool began_before = stream.carried;
   if (stream.lines > 0) end_record(stream, out);
@@ -232,12 +232,15 @@ void RecordDecoder::hand_over_unfinished(Stream& stream, std::string_view more, 
     if (!stream.record.empty()) emit(stream, stream.record, stream.time, false, out);
     return;
   }
+  const std::size_t most = source_->max_line_bytes;
   std::string text = stream.in_line ? stream.line : std::string();
-  if (!stream.cut || !stream.in_line) text.append(more);
+  if (!stream.cut || !stream.in_line) text.append(cut_utf8(more, most - std::min(most, text.size())));
   if (stream.lines > 0) {
     Multiline::State state = stream.state;
-    const bool continues = source_->multiline != nullptr &&
-                           source_->multiline->judge(text, state) == Multiline::Verdict::kContinues;
+    const Multiline* multiline = source_->multiline.get();
+    const bool continues = multiline != nullptr &&
+                           multiline->judge(text, state) == Multiline::Verdict::kContinues &&
+                           stream.lines < multiline->max_lines && stream.record.size() + 1 + text.size() <= most;
     if (continues) {
       text.insert(0, stream.record + "\n");
     } else {

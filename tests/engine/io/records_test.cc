@@ -115,6 +115,26 @@ TEST_CASE("records: a joined line is no longer than a line may be", "[io][record
         Texts{"01234567", "next"});
 }
 
+TEST_CASE("records: what is handed over of an unfinished line is no longer than a line may be", "[io][records][F19]") {
+  SECTION("alone") {
+    rules::SourceSpec source = cri();
+    source.max_line_bytes = 8;
+    Feed feed(source);
+    CHECK(feed.half("2026-11-28T03:00:00.5Z stdout F 0123456789") == Texts{"01234567"});
+    CHECK(feed.of(line("stdout", "F", "0123456789abc")).empty());
+    CHECK(feed.out.truncated == 1);
+  }
+  SECTION("with the lines before it") {
+    rules::SourceSpec source = text("^\\d");
+    source.max_line_bytes = 8;
+    Feed feed(source);
+    CHECK(feed.of("1 abc\n").empty());
+    CHECK(feed.half("\tdefg") == Texts{"1 abc", "\tdefg"});
+    CHECK(feed.of("\tdefgh\n").empty());
+    CHECK(feed.of("2\n") == Texts{"\tdefg|h"});
+  }
+}
+
 TEST_CASE("records: lines up to the next first line are one", "[io][records]") {
   Feed feed(text("^\\d"));
   CHECK(feed.of("1 boom\r\n\tat x\n").empty());
@@ -178,11 +198,13 @@ TEST_CASE("records: in a trace's place a whole record, everything else at once",
   CHECK(feed.of(line("stderr", "F", "after")) == Texts{"java.lang.Error: x\n\tat a.b(C.java:1)", "after"});
 }
 
-TEST_CASE("records: of a trace that has ended at its bound the rest is one record, over a restart too",
-          "[io][records]") {
-  rules::Multiline traces = rules::Multiline::traces({rules::Multiline::Language::kJava});
-  traces.max_lines = 2;
-  const rules::SourceSpec source = cri(std::make_shared<rules::Multiline>(traces));
+TEST_CASE("records: of what has ended at its bound the rest is one record, over a restart too", "[io][records]") {
+  const bool trace = GENERATE(true, false);
+  CAPTURE(trace);
+  rules::Multiline multiline = trace ? rules::Multiline::traces({rules::Multiline::Language::kJava})
+                                     : rules::Multiline::by_first_line(*rules::Regex::compile("^java"));
+  multiline.max_lines = 2;
+  const rules::SourceSpec source = cri(std::make_shared<rules::Multiline>(multiline));
   std::string file;
   const auto feed = [&](RecordDecoder& decoder, std::uint64_t from, const std::string& lines) {
     RecordBlock out;
@@ -204,6 +226,11 @@ TEST_CASE("records: of a trace that has ended at its bound the rest is one recor
   CHECK(write(first, "java.lang.Error: x").empty());
   CHECK(write(first, "\tat a").empty());
   CHECK(write(first, "\tat b") == Texts{"java.lang.Error: x\n\tat a"});
+  // In one chunk the last line of a record and the first of the next.
+  CHECK(write(first, "\tat c").empty());
+  const std::uint64_t before = file.size();
+  file += line("stderr", "F", "\tat d") + line("stderr", "F", "\tat e") + line("stderr", "F", "\tat f");
+  CHECK(feed(first, before, file.substr(before)) == Texts{"\tat b\n\tat c", "\tat d\n\tat e"});
   // The process dies; what it had not handed over is read again.
   const OpenRecords open = first.open();
   RecordDecoder second(source, "");
@@ -211,8 +238,8 @@ TEST_CASE("records: of a trace that has ended at its bound the rest is one recor
   feed(second, from, file.substr(from));
   second.restore(open);
   CHECK(second.open() == open);
-  CHECK(write(second, "\tat c").empty());
-  CHECK(write(second, "after") == Texts{"\tat b\n\tat c", "after"});
+  CHECK(write(second, "\tat g").empty());
+  CHECK(write(second, "java") == Texts{"\tat f\n\tat g"});
 }
 
 // Lines of up to two streams in parts, some of them traces; written, and what they should come out as.
