@@ -106,6 +106,7 @@ struct Call {
   int starts = 0;         // how often a request was about to be written
   bool resend = false;    // curl wanted to repeat a request that may have arrived
   bool body_cut = false;  // the answer was longer than we read
+  bool no_http = false;   // it begins like HTTP, and is none
   std::size_t header_bytes = 0;
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
@@ -158,13 +159,27 @@ int before_request(void* user, char* /*to*/, char* /*from*/, int /*to_port*/, in
   return CURL_PREREQFUNC_OK;
 }
 
+// "HTTP/1.1 200 OK". Of a line that only begins so curl says that it is a success.
+bool is_status_line(std::string_view line) {
+  const auto digit_at = [&](std::size_t at) { return at < line.size() && rules::is_digit(line[at]); };
+  std::size_t at = std::string_view("HTTP/").size();
+  if (!digit_at(at)) return false;
+  ++at;
+  if (line.substr(at, 1) == "." && digit_at(at + 1)) at += 2;
+  if (line.substr(at, 1) != " ") return false;
+  at = std::min(line.find_first_not_of(' ', at), line.size());
+  return digit_at(at) && digit_at(at + 1) && digit_at(at + 2) && !digit_at(at + 3);
+}
+
 std::size_t on_header(char* data, std::size_t size, std::size_t count, void* user) {
   auto* call = static_cast<Call*>(user);
   const std::string_view line(data, size * count);
   call->header_bytes += line.size();
   if (call->header_bytes > kMaxResponseBytes) return 0;
-  if (line.substr(0, 5) == "HTTP/") {
+  if (rules::same_ignoring_case(line.substr(0, 5), "HTTP/")) {
     call->headers.clear();  // of a "100 Continue"
+    call->no_http = !is_status_line(line);
+    if (call->no_http) return 0;
   } else if (const std::size_t colon = line.find(':'); colon != std::string_view::npos) {
     std::string_view value = line.substr(colon + 1);
     while (!value.empty() && std::isspace(static_cast<unsigned char>(value.front())) != 0)
@@ -689,7 +704,8 @@ HttpResult HttpClient::post(const HttpRequest& request) {
 
   // A refusal counts even when its text was cut off; a success only when it is whole.
   const bool is_answered =
-      code == CURLE_OK || (code == CURLE_WRITE_ERROR && call.body_cut) || (status >= 300 && call.starts > 0);
+      !call.no_http && (code == CURLE_OK || (code == CURLE_WRITE_ERROR && call.body_cut) ||
+                        (status >= 300 && call.starts > 0));
   if (is_answered && status > 0) {
     result.kind = HttpResult::Kind::kAnswered;
     result.status = static_cast<int>(status);
@@ -701,7 +717,9 @@ HttpResult HttpClient::post(const HttpRequest& request) {
     return result;
   }
 
-  const std::string why = error[0] != '\0' ? error.data() : curl_easy_strerror(code);
+  const std::string why = call.no_http       ? "what came is no HTTP"
+                          : error[0] != '\0' ? error.data()
+                                             : curl_easy_strerror(code);
   // Where nobody answers, the name may lead elsewhere by now: what is known of it goes with the connection.
   impl_->begin_anew();
   result.error = rules::clean_text(without_secrets(why, hide), 200);

@@ -38,7 +38,7 @@ StubStep StubStep::answer(int status, std::string body,
 StubStep StubStep::of(Kind kind) {
   StubStep step;
   step.kind = kind;
-  step.body = "ok";
+  step.body = kind == Kind::kGarbage ? "SSH-2.0-OpenSSH_9.2\r\n" : "ok";
   return step;
 }
 
@@ -297,7 +297,7 @@ void HttpStub::serve(int fd, int number) {
         connection.write_all(answer + "Content-Length: 1000\r\n\r\n" + step.body);
         return;
       case Kind::kGarbage:
-        connection.write_all("SSH-2.0-OpenSSH_9.2\r\n");
+        connection.write_all(step.body);
         return;
       case Kind::kResetUnread:
         return;
