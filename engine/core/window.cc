@@ -252,7 +252,7 @@ void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry)
   };
   if (rest.substr(0, 2) == "s/") {
     const auto values = read_values(rest.substr(2));
-    if (!values) return;
+    if (!values || rest.substr(2) != series_key(*values)) return;
     Series& series = series_[*values];
     series.values = *values;
     overflowing_ = overflowing_ || is_overflow(*values);
@@ -267,9 +267,12 @@ void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry)
   std::int64_t block = 0;
   std::from_chars(rest.data() + 2, rest.data() + slash, block);
   const auto values = read_values(rest.substr(slash + 1));
-  // A block that no time lies in is none of ours.
+  // Under a key that is not written as ours it would never be written over; and in a block no time lies in,
+  // nothing can be.
   const std::int64_t last_block = rules::kMaxStoredMs / block_.count();
-  if (!values || block < -last_block || block > last_block) return;
+  if (!values || rest != fmt::format("b/{}/{}", block, series_key(*values)) || block < -last_block ||
+      block > last_block)
+    return;
   Series& series = series_[*values];
   series.values = *values;
   std::int64_t last = 0;

@@ -185,6 +185,8 @@ TEST_CASE("window: what the store holds and no window wrote is read as far as it
       {"and one before all", "x/b/-" + largest + "/[\"a\"]", "5+1 ", 0},
       {"a series that began before all", "x/s/[\"a\"]", "-" + largest, 0},
       {"another number of labels", "x/b/1/[\"a\",\"b\"]", "5+1 ", 0},
+      {"a block under another name", "x/b/1\xff/[\"a\"]", "5+1 ", 0},
+      {"a series under another name", "x/b/1/[ \"a\"]", "5+1 ", 0},
       {"no number at all", "x/b/x/[\"a\"]", "x+y", 0},
   };
   for (const auto& row : rows) {
