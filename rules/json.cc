@@ -225,7 +225,7 @@ bool read_object(simdjson::ondemand::object object, const std::string& prefix, i
 
 bool JsonLineReader::read(std::string_view line) {
   fields_.clear();
-  const std::size_t start = line.find_first_not_of(" \t");
+  const std::size_t start = line.find_first_not_of(" \t\r\n");
   // Most lines that are not JSON are told apart by their first byte.
   if (start == std::string_view::npos || line[start] != '{') return false;
   impl_->buffer.assign(line);

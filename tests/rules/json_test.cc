@@ -72,6 +72,12 @@ TEST_CASE("json lines: what is not one object has no fields, and does no harm to
   CHECK(reader.fields().size() == 1);
 }
 
+TEST_CASE("json lines: a record may begin with a line break", "[rules][json]") {
+  JsonLineReader reader;
+  REQUIRE(reader.read("\n \r\t{\"a\":1}"));
+  CHECK(reader.fields().size() == 1);
+}
+
 TEST_CASE("json: a NUL is no end of the text", "[rules][json]") {
   for (const char* more : {"", "x", "}", " "}) {
     std::string text = "{}";
