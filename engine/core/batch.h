@@ -72,7 +72,7 @@ struct MatchBatch {
 // itself if that is more, as it is where many short lines match.
 inline std::size_t weight(const MatchBatch& batch) {
   const auto held = [](const std::string& text) {
-    return sizeof text + (text.size() < 16 ? 0 : text.size());
+    return sizeof(std::string) + (text.size() < 16 ? 0 : text.size());
   };
   std::size_t taken = batch.matches.size() * sizeof(TimedMatch);
   for (const TimedMatch& match : batch.matches) {

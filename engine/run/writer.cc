@@ -33,12 +33,12 @@ std::size_t size_of(const Notification& notification) {
   for (const rules::Alert& alert : notification.alerts) {
     bytes += sizeof alert + alert.expr.size() + of_line(alert.first_line) + of_line(alert.last_line);
     for (const auto& [name, value] : alert.labels)
-      bytes += 2 * sizeof name + name.size() + value.size();
+      bytes += 2 * sizeof(std::string) + name.size() + value.size();
     for (const auto& [name, value] : alert.annotations)
-      bytes += 2 * sizeof name + name.size() + value.size();
+      bytes += 2 * sizeof(std::string) + name.size() + value.size();
     for (const auto& [label, values] : alert.top_values) {
       for (const auto& [value, count] : values)
-        bytes += sizeof value + value.size();
+        bytes += sizeof(std::string) + value.size();
     }
   }
   return bytes;

@@ -140,7 +140,7 @@ class Life {
   // With the time of modification that it had, as gzip(1), zstd(1) and logrotate do.
   void compress_rotated() {
     for (const fs::directory_entry& entry : fs::directory_iterator(world_.dir.path("."))) {
-      const fs::path path = entry.path();
+      const fs::path& path = entry.path();
       if (path.filename() == "app.log" || path.extension() == ".gz" || path.extension() == ".zst") continue;
       const bool zstandard = random_() % 2 == 0;
       std::ifstream in(path, std::ios::binary);
