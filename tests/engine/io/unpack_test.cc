@@ -58,8 +58,10 @@ TEST_CASE("unpack: the first bytes say what it is", "[io][unpack]") {
 
 TEST_CASE("unpack: any place of what it holds can be read, in any order", "[io][unpack][F13]") {
   const std::string text = numbered_lines(20'000);
-  const auto [compression, packed] =
+  const auto kind =
       GENERATE_REF(std::pair(Compression::kGzip, gzip(text)), std::pair(Compression::kZstd, zstd(text)));
+  const Compression compression = kind.first;
+  const std::string& packed = kind.second;
   const Packed file(packed);
   Unpacked unpacked = file.open(compression);
   for (const std::size_t at : {std::size_t{0}, std::size_t{100}, text.size() / 2, text.size() / 2 - 256,
@@ -88,8 +90,10 @@ TEST_CASE("unpack: several members are one text, and padding is none", "[io][unp
 TEST_CASE("unpack: what is cut short or no such format gives what came before, and says so",
           "[io][unpack][F13]") {
   const std::string text = numbered_lines(20'000);
-  const auto [compression, packed] =
+  const auto kind =
       GENERATE_REF(std::pair(Compression::kGzip, gzip(text)), std::pair(Compression::kZstd, zstd(text)));
+  const Compression compression = kind.first;
+  const std::string& packed = kind.second;
   const std::string broken =
       GENERATE_COPY(packed.substr(0, packed.size() - 1), packed.substr(0, packed.size() / 2),
                     packed.substr(0, 5), packed + "rubbish");
