@@ -281,9 +281,9 @@ Duration clamp_hint(double hint_seconds) {
 }  // namespace
 
 // Longer pieces first, so that a piece of a secret never keeps the rest from being found.
-std::string without_secrets(std::string text, const std::vector<Secret>& secrets) {
+std::string without_secrets(std::string text, const std::vector<Secret>& hide) {
   static constexpr std::string_view kHidden = "<secret>";
-  for (const Secret& secret : secrets) {
+  for (const Secret& secret : hide) {
     const std::string& value = secret.reveal();
     if (value.empty()) continue;
     replace_all(text, value, kHidden);
