@@ -125,7 +125,10 @@ void RecordDecoder::take(std::string_view line, bool fragment, RecordBlock& out)
     found = Enveloped{.stream = OutputStream::kNone, .time = {}, .text = line, .partial = false};
   }
   Stream& stream = this->stream(found->stream);
-  if (fragment) return hand_over_unfinished(stream, found->text, out);
+  if (fragment) {
+    if (!stream.in_line) stream.line_time = found->time;
+    return hand_over_unfinished(stream, found->text, out);
+  }
   touch(stream);
   take_text(stream, found->text, found->partial, found->time, out);
   if (!stream.is_open()) {

@@ -135,6 +135,14 @@ TEST_CASE("records: what is handed over of an unfinished line is no longer than 
   }
 }
 
+TEST_CASE("records: a line that is handed over without its end has its own time", "[io][records][F18]") {
+  Feed feed(cri());
+  CHECK(feed.of(line("stdout", "F", "before")) == Texts{"before"});
+  CHECK(feed.half("2026-11-28T03:00:07Z stdout F half") == Texts{"half"});
+  REQUIRE(feed.out.told.size() == 1);
+  CHECK(feed.out.told[0].time == rules::from_unix_ms(1'795'834'807'000));
+}
+
 TEST_CASE("records: lines up to the next first line are one", "[io][records]") {
   Feed feed(text("^\\d"));
   CHECK(feed.of("1 boom\r\n\tat x\n").empty());
