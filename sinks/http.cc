@@ -162,8 +162,9 @@ int before_request(void* user, char* /*to*/, char* /*from*/, int /*to_port*/, in
 // "HTTP/1.1 200 OK". Of a line that only begins so curl says that it is a success.
 bool is_status_line(std::string_view line) {
   const auto digit_at = [&](std::size_t at) { return at < line.size() && rules::is_digit(line[at]); };
-  std::size_t at = std::string_view("HTTP/").size();
-  if (!digit_at(at)) return false;
+  static constexpr std::string_view kBegin = "HTTP/";
+  std::size_t at = kBegin.size();
+  if (!line.starts_with(kBegin) || !digit_at(at)) return false;
   ++at;
   if (line.substr(at, 1) == "." && digit_at(at + 1)) at += 2;
   if (line.substr(at, 1) != " ") return false;

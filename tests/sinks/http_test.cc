@@ -206,6 +206,8 @@ TEST_CASE("http: how far a request got decides between retry and unknown", "[sin
   broken_500.status = 500;
   StubStep no_status = StubStep::of(StubStep::Kind::kGarbage);
   no_status.body = "HTTP/x.1 100 OK\r\n\r\nok";  // curl says 200
+  StubStep small_p = no_status;
+  small_p.body = "HTTp/1.1 301 Moved\r\n\r\n";  // and of this
   const auto row = GENERATE_COPY(
       Row{"read in full, then closed", StubStep::of(StubStep::Kind::kClose), Kind::kLost,
           Outcome::Kind::kUnknown},
@@ -217,6 +219,7 @@ TEST_CASE("http: how far a request got decides between retry and unknown", "[sin
       Row{"an answer that is not HTTP", StubStep::of(StubStep::Kind::kGarbage), Kind::kLost,
           Outcome::Kind::kUnknown},
       Row{"an answer that begins like HTTP", no_status, Kind::kLost, Outcome::Kind::kUnknown},
+      Row{"one that spells it otherwise", small_p, Kind::kLost, Outcome::Kind::kUnknown},
       Row{"a redirect is not followed", StubStep::answer(302, "", {{"Location", "http://169.254.169.254/"}}),
           Kind::kAnswered, Outcome::Kind::kRejected});
   INFO(row.story);
