@@ -213,18 +213,27 @@ void each_longer_name(const std::vector<std::string>& names, const std::string& 
   }
 }
 
-// "app.log" of "app.log.1".
-std::string_view without_number(std::string_view name) {
-  const std::size_t last = name.find_last_not_of("0123456789");
-  const bool numbered =
-      last != std::string_view::npos && last > 0 && last + 1 < name.size() && name[last] == '.';
-  return numbered ? name.substr(0, last) : name;
-}
-
 }  // namespace
 
 bool has_packed_name(std::string_view path) {
   return packed_ending(path.substr(path.rfind('/') + 1)) > 0;
+}
+
+bool has_rotated_name(std::string_view name, std::string_view log) {
+  name.remove_suffix(packed_ending(name));
+  if (!name.starts_with(log)) return false;
+  name.remove_prefix(log.size());
+  if (name.size() < 2 || std::string_view(".-_").find(name[0]) == std::string_view::npos) return false;
+  // "-20260501", ".1", ".2026-05-01T10:00:00Z"
+  return name.find_first_not_of("0123456789.-_:TZ") == std::string_view::npos || name.substr(1) == "old" ||
+         name.substr(1) == "bak" || name.substr(1) == "prev";
+}
+
+std::string without_number(const std::string& path) {
+  const std::size_t last = path.find_last_not_of("0123456789");
+  const bool numbered = last != std::string::npos && last > 0 && last + 1 < path.size() &&
+                        path[last] == '.' && path[last - 1] != '/';
+  return numbered ? path.substr(0, last) : path;
 }
 
 std::vector<std::string> names_in(const std::string& directory) {
@@ -266,12 +275,13 @@ std::vector<FoundFile> packed_siblings(const std::string& path) {
   const std::string real = real_path(path);
   std::vector<FoundFile> found;
   const std::string directory = directory_of(real);
-  each_longer_name(names_in(directory), directory, without_number(name_of(real)),
-                   [&](std::string_view name, FoundFile file) {
-                     const std::size_t ending = packed_ending(name);
-                     if (ending > 0 && !stat_path(file.path.substr(0, file.path.size() - ending)))
-                       found.push_back(std::move(file));
-                   });
+  const std::string log = name_of(real);
+  each_longer_name(names_in(directory), directory, log, [&](std::string_view name, FoundFile file) {
+    const std::size_t ending = packed_ending(name);
+    if (ending > 0 && has_rotated_name(name, log) &&
+        !stat_path(file.path.substr(0, file.path.size() - ending)))
+      found.push_back(std::move(file));
+  });
   std::sort(found.begin(), found.end(), [](const FoundFile& a, const FoundFile& b) {
     return std::tie(a.stat.modified_ns, a.stat.id.born_ns, a.path) <
            std::tie(b.stat.modified_ns, b.stat.id.born_ns, b.path);

@@ -49,9 +49,14 @@ std::vector<FoundFile> rotated_siblings(const std::string& path, const std::vect
 // The names in a directory, sorted; none if it cannot be listed.
 std::vector<std::string> names_in(const std::string& directory);
 // The compressed ones (app.log.2.gz), unless what they are made of is still there: then they may be in the
-// making. Also those beside app.log where `path` is app.log.1, for numbers move on. By modification, which
-// compressors keep, or make that of the compressing.
+// making. By modification, which compressors keep, or make that of the compressing. Only has_rotated_name():
+// app.log-audit.1.gz is another log's.
 std::vector<FoundFile> packed_siblings(const std::string& path);
+// Whether `name`, without the ending of a compressor, is `log` with numbers and dates behind it, or old, bak
+// or prev, as rotation names files.
+bool has_rotated_name(std::string_view name, std::string_view log);
+// "/log/app.log" of "/log/app.log.1": the number moves on with each rotation.
+std::string without_number(const std::string& path);
 // Whether the name says that the file is compressed, in whatever format.
 bool has_packed_name(std::string_view path);
 

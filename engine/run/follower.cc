@@ -484,7 +484,8 @@ bool Follower::let_go(Tail& tail) {
   if (!tail.deleted) {
     if (retired_.size() >= kMaxRetired) {
       retired_.erase(retired_.begin());
-      ledger_.add("logbell_source_positions_forgotten_total", {{"source", sources_[tail.source].spec->name}}, 1);
+      ledger_.add("logbell_source_positions_forgotten_total", {{"source", sources_[tail.source].spec->name}},
+                  1);
     }
     FilePosition position = tail.file->position();
     position.watermark = tail.watermark;
@@ -910,18 +911,37 @@ Tail* Follower::follow_after(std::uint32_t index, const std::string& path, const
   });
   std::sort(between.begin(), between.end(),
             [](const FoundFile& a, const FoundFile& b) { return age_of(a) < age_of(b); });
+  // "app.log.1" is a rotated app.log where a pattern finds both, and else a log by itself.
+  const std::vector<std::string>& patterns = sources_[index].spec->files;
+  const std::string unnumbered = without_number(former.real);
+  const bool rotated = std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
+    return could_match(pattern, unnumbered);
+  });
+  const std::string& log = rotated ? unnumbered : former.real;
   if (packed == Packed::kToo) {
     // What was born with the compressing; the latest are compressed last, if at all.
-    std::vector<FoundFile> older = packed_siblings(former.real);
+    std::vector<FoundFile> older = packed_siblings(log);
     std::erase_if(older, [&](const FoundFile& file) {
       return tail_of(file.stat.id) != nullptr || file.stat.modified_ns < former.packed_from;
     });
     between.insert(between.begin(), older.begin(), older.end());
   }
+  // What was born in the long time in which nobody looked may be another log's.
+  const bool unseen = !sources_[index].scanned;
+  std::set<std::pair<std::uint64_t, std::uint64_t>> by_content;  // unless that shows whose it is
   std::vector<std::unique_ptr<FileSource>> files;
   for (const FoundFile& file : between) {
-    if (rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(file.path))
-      files.push_back(std::move(*opened));
+    rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(file.path);
+    if (!opened) continue;
+    if (has_packed_name(file.path) && !(*opened)->is_packed()) {
+      gap(index, "compression_unknown", now_);
+      ledger_.note({ReaderNote::Level::kError, sources_[index].spec->name, file.path,
+                    "Is compressed with neither gzip nor zstd: what it holds is missed."});
+      continue;
+    }
+    if (unseen && !has_rotated_name(name_of(file.path), name_of(log)))
+      by_content.insert(inode_of((*opened)->id()));
+    files.push_back(std::move(*opened));
   }
   drop_copies(files, newest);
   Tail* last = before;
@@ -936,7 +956,7 @@ Tail* Follower::follow_after(std::uint32_t index, const std::string& path, const
         known.push_back(tail);
     }
     const CopyOf copy = copied(*file, known, former.held);
-    if (copy.all) continue;
+    if (copy.all || (!copy.cut && by_content.count(inode_of(file->id())) > 0)) continue;
     // All of it was read before it was cut: nobody turned to it, and nobody writes to a copy.
     if (copy.cut) {
       const rules::Result<std::uint64_t> size = file->size_now();
@@ -1160,7 +1180,8 @@ Tail* Follower::adopt_recovered(std::uint32_t index, const Saved& saved, std::un
 Tail* Follower::recover(std::uint32_t index, const Saved& saved, Tail* before) {
   const FilePosition& position = saved.position;
   std::vector<FoundFile> candidates = rotated_siblings(position.path);
-  const std::vector<FoundFile> packed = packed_siblings(position.path);
+  // What they hold tells which it is, so a number may have moved on.
+  const std::vector<FoundFile> packed = packed_siblings(without_number(position.path));
   candidates.insert(candidates.end(), packed.begin(), packed.end());
   // Behind a link that leads elsewhere now it has its old name still.
   if (const rules::Result<FileStat> stat = stat_path(position.path))

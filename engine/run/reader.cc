@@ -88,7 +88,8 @@ struct Reader::Impl {
       series("logbell_source_rotations_total", "kind", {"rename", "delete", "truncate", "rewrite"});
       series("logbell_source_gaps_total", "cause",
              {"rotated_away_while_down", "deleted_while_down", "truncated_while_down", "truncated",
-              "deleted_while_written", "compressed_broken", "decompression_limit"});
+              "deleted_while_written", "compressed_broken", "compression_unknown",
+              "decompression_limit"});
       if (!source.streams.empty()) {
         series("logbell_source_gaps_total", "cause",
                {"not_listening", "datagrams_dropped", "journal_vacuumed", "journal_unreadable"});

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <functional>
 #include <random>
+#include <tuple>
 
 #include "tests/engine/run/reader_world.h"
 #include "tests/support/pack.h"
@@ -174,11 +175,14 @@ TEST_CASE("restart: that a rotated file was read to its end is kept, whichever f
   CHECK(gaps(world, "rotated_away_while_down") == 0);
 }
 
-TEST_CASE("restart: what came between a file that is gone and the one that is there is read", "[run][restart]") {
+TEST_CASE("restart: what came between a file that is gone and the one that is there is read",
+          "[run][restart]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   world.dir.append("app.log", "one\n");
   world.settle();
-  SECTION("it was rotated before") { world.dir.rename("app.log", "app.log.9"); }
+  SECTION("it was rotated before") {
+    world.dir.rename("app.log", "app.log.9");
+  }
   SECTION("and while nobody looked") {
     world.reader.reset();
     world.dir.rename("app.log", "app.log.9");
@@ -427,6 +431,69 @@ TEST_CASE("restart: an older compressed file, one in the making, and one of the 
   world.restart();
   CHECK(world.lines() == Texts{"new", "three"});
   CHECK(all_gaps(world) == 0);
+}
+
+TEST_CASE("restart: what is compressed beside a log, and is another log's, is not read",
+          "[run][restart][F13]") {
+  std::string name;
+  std::string other;
+  std::tie(name, other) = GENERATE(table<std::string, std::string>({{"app.log", "app.log-audit.1"},
+                                                                    {"app.log", "app.logger.1"},
+                                                                    {"app.log", "app.log.api"},
+                                                                    {"worker.2", "worker.1"},
+                                                                    {"worker.2", "worker.21.1"}}));
+  CAPTURE(name, other);
+  ReaderWorld world({.sources = {{.files = {name}}}});
+  world.dir.append(name, "one\n");
+  world.settle();
+  world.pass(seconds(1));
+  CHECK(world.lines() == Texts{"one"});
+  world.reader.reset();
+  world.dir.append(name, "two\n");
+  world.dir.rename(name, name + ".1");
+  compress(world, name + ".1", ".gz");
+  world.dir.append(name, "three\n");
+  world.dir.append(other, "of another log\n");
+  compress(world, other, ".gz");
+  world.restart();
+  CHECK(world.lines() == Texts{"two", "three"});
+  CHECK(all_gaps(world) == 0);
+}
+
+TEST_CASE("restart: what was born beside a log while nobody looked, and is another log's, is not read",
+          "[run][restart]") {
+  const bool known = GENERATE(true, false);  // the name, or only that there is nothing of it
+  const std::string other = GENERATE("app.log-audit", "app.logger", "app.log.api");
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  if (known) world.dir.append("app.log", "one\n");
+  world.settle();
+  world.pass(seconds(1));
+  CHECK(world.lines().size() == (known ? 1 : 0));
+  world.reader.reset();
+  if (known) world.dir.rename("app.log", "app.log.2");
+  world.dir.append(other, "of another log\n");
+  world.dir.append("app.log", "two\n");
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "three\n");
+  world.restart();
+  CHECK(world.lines() == Texts{"two", "three"});
+  CHECK(all_gaps(world) == 0);
+}
+
+TEST_CASE("restart: what another compressor made of a file that came between is a gap, and said",
+          "[run][restart][F13]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  fresh(world);
+  world.dir.append("app.log", "two\n");
+  world.dir.rename("app.log", "app.log.2");
+  world.dir.write("app.log.1.xz",
+                  "\xfd"
+                  "7zXZ\nnothing that is text\n");
+  world.dir.append("app.log", "four\n");
+  world.restart();
+  CHECK(world.lines() == Texts{"two", "four"});
+  CHECK(gaps(world, "compression_unknown") == 1);
+  CHECK(all_gaps(world) == 1);
 }
 
 TEST_CASE("restart: copied and cut meanwhile: the copy has the rest", "[run][restart][F3]") {
