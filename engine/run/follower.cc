@@ -920,9 +920,18 @@ Tail* Follower::follow_after(std::uint32_t index, const std::string& path, const
   const std::string& log = rotated ? unnumbered : former.real;
   if (packed == Packed::kToo) {
     // What was born with the compressing; the latest are compressed last, if at all.
+    // Who knew a later one knew them as well, and has read and forgotten them.
+    std::int64_t known_to = former.packed_from;
+    for (const std::unique_ptr<Tail>& tail : tails_) {
+      if (tail->source != index || tail->file == nullptr || !tail->resumed ||
+          without_number(tail->real) != without_number(former.real))
+        continue;
+      if (const rules::Result<FileStat> stat = tail->file->stat())
+        known_to = std::max(known_to, stat->modified_ns);
+    }
     std::vector<FoundFile> older = packed_siblings(log);
     std::erase_if(older, [&](const FoundFile& file) {
-      return tail_of(file.stat.id) != nullptr || file.stat.modified_ns < former.packed_from;
+      return tail_of(file.stat.id) != nullptr || file.stat.modified_ns < known_to;
     });
     between.insert(between.begin(), older.begin(), older.end());
   }

@@ -4,6 +4,8 @@
 #include <random>
 #include <tuple>
 
+#include <fmt/format.h>
+
 #include "tests/engine/run/reader_world.h"
 #include "tests/support/pack.h"
 
@@ -494,6 +496,31 @@ TEST_CASE("restart: what another compressor made of a file that came between is 
   CHECK(world.lines() == Texts{"two", "four"});
   CHECK(gaps(world, "compression_unknown") == 1);
   CHECK(all_gaps(world) == 1);
+}
+
+TEST_CASE(
+    "restart: compressed files that were read and let go are not read again beside one that is still kept",
+    "[run][restart][F13]") {
+  ReaderWorld world({.sources = {{.files = {"app.log*"}}}});
+  fresh(world);
+  world.dir.append("app.log", "two\n");
+  world.dir.rename("app.log", "app.log.2");
+  compress(world, "app.log.2", ".gz");
+  world.dir.append("app.log", "three\n");
+  world.dir.rename("app.log", "app.log.1");
+  compress(world, "app.log.1", ".gz");
+  world.dir.append("app.log", "four\n");
+  world.restart();
+  CHECK(world.lines() == Texts{"two", "three", "four"});
+  // All that is known of the second is gone; the first is kept, and so is the log, which has another name by
+  // now.
+  std::erase_if(world.committed, [&](const auto& entry) {
+    const auto id = engine::stat_path(world.dir.path("app.log.1.gz"))->id;
+    return entry.first.find(fmt::format("-{:x}", id.inode)) != std::string::npos;
+  });
+  world.dir.rename("app.log", "app.log.0");
+  world.restart();
+  CHECK(world.lines().empty());
 }
 
 TEST_CASE("restart: copied and cut meanwhile: the copy has the rest", "[run][restart][F3]") {
