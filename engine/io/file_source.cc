@@ -142,6 +142,12 @@ bool FileStat::is_regular() const {
   return S_ISREG(mode);
 }
 
+std::int64_t birth_clock_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  return static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+}
+
 Result<FileStat> stat_path(const std::string& path) {
   return stat_of(AT_FDCWD, path.c_str(), 0);
 }
@@ -327,6 +333,18 @@ void FileSource::remember(Content content) {
   if (content.offset == 0) return;  // nothing of it was read
   if (cut_.size() >= kRememberedContents) cut_.erase(cut_.begin());
   cut_.push_back(content);
+}
+
+bool FileSource::remember_copy(const FileSource& copy) {
+  const Content read = copy.content();
+  for (Content& known : cut_) {
+    if (known.offset == 0 || !copy.begins_with(known)) continue;
+    if (known.offset >= read.offset) return false;
+    known = read;
+    return true;
+  }
+  remember(read);
+  return read.offset > 0;
 }
 
 bool FileSource::is_copy_of(const FileSource& original) const {

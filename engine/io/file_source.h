@@ -41,6 +41,10 @@ struct FileStat {
 };
 // Follows symbolic links. kNotFound: nothing there.
 rules::Result<FileStat> stat_path(const std::string& path);
+// What is made from now on is born then or later. The kernel's clock for it ticks every few milliseconds, so
+// what was made before may have been born up to a tick later (and since Linux 6.13, no later than it was
+// made).
+std::int64_t birth_clock_ns();
 
 // A hash of some bytes of a file: its beginning, or those before the place that was reached. Only hashes are
 // stored, never what a log says.
@@ -116,6 +120,8 @@ class FileSource final : public Source {
   bool begins_with(const Content& content) const;
   // Goes on in such a copy where reading of the original stood; from its end if it holds no more.
   rules::Result<void> go_on_from(const Content& content);
+  // What was read of such a copy counts as read of what this file held. False: it did already.
+  bool remember_copy(const FileSource& copy);
   // Begins at `offset`, which must be a line's beginning or the file's end; behind a half line at the end,
   // the rest of that line is skipped.
   rules::Result<void> start_at(std::uint64_t offset);

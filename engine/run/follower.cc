@@ -26,8 +26,6 @@ constexpr std::string_view kFilePrefix = "pos/file/";
 constexpr std::string_view kSourcePrefix = "pos/source/";
 constexpr std::string_view kStreamPrefix = "pos/stream/";
 constexpr std::string_view kStdin = "-";
-// A birth is told by a clock that ticks every few milliseconds.
-constexpr Duration kBirthGrain{100};
 // A compressor may keep the time of the last write in whole seconds.
 constexpr std::int64_t kModifiedPrecision = 1'000'000'000;
 
@@ -154,11 +152,11 @@ void Follower::restore(const std::vector<StoredEntry>& entries) {
     } else if (key.starts_with(kSourcePrefix)) {
       const rules::Result<Json> json = Json::parse(*entry.value);
       std::optional<Timestamp> from;
-      std::optional<Timestamp> seen;
+      std::optional<std::int64_t> seen_ns;
       if (json && (*json)["watched_from"].is_integer())
         from = rules::from_stored_ms((*json)["watched_from"].integer());
-      if (json && (*json)["seen"].is_integer()) seen = rules::from_stored_ms((*json)["seen"].integer());
-      saved_sources_[std::string(key.substr(kSourcePrefix.size()))] = {from, seen};
+      if (json && (*json)["seen_ns"].is_integer()) seen_ns = (*json)["seen_ns"].integer();
+      saved_sources_[std::string(key.substr(kSourcePrefix.size()))] = {from, seen_ns};
     }
   }
 }
@@ -178,6 +176,7 @@ void Follower::replace_plan(std::shared_ptr<const rules::Plan> plan) {
     const rules::SourceSpec& spec = plan->sources[found->second];
     // Files that a new pattern finds were there before: as at a first start.
     old.placing = old.placing || old.spec->files != spec.files;
+    if (old.looked_ns != 0) old.seen_ns = old.looked_ns;
     // Not yet, straight after a start: then places of a former process are still to be found.
     old.scanned = old.scanned && !old.placing;
     next[found->second] = std::move(old);
@@ -219,7 +218,7 @@ void Follower::replace_plan(std::shared_ptr<const rules::Plan> plan) {
       if (saved != saved_sources_.end()) {
         source.placing = false;
         source.watched_from = saved->second.watched_from;
-        source.seen = saved->second.seen;
+        source.seen_ns = saved->second.seen_ns;
         source.changed = false;
         saved_sources_.erase(saved);
       }
@@ -280,7 +279,7 @@ std::vector<StoredEntry> Follower::take_entries() {
   erased_.clear();
   for (Tail* tail : changed_) {
     FollowedSource& source = sources_[tail->source];
-    source.changed = source.changed || source.known_at != rules::kLongAgo;
+    source.changed = source.changed || source.looked_ns != 0;
     if (tail->file == nullptr) {
       entries.push_back({key_of(*tail), tail->stream->place()});
       tail->changed = false;
@@ -304,7 +303,7 @@ std::vector<StoredEntry> Follower::take_entries() {
     source.changed = false;
     Json json;
     if (source.watched_from) json.set("watched_from", rules::to_unix_ms(*source.watched_from));
-    if (source.known_at != rules::kLongAgo) json.set("seen", rules::to_unix_ms(source.known_at));
+    if (source.looked_ns != 0) json.set("seen_ns", source.looked_ns);
     entries.push_back({std::string(kSourcePrefix) + source.spec->name, json.is_null() ? "{}" : json.dump()});
   }
   return entries;
@@ -324,6 +323,7 @@ void Follower::gap(std::uint32_t index, std::string_view cause, Timestamp from) 
 void Follower::look(Timestamp now, Instant instant, bool everything) {
   now_ = now;
   instant_ = instant;
+  const std::int64_t looked_ns = birth_clock_ns();  // what is born from here on may be overlooked
   take_events();
   if (instant >= next_timer_) run_timers();
   const bool safety = instant >= next_safety_;
@@ -337,7 +337,9 @@ void Follower::look(Timestamp now, Instant instant, bool everything) {
     FollowedSource& source = sources_[i];
     if (safety || (polling && source.unwatched)) source.scan_due = true;
     if (source.scan_due) scan(i);
-    if (polling || (!source.unwatched && source.polled == 0)) source.known_at = now;
+    if (!polling && (source.unwatched || source.polled > 0)) continue;
+    source.known_at = now;
+    source.looked_ns = looked_ns;
   }
   for (const std::unique_ptr<Tail>& tail : tails_) {
     if (tail->file != nullptr || tail->ended || tail->orphan) continue;
@@ -478,6 +480,12 @@ bool Follower::let_go(Tail& tail) {
   if (needed) {
     at(instant_ + kPartialTimeout);
     return false;
+  }
+  // Nobody shall read a copy again: what followed it knows what it held.
+  for (const std::unique_ptr<Tail>& other : tails_) {
+    if (tail.copy && other->file != nullptr && !other->copy && comes_after(other.get()) &&
+        other->file->remember_copy(*tail.file))
+      mark_changed(*other);
   }
   if (instant_ < quiet) gap(tail.source, "deleted_while_written", now_);
   LOGBELL_FAULT("reader.rotation.before_let_go");
@@ -629,9 +637,10 @@ void Follower::scan(std::uint32_t index) {
   // In the order of their births, so that the times of one are known when the next begins.
   std::stable_sort(fresh.begin(), fresh.end(),
                    [](const FoundFile& a, const FoundFile& b) { return age_of(a) < age_of(b); });
+  Listings listed;
   for (const FoundFile& file : fresh) {
     const auto owner = owners.find(file.path);
-    follow_fresh(index, file, owner == owners.end() ? nullptr : owner->second);
+    follow_fresh(index, file, owner == owners.end() ? nullptr : owner->second, listed);
     if (owner != owners.end()) owners.erase(owner);
   }
   // Whose name leads nowhere at the moment: others may have had it meanwhile, and lost it too.
@@ -837,7 +846,7 @@ void Follower::unlink(Tail& tail, bool counted) {
   at(instant_ + kRotateWait);
 }
 
-void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* before) {
+void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* before, Listings& listed) {
   FollowedSource& source = sources_[index];
   const auto known = source.troubles.find(file.path);
   if (known != source.troubles.end() && known->second.opening && instant_ < known->second.retry_at) {
@@ -855,7 +864,13 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
       trouble(index, file.path, opened.error().message, true);
     return;
   }
-  Tail* last = before == nullptr ? nullptr : follow_between(index, file.path, before, opened->get());
+  Tail* last = nullptr;
+  if (before != nullptr) {
+    last = follow_between(index, file.path, before, opened->get());
+  } else if (source.scanned) {
+    // Its name is new, or was gone for long; others may have had it since the last look.
+    last = follow_since(index, file.path, source.looked_ns, opened->get(), listed);
+  }
   Tail* tail = adopt(index, file.path, std::move(*opened), last);
   if (tail != nullptr) tail->scan = scans_;
 }
@@ -936,7 +951,7 @@ Tail* Follower::follow_after(std::uint32_t index, const std::string& path, const
     between.insert(between.begin(), older.begin(), older.end());
   }
   // What was born in the long time in which nobody looked may be another log's.
-  const bool unseen = !sources_[index].scanned;
+  const bool unseen = !sources_[index].scanned || before == nullptr;
   std::set<std::pair<std::uint64_t, std::uint64_t>> by_content;  // unless that shows whose it is
   std::vector<std::unique_ptr<FileSource>> files;
   for (const FoundFile& file : between) {
@@ -973,8 +988,8 @@ Tail* Follower::follow_after(std::uint32_t index, const std::string& path, const
     }
     Tail* tail = adopt(index, path, std::move(file), last);
     if (tail == nullptr) continue;
-    // The rest of what was cut away before it was read is in the copy.
-    if (copy.cut) static_cast<void>(tail->file->go_on_from(*copy.cut));
+    // The rest of what was cut away before it was read is in the copy; unless that was read from it already.
+    if (copy.cut && !tail->resumed) static_cast<void>(tail->file->go_on_from(*copy.cut));
     tail->copy = copy.cut || former.copy;
     tail->real = former.real;
     unlink(*tail);
@@ -1156,7 +1171,7 @@ void Follower::recover_cut(std::uint32_t index) {
       if (!size || *size < content.offset) continue;
       copy = adopt(index, tail.path, std::move(*opened), nullptr);
       if (copy == nullptr) continue;
-      static_cast<void>(copy->file->go_on_from(content));
+      if (!copy->resumed) static_cast<void>(copy->file->go_on_from(content));
       copy->copy = true;
       copy->real = tail.real;
       unlink(*copy, true);
@@ -1226,23 +1241,28 @@ Tail* Follower::recover(std::uint32_t index, const Saved& saved, Tail* before) {
 // not `known`; what was born before it, and after the last look of a former process, had it before.
 void Follower::follow_unseen(std::uint32_t index, const std::set<std::string>& known) {
   const FollowedSource& source = sources_[index];
-  if (!source.seen) return;
+  if (!source.seen_ns) return;
   std::vector<Tail*> fresh;
   for (const std::unique_ptr<Tail>& tail : tails_) {
     if (tail->source == index && tail->file != nullptr && tail->linked && !tail->resumed && !tail->orphan &&
         tail->predecessor == nullptr && known.count(tail->real) == 0)
       fresh.push_back(tail.get());
   }
-  std::map<std::string, std::vector<std::string>> listed;  // each directory once: there may be many in it
-  for (Tail* tail : fresh) {
-    const auto [directory, is_new] = listed.try_emplace(directory_of(tail->real));
-    if (is_new) directory->second = names_in(directory->first);
-    Former former{.real = tail->real, .file = {tail->real, {}}, .held = {}};
-    // What was born a little earlier may have been overlooked; what was followed then is followed still.
-    former.file.stat.id.born_ns = rules::to_unix_ms(*source.seen - kBirthGrain) * 1'000'000;
-    tail->predecessor = follow_after(index, tail->path, former, nullptr, tail->file, Packed::kIgnored,
-                                     rotated_siblings(tail->real, directory->second));
-  }
+  Listings listed;
+  for (Tail* tail : fresh)
+    tail->predecessor = follow_since(index, tail->path, *source.seen_ns, tail->file, listed);
+}
+
+// Files that had the name of `newest` before it and were born since `seen_ns`. Returns the last of them.
+Tail* Follower::follow_since(std::uint32_t index, const std::string& path, std::int64_t seen_ns,
+                             const FileSource* newest, Listings& listed) {
+  const std::string real = real_path(path);
+  const auto [directory, is_new] = listed.try_emplace(directory_of(real));
+  if (is_new) directory->second = names_in(directory->first);
+  Former former{.real = real, .file = {real, {}}, .held = {}};
+  former.file.stat.id.born_ns = seen_ns;
+  return follow_after(index, path, former, nullptr, newest, Packed::kIgnored,
+                      rotated_siblings(real, directory->second));
 }
 
 void Follower::report_lost(std::uint32_t index, const Tail* next) {

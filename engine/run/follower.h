@@ -108,7 +108,8 @@ struct FollowedSource {
   std::size_t open = 0;    // streams
   std::optional<rules::Timestamp> watched_from;
   bool changed = true;                           // its entry is not in a batch yet
-  std::optional<rules::Timestamp> seen;          // a former process knew every file that was born before
+  std::optional<std::int64_t> seen_ns;           // a former process knew every file that was born before
+  std::int64_t looked_ns = 0;                    // this one does, by the clock of births
   rules::Timestamp known_at = rules::kLongAgo;   // wall time of the last look at all of it
   rules::Timestamp watermark = rules::kLongAgo;  // latest believed event time of all its streams
   std::optional<rules::Timestamp> last_line_at;
@@ -196,13 +197,16 @@ class Follower {
   void scan(std::uint32_t index);
   void find(std::uint32_t index, std::vector<FoundFile>& fresh);
   void meet(std::uint32_t index, const FoundFile& file, std::vector<FoundFile>& fresh);
-  void follow_fresh(std::uint32_t index, const FoundFile& file, Tail* before);
+  using Listings = std::map<std::string, std::vector<std::string>>;  // each directory once: many may be in it
+  void follow_fresh(std::uint32_t index, const FoundFile& file, Tail* before, Listings& listed);
   std::set<std::string> recover_rotated(std::uint32_t index);
   Tail* recover(std::uint32_t index, const Saved& saved, Tail* before);
   Tail* adopt_recovered(std::uint32_t index, const Saved& saved, std::unique_ptr<FileSource> file,
                         Tail* before);
   void recover_cut(std::uint32_t index);
   void follow_unseen(std::uint32_t index, const std::set<std::string>& known);
+  Tail* follow_since(std::uint32_t index, const std::string& path, std::int64_t seen_ns,
+                     const FileSource* newest, Listings& listed);
   void report_lost(std::uint32_t index, const Tail* next);
   enum class Packed { kIgnored, kToo };
   // What is known of the file that had a name: others had it after that one.
@@ -271,7 +275,7 @@ class Follower {
   std::map<std::string, std::string> saved_places_;  // of streams, by key
   struct SavedSource {
     std::optional<rules::Timestamp> watched_from;
-    std::optional<rules::Timestamp> seen;  // everything that was born before was known
+    std::optional<std::int64_t> seen_ns;  // everything that was born before was known
   };
   std::map<std::string, SavedSource> saved_sources_;  // by name
   std::vector<std::string> erased_;

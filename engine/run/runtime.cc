@@ -384,12 +384,12 @@ std::string Lane::elsewhere_prefix(const std::string& lane) {
 }
 
 Lane::Lane(Options options, Setting setting) : options_(std::move(options)), elsewhere_(options_.elsewhere) {
-  start(std::move(setting), false);
+  start(std::move(setting));
 }
 
 Lane::~Lane() = default;
 
-void Lane::start(Setting setting, bool from_store) {
+void Lane::start(Setting setting) {
   SendLoop::Options loop;
   loop.sink = options_.sink;
   loop.lane = options_.lane;
@@ -401,29 +401,9 @@ void Lane::start(Setting setting, bool from_store) {
   // Different at each start, so that many sidecars that start together do not knock together.
   loop.seed = rules::hash_bytes(options_.lane) ^
               static_cast<std::uint64_t>(options_.clock->instant().time_since_epoch().count());
-  loop_ = std::make_unique<SendLoop>(std::move(setting.sink), std::move(loop));
-  if (!from_store) return;
-  rules::Result<std::vector<Delivery>> rows = options_.store->undelivered();
-  if (!rows) {
-    options_.log->error("What waits for this sink could not be read; it is sent after the next start.",
-                        {{"sink", options_.sink}, {"lane", options_.lane}, {"reason", rows.error().message}});
-    return;
-  }
-  for (Delivery& row : *rows) {
-    loaded_up_to_ = std::max(loaded_up_to_, row.id);
-    if (row.notification.lane == options_.lane) take(std::move(row));
-  }
-  // What the store does not have. Whose key it has by now the loop knows already.
-  std::map<DeliveryId, Delivery> undurable;
-  undurable.swap(undurable_);
-  // Their ids fall: the first is the oldest, and a firing is told before its end.
-  for (auto one = undurable.rbegin(); one != undurable.rend(); ++one)
-    take(std::move(one->second));
-}
-
-void Lane::take(Delivery delivery) {
-  if (delivery.id < 0) undurable_[delivery.id] = delivery;
-  loop_->add(std::move(delivery));
+  const std::unique_ptr<SendLoop> former =
+      std::exchange(loop_, std::make_unique<SendLoop>(std::move(setting.sink), std::move(loop)));
+  if (former != nullptr) loop_->take_over(*former);
 }
 
 std::optional<Instant> Lane::step() {
@@ -437,12 +417,12 @@ std::optional<Instant> Lane::step() {
     replacement = std::exchange(replacement_, std::nullopt);
     drain_by = drain_by_;
   }
-  if (replacement) start(std::move(*replacement), true);
-  for (Delivery& delivery : arrived) {
-    // Ids rise: a row up to here was in the store when the lane started anew, and is known.
-    if (delivery.id > 0 && delivery.id <= loaded_up_to_) continue;
-    take(std::move(delivery));
+  if (replacement) {
+    start(std::move(*replacement));
+    draining_ = false;
   }
+  for (Delivery& delivery : arrived)
+    loop_->add(std::move(delivery));
   if (drain_by && !draining_) {
     draining_ = true;
     loop_->drain(*drain_by);
@@ -579,7 +559,6 @@ void Lane::say(const Settled& settled) {
     case DeliveryState::kSuperseded:
       break;
   }
-  undurable_.erase(settlement.id);
 }
 
 void Lane::sink_dead(const std::string& sink, const std::string& lane, const std::string& why) {
@@ -917,7 +896,6 @@ void Runtime::open_lane(const Config& config, const rules::SinkSpec& sink, std::
   options.log = options_.log;
   options.metrics = options_.metrics;
   options.writer = writer_.get();
-  options.store = store_.get();
   options.health = [this](SinkHealth health) { queue_.push(std::move(health), 0); };
   const rules::Result<std::vector<StoredEntry>> elsewhere =
       store_->entries(Lane::elsewhere_prefix(options.lane));

@@ -192,7 +192,6 @@ class Lane final : public DeliveryLog {
     Log* log = nullptr;
     Metrics* metrics = nullptr;
     Writer* writer = nullptr;
-    Store* store = nullptr;
     std::function<void(SinkHealth)> health;
     std::set<std::string> elsewhere;  // what the store has under elsewhere_prefix()
   };
@@ -214,7 +213,7 @@ class Lane final : public DeliveryLog {
   bool done() const { return done_; }
 
   void add(Delivery delivery);
-  // From its next step on: a new sink, with what the store holds for it; an open circuit is closed.
+  // From its next step on: a new sink, with what waits for it; an open circuit is closed.
   void replace(Setting setting);
   // One immediate try for whatever waits, until `deadline`, then done.
   void drain(rules::Instant deadline);
@@ -231,17 +230,14 @@ class Lane final : public DeliveryLog {
 
  private:
   void say(const Settled& settled);
-  void start(Setting setting, bool from_store);
-  void take(Delivery delivery);
+  void start(Setting setting);
 
   const Options options_;
   Heartbeat heartbeat_;
 
   // Owned by the lane's thread.
   std::unique_ptr<SendLoop> loop_;
-  std::map<DeliveryId, Delivery> undurable_;  // the store does not hold them
-  std::set<std::string> elsewhere_;           // alerts that a fallback was told of
-  DeliveryId loaded_up_to_ = 0;               // rows that a new start has taken from the store
+  std::set<std::string> elsewhere_;  // alerts that a fallback was told of
   bool draining_ = false;
   bool done_ = false;
 

@@ -97,8 +97,8 @@ std::vector<ToldAlert> alerts_of(const Notification& notification, bool firing) 
   return alerts;
 }
 
-// Each alert of it as those who speak of it order their messages. What stands in for another sink has an order of its
-// own; a refresh has none, what is told after it takes it back (drop_outdated()).
+// Each alert of it as those who speak of it order their messages. What stands in for another sink has an
+// order of its own; a refresh has none, what is told after it takes it back (drop_outdated()).
 std::vector<std::string> subjects_of(const Notification& notification) {
   std::vector<std::string> subjects;
   if (notification.group_key.empty() || notification.reason == rules::NotifyReason::kRefresh) return subjects;
@@ -193,7 +193,8 @@ class SendLoop::Impl {
     publish();
   }
 
-  void add(Delivery delivery);
+  void add(Delivery delivery, bool told_elsewhere = false);
+  void take_over(Impl& former);
   std::optional<Instant> step();
   void drain(Instant deadline) {
     draining_ = true;
@@ -314,8 +315,9 @@ void SendLoop::Impl::place(Group& group) {
   turns_.insert(group.turn);
 }
 
-// A reload may have grouped its alerts otherwise than in what waits: its resolve must not overtake their firing there. So
-// those groups speak as one from here on, in the order of their arrival, until nothing of it waits any more.
+// A reload may have grouped its alerts otherwise than in what waits: its resolve must not overtake their
+// firing there. So those groups speak as one from here on, in the order of their arrival, until nothing of it
+// waits any more.
 void SendLoop::Impl::join_groups(Item& item, const Notification& notification) {
   const std::vector<std::string> subjects = subjects_of(notification);
   std::set<std::string> others;
@@ -326,7 +328,8 @@ void SendLoop::Impl::join_groups(Item& item, const Notification& notification) {
   // The largest stays: what waits of the others is moved to it.
   for (const std::string& other : others) {
     const auto mine = groups_.find(item.group);
-    if (mine == groups_.end() || groups_.at(other).members.size() > mine->second.members.size()) item.group = other;
+    if (mine == groups_.end() || groups_.at(other).members.size() > mine->second.members.size())
+      item.group = other;
   }
   for (const std::string& other : others) {
     if (other == item.group) continue;
@@ -351,7 +354,24 @@ void SendLoop::Impl::join_groups(Item& item, const Notification& notification) {
   }
 }
 
-void SendLoop::Impl::add(Delivery delivery) {
+void SendLoop::Impl::take_over(Impl& former) {
+  const Instant now = options_.clock->instant();
+  hint_until_ = former.hint_until_;
+  spaced_until_ = former.spaced_until_;
+  // Whoever stands in now has been told nothing yet.
+  const bool same_fallbacks = options_.fallbacks == former.options_.fallbacks;
+  while (!former.items_.empty()) {
+    const Item item = former.remove(former.items_.begin()->first);
+    add(item.delivery, same_fallbacks && item.elsewhere);
+    Item& mine = items_.rbegin()->second;
+    mine.added = item.added;
+    by_expiry_.erase({mine.expires_at, last_});
+    mine.expires_at = std::max(item.expires_at, now);
+    by_expiry_.emplace(mine.expires_at, last_);
+  }
+}
+
+void SendLoop::Impl::add(Delivery delivery, bool told_elsewhere) {
   const Instant now = options_.clock->instant();
   const Timestamp wall = options_.clock->now();
   const auto known = by_key_.find(delivery.notification.key);
@@ -389,6 +409,7 @@ void SendLoop::Impl::add(Delivery delivery) {
                        return elsewhere_.fires_since(alert.name).has_value();
                      });
   item.movable = fallback != nullptr && (fallback->refreshes || !again);
+  item.elsewhere = told_elsewhere;
   item.added = now;
   const Duration age = std::clamp(wall - notification.created_at, Duration(0), kMaxAge);
   item.expires_at = now + std::max(kMaxAge - age, kMinStay);
@@ -399,9 +420,9 @@ void SendLoop::Impl::add(Delivery delivery) {
   if (item.movable) {
     movable_.insert(sequence);
     const std::size_t urgency = urgency_of(notification);
-    if (urgency < owed_.size() && !item.resolved) owed_[urgency].insert(sequence);
-    if (ends_elsewhere(notification)) copies_.insert(sequence);
-    if (overlong_ && notification.priority < 2) copies_.insert(sequence);
+    if (urgency < owed_.size() && !item.resolved && !told_elsewhere) owed_[urgency].insert(sequence);
+    const bool due = ends_elsewhere(notification) || (overlong_ && notification.priority < 2);
+    if (due && !told_elsewhere) copies_.insert(sequence);
   }
   join_groups(item, notification);
   Group& group = groups_[item.group];
@@ -937,6 +958,10 @@ SendLoop::~SendLoop() = default;
 
 void SendLoop::add(Delivery delivery) {
   impl_->add(std::move(delivery));
+}
+
+void SendLoop::take_over(SendLoop& former) {
+  impl_->take_over(*former.impl_);
 }
 
 std::optional<Instant> SendLoop::step() {

@@ -6,9 +6,10 @@
 // thread of its own.
 //
 // What it decides, and why:
-// - Most urgent first, then oldest; but a group speaks in order, and as long as they wait together so do groups that
-//   speak of the same alert, as after a reload that groups otherwise. Whoever waits behind an older delivery lends it
-//   its urgency.
+// - Most urgent first, then oldest; but a group speaks in order, and as long as they wait together so do
+// groups that
+//   speak of the same alert, as after a reload that groups otherwise. Whoever waits behind an older delivery
+//   lends it its urgency.
 // - A passing failure (timeout, 5xx, answer lost) pauses the whole lane, full jitter from kBaseBackoff to
 //   kMaxBackoff; then one delivery probes, another one each time. The sink's own hint wins, up to kMaxHint.
 // - A sink that refuses for good opens the circuit. What has a fallback goes there at once; what has none
@@ -94,6 +95,8 @@ struct Fallback {
   std::string sink;
   std::vector<std::string> lanes;
   bool refreshes = false;  // it forgets what it is not told again: Alertmanager
+
+  friend bool operator==(const Fallback&, const Fallback&) = default;
 };
 // `fallback:` of each sink that has one, in order, by that sink's name.
 using Fallbacks = std::map<std::string, std::vector<Fallback>>;
@@ -172,6 +175,9 @@ class SendLoop {
   // row's id. `not_before` is a hint that the sink gave an earlier process: the lane keeps to it, kMaxHint at
   // most.
   void add(Delivery delivery);
+  // Takes over what waits in another loop of this lane, which is over then, in its order: only that loop
+  // knows what became of it since the store last worked. Call before anything else is added.
+  void take_over(SendLoop& former);
   // Sends at most one delivery. Returns when to step again; nullopt: when something is added.
   std::optional<rules::Instant> step();
   // The process is stopping: the steps after this ignore back-off and give each waiting delivery one try,

@@ -62,6 +62,12 @@ class LogDir {
   void rename(const std::string& from, const std::string& to) const { fs::rename(path(from), path(to)); }
   void remove(const std::string& name) const { fs::remove(path(name)); }
   void truncate(const std::string& name, std::uintmax_t size = 0) const { fs::resize_file(path(name), size); }
+  // What is made next is born later than what is there, as the system's ticking clock tells it.
+  static void wait_for_another_birth() {
+    const auto now = std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch());
+    while (engine::birth_clock_ns() <= now.count()) {
+    }
+  }
   // The system's clock does not move with ours.
   void touch(const std::string& name, rules::Timestamp at) const {
     const std::int64_t ms = rules::to_unix_ms(at);

@@ -231,7 +231,7 @@ TEST_CASE("restart: a file that came and was rotated while nobody looked is read
   const bool before = GENERATE(false, true);
   if (before) world.dir.append("new.log.0", "of another time\n");
   world.dir.append("app.log", "one\n");
-  if (before) world.clock.advance(seconds(10));
+  if (before) LogDir::wait_for_another_birth();
   world.settle();
   CHECK(world.lines() == Texts{"one"});
   world.reader.reset();
@@ -242,6 +242,32 @@ TEST_CASE("restart: a file that came and was rotated while nobody looked is read
   world.dir.append("new.log", "three\n");
   world.restart();
   CHECK(world.lines() == (before ? Texts{"three"} : Texts{"two", "three"}));
+  world.restart();
+  CHECK(world.lines().empty());
+}
+
+TEST_CASE("rotation: a file that came and was rotated before anybody looked is read", "[run][rotation]") {
+  ReaderWorld world({.sources = {{.files = {"*.log"}}}});
+  world.dir.append("new.log.0", "of another time\n");
+  LogDir::wait_for_another_birth();
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one"});
+  std::string name = "new";
+  SECTION("of a new name") {}
+  SECTION("of one that was deleted long ago") {
+    world.dir.remove("app.log");
+    world.settle();
+    world.pass(minutes(2));
+    name = "app";
+  }
+  world.dir.append(name + ".log", "two\n");
+  world.dir.append(name + ".log.old-one", "of another log\n");
+  world.dir.rename(name + ".log", name + ".log.1");
+  world.dir.append(name + ".log", "three\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"two", "three"});
+  world.pass(minutes(2));
   world.restart();
   CHECK(world.lines().empty());
 }
@@ -557,6 +583,40 @@ TEST_CASE("restart: copied and cut meanwhile: the copy has the rest", "[run][res
   world.restart();
   CHECK(world.lines().empty());
   CHECK(all_gaps(world) == 0);
+}
+
+TEST_CASE("restart: the rest of what was cut away is read from its copy once", "[run][restart][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  fresh(world);
+  world.dir.append("app.log", "two\n");
+  world.dir.copy("app.log", "app.log-1");
+  world.dir.write("app.log", "3\n");
+  const bool more = GENERATE(false, true);
+  if (more) {
+    world.dir.copy("app.log", "app.log-2");
+    world.dir.write("app.log", "4\n");
+  }
+  world.restart();
+  CHECK(world.lines() == (more ? Texts{"two", "3", "4"} : Texts{"two", "3"}));
+  world.pass(minutes(2));  // the copies are let go
+  SECTION("and it is renamed while this process looks") {
+    world.dir.rename("app.log", "app.log.1");
+    world.dir.append("app.log", "five\n");
+    world.settle();
+  }
+  SECTION("and it is renamed while nobody looks") {
+    world.reader.reset();
+    world.dir.rename("app.log", "app.log.1");
+    world.dir.append("app.log", "five\n");
+    world.restart();
+  }
+  SECTION("and it is deleted while nobody looks") {
+    world.reader.reset();
+    world.dir.remove("app.log");
+    world.dir.append("app.log", "five\n");
+    world.restart();
+  }
+  CHECK(world.lines() == Texts{"five"});
 }
 
 TEST_CASE("restart: files that appeared meanwhile are read from their beginning", "[run][restart]") {

@@ -137,6 +137,15 @@ class Lane {
     }
   }
 
+  // A reload: another loop takes over what waits.
+  void reload(Fallbacks fallbacks) {
+    options_.told_elsewhere = log.elsewhere;
+    options_.fallbacks = std::move(fallbacks);
+    auto next = std::make_unique<SendLoop>(std::make_unique<FakeSink>(script), options_);
+    next->take_over(*loop);
+    loop = std::move(next);
+  }
+
   Notification firing(const std::string& key, const std::string& group = "", int priority = 1) const {
     Notification n;
     n.key = key;
@@ -1213,6 +1222,58 @@ TEST_CASE("send_loop: F40 the next fallback speaks when the first is refused too
 }
 
 // --- someone must hear
+
+TEST_CASE("send_loop: what waits is taken over by the loop of a reload", "[run][send_loop][F35]") {
+  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  lane.script.always = down();
+  lane.add(lane.firing("critical", "g", 0));
+  lane.add(lane.firing("other", "g"));
+  lane.run(3min);
+  CHECK(lane.loop->view().handed_over == 1);
+  const std::uint32_t attempts = lane.log.rows[1].attempts;
+  CHECK(attempts > 0);
+  lane.log.rows.clear();  // nothing is read from the store
+  SECTION("the fallback that was told is not told again") {
+    lane.reload(with_fallbacks({{"mail", {"mail"}}}).fallbacks);
+    lane.run(5min);
+    CHECK(lane.loop->view().handed_over == 0);
+  }
+  SECTION("another fallback is told") {
+    lane.reload(with_fallbacks({{"pager", {"pager"}}}).fallbacks);
+    lane.run(5min);
+    CHECK(lane.loop->view().handed_over == 1);
+    CHECK(lane.log.all.back().second.attempts > attempts);
+  }
+  SECTION("in its order, and each once") {
+    lane.reload({});
+    CHECK(lane.loop->view().pending == 2);
+    lane.script.always = Outcome::delivered("ok");
+    lane.now();
+    const Keys told = lane.log.told();
+    REQUIRE(told.size() > 2);
+    CHECK(told[told.size() - 2] == "critical: delivered ok");
+    CHECK(told.back() == "other: delivered ok");
+    CHECK(lane.log.all.back().second.attempts == 1);
+    CHECK(lane.loop->idle());
+  }
+  SECTION("and given up at the age it has") {
+    lane.reload({});
+    lane.run(24h - 3min - 1s);
+    CHECK(lane.loop->view().pending == 2);
+    lane.run(2s);
+    CHECK(lane.loop->view().pending == 0);
+  }
+  SECTION("with the sink's own hint") {
+    lane.script.always = Outcome::retry(Reason::kRateLimited, "429", 10min);
+    lane.run(5min);
+    lane.script.always = Outcome::delivered("ok");
+    lane.reload({});
+    lane.run(2min);
+    CHECK(lane.loop->view().delivered == 0);
+    lane.run(10min);
+    CHECK(lane.loop->view().delivered == 2);
+  }
+}
 
 TEST_CASE("send_loop: a critical alert that finds only passing failures is told to the fallback too, once",
           "[run][send_loop][F41]") {
