@@ -23,6 +23,14 @@ bool Notification::is_resolved() const {
          std::none_of(alerts.begin(), alerts.end(), [](const Alert& alert) { return alert.is_firing(); });
 }
 
+bool Notification::contradicts(const Notification& other) const {
+  return std::any_of(alerts.begin(), alerts.end(), [&](const Alert& mine) {
+    return std::any_of(other.alerts.begin(), other.alerts.end(), [&](const Alert& theirs) {
+      return mine.is_firing() != theirs.is_firing() && mine.labels == theirs.labels;
+    });
+  });
+}
+
 Labels Notification::common_labels() const {
   Labels common;
   if (alerts.empty()) return common;

@@ -47,6 +47,8 @@ struct Notification {
   std::string fallback_for;   // the sink that failed, when this one speaks in its place
 
   bool is_resolved() const;  // no alert fires any more
+  // An alert fires in one of them and has ended in the other.
+  bool contradicts(const Notification& other) const;
   Labels common_labels() const;
   std::vector<std::pair<std::string, std::string>> common_annotations() const;
 };

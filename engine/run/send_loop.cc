@@ -235,6 +235,7 @@ class SendLoop::Impl {
   void expire(Instant now);
   std::optional<Instant> owed_at(std::size_t urgency) const;
   void tell_fallbacks_too(Instant now);
+  bool copy_before(Sequence sequence);
   void hand_over();
   std::optional<Sequence> choose(Instant now) const;
   std::optional<Instant> next(Instant now) const;
@@ -571,17 +572,11 @@ void SendLoop::Impl::told_elsewhere(Sequence sequence, Item& item) {
 // The next one, a minute later, is right.
 void SendLoop::Impl::drop_outdated(const Notification& news) {
   if (refreshes_.empty() || news.reason == rules::NotifyReason::kRefresh) return;
-  const auto contradicts = [&](const rules::Alert& old) {
-    return std::any_of(news.alerts.begin(), news.alerts.end(), [&](const rules::Alert& alert) {
-      return alert.is_firing() != old.is_firing() && alert.labels == old.labels;
-    });
-  };
   Batch batch;
   const std::set<Sequence> waiting = refreshes_;
   for (const Sequence sequence : waiting) {
     const Item& item = items_.at(sequence);
-    const std::vector<rules::Alert>& alerts = item.delivery.notification.alerts;
-    if (std::none_of(alerts.begin(), alerts.end(), contradicts)) continue;
+    if (!news.contradicts(item.delivery.notification)) continue;
     Settlement outdated = settlement(item, DeliveryState::kSuperseded, "", kOutdated);
     ++counts_.superseded;
     batch.ended.push_back(remove(sequence));
@@ -651,6 +646,8 @@ void SendLoop::Impl::tell_fallbacks_too(Instant now) {
       copies_.erase(copies_.begin());
       continue;
     }
+    // A message that waits before it and calls firing what this one ends would come to the fallback after it.
+    if (copy_before(sequence)) continue;
     Settled told{settlement(item, DeliveryState::kPending, "retry", kFallback), &item.delivery.notification};
     told.settlement.detail = counts_.last_error;
     told.settlement.fallbacks = stand_ins(item.delivery.notification);
@@ -658,6 +655,27 @@ void SendLoop::Impl::tell_fallbacks_too(Instant now) {
     batch.push_back(std::move(told));
   }
   if (!batch.empty()) options_.log->settle(batch);
+}
+
+// Whether an earlier message must be told to the fallback before this one; it is then to be told now, too.
+bool SendLoop::Impl::copy_before(Sequence sequence) {
+  const Item& item = items_.at(sequence);
+  const std::set<Sequence>& members = groups_.at(item.group).members;
+  const std::vector<ToldAlert> ended = alerts_of(item.delivery.notification, false);
+  bool found = false;
+  for (auto earlier = members.begin(); earlier != members.end() && *earlier < sequence; ++earlier) {
+    const Item& other = items_.at(*earlier);
+    if (!other.movable || other.elsewhere || copies_.count(*earlier) != 0) continue;
+    const std::vector<ToldAlert> fires = alerts_of(other.delivery.notification, true);
+    if (std::none_of(fires.begin(), fires.end(), [&](const ToldAlert& alert) {
+          return std::any_of(ended.begin(), ended.end(),
+                             [&](const ToldAlert& end) { return end.name == alert.name; });
+        }))
+      continue;
+    copies_.insert(*earlier);
+    found = true;
+  }
+  return found;
 }
 
 std::optional<Sequence> SendLoop::Impl::choose(Instant now) const {

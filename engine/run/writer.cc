@@ -551,10 +551,23 @@ void Writer::succeeded(std::vector<Delivery> added) {
   }
 }
 
+// A repeat that waits for the disk knows less than what leaves before it: sent after that, it would call
+// firing what has just been told to be over, or the contrary.
+void Writer::drop_outdated(const Notification& news) {
+  pending_.notifications.remove_if([&](const Held& held) {
+    const bool outdated =
+        !held.left && !cannot_wait(held.notification) && held.notification.lane == news.lane &&
+        held.notification.created_at <= news.created_at && news.contradicts(held.notification);
+    if (outdated) pending_.held_bytes -= held.bytes;
+    return outdated;
+  });
+}
+
 void Writer::leave_undurably() {
   for (Held& held : pending_.notifications) {
     if (held.left || !cannot_wait(held.notification)) continue;
     held.left = true;
+    drop_outdated(held.notification);
     if (undurable_by_key_.count(held.notification.key) != 0) continue;
     const DeliveryId id = --last_undurable_;
     Delivery delivery;

@@ -1492,6 +1492,30 @@ TEST_CASE("send_loop: the fallback hears of each alert's end, however they are g
     CHECK(lane.log.told() == Keys{"firing: rejected auth -> firing/mail", "end: retry fallback -> end/mail",
                                   "earlier: delivered ok", "end: delivered ok"});
   }
+  SECTION("a message that waits before an end goes before it") {
+    Notification more = lane.firing("more", "by name");
+    more.reason = NotifyReason::kNewAlerts;
+    more.alerts = {of("orders", true), of("bills", true)};
+    Notification other = lane.firing("other", "by name");
+    other.alerts = {of("bills", true)};
+    Notification end = lane.resolve("end", "by name");
+    end.alerts = {of("orders", false), of("bills", false)};
+    lane.add(more);
+    if (GENERATE(false, true)) {
+      lane.add(other);
+      lane.add(end);
+      lane.now();
+      const Keys told = lane.log.told();
+      CHECK(Keys(told.begin() + 1, told.begin() + 4) == Keys{"more: retry fallback -> more/mail",
+                                                             "other: retry fallback -> other/mail",
+                                                             "end: retry fallback -> end/mail"});
+    } else {
+      end.alerts = {of("mails", false)};
+      lane.add(end);
+      lane.now();
+      CHECK(lane.log.told()[1] == "end: retry fallback -> end/mail");
+    }
+  }
   SECTION("one that it was not told of ends") {
     Notification end = lane.resolve("end", "by name");
     end.alerts = {of("bills", false)};

@@ -285,6 +285,36 @@ TEST_CASE("writer: while the store refuses, alerts leave and everything else is 
   CHECK(f.writer->idle());
 }
 
+TEST_CASE("writer: a repeat that waits for the disk does not call firing what was told to be over",
+          "[run][writer][F36]") {
+  WriterFixture f;
+  f.refusing = true;
+  const auto tick = [](const std::string& key, NotifyReason reason, bool fires,
+                       const std::string& lane = "chat") {
+    Tick one = ringing(key, reason);
+    one.notifications[0].lane = lane;
+    one.notifications[0].alerts.emplace_back();
+    one.notifications[0].alerts[0].labels = {{"alertname", "A"}};
+    one.notifications[0].alerts[0].state = fires ? rules::AlertState::kFiring : rules::AlertState::kResolved;
+    return one;
+  };
+  f.writer->submit(tick("firing", NotifyReason::kFirstFiring, true));
+  f.writer->step();
+  const auto reason = GENERATE(NotifyReason::kRepeat, NotifyReason::kRefresh);
+  f.writer->submit(tick("old", reason, true));
+  f.writer->submit(tick("elsewhere", reason, true, "other"));
+  f.writer->submit(tick("over", NotifyReason::kAllResolved, false));
+  f.writer->step();
+  f.writer->submit(tick("later", reason, true));
+  f.refusing = false;
+  f.clock.advance(Writer::kLastRetry);
+  f.writer->step();
+  std::vector<std::string> keys;
+  for (const Delivery& delivery : f.delivered)
+    keys.push_back(delivery.notification.key);
+  CHECK(keys == std::vector<std::string>{"firing", "over", "elsewhere", "later"});
+}
+
 TEST_CASE("writer: the store is asked again with growing pauses", "[run][writer][F36]") {
   WriterFixture f;
   f.refusing = true;
