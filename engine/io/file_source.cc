@@ -282,6 +282,15 @@ void FileSource::refresh_head(std::uint64_t known_end) {
   encoding_ = byte_order_mark(bytes).encoding;
 }
 
+void FileSource::note_read() {
+  const std::size_t wanted = std::min<std::uint64_t>(offset_, kHeadBytes);
+  if (read_head_.bytes == wanted) return;
+  std::array<char, kHeadBytes> head;
+  const Result<std::size_t> got = read_at(0, head.data(), wanted);
+  // A mark of less holds as well.
+  if (got && *got == wanted) read_head_ = mark_of({head.data(), wanted});
+}
+
 Mark FileSource::mark_before(std::uint64_t offset) const {
   std::array<char, kMarkBytes> bytes;
   const std::size_t wanted = std::min<std::uint64_t>(offset, kMarkBytes);
@@ -320,6 +329,7 @@ Result<Rewrite> FileSource::resume(const FilePosition& position) {
     offset_ = position.offset;
     line_ = position.line;
     before_ = position.before;
+    note_read();
     open_ = position.open;
     // A flushed line may have been cut away with its end.
     if (!is_packed() && offset_ + line_.evaluated > *size) line_.evaluated = 0;
@@ -372,6 +382,7 @@ Result<void> FileSource::go_on_from(const Content& content) {
   known_size_ = content.offset;
   line_ = content.line;
   before_ = content.before;
+  note_read();
   return {};
 }
 
@@ -410,6 +421,8 @@ Result<void> FileSource::start_at(std::uint64_t offset) {
   before_ = mark_before(offset);
   pending_ = 0;
   known_size_ = offset;
+  read_head_ = {};
+  note_read();
   return {};
 }
 
@@ -418,7 +431,7 @@ FilePosition FileSource::position() const {
   position.id = id_;
   position.offset = offset_;
   position.line = line_;
-  position.head = head_;
+  position.head = offset_ == 0 ? head_ : read_head_;
   position.before = before_;
   position.open = open_;
   position.cut = cut_;
@@ -509,6 +522,7 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
     offset_ += consumed;
     const std::string_view done = raw.substr(0, skip + consumed);
     before_ = mark_of(done.substr(done.size() - std::min(done.size(), kMarkBytes)));
+    note_read();
     passed_[next_passed_] = {offset_, before_};
     next_passed_ = (next_passed_ + 1) % passed_.size();
   }

@@ -122,6 +122,9 @@ class FileSource final : public Source {
   rules::Result<void> go_on_from(const Content& content);
   // What was read of such a copy counts as read of what this file held. False: it did already.
   bool remember_copy(const FileSource& copy);
+  // It counts as held by this file once, and read: so that a copy of it is known. The oldest is forgotten
+  // beyond kRememberedContents.
+  void remember(Content content);
   // Begins at `offset`, which must be a line's beginning or the file's end; behind a half line at the end,
   // the rest of that line is skipped.
   rules::Result<void> start_at(std::uint64_t offset);
@@ -138,7 +141,7 @@ class FileSource final : public Source {
   void set_open_records(const OpenRecords& open) { open_ = open; }
 
   FilePosition position() const;  // without what the follower knows: path, rotated, watermark
-  Content content() const { return {head_, before_, offset_, line_}; }
+  Content content() const { return {read_head_, before_, offset_, line_}; }
   const std::vector<Content>& cut() const { return cut_; }
   rules::Result<FileStat> stat() const;  // of a compressed one, of the file itself
   bool is_packed() const { return unpacked_ != nullptr; }
@@ -157,7 +160,7 @@ class FileSource final : public Source {
   bool matches(const Mark& mark, std::uint64_t end) const;
   ReadStatus restart(std::uint64_t size, bool hole);
   void refresh_head(std::uint64_t known_end);
-  void remember(Content content);
+  void note_read();
 
   int fd_;
   FileId id_;
@@ -169,7 +172,8 @@ class FileSource final : public Source {
   std::uint64_t pending_ = 0;
   std::uint64_t known_size_ = 0;
   std::int64_t modified_ns_ = 0;
-  Mark head_;
+  Mark head_;       // as it was found: what is not read of it yet may be cut away
+  Mark read_head_;  // of it, what has been read
   Mark before_;
   OpenRecords open_;
   std::vector<Content> cut_;

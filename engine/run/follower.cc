@@ -37,6 +37,10 @@ std::string file_key(std::string_view source, const FileId& id) {
   return fmt::format("{}{}/{:x}-{:x}", kFilePrefix, source, id.device, id.inode);
 }
 
+Content content_of(const FilePosition& position) {
+  return {position.head, position.before, position.offset, position.line};
+}
+
 // Orders files by their births. Several may be born within one tick of the kernel's clock: then the one that
 // was written to first was left first, and inode numbers rise where they are not used again.
 std::tuple<std::int64_t, std::int64_t, std::uint64_t> age_of(const FoundFile& file) {
@@ -1055,8 +1059,7 @@ void Follower::place(Tail& tail, FollowedSource& source) {
       if (source.scanned) {
         gap(tail.source, "truncated_while_down", now_);
       } else {
-        tail.cut = Content{found->position.head, found->position.before, found->position.offset,
-                           found->position.line};
+        tail.cut = content_of(found->position);
       }
     }
     if (!found->key.empty() && found->key != key_of(tail)) erased_.push_back(found->key);
@@ -1089,8 +1092,9 @@ std::set<std::string> Follower::recover_rotated(std::uint32_t index) {
   struct Line {
     std::string path;
     Tail* last = nullptr;
-    Tail* next = nullptr;  // what has the name now comes after them
-    bool found = false;    // the youngest of them was: it is the last
+    Tail* next = nullptr;            // what has the name now comes after them
+    bool found = false;              // the youngest of them was: it is the last
+    std::vector<Content> gone = {};  // what was read of the others
   };
   std::vector<Line> lines;
   for (auto& [path, places] : lost) {
@@ -1111,6 +1115,8 @@ std::set<std::string> Follower::recover_rotated(std::uint32_t index) {
         continue;
       }
       erased_.push_back(saved.key);
+      line.gone.insert(line.gone.end(), saved.position.cut.begin(), saved.position.cut.end());
+      line.gone.push_back(content_of(saved.position));
       // Unless it was read to its end and its writer had left it, lines may be missing.
       const bool left = &saved != &places.back() || line.next == nullptr || line.next->resumed;
       if (!saved.position.rotated || !left) report_lost(index, line.next);
@@ -1118,7 +1124,7 @@ std::set<std::string> Follower::recover_rotated(std::uint32_t index) {
     lines.push_back(line);
   }
   // What lies between is what no place is of.
-  for (auto& [path, last, next, found] : lines) {
+  for (auto& [path, last, next, found, gone] : lines) {
     // Who knew the newest one knew all between.
     const FilePosition& youngest = lost.at(path).back().position;
     if (!found && !youngest.copy && (next == nullptr || !next->resumed)) {
@@ -1126,7 +1132,7 @@ std::set<std::string> Follower::recover_rotated(std::uint32_t index) {
       former.file.stat.id = youngest.id;
       former.file.stat.modified_ns = youngest.modified_ns;
       former.packed_from = youngest.modified_ns;
-      former.held.push_back({youngest.head, youngest.before, youngest.offset, youngest.line});
+      former.held.push_back(content_of(youngest));
       last = follow_after(index, path, former, last, next == nullptr ? nullptr : next->file,
                           last == nullptr ? Packed::kIgnored : Packed::kToo, rotated_siblings(path));
     }
@@ -1135,6 +1141,7 @@ std::set<std::string> Follower::recover_rotated(std::uint32_t index) {
     if (named && next != nullptr && !next->resumed)
       last = follow_between(index, path, last, next->file, Packed::kToo);
     if (next != nullptr && next->predecessor == nullptr) next->predecessor = last;
+    remember_gone(last == nullptr ? next : last, gone);
   }
   // One that a pattern finds under its new name still comes before what has its old name.
   for (const std::unique_ptr<Tail>& tail : tails_) {
@@ -1273,6 +1280,15 @@ void Follower::report_lost(std::uint32_t index, const Tail* next) {
       born == 0 ? now_ : std::min(now_, rules::from_unix_ms(born / 1'000'000)));
 }
 
+// Whatever had the same name before knows from here on what others held that are gone: a copy of it may be
+// left.
+void Follower::remember_gone(Tail* before, const std::vector<Content>& gone) {
+  if (before == nullptr || before->file == nullptr || before->orphan) return;
+  for (const Content& content : gone)
+    before->file->remember(content);
+  mark_changed(*before);
+}
+
 void Follower::close(Tail& tail) {
   FollowedSource* source = tail.orphan ? nullptr : &sources_[tail.source];
   if (tail.watch) {
@@ -1285,6 +1301,11 @@ void Follower::close(Tail& tail) {
   if (!tail.orphan && (tail.file != nullptr || tail.stream->place())) erased_.push_back(key_of(tail));
   if (tail.file != nullptr) {
     by_inode_.erase(inode_of(tail.file->id()));
+  }
+  if (tail.file != nullptr && tail.predecessor != nullptr && !tail.copy) {
+    std::vector<Content> gone = tail.file->cut();
+    gone.push_back(tail.file->content());
+    remember_gone(tail.predecessor, gone);
   }
   std::erase(dirty_, &tail);
   std::erase(changed_, &tail);

@@ -208,6 +208,7 @@ class Follower {
   Tail* follow_since(std::uint32_t index, const std::string& path, std::int64_t seen_ns,
                      const FileSource* newest, Listings& listed);
   void report_lost(std::uint32_t index, const Tail* next);
+  void remember_gone(Tail* before, const std::vector<Content>& gone);
   enum class Packed { kIgnored, kToo };
   // What is known of the file that had a name: others had it after that one.
   struct Former {

@@ -318,6 +318,45 @@ double all_gaps(const ReaderWorld& world) {
   return sum;
 }
 
+TEST_CASE("restart: what was cut away before it was read is no reason to read the rest again",
+          "[run][restart][F15]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}, .max_line_bytes = 60}}});
+  const auto line = [](int i) { return "line " + std::to_string(i) + std::string(40, '.') + "\n"; };
+  const auto cut_behind = [&](std::size_t lines) { world.dir.truncate("app.log", lines * line(0).size()); };
+  SECTION("behind what was read") {
+    for (int i = 0; i < 10; ++i)
+      world.dir.append("app.log", line(i));
+    world.chunk_bytes = 1;
+    world.start();
+    while (world.seen.size() < 3)
+      world.step();
+    cut_behind(4);
+    world.dir.append("app.log", line(20));
+    world.reader.reset();
+    world.restart();
+  }
+  SECTION("and what was read with it") {
+    for (int i = 0; i < 10; ++i)
+      world.dir.append("app.log", line(i));
+    world.chunk_bytes = 1;
+    world.start();
+    while (world.seen.size() < 8)
+      world.step();
+    cut_behind(5);
+    world.settle();
+  }
+  world.dir.append("app.log", line(30));
+  world.restart();
+  std::map<std::string, int> times;
+  for (const std::string& text : world.lines())
+    ++times[text.substr(0, text.find('.'))];
+  CHECK(times["line 30"] == 1);
+  for (const auto& [text, count] : times) {
+    CAPTURE(text);
+    CHECK(count == 1);
+  }
+}
+
 TEST_CASE("restart: rotated and compressed meanwhile: the rest is read once, then what came after it",
           "[run][restart][F13]") {
   const std::string pattern = GENERATE("app.log", "app.log*");
@@ -617,6 +656,38 @@ TEST_CASE("restart: the rest of what was cut away is read from its copy once", "
     world.restart();
   }
   CHECK(world.lines() == Texts{"five"});
+}
+
+TEST_CASE("restart: a copy of what is gone by now is not read again", "[run][restart][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "zero\n");
+  world.settle();
+  world.dir.rename("app.log", "app.log.1");  // its writer may come back to it
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.dir.copy("app.log", "app.log.2");
+  CHECK(world.lines() == Texts{"zero", "one"});
+  SECTION("while this process looks") {
+    world.dir.remove("app.log");
+    world.settle();
+    world.pass(seconds(6));
+  }
+  SECTION("while nobody looks") {
+    world.reader.reset();
+    world.dir.remove("app.log");
+    world.restart();
+  }
+  SECTION("cut before") {
+    world.dir.write("app.log", "two\n");
+    world.settle();
+    CHECK(world.lines() == Texts{"two"});
+    world.reader.reset();
+    world.dir.remove("app.log");
+    world.restart();
+  }
+  world.dir.append("app.log", "three\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"three"});
 }
 
 TEST_CASE("restart: files that appeared meanwhile are read from their beginning", "[run][restart]") {
