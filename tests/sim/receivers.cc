@@ -63,6 +63,16 @@ Receiver& Receivers::of(const std::string& sink, const std::string& lane) {
   return receiver;
 }
 
+void Receivers::removed(const std::string& sink) {
+  for (auto& [lane, receiver] : by_lane_) {
+    if (receiver.sink != sink) continue;
+    for (auto& [name, mentions] : receiver.heard) {
+      for (Mention& mention : mentions)
+        mention.forgotten = true;
+    }
+  }
+}
+
 void Receivers::crashed() {
   ++crashes_;
   for (auto& [lane, receiver] : by_lane_) {
@@ -111,7 +121,11 @@ void Receivers::take(Receiver& receiver, const rules::Notification& notification
     std::vector<Mention>& mentions = receiver.heard[name];
     // One that came and went between two messages is told to who follows its group, and ended in the same.
     const bool elsewhere = receiver.ever_failed && receiver.sink != "peers";
-    if (!alert.is_firing() && mentions.empty() && !group_known && !elsewhere &&
+    // One that a reload has added hears with its first firing what else its group was told meanwhile; one
+    // that was dead, and was not told of sinks that died meanwhile, with the next message.
+    const bool joins = (receiver.sink == "spare" && !notification.is_resolved()) ||
+                       notification.group_key.rfind("builtin", 0) == 0;
+    if (!alert.is_firing() && mentions.empty() && !group_known && !elsewhere && !joins &&
         receiver.refused.count(name) == 0 && notification.reason != rules::NotifyReason::kRefresh &&
         notification.fallback_for.empty())
       world_.wrong(fmt::format("{} hears that {}{} has ended, and never heard that it fired", receiver.lane,

@@ -73,6 +73,8 @@ class Receivers {
                          const sinks::Attempt& attempt);
   // A process died: what it had sent may come again.
   void crashed();
+  // Out of the configuration: it is owed nothing any more.
+  void removed(const std::string& sink);
   // What is sent before it is written down may come again in other words, and after a crash nobody knows of
   // it.
   void set_undurable() { undurable_ = ever_undurable_ = true; }

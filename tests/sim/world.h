@@ -127,7 +127,9 @@ class World {
   std::shared_ptr<const engine::CoreView> seen_view_;
   bool crash_at_effect_ = false;
   bool clock_was_set_ = false;
-  std::set<Log*> cut_;  // back to somewhere, and no reader has looked since: what is written then may be passed over
+  std::set<Log*> half_at_risk_;  // whose next line was begun in that time
+  std::set<Log*>
+      cut_;  // back to somewhere, and no reader has looked since: what is written then may be passed over
 
   std::vector<std::unique_ptr<Log>> logs_;
   std::map<std::uint64_t, Line> lines_;  // by id
