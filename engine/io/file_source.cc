@@ -455,6 +455,7 @@ ReadStatus FileSource::restart(std::uint64_t size, bool hole) {
   const std::uint64_t place = best == nullptr ? 0 : size;
   status.may_miss = best != nullptr && size > best->offset;
   if (best == nullptr) {
+    status.cut_away = offset_ > 0;
     remember(content());
     head_ = {};
     open_ = {};
@@ -471,30 +472,29 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
   into = {};
   ReadStatus status;
   SplitRules how = rules;
-  std::string_view raw;
-  std::size_t wanted = 0;
-  // Twice at most: what is found rewritten is read from its new beginning at once.
-  for (int attempt = 0;; ++attempt) {
-    wanted = before_.bytes + std::max(limit, raw_line_bytes(encoding_, rules.max_line_bytes) + 4);
-    if (buffer.raw.size() < wanted) buffer.raw.resize(wanted);
-    const Result<std::size_t> got = read_at(offset_ - before_.bytes, buffer.raw.data(), wanted);
-    if (!got) return fail(got.error());
-    raw = {buffer.raw.data(), *got};
-    const std::string_view before = raw.substr(0, before_.bytes);
-    if (before.size() == before_.bytes && (before.empty() || mark_of(before) == before_)) break;
-    if (attempt > 0) return fail(ErrorCode::kIo, "read: the file is rewritten faster than it is read");
+  const std::size_t wanted =
+      before_.bytes + std::max(limit, raw_line_bytes(encoding_, rules.max_line_bytes) + 4);
+  if (buffer.raw.size() < wanted) buffer.raw.resize(wanted);
+  const Result<std::size_t> got = read_at(offset_ - before_.bytes, buffer.raw.data(), wanted);
+  if (!got) return fail(got.error());
+  const std::string_view raw(buffer.raw.data(), *got);
+  const std::string_view before = raw.substr(0, before_.bytes);
+  if (before.size() != before_.bytes || (!before.empty() && mark_of(before) != before_)) {
     const Result<std::uint64_t> now = size_now();
     if (!now) return fail(now.error());
     const bool hole = !before.empty() && before.find_first_not_of('\0') == std::string_view::npos;
+    // What it holds now is left to the next read: the rest of what it held may be in a copy, and comes first.
     status = restart(*now, hole);
+    status.grew = true;
+    return status;
   }
   const std::uint64_t base = offset_ - before_.bytes;
   const std::uint64_t end = base + raw.size();
   status.at_end = raw.size() < wanted;
-  status.grew = end > known_size_ || status.rewrite != Rewrite::kNone;
+  status.grew = end > known_size_;
   if (end < known_size_) {
     // Cut within the line that has no end yet.
-    if (status.rewrite == Rewrite::kNone && end < offset_ + pending_) {
+    if (end < offset_ + pending_) {
       status.rewrite = Rewrite::kTruncated;
       status.bytes_lost = pending_is_evaluated() ? 0 : offset_ + pending_ - end;
       status.grew = true;

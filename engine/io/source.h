@@ -34,8 +34,9 @@ struct ReadStatus {
   bool grew = false;        // there is something that the last read did not see
   Rewrite rewrite = Rewrite::kNone;
   std::uint64_t bytes_lost = 0;  // seen, not handed over, and gone with the rewrite
-  // It was cut back to somewhere behind a place passed on the way: what lies there now was there before, or was
-  // written since and is passed over. Nobody can tell.
+  bool cut_away = false;  // of what was read before nothing is left: it is the last of FileSource::cut()
+  // It was cut back to somewhere behind a place passed on the way: what lies there now was there before, or
+  // was written since and is passed over. Nobody can tell.
   bool may_miss = false;
 };
 

@@ -883,17 +883,20 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
 // one that is gone.
 Follower::CopyOf Follower::copied(const FileSource& file, const std::vector<const Tail*>& tails,
                                   const std::vector<Content>& held) {
-  for (const Content& content : held) {
-    if (content.offset > 0 && file.begins_with(content)) return {.all = false, .cut = content};
-  }
+  if (std::any_of(tails.begin(), tails.end(), [&](const Tail* tail) { return file.is_copy_of(*tail->file); }))
+    return {.all = true, .cut = std::nullopt};
+  std::vector<Content> contents = held;
   for (const Tail* tail : tails) {
-    if (file.is_copy_of(*tail->file)) return {.all = true, .cut = std::nullopt};
-    std::vector<Content> contents = tail->file->cut();
+    const std::vector<Content>& cut = tail->file->cut();
+    contents.insert(contents.end(), cut.begin(), cut.end());
     const Content read = tail->file->content();
     if (!tail->file->begins_with(read)) contents.push_back(read);  // cut away as well, and not noticed yet
-    for (const Content& content : contents) {
-      if (content.offset > 0 && file.begins_with(content)) return {.all = false, .cut = content};
-    }
+  }
+  // As far as any of them was read.
+  std::sort(contents.begin(), contents.end(),
+            [](const Content& x, const Content& y) { return x.offset > y.offset; });
+  for (const Content& content : contents) {
+    if (content.offset > 0 && file.begins_with(content)) return {.all = false, .cut = content};
   }
   return {};
 }
@@ -1166,34 +1169,61 @@ void Follower::recover_cut(std::uint32_t index) {
     Tail& tail = *tails_[i];
     if (tail.source != index || !tail.cut) continue;
     const Content content = *std::exchange(tail.cut, std::nullopt);
-    std::vector<FoundFile> candidates = packed_siblings(tail.real);
-    for (FoundFile& sibling : rotated_siblings(tail.real))
-      candidates.push_back(std::move(sibling));
-    Tail* copy = nullptr;
-    for (const FoundFile& sibling : candidates) {
-      if (copy != nullptr || tail_of(sibling.stat.id) != nullptr) continue;
-      rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(sibling.path);
-      if (!opened || content.offset == 0 || !(*opened)->begins_with(content)) continue;
-      const rules::Result<std::uint64_t> size = (*opened)->size_now();
-      if (!size || *size < content.offset) continue;
-      copy = adopt(index, tail.path, std::move(*opened), nullptr);
-      if (copy == nullptr) continue;
-      if (!copy->resumed) static_cast<void>(copy->file->go_on_from(content));
-      copy->copy = true;
-      copy->real = tail.real;
-      unlink(*copy, true);
-    }
+    const InCopy in_copy = content.offset == 0 ? InCopy{} : go_on_in_copy(tail, content);
+    Tail* copy = in_copy.rest;
     if (copy == nullptr) {
-      gap(index, "truncated_while_down", now_);
+      if (!in_copy.found) gap(index, "truncated_while_down", now_);
       continue;
     }
-    if (tail.predecessor == nullptr) tail.predecessor = copy;
+    copy->predecessor = std::exchange(tail.predecessor, copy);
     if (tail.linked) live.emplace_back(&tail, copy);
   }
   // It was copied and cut more than once: all copies that came later are of what nobody has read.
   for (const auto& [tail, copy] : live) {
     Tail* last = follow_between(index, tail->path, copy, nullptr, Packed::kToo);
     if (tail->predecessor == copy) tail->predecessor = last;
+  }
+}
+
+// What `tail` held before it was cut, and was read as far as `content` says, in a copy that holds it, too.
+Follower::InCopy Follower::go_on_in_copy(const Tail& tail, const Content& content) {
+  std::vector<FoundFile> candidates = packed_siblings(tail.real);
+  for (FoundFile& sibling : rotated_siblings(tail.real))
+    candidates.push_back(std::move(sibling));
+  for (const FoundFile& sibling : candidates) {
+    if (tail_of(sibling.stat.id) != nullptr) continue;
+    rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(sibling.path);
+    if (!opened || !(*opened)->begins_with(content)) continue;
+    const rules::Result<std::uint64_t> size = (*opened)->size_now();
+    if (!size || *size < content.offset) continue;
+    if (*size == content.offset) return {true, nullptr};
+    Tail* copy = adopt(tail.source, tail.path, std::move(*opened), nullptr);
+    if (copy == nullptr) continue;
+    if (!copy->resumed) static_cast<void>(copy->file->go_on_from(content));
+    copy->copy = true;
+    copy->real = tail.real;
+    unlink(*copy, true);
+    return {true, copy};
+  }
+  return {};
+}
+
+void Follower::find_copy(Tail& tail, ReadStatus& status) {
+  if (!status.cut_away || tail.file == nullptr || tail.file->is_packed() || tail.copy || tail.orphan) return;
+  const InCopy in_copy = go_on_in_copy(tail, tail.file->cut().back());
+  if (!in_copy.found) return;
+  status.bytes_lost = 0;
+  Tail* copy = in_copy.rest;
+  if (copy == nullptr) return;
+  copy->predecessor = tail.predecessor;
+  tail.predecessor = copy;
+  copy->live = tail.live;
+  copy->watermark = tail.watermark;
+  copy->last_time = tail.last_time;
+  if (tail.decoder != nullptr) {
+    // What is unfinished goes on there.
+    copy->decoder = std::move(tail.decoder);
+    copy->file->set_open_records(copy->decoder->open());
   }
 }
 

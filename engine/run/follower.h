@@ -160,6 +160,9 @@ class Follower {
   // Everything that was written before `now` is in a dirty stream afterwards (of what has no watch: only if
   // `everything`, or when it is due).
   void look(rules::Timestamp now, rules::Instant instant, bool everything);
+  // A read of `tail` found it cut. If what it held goes on in a copy of it (copytruncate), that is read
+  // before what it holds now, and `status` says of nothing that it is lost.
+  void find_copy(Tail& tail, ReadStatus& status);
   // Tells what a read of `tail` found.
   void after_read(Tail& tail, const ReadStatus& status, rules::Timestamp now, rules::Instant instant);
   void after_failure(Tail& tail, const rules::Error& error, rules::Instant instant);
@@ -204,6 +207,11 @@ class Follower {
   Tail* adopt_recovered(std::uint32_t index, const Saved& saved, std::unique_ptr<FileSource> file,
                         Tail* before);
   void recover_cut(std::uint32_t index);
+  struct InCopy {
+    bool found = false;
+    Tail* rest = nullptr;  // null: there is no more in it
+  };
+  InCopy go_on_in_copy(const Tail& tail, const Content& content);
   void follow_unseen(std::uint32_t index, const std::set<std::string>& known);
   Tail* follow_since(std::uint32_t index, const std::string& path, std::int64_t seen_ns,
                      const FileSource* newest, Listings& listed);

@@ -206,11 +206,12 @@ struct Reader::Impl {
     const SplitRules how{.max_line_bytes = tail.decoder == nullptr ? source.spec->max_line_bytes
                                                                    : RecordDecoder::max_raw_line_bytes(*source.spec),
                          .flush = tail.flush};
-    const rules::Result<ReadStatus> status = tail.stream->read(options.chunk_bytes, how, buffer, chunk);
+    rules::Result<ReadStatus> status = tail.stream->read(options.chunk_bytes, how, buffer, chunk);
     if (!status) {
       follower.after_failure(tail, status.error(), instant);
       return;
     }
+    if (status->rewrite != Rewrite::kNone) follower.find_copy(tail, *status);
     if (status->bytes > 0) LOGBELL_FAULT("reader.read");
     Text text;
     if (tail.decoder != nullptr) {

@@ -658,6 +658,28 @@ TEST_CASE("restart: the rest of what was cut away is read from its copy once", "
   CHECK(world.lines() == Texts{"five"});
 }
 
+TEST_CASE("restart: the rest in a copy is read once where older files are followed still", "[run][restart][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "zero\n");
+  world.settle();
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"zero", "one"});
+  world.reader.reset();
+  world.dir.append("app.log", "two\n");
+  world.dir.copy("app.log", "app.log.copy");
+  world.dir.write("app.log", "3\n");
+  world.restart();
+  CHECK(world.lines() == Texts{"two", "3"});
+  world.pass(minutes(2));
+  world.restart();
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "4\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"4"});
+}
+
 TEST_CASE("restart: a copy of what is gone by now is not read again", "[run][restart][F3]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   world.dir.append("app.log", "zero\n");

@@ -147,7 +147,7 @@ TEST_CASE("rotation: a copy beside a log is not read again when the log itself i
     world.settle();
     world.dir.append("app.log", "three\n");
     rename_and_go_on();
-    CHECK(world.lines() == Texts{"three", "unread", "four"});
+    CHECK(world.lines() == Texts{"unread", "three", "four"});
   }
   SECTION("cut away before somebody else goes on") {
     world.dir.copy("app.log", "app.log.1");
@@ -188,6 +188,71 @@ TEST_CASE("rotation: a copy beside a log is not read again when the log itself i
   for (int i = 0; i < 10; ++i)
     world.pass(seconds(3));
   CHECK(world.lines().empty());
+}
+
+TEST_CASE("rotation: what was written before the copy and not read by the cut is read from the copy",
+          "[run][rotation][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  const auto gaps = [&] {
+    return world.counter("logbell_source_gaps_total{cause=\"truncated\", source=\"app\"}");
+  };
+  std::string last = "two\n";
+  SECTION("once") {}
+  SECTION("with the beginning of a line that goes on after it") {
+    last = "two\nhalf";
+  }
+  SECTION("within a line that was seen") {
+    world.dir.append("app.log", "tw");
+    world.settle();
+    last = "o\n";
+  }
+  SECTION("a second time") {
+    world.dir.copy("app.log", "app.log.1");
+    world.dir.write("app.log", "other\n");
+    world.settle();
+    world.dir.rename("app.log.1", "app.log.2");
+    CHECK(world.lines() == Texts{"one", "other"});
+    world.pass(seconds(30));
+  }
+  world.lines();
+  world.dir.append("app.log", last);
+  world.dir.copy("app.log", "app.log.1");
+  world.dir.write("app.log", "three\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"two", "three"});
+  world.pass(seconds(5));
+  world.pass(seconds(5));
+  CHECK(world.lines() == (last == "two\nhalf" ? Texts{"half"} : Texts{}));
+  CHECK(gaps() <= 0);
+  CHECK(world.counter("logbell_source_bytes_lost_total{cause=\"truncated\", source=\"app\"}") <= 0);
+  world.pass(minutes(2));
+  world.restart();
+  world.dir.append("app.log", "four\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"four"});
+  // Nothing was missed, and the copy has no more.
+  world.dir.copy("app.log", "app.log.0");
+  world.dir.write("app.log", "five\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"five"});
+}
+
+TEST_CASE("rotation: what is cut away without a copy is lost, and another's copy is none",
+          "[run][rotation][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.dir.append("app.log.1", "another's\nold one\n");
+  world.dir.append("app.log", "tw");
+  world.settle();
+  world.dir.append("app.log", "o\n");
+  world.dir.write("app.log", "3\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one", "3"});
+  CHECK(world.counter("logbell_source_gaps_total{cause=\"truncated\", source=\"app\"}") == 1);
+  CHECK(world.counter("logbell_source_bytes_lost_total{cause=\"truncated\", source=\"app\"}") == 2);
 }
 
 TEST_CASE("rotation: a writer that does not append leaves a hole after copytruncate", "[run][rotation][F4]") {
