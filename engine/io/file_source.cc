@@ -366,6 +366,23 @@ bool FileSource::is_copy_of(const FileSource& original) const {
   return end.bytes > 0 && original.matches(end, *size);
 }
 
+bool FileSource::is_small() const {
+  const Result<std::uint64_t> size = size_now();
+  return size && *size < kHeadBytes;
+}
+
+Result<void> FileSource::start_behind_lines() {
+  const Result<std::uint64_t> size = size_now();
+  if (!size) return fail(size.error());
+  std::array<char, kHeadBytes> end;
+  const std::size_t wanted = std::min<std::uint64_t>(*size, end.size());
+  const Result<std::size_t> got = read_at(*size - wanted, end.data(), wanted);
+  if (!got) return fail(got.error());
+  const std::size_t last = std::string_view(end.data(), *got).rfind('\n');
+  if (last == std::string_view::npos) return start_at(wanted == *size ? 0 : *size);
+  return start_at(*size - wanted + last + 1);
+}
+
 bool FileSource::begins_with(const Content& content) const {
   // Of what could not be read nothing is known: better counted twice than lost.
   if (content.head.bytes == 0 || !matches(content.head, content.head.bytes)) return false;

@@ -116,6 +116,8 @@ class FileSource final : public Source {
   // Whether all that it holds is in `original` now, at the same place: a copy of it. Its beginning and its
   // end tell.
   bool is_copy_of(const FileSource& original) const;
+  // Whether it holds so little that another may have begun alike: a banner, or the beginning of a time.
+  bool is_small() const;
   // Whether it begins with what another file held before it was cut.
   bool begins_with(const Content& content) const;
   // Goes on in such a copy where reading of the original stood; from its end if it holds no more.
@@ -128,6 +130,8 @@ class FileSource final : public Source {
   // Begins at `offset`, which must be a line's beginning or the file's end; behind a half line at the end,
   // the rest of that line is skipped.
   rules::Result<void> start_at(std::uint64_t offset);
+  // Begins behind the lines that are there by now.
+  rules::Result<void> start_behind_lines();
   // The size at the moment; of what is compressed, of what it holds: to know that, all of it is unpacked
   // once.
   rules::Result<std::uint64_t> size_now() const;

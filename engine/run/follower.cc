@@ -97,6 +97,7 @@ std::string reason_of(std::string_view error) {
 void drop_copies(std::vector<std::unique_ptr<FileSource>>& files, const FileSource* newest) {
   std::vector<bool> dropped(files.size(), false);
   for (std::size_t i = 0; i < files.size(); ++i) {
+    if (files[i]->is_small()) continue;  // its writer may go on
     dropped[i] = newest != nullptr && files[i]->is_copy_of(*newest);
     for (std::size_t j = 0; j < files.size() && !dropped[i]; ++j)
       dropped[i] = i != j && !dropped[j] && files[i]->is_copy_of(*files[j]) &&
@@ -987,17 +988,26 @@ Tail* Follower::follow_after(std::uint32_t index, const std::string& path, const
         known.push_back(tail);
     }
     const CopyOf copy = copied(*file, known, former.held);
-    if (copy.all || (!copy.cut && by_content.count(inode_of(file->id())) > 0)) continue;
-    // All of it was read before it was cut: nobody turned to it, and nobody writes to a copy.
+    bool known_already = copy.all;
+    if (!known_already && !copy.cut && by_content.count(inode_of(file->id())) > 0) continue;
+    // All of it was read before it was cut.
     if (copy.cut) {
       const rules::Result<std::uint64_t> size = file->size_now();
-      if (size && *size <= copy.cut->offset) continue;
+      known_already = size && *size <= copy.cut->offset;
     }
+    const bool small = file->is_small();
+    known_already = known_already || (small && newest != nullptr && file->is_copy_of(*newest));
+    // Nobody writes to a copy. But what another began with as well may be the beginning of a log, and go on.
+    if (known_already && (!small || file->is_packed())) continue;
     Tail* tail = adopt(index, path, std::move(file), last);
     if (tail == nullptr) continue;
     // The rest of what was cut away before it was read is in the copy; unless that was read from it already.
-    if (copy.cut && !tail->resumed) static_cast<void>(tail->file->go_on_from(*copy.cut));
-    tail->copy = copy.cut || former.copy;
+    if (known_already && !tail->resumed) {
+      static_cast<void>(tail->file->start_behind_lines());
+    } else if (copy.cut && !tail->resumed) {
+      static_cast<void>(tail->file->go_on_from(*copy.cut));
+    }
+    tail->copy = (copy.cut && !known_already) || former.copy;
     tail->real = former.real;
     unlink(*tail);
     last = tail;

@@ -658,7 +658,8 @@ TEST_CASE("restart: the rest of what was cut away is read from its copy once", "
   CHECK(world.lines() == Texts{"five"});
 }
 
-TEST_CASE("restart: the rest in a copy is read once where older files are followed still", "[run][restart][F3]") {
+TEST_CASE("restart: the rest in a copy is read once where older files are followed still",
+          "[run][restart][F3]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   world.dir.append("app.log", "zero\n");
   world.settle();
@@ -678,6 +679,43 @@ TEST_CASE("restart: the rest in a copy is read once where older files are follow
   world.dir.append("app.log", "4\n");
   world.settle();
   CHECK(world.lines() == Texts{"4"});
+}
+
+TEST_CASE("restart: a rotated file that says only what another began with is no copy: its writer may go on",
+          "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  const std::string begun = GENERATE(std::string("banner\n"), std::string("ban"), std::string("banner\nlin"));
+  world.dir.append("app.log", "banner\nline one\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"banner", "line one"});
+  const auto rotate = [&] {
+    world.dir.rename("app.log", "app.log.2");
+    world.dir.append("app.log", begun);
+    world.dir.rename("app.log", "app.log.1");
+    world.dir.append("app.log", "");
+  };
+  SECTION("while nobody looks") {
+    world.reader.reset();
+    rotate();
+    world.restart();
+  }
+  SECTION("at once") {
+    rotate();
+    world.settle();
+  }
+  if (begun == "ban") {
+    world.dir.append("app.log.1", "ner two\nthree\n");
+  } else {
+    world.dir.append("app.log.1", begun.back() == '\n' ? "line two\nthree\n" : "e two\nthree\n");
+  }
+  world.settle();
+  CHECK(world.lines() == Texts{begun == "ban" ? "banner two" : "line two", "three"});
+  world.pass(minutes(1));
+  world.restart();
+  world.dir.append("app.log.1", "four\n");
+  world.dir.append("app.log", "five\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"four", "five"});
 }
 
 TEST_CASE("restart: a copy of what is gone by now is not read again", "[run][restart][F3]") {
