@@ -42,7 +42,9 @@ struct Item {
   bool resolved = false;
   bool movable = false;    // it has a fallback
   bool elsewhere = false;  // which has been told
-  bool tried = false;      // while draining
+  // It came after whatever the fallbacks had been told by then (RecentAlerts::now); 0: nobody knows.
+  std::uint64_t stamp = 0;
+  bool tried = false;  // while draining
   Instant added;
   Instant expires_at;
   // Failed while the lane was well otherwise. Twice, and it is the message rather than the destination: then
@@ -74,7 +76,12 @@ struct Group {
 struct ToldAlert {
   std::string name;
   std::int64_t fired_ms = 0;
+  std::int64_t ended_ms = 0;  // not stored: only those that fire are
 
+  // Whether it has ended after it was known to fire since then, as far as times tell. That it began earlier
+  // is no proof of an earlier time: after a restart lines that do not say when they were written have
+  // another.
+  bool ends(std::int64_t since) const { return fired_ms >= since || ended_ms > since; }
   std::string text() const { return fmt::format("{}\n{}", name, fired_ms); }
   static ToldAlert parse(const std::string& text) {
     ToldAlert alert;
@@ -92,7 +99,7 @@ std::vector<ToldAlert> alerts_of(const Notification& notification, bool firing) 
     if (alert.is_firing() == firing)
       alerts.push_back(
           {fmt::format("{}\n{}", notification.fallback_for, rules::format_fingerprint(alert.fingerprint())),
-           rules::to_unix_ms(alert.fired_at)});
+           rules::to_unix_ms(alert.fired_at), alert.resolved_at ? rules::to_unix_ms(*alert.resolved_at) : 0});
   }
   return alerts;
 }
@@ -116,6 +123,15 @@ class RecentAlerts {
   std::optional<std::int64_t> fires_since(const std::string& name) const {
     const auto found = known_.find(name);
     return found == known_.end() ? std::nullopt : std::optional(found->second.fired_ms);
+  }
+  // What comes from here on comes after what is known.
+  std::uint64_t now() const { return next_; }
+  // Whether this end is of what the fallback knows to fire. One that waited since before may be that of an
+  // earlier time, which it has heard. Times tell only where nobody knows the order: clocks are set.
+  bool is_ended_by(const ToldAlert& end, std::uint64_t stamp) const {
+    const auto found = known_.find(end.name);
+    if (found == known_.end()) return false;
+    return stamp > 0 ? found->second.stamp < stamp : end.ends(found->second.fired_ms);
   }
   // Returns which one was forgotten for it.
   std::optional<ToldAlert> add(const ToldAlert& alert, std::size_t bound) {
@@ -142,7 +158,7 @@ class RecentAlerts {
   };
   std::unordered_map<std::string, Known> known_;
   std::map<std::uint64_t, ToldAlert> by_age_;
-  std::uint64_t next_ = 0;
+  std::uint64_t next_ = 1;
 };
 
 // What is settled in one transaction. Deliveries that it ends live on in it.
@@ -228,7 +244,7 @@ class SendLoop::Impl {
   }
   void told_elsewhere(Sequence sequence, Item& item);
   void drop_outdated(const Notification& news);
-  bool ends_elsewhere(const Notification& notification) const;
+  bool ends_elsewhere(const Notification& notification, std::uint64_t stamp) const;
 
   std::optional<Instant> work();
   std::optional<Instant> work_draining();
@@ -282,6 +298,7 @@ class SendLoop::Impl {
   RecentAlerts elsewhere_;
 
   // The lane.
+  bool started_ = false;    // what is added now is new
   bool proven_ = false;     // a delivery has succeeded
   bool dead_ = false;       // the circuit is open
   bool overlong_ = false;   // the sink asked for more than kMaxHint
@@ -411,6 +428,7 @@ void SendLoop::Impl::add(Delivery delivery, bool told_elsewhere) {
                      });
   item.movable = fallback != nullptr && (fallback->refreshes || !again);
   item.elsewhere = told_elsewhere;
+  item.stamp = started_ ? elsewhere_.now() : 0;
   item.added = now;
   const Duration age = std::clamp(wall - notification.created_at, Duration(0), kMaxAge);
   item.expires_at = now + std::max(kMaxAge - age, kMinStay);
@@ -422,7 +440,7 @@ void SendLoop::Impl::add(Delivery delivery, bool told_elsewhere) {
     movable_.insert(sequence);
     const std::size_t urgency = urgency_of(notification);
     if (urgency < owed_.size() && !item.resolved && !told_elsewhere) owed_[urgency].insert(sequence);
-    const bool due = ends_elsewhere(notification) || (overlong_ && notification.priority < 2);
+    const bool due = ends_elsewhere(notification, item.stamp) || (overlong_ && notification.priority < 2);
     if (due && !told_elsewhere) copies_.insert(sequence);
   }
   join_groups(item, notification);
@@ -525,13 +543,10 @@ Settlement SendLoop::Impl::settlement(const Item& item, DeliveryState state, std
 }
 
 // An alert has ended of which a fallback was told that it fires.
-bool SendLoop::Impl::ends_elsewhere(const Notification& notification) const {
+bool SendLoop::Impl::ends_elsewhere(const Notification& notification, std::uint64_t stamp) const {
   const std::vector<ToldAlert> ended = alerts_of(notification, false);
-  return std::any_of(ended.begin(), ended.end(), [&](const ToldAlert& alert) {
-    // An end that waited may be that of an earlier time: the fallback has heard it.
-    const std::optional<std::int64_t> since = elsewhere_.fires_since(alert.name);
-    return since && alert.fired_ms >= *since;
-  });
+  return std::any_of(ended.begin(), ended.end(),
+                     [&](const ToldAlert& alert) { return elsewhere_.is_ended_by(alert, stamp); });
 }
 
 // A fallback has been told of `item`: its resolve must go there too, whoever else hears it.
@@ -543,10 +558,10 @@ void SendLoop::Impl::told_elsewhere(Sequence sequence, Item& item) {
   copies_.erase(sequence);
   const auto forget = [&](const ToldAlert& alert) { options_.log->told_elsewhere(alert.text(), false); };
   for (const ToldAlert& alert : alerts_of(item.delivery.notification, false)) {
-    const std::optional<std::int64_t> since = elsewhere_.fires_since(alert.name);
-    if (!since || alert.fired_ms < *since) continue;
+    if (!elsewhere_.is_ended_by(alert, item.stamp)) continue;
+    const std::int64_t since = elsewhere_.fires_since(alert.name).value_or(0);
     elsewhere_.erase(alert.name);
-    forget({alert.name, *since});
+    forget({alert.name, since});
   }
   for (const ToldAlert& alert : alerts_of(item.delivery.notification, true)) {
     const std::optional<std::int64_t> since = elsewhere_.fires_since(alert.name);
@@ -561,8 +576,9 @@ void SendLoop::Impl::told_elsewhere(Sequence sequence, Item& item) {
   }
   const std::set<Sequence>& members = groups_.at(item.group).members;
   for (auto later = members.upper_bound(sequence); later != members.end(); ++later) {
-    const Item& other = items_.at(*later);
-    if (other.movable && !other.elsewhere && ends_elsewhere(other.delivery.notification))
+    Item& other = items_.at(*later);
+    other.stamp = elsewhere_.now();
+    if (other.movable && !other.elsewhere && ends_elsewhere(other.delivery.notification, other.stamp))
       copies_.insert(*later);
   }
 }
@@ -642,7 +658,7 @@ void SendLoop::Impl::tell_fallbacks_too(Instant now) {
     Item& item = items_.at(sequence);
     // The end of what no fallback is known to have heard of any more: an earlier end is told by now, and the
     // firing that this one ends has not been.
-    if (item.resolved && !overlong_ && !ends_elsewhere(item.delivery.notification)) {
+    if (item.resolved && !overlong_ && !ends_elsewhere(item.delivery.notification, item.stamp)) {
       copies_.erase(copies_.begin());
       continue;
     }
@@ -697,6 +713,7 @@ std::optional<Sequence> SendLoop::Impl::choose(Instant now) const {
 }
 
 std::optional<Instant> SendLoop::Impl::step() {
+  started_ = true;
   const std::optional<Instant> next = draining_ ? work_draining() : work();
   publish();
   return next;

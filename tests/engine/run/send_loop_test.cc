@@ -1486,11 +1486,25 @@ TEST_CASE("send_loop: the fallback hears of each alert's end, however they are g
     earlier.alerts[0].fired_at -= 1min;
     Notification end = lane.resolve("end", "by name");
     end.alerts = {of("orders", false)};
+    // Both waited when the process died: what came first nobody knows but by their times.
+    lane.script.next = {down()};
     lane.add(earlier);
     lane.add(end);
+    lane.restart();
+    lane.script.next = {};
     lane.now();
     CHECK(lane.log.told() == Keys{"firing: rejected auth -> firing/mail", "end: retry fallback -> end/mail",
                                   "earlier: delivered ok", "end: delivered ok"});
+  }
+  SECTION("an end of the same time with another beginning, as after a restart with another clock") {
+    Notification end = lane.resolve("end", "by name");
+    end.alerts = {of("orders", false)};
+    end.alerts[0].resolved_at = end.alerts[0].fired_at + 1s;
+    end.alerts[0].fired_at -= 1min;
+    lane.add(end);
+    lane.now();
+    CHECK(lane.log.fallback_of("end").key == "end/mail");
+    CHECK(lane.log.elsewhere.size() == 1);  // of mails
   }
   SECTION("a message that waits before an end goes before it") {
     Notification more = lane.firing("more", "by name");
