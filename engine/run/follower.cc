@@ -276,6 +276,12 @@ void Follower::mark_changed(Tail& tail) {
   changed_.push_back(&tail);
 }
 
+// Whether nothing is in it that was not read, also if it may have more and was not looked at yet.
+bool Follower::is_read(const Tail& tail) {
+  const rules::Result<std::uint64_t> size = tail.file->size_now();
+  return !tail.file->is_packed() && size && *size == tail.file->offset();
+}
+
 std::vector<StoredEntry> Follower::take_entries() {
   found_files_ = false;
   std::vector<StoredEntry> entries;
@@ -296,7 +302,7 @@ std::vector<StoredEntry> Follower::take_entries() {
     }
     position.path = tail->real;
     position.unlinked = !tail->linked;
-    position.rotated = !tail->linked && !tail->dirty;
+    position.rotated = !tail->linked && (!tail->dirty || is_read(*tail));
     position.copy = tail->copy;
     position.watermark = tail->watermark;
     entries.push_back({key_of(*tail), encode(position)});

@@ -237,6 +237,7 @@ class Follower {
   static CopyOf copied(const FileSource& file, const std::vector<const Tail*>& tails,
                        const std::vector<Content>& held);
   bool is_superseded(const Tail& tail) const;
+  static bool is_read(const Tail& tail);
   static rules::Instant leaves_at(const Tail& tail);
   bool let_go(Tail& tail);
   Tail* adopt(std::uint32_t index, const std::string& path, std::unique_ptr<FileSource> file, Tail* before);

@@ -122,7 +122,10 @@ class KillTest(Case):
                 **{colour: metrics.get("logbell_pattern_matches_total", pattern="tick", colour=colour) for colour in writer.colours},
                 "bytes_lost": metrics.get("logbell_source_bytes_lost_total"),
                 "gaps": metrics.get("logbell_source_gaps_total")})
-        wait_for(counted, "every line counted once", 60, bell.tail)
+        def context():
+            gaps = [line for line in bell.get("/metrics")[1].splitlines() if line.startswith("logbell_source_gaps_total")]
+            return "\n".join([*gaps, bell.tail()])
+        wait_for(counted, "every line counted once", 60, context)
         wait_for(lambda: harness.equal(writer.ticks, float(bell.firing("Total")[0]["value"])), "window that holds each of them once", context=bell.tail)
         wait_for(lambda: len(bell.firing("Boom")) == len(writer.booms), "every alert firing", context=bell.tail)
         bell.await_metric(0, "logbell_outbox_pending")

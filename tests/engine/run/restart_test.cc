@@ -104,6 +104,28 @@ TEST_CASE("restart: a rotated file that was read to its end and is gone is no ga
   CHECK(world.committed.size() == 2);
 }
 
+TEST_CASE("restart: that rotated files were read to their ends outlives a process that only began to look",
+          "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  for (int i = 1; i < 4; ++i) {
+    world.dir.rename("app.log", "app.log." + std::to_string(i));
+    world.dir.append("app.log", "more\n");
+    world.settle();
+  }
+  world.reader.reset();
+  const bool grows = GENERATE(false, true);
+  if (grows) world.dir.append("app.log.3", "late\n");
+  world.start();
+  world.step();
+  world.reader.reset();
+  for (int i = 1; i < 4; ++i)
+    world.dir.remove("app.log." + std::to_string(i));
+  world.restart();
+  CHECK(gaps(world, "rotated_away_while_down") == (grows ? 1 : 0));
+}
+
 TEST_CASE("restart: what was read and let go before is not taken for something missed",
           "[run][restart][F1]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
