@@ -173,6 +173,10 @@ GlobResult find_files(const std::string& pattern) {
   return result;
 }
 
+bool is_pattern(const std::string& path) {
+  return has_magic(path);
+}
+
 bool could_match(const std::string& pattern, const std::string& path) {
   return (pattern.substr(0, 1) == "/") == (path.substr(0, 1) == "/") &&
          match_parts(components(pattern), 0, components(path), 0);

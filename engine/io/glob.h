@@ -36,6 +36,8 @@ struct GlobResult {
 inline constexpr int kMaxDepth = 16;
 GlobResult find_files(const std::string& pattern);
 
+// Whether it may lead to more than one name.
+bool is_pattern(const std::string& path);
 // Whether the pattern can mean this path, without looking.
 bool could_match(const std::string& pattern, const std::string& path);
 // Whether a file or directory of this name can be on the pattern's way.

@@ -1304,6 +1304,11 @@ void Follower::follow_unseen(std::uint32_t index, const std::set<std::string>& k
   Listings listed;
   for (Tail* tail : fresh)
     tail->predecessor = follow_since(index, tail->path, *source.seen_ns, tail->file, listed);
+  // A name that nobody has at the moment may have been had, too.
+  for (const std::string& path : source.spec->files) {
+    if (path == kStdin || is_pattern(path) || stat_path(path) || known.count(real_path(path)) > 0) continue;
+    static_cast<void>(follow_since(index, path, *source.seen_ns, nullptr, listed));
+  }
 }
 
 // Files that had the name of `newest` before it and were born since `seen_ns`. Returns the last of them.

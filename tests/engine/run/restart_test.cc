@@ -268,6 +268,30 @@ TEST_CASE("restart: a file that came and was rotated while nobody looked is read
   CHECK(world.lines().empty());
 }
 
+TEST_CASE(
+    "restart: a file that came and was rotated while nobody looked is read, though nothing has its name",
+    "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.dir.remove("app.log");
+  world.settle();
+  world.pass(minutes(2));
+  CHECK(world.lines() == Texts{"one"});
+  world.reader.reset();
+  world.dir.append("app.log", "two\n");
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.logger.1", "another's\n");
+  world.restart();
+  CHECK(world.lines() == Texts{"two"});
+  world.dir.append("app.log.1", "late\n");
+  world.dir.append("app.log", "three\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"late", "three"});
+  world.restart();
+  CHECK(world.lines().empty());
+}
+
 TEST_CASE("rotation: a file that came and was rotated before anybody looked is read", "[run][rotation]") {
   ReaderWorld world({.sources = {{.files = {"*.log"}}}});
   world.dir.append("new.log.0", "of another time\n");
