@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
@@ -210,6 +211,8 @@ void each_longer_name(const std::vector<std::string>& names, const std::string& 
                       std::string_view name, const std::function<void(std::string_view, FoundFile)>& take) {
   for (auto at = std::upper_bound(names.begin(), names.end(), name);
        at != names.end() && at->starts_with(name); ++at) {
+    // "app.logger.1" is of another word.
+    if (std::isalpha(static_cast<unsigned char>((*at)[name.size()])) != 0) continue;
     const std::string sibling = directory + '/' + *at;
     if (is_symlink(sibling)) continue;
     const rules::Result<FileStat> stat = stat_path(sibling);

@@ -1225,7 +1225,14 @@ Follower::InCopy Follower::go_on_in_copy(const Tail& tail, const Content& conten
 }
 
 void Follower::find_copy(Tail& tail, ReadStatus& status) {
-  if (!status.cut_away || tail.file == nullptr || tail.file->is_packed() || tail.copy || tail.orphan) return;
+  if (!status.cut_away || tail.file == nullptr || tail.file->is_packed() || tail.orphan) return;
+  if (tail.copy) {
+    // Somebody copies into it anew: that is nobody's log, and what it held is gone.
+    if (const rules::Result<std::uint64_t> size = tail.file->size_now())
+      static_cast<void>(tail.file->start_at(*size));
+    status.may_miss = true;
+    return;
+  }
   const InCopy in_copy = go_on_in_copy(tail, tail.file->cut().back());
   if (!in_copy.found) return;
   status.bytes_lost = 0;

@@ -239,6 +239,21 @@ TEST_CASE("rotation: what was written before the copy and not read by the cut is
   CHECK(world.lines() == Texts{"five"});
 }
 
+TEST_CASE("rotation: a copy that is overwritten while it is followed is no log", "[run][rotation][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.dir.append("app.log", "two\n");
+  world.dir.copy("app.log", "app.log.1");
+  world.dir.write("app.log", "3\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one", "two", "3"});
+  world.dir.write("app.log.1", "of something else altogether\n");
+  world.settle();
+  world.pass(minutes(1));
+  CHECK(world.lines().empty());
+}
+
 TEST_CASE("rotation: what is cut away without a copy is lost, and another's copy is none",
           "[run][rotation][F3]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
