@@ -142,12 +142,6 @@ bool FileStat::is_regular() const {
   return S_ISREG(mode);
 }
 
-std::int64_t birth_clock_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_REALTIME_COARSE, &now);
-  return static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
-}
-
 Result<FileStat> stat_path(const std::string& path) {
   return stat_of(AT_FDCWD, path.c_str(), 0);
 }

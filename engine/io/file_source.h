@@ -41,10 +41,6 @@ struct FileStat {
 };
 // Follows symbolic links. kNotFound: nothing there.
 rules::Result<FileStat> stat_path(const std::string& path);
-// What is made from now on is born then or later. The kernel's clock for it ticks every few milliseconds, so
-// what was made before may have been born up to a tick later (and since Linux 6.13, no later than it was
-// made).
-std::int64_t birth_clock_ns();
 
 // A hash of some bytes of a file: its beginning, or those before the place that was reached. Only hashes are
 // stored, never what a log says.

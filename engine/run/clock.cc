@@ -16,4 +16,10 @@ rules::Instant SystemClock::instant() const {
       std::chrono::seconds(at.tv_sec) + std::chrono::nanoseconds(at.tv_nsec)));
 }
 
+std::int64_t birth_clock_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  return static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+}
+
 }  // namespace logbell::engine

@@ -3,6 +3,8 @@
 // Thread-safe.
 #pragma once
 
+#include <cstdint>
+
 #include "rules/time.h"
 
 namespace logbell::engine {
@@ -19,5 +21,10 @@ class SystemClock final : public Clock {
   rules::Timestamp now() const override;
   rules::Instant instant() const override;
 };
+
+// What is made from now on is born then or later. The kernel's clock for it ticks every few milliseconds, so
+// what was made before may have been born up to a tick later (and since Linux 6.13, no later than it was
+// made).
+std::int64_t birth_clock_ns();
 
 }  // namespace logbell::engine

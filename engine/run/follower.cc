@@ -11,6 +11,7 @@
 #include "engine/io/journal_source.h"
 #include "engine/io/socket_source.h"
 #include "engine/io/stream_source.h"
+#include "engine/run/clock.h"
 #include "engine/run/first_start.h"
 #include "rules/json.h"
 
@@ -955,6 +956,8 @@ Tail* Follower::follow_after(std::uint32_t index, const std::string& path, const
       if (tail->source != index || tail->file == nullptr || !tail->resumed ||
           without_number(tail->real) != without_number(former.real))
         continue;
+      // What was copied and cut goes on, and knows nothing of the copies.
+      if (former.copy && !tail->copy) continue;
       if (const rules::Result<FileStat> stat = tail->file->stat())
         known_to = std::max(known_to, stat->modified_ns);
     }

@@ -63,6 +63,8 @@ class SyslogTest(Case):
         message = wait_for(slack.messages, "message at Slack", context=bell.tail)[0]
         for wanted in ("QueueGone", "orders-api says err"):
             self.assertIn(wanted, message["rendered"])
+        # That the other side has ended is noticed after what it said.
+        bell.await_metric(6, "logbell_source_connections_closed_total", source="net", reason="ended")
         metrics = bell.metrics()
         for wanted, name, labels in [(10, "lines", {"source": "net"}), (3, "lines", {"source": "local"}), (6, "connections", {"source": "net"}),
                                      (6, "connections_closed", {"source": "net", "reason": "ended"}), (0, "frames_broken", {}),

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/run/clock.h"
 #include "engine/run/follower.h"
 #include "engine/run/reader.h"
 #include "rules/expr.h"

@@ -656,6 +656,15 @@ TEST_CASE("restart: copied and cut meanwhile: the copy has the rest", "[run][res
     world.restart();
     CHECK(world.lines() == Texts{"two", "three", "4"});
   }
+  SECTION("twice, and both compressed") {
+    world.dir.rename("app.log.1", "app.log.2");
+    compress(world, "app.log.2", ".gz");
+    world.dir.copy("app.log", "app.log.1");
+    compress(world, "app.log.1", ".gz");
+    world.dir.write("app.log", "4\n");
+    world.restart();
+    CHECK(world.lines() == Texts{"two", "three", "4"});
+  }
   SECTION("twice, the first compressed") {
     world.dir.rename("app.log.1", "app.log.2");
     compress(world, "app.log.2", ".gz");
