@@ -323,6 +323,7 @@ Result<Rewrite> FileSource::resume(const FilePosition& position) {
     offset_ = position.offset;
     line_ = position.line;
     before_ = position.before;
+    read_head_ = position.head;
     note_read();
     open_ = position.open;
     // A flushed line may have been cut away with its end.
@@ -361,6 +362,7 @@ bool FileSource::is_copy_of(const FileSource& original) const {
 }
 
 bool FileSource::is_small() const {
+  if (is_packed()) return false;  // to know it, all of it would be unpacked
   const Result<std::uint64_t> size = size_now();
   return size && *size < kHeadBytes;
 }
@@ -393,6 +395,7 @@ Result<void> FileSource::go_on_from(const Content& content) {
   known_size_ = content.offset;
   line_ = content.line;
   before_ = content.before;
+  read_head_ = content.head;
   note_read();
   return {};
 }

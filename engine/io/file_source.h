@@ -112,7 +112,8 @@ class FileSource final : public Source {
   // Whether all that it holds is in `original` now, at the same place: a copy of it. Its beginning and its
   // end tell.
   bool is_copy_of(const FileSource& original) const;
-  // Whether it holds so little that another may have begun alike: a banner, or the beginning of a time.
+  // Whether it holds so little that another may have begun alike (a banner, or the beginning of a time), and
+  // may go on.
   bool is_small() const;
   // Whether it begins with what another file held before it was cut.
   bool begins_with(const Content& content) const;

@@ -1007,7 +1007,7 @@ Tail* Follower::follow_after(std::uint32_t index, const std::string& path, const
     const bool small = file->is_small();
     known_already = known_already || (small && newest != nullptr && file->is_copy_of(*newest));
     // Nobody writes to a copy. But what another began with as well may be the beginning of a log, and go on.
-    if (known_already && (!small || file->is_packed())) continue;
+    if (known_already && !small) continue;
     Tail* tail = adopt(index, path, std::move(file), last);
     if (tail == nullptr) continue;
     // The rest of what was cut away before it was read is in the copy; unless that was read from it already.

@@ -678,6 +678,7 @@ bool SendLoop::Impl::copy_before(Sequence sequence) {
   const Item& item = items_.at(sequence);
   const std::set<Sequence>& members = groups_.at(item.group).members;
   const std::vector<ToldAlert> ended = alerts_of(item.delivery.notification, false);
+  if (ended.empty()) return false;
   bool found = false;
   for (auto earlier = members.begin(); earlier != members.end() && *earlier < sequence; ++earlier) {
     const Item& other = items_.at(*earlier);

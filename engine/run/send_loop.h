@@ -7,9 +7,8 @@
 //
 // What it decides, and why:
 // - Most urgent first, then oldest; but a group speaks in order, and as long as they wait together so do
-// groups that
-//   speak of the same alert, as after a reload that groups otherwise. Whoever waits behind an older delivery
-//   lends it its urgency.
+//   groups that speak of the same alert, as after a reload that groups otherwise. Whoever waits behind an
+//   older delivery lends it its urgency.
 // - A passing failure (timeout, 5xx, answer lost) pauses the whole lane, full jitter from kBaseBackoff to
 //   kMaxBackoff; then one delivery probes, another one each time. The sink's own hint wins, up to kMaxHint.
 // - A sink that refuses for good opens the circuit. What has a fallback goes there at once; what has none

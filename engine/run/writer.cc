@@ -551,23 +551,26 @@ void Writer::succeeded(std::vector<Delivery> added) {
   }
 }
 
-// A repeat that waits for the disk knows less than what leaves before it: sent after that, it would call
-// firing what has just been told to be over, or the contrary.
-void Writer::drop_outdated(const Notification& news) {
-  pending_.notifications.remove_if([&](const Held& held) {
-    const bool outdated =
-        !held.left && !cannot_wait(held.notification) && held.notification.lane == news.lane &&
-        held.notification.created_at <= news.created_at && news.contradicts(held.notification);
-    if (outdated) pending_.held_bytes -= held.bytes;
-    return outdated;
-  });
+// A repeat that waits for the disk knows less than what leaves after it was made: sent later, it would call
+// firing what has just been told to be over, or the contrary. Order tells, not time: clocks are set.
+void Writer::drop_outdated(std::list<Held>::const_iterator news) {
+  for (auto at = pending_.notifications.begin(); at != news;) {
+    if (at->left || cannot_wait(at->notification) || at->notification.lane != news->notification.lane ||
+        !news->notification.contradicts(at->notification)) {
+      ++at;
+      continue;
+    }
+    pending_.held_bytes -= at->bytes;
+    at = pending_.notifications.erase(at);
+  }
 }
 
 void Writer::leave_undurably() {
-  for (Held& held : pending_.notifications) {
+  for (auto at = pending_.notifications.begin(); at != pending_.notifications.end(); ++at) {
+    Held& held = *at;
     if (held.left || !cannot_wait(held.notification)) continue;
     held.left = true;
-    drop_outdated(held.notification);
+    drop_outdated(at);
     if (undurable_by_key_.count(held.notification.key) != 0) continue;
     const DeliveryId id = --last_undurable_;
     Delivery delivery;

@@ -148,7 +148,7 @@ class Writer {
   bool attempt(rules::Instant now);
   void succeeded(std::vector<Delivery> added);
   void leave_undurably();
-  void drop_outdated(const rules::Notification& news);
+  void drop_outdated(std::list<Held>::const_iterator news);
   void hand_over(Delivery delivery);
   void count_total(const std::string& sink, const Settlement& settlement);
   void release(bool may_send);

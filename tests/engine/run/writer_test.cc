@@ -301,7 +301,9 @@ TEST_CASE("writer: a repeat that waits for the disk does not call firing what wa
   f.writer->submit(tick("firing", NotifyReason::kFirstFiring, true));
   f.writer->step();
   const auto reason = GENERATE(NotifyReason::kRepeat, NotifyReason::kRefresh);
-  f.writer->submit(tick("old", reason, true));
+  Tick old = tick("old", reason, true);
+  old.notifications[0].created_at = f.clock.now() + 1h;  // the clock is set back after it
+  f.writer->submit(old);
   f.writer->submit(tick("elsewhere", reason, true, "other"));
   f.writer->submit(tick("over", NotifyReason::kAllResolved, false));
   f.writer->step();
