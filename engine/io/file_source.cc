@@ -462,7 +462,9 @@ ReadStatus FileSource::restart(std::uint64_t size, bool hole) {
   const Passed* best = nullptr;
   if (size > 0 && size < offset_) {
     for (const Passed& passed : passed_) {
-      if (passed.mark.bytes == 0 || passed.offset > size || !matches(passed.mark, passed.offset)) continue;
+      if (passed.mark.bytes == 0 || passed.offset > size || !matches(passed.head, passed.head.bytes) ||
+          !matches(passed.mark, passed.offset))
+        continue;
       if (best == nullptr || passed.offset > best->offset) best = &passed;
     }
   }
@@ -537,7 +539,7 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
     const std::string_view done = raw.substr(0, skip + consumed);
     before_ = mark_of(done.substr(done.size() - std::min(done.size(), kMarkBytes)));
     note_read();
-    passed_[next_passed_] = {offset_, before_};
+    passed_[next_passed_] = {offset_, read_head_, before_};
     next_passed_ = (next_passed_ + 1) % passed_.size();
   }
   // Nothing but a hole in the whole read: the file system knows where it ends.

@@ -181,7 +181,8 @@ class FileSource final : public Source {
   // Marks of places passed on the way, newest last: a file cut back to one of them goes on from there.
   struct Passed {
     std::uint64_t offset = 0;
-    Mark mark;
+    Mark head;
+    Mark mark;  // alone it proves nothing: it may lie within a long line of the same character
   };
   std::array<Passed, kRememberedMarks> passed_;
   std::size_t next_passed_ = 0;

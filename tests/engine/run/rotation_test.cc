@@ -310,6 +310,19 @@ TEST_CASE("rotation: cut and grown past the old place is noticed by what was the
   CHECK(rotations(world, "truncate") == 0);
 }
 
+TEST_CASE("rotation: a new log that looks like the old one where that was passed is not the old one cut back",
+          "[run][rotation][F5]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  const std::string rule(300, '-');
+  world.dir.append("app.log", "one\n" + rule + '\n');
+  world.settle();
+  world.dir.append("app.log", "two\n" + rule + '\n');
+  world.settle();
+  world.dir.write("app.log", "six\n" + rule + "\nseven\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one", rule, "two", rule, "six", rule, "seven"});
+}
+
 TEST_CASE("rotation: cut back to a place passed on the way goes on from there", "[run][rotation][F6]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   for (const char* line : {"one\n", "two\n", "three\n"}) {
