@@ -1215,14 +1215,14 @@ Follower::InCopy Follower::go_on_in_copy(const Tail& tail, const Content& conten
     if (!opened || !(*opened)->begins_with(content)) continue;
     const rules::Result<std::uint64_t> size = (*opened)->size_now();
     if (!size || *size < content.offset) continue;
-    if (*size == content.offset) return {true, nullptr};
+    if (*size == content.offset) return {true, nullptr, sibling.stat.id};
     Tail* copy = adopt(tail.source, tail.path, std::move(*opened), nullptr);
     if (copy == nullptr) continue;
     if (!copy->resumed) static_cast<void>(copy->file->go_on_from(content));
     copy->copy = true;
     copy->real = tail.real;
     unlink(*copy, true);
-    return {true, copy};
+    return {true, copy, sibling.stat.id};
   }
   return {};
 }
@@ -1239,6 +1239,13 @@ void Follower::find_copy(Tail& tail, ReadStatus& status) {
   const InCopy in_copy = go_on_in_copy(tail, tail.file->cut().back());
   if (!in_copy.found) return;
   status.bytes_lost = 0;
+  // Copied and cut once more before anybody looked: of what that copy holds nothing was read, and nobody can
+  // tell it from the copy of another log of this name. A restart reads it.
+  const std::vector<FoundFile> siblings = rotated_siblings(tail.real);
+  status.may_miss = std::any_of(siblings.begin(), siblings.end(), [&](const FoundFile& sibling) {
+    return sibling.stat.id.born_ns > in_copy.file.born_ns && sibling.stat.size > 0 &&
+           tail_of(sibling.stat.id) == nullptr;
+  });
   Tail* copy = in_copy.rest;
   if (copy == nullptr) return;
   copy->predecessor = tail.predecessor;

@@ -210,6 +210,7 @@ class Follower {
   struct InCopy {
     bool found = false;
     Tail* rest = nullptr;  // null: there is no more in it
+    FileId file = {};
   };
   InCopy go_on_in_copy(const Tail& tail, const Content& content);
   void follow_unseen(std::uint32_t index, const std::set<std::string>& known);

@@ -255,6 +255,41 @@ TEST_CASE("rotation: a copy that is overwritten while it is followed is no log",
   CHECK(world.lines().empty());
 }
 
+TEST_CASE("rotation: of two copies between two reads the second is missed, which is said", "[run][rotation][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  Texts wanted{"one", "four"};
+  bool twice = true;
+  SECTION("with a rest of the first") {
+    world.dir.append("app.log", "two\n");
+    wanted = {"one", "two", "four"};
+  }
+  SECTION("all of the first was read") {}
+  SECTION("a single copy is no gap") {
+    twice = false;
+    wanted = {"one", "three", "four"};
+  }
+  world.dir.copy("app.log", "app.log.2");
+  if (twice) {
+    world.dir.wait_for_another_birth();
+    world.dir.write("app.log", "three\n");
+    world.dir.copy("app.log", "app.log.1");
+  } else {
+    world.dir.write("app.log", "three\n");
+    world.settle();
+    world.dir.append("app.log", "four\n");
+    world.settle();
+    CHECK(world.lines() == wanted);
+    CHECK(world.counter("logbell_source_gaps_total{cause=\"truncated\", source=\"app\"}") == 0);
+    return;
+  }
+  world.dir.write("app.log", "four\n");
+  world.settle();
+  CHECK(world.lines() == wanted);
+  CHECK(world.counter("logbell_source_gaps_total{cause=\"truncated\", source=\"app\"}") == 1);
+}
+
 TEST_CASE("rotation: what is cut away without a copy is lost, and another's copy is none",
           "[run][rotation][F3]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
