@@ -287,7 +287,9 @@ std::vector<std::string> ExecSink::environment(const rules::Notification& notifi
 std::string ExecSink::first_line(const std::string& output) const {
   const std::size_t begin = output.find_first_not_of(" \t\r\n");
   if (begin == std::string::npos) return {};
-  std::string line = output.substr(begin, output.find_first_of("\r\n", begin) - begin);
+  const std::string raw = output.substr(begin, output.find_first_of("\r\n", begin) - begin);
+  // Clean before it is searched: a character that is taken out may have parted a secret.
+  std::string line = rules::clean_text(raw, raw.size() * 3);
   for (const Secret& secret : settings_.secrets) {
     const std::string& value = secret.reveal();
     for (std::size_t at = line.find(value); at != std::string::npos; at = line.find(value, at))

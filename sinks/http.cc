@@ -31,6 +31,8 @@ using std::chrono::seconds;
 // A connection that was idle for longer is not used again: the other side has probably closed it by then, and
 // a request that meets the close may or may not have arrived.
 constexpr long kMaxIdleSeconds = 20;
+// Of an answer, in a log line, a table or a receipt.
+constexpr std::size_t kQuotedBytes = 200;
 // So old may be what a name led to when a new connection is made. Where the last request found nobody, it is
 // asked anew at once.
 constexpr long kNameSeconds = 60;
@@ -279,11 +281,9 @@ Duration clamp_hint(double hint_seconds) {
   return Duration(static_cast<Duration::rep>(std::min(std::ceil(hint_seconds * 1000.0), limit)));
 }
 
-}  // namespace
-
 // Longer pieces first, so that a piece of a secret never keeps the rest from being found.
 std::string without_secrets(std::string text, const std::vector<Secret>& hide) {
-  static constexpr std::string_view kHidden = "<secret>";
+  constexpr std::string_view kHidden = "<secret>";
   for (const Secret& secret : hide) {
     const std::string& value = secret.reveal();
     if (value.empty()) continue;
@@ -310,6 +310,15 @@ std::string without_secrets(std::string text, const std::vector<Secret>& hide) {
     }
   }
   return text;
+}
+
+}  // namespace
+
+std::string quote(std::string_view text, const std::vector<Secret>& hide) {
+  // Hidden before it is cut: half a secret is still one. And again when it is clean: a character that is taken
+  // out may have parted one.
+  const std::string clean = rules::clean_text(without_secrets(std::string(text), hide), text.size() * 3 + 64);
+  return rules::clean_text(rules::redact(without_secrets(clean, hide)), kQuotedBytes);
 }
 
 bool is_refused_address(std::string_view bytes) {
@@ -526,8 +535,7 @@ std::optional<Duration> retry_after_in(std::string_view json) {
 std::string describe(const HttpResult& result, const std::vector<Secret>& hide) {
   if (result.kind != HttpResult::Kind::kAnswered) return result.error;
   std::string text = fmt::format("HTTP {}", result.status);
-  // Hidden before it is cut: half a secret is still one.
-  const std::string body = rules::clean_text(rules::redact(without_secrets(result.body, hide)), 200);
+  const std::string body = quote(result.body, hide);
   if (!body.empty()) text += ": " + body;
   return text;
 }
@@ -723,7 +731,7 @@ HttpResult HttpClient::post(const HttpRequest& request) {
                                              : curl_easy_strerror(code);
   // Where nobody answers, the name may lead elsewhere by now: what is known of it goes with the connection.
   impl_->begin_anew();
-  result.error = rules::clean_text(without_secrets(why, hide), 200);
+  result.error = quote(why, hide);
   if (written) {
     result.kind = HttpResult::Kind::kLost;
     result.reason = Reason::kResponseLost;

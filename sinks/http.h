@@ -128,8 +128,9 @@ Outcome outcome_of(const HttpResult& result, const std::vector<rules::Secret>& h
 // Status and the beginning of the answer, for people.
 std::string describe(const HttpResult& result, const std::vector<rules::Secret>& hide);
 
-// `text` of an answer without what is in `hide`: it may repeat what was asked.
-std::string without_secrets(std::string text, const std::vector<rules::Secret>& hide);
+// `text` of an answer as people may see it: clean, on one line, at most 200 bytes, and without secrets, above
+// all those in `hide`: it may repeat what was asked.
+std::string quote(std::string_view text, const std::vector<rules::Secret>& hide);
 
 // Addresses that no sink lives at, and an attacker would like us to ask: link-local, cloud metadata,
 // multicast, "this network". Loopback and private ones are fine. `bytes` is 4 or 16 long, in network order.

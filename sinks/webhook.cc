@@ -63,7 +63,7 @@ std::string receipt_of(const HttpResult& result, const std::vector<std::string>&
     found = &(*found)[name];
   std::string text = found->is_string() ? std::string(found->string()) : std::string();
   if (found->is_number()) text = found->dump();
-  return text.empty() ? status : rules::clean_text(without_secrets(std::move(text), hide), 200);
+  return text.empty() ? status : quote(text, hide);
 }
 
 HttpResult WebhookSink::post(const rules::Notification& notification, const std::string& body,

@@ -248,8 +248,9 @@ TEST_CASE("exec: F55 a flood of output is read and thrown away", "[sinks][exec][
 
 TEST_CASE("exec: F55 what it prints cannot act on who reads it, nor show a secret", "[sinks][exec][F55]") {
   FakeFields fields;
-  fields.set_list("command",
-                  {"/bin/sh", "-c", "printf '\\033[31m %s \\302\\233 %01000d' \"$PAGER_KEY\" 1; exit 1"});
+  fields.set_list("command", {"/bin/sh", "-c",
+                              "printf '\\033[31m %s \\302\\233 s3cr3t\\023-enough %01000d' "
+                              "\"$PAGER_KEY\" 1; exit 1"});
   fields.set_raw("env", map_of({{"PAGER_KEY", "s3cr3t-enough"}}));
   const std::unique_ptr<SinkConfig> config = tests::configure("exec", fields);
   REQUIRE(config != nullptr);
