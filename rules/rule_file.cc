@@ -72,8 +72,8 @@ const std::vector<ForeignKey> kForeignGroupKeys{
 }  // namespace
 
 const std::vector<std::string>& built_in_alerts() {
-  static const std::vector<std::string> kNames{"InputSilent", "RuleUnknown", "TimestampSkew",
-                                               "SinkDead",    "StateLost",   "SeriesOverflow"};
+  static const std::vector<std::string> kNames{"InputSilent",    "RuleUnknown", "TimestampSkew", "SinkDead",
+                                               "SinkUnverified", "StateLost",   "SeriesOverflow"};
   return kNames;
 }
 
@@ -101,7 +101,8 @@ std::vector<std::string> RuleReader::facts_of(const PatternSpec& pattern) const 
 std::vector<LineFormat> RuleReader::formats_of(const PatternSpec& pattern) const {
   std::vector<LineFormat> formats;
   for (const RuleSurroundings::Source* source : sources_of(pattern)) {
-    if (std::find(formats.begin(), formats.end(), source->format) == formats.end()) formats.push_back(source->format);
+    if (std::find(formats.begin(), formats.end(), source->format) == formats.end())
+      formats.push_back(source->format);
   }
   // Without a source, which is a problem of its own, an example is still a line.
   if (formats.empty()) formats.push_back(LineFormat::kText);
@@ -221,17 +222,17 @@ void RuleReader::read_where(const Fields& fields, PatternSpec& pattern) {
   }
   const std::vector<LineFormat> formats = formats_of(pattern);
   const std::vector<std::string> facts = facts_of(pattern);
-  const bool only_facts = std::all_of(where->entries.begin(), where->entries.end(), [&](const yaml::Entry& entry) {
-    return contains(facts, entry.key);
-  });
+  const bool only_facts = std::all_of(where->entries.begin(), where->entries.end(),
+                                      [&](const yaml::Entry& entry) { return contains(facts, entry.key); });
   const bool text = std::find(formats.begin(), formats.end(), LineFormat::kText) != formats.end();
   if (only_facts) {
     // Every source of it knows them, whatever is in the envelope.
   } else if (text && formats.size() == 1 && !facts.empty()) {
-    fields.error(where->place,
-                 fmt::format("`where:` tests fields, and its sources are text in an envelope, which has only {}",
-                             list_words(facts)),
-                 "say what is in the envelope: `inner: json` or `logfmt`, or use `match:`");
+    fields.error(
+        where->place,
+        fmt::format("`where:` tests fields, and its sources are text in an envelope, which has only {}",
+                    list_words(facts)),
+        "say what is in the envelope: `inner: json` or `logfmt`, or use `match:`");
   } else if (text && formats.size() == 1) {
     fields.error(where->place, "`where:` tests fields, and its sources are `format: text`, which has none",
                  "give the source `format: json` or `logfmt`, or use `match:`");
@@ -461,9 +462,9 @@ void RuleReader::check_examples(const Fields& fields, const PatternSpec& pattern
     const std::string& line = pattern.examples[i];
     const Place place = written->is_sequence() ? written->items[i].place : written->place;
     const std::vector<const RuleSurroundings::Source*> sources = sources_of(pattern);
-    const bool multiline = std::any_of(sources.begin(), sources.end(), [](const RuleSurroundings::Source* source) {
-      return source->multiline;
-    });
+    const bool multiline =
+        std::any_of(sources.begin(), sources.end(),
+                    [](const RuleSurroundings::Source* source) { return source->multiline; });
     if (line.find('\n') != std::string::npos && !multiline) {
       fields.error(place, "an example is one line, and this one holds a line break");
       continue;

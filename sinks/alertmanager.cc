@@ -1,6 +1,7 @@
 #include "sinks/alertmanager.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <span>
 #include <utility>
@@ -8,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "sinks/encode.h"
+#include "sinks/expect.h"
 #include "sinks/http.h"
 #include "sinks/message.h"
 
@@ -25,6 +27,7 @@ class AlertmanagerSink final : public Sink {
   AlertmanagerSink(std::string url, const HttpOptions& options, SinkContext context)
       : url_(std::move(url)), hide_(options.secrets()), client_(options), context_(std::move(context)) {}
   Outcome deliver(const rules::Notification& notification, const Attempt& attempt) override;
+  Verification verify(const Attempt& attempt) override;
 
  private:
   // One deliver(), which may be several requests.
@@ -174,6 +177,28 @@ void AlertmanagerSink::send(std::span<const rules::Alert> alerts, std::size_t fi
     return;
   }
   sending.stopped = outcome_of(result, hide_);
+}
+
+// What it says to no alert at all, with the same address and credentials: a valid request that says nothing.
+constexpr Verification::Verdict kDead = Verification::Verdict::kDead;
+constexpr std::array<Expectation, 5> kExpected{{
+    {200, 200, "", Verification::Verdict::kLive, ProofLevel::kCredential, Reason::kOk,
+     "tried with Debian's prometheus-alertmanager 0.25: tests/e2e"},
+    {401, 401, "", kDead, ProofLevel::kNetwork, Reason::kAuth,
+     "prometheus/exporter-toolkit, web configuration"},
+    {403, 403, "", kDead, ProofLevel::kNetwork, Reason::kAuth, "what proxies before it answer"},
+    {404, 404, "", kDead, ProofLevel::kNetwork, Reason::kGone, "tried: no such path, or a wrong prefix"},
+    {405, 405, "", kDead, ProofLevel::kNetwork, Reason::kGone, "tried: something else listens there"},
+}};
+
+Verification AlertmanagerSink::verify(const Attempt& attempt) {
+  HttpRequest request;
+  request.url = Secret(url_);
+  request.headers.push_back({"Content-Type", Secret("application/json")});
+  request.body = "[]";
+  request.timeout = client_.budget(attempt.timeout);
+  request.now = attempt.now;
+  return judge("POST []", client_.post(request), "", kExpected, hide_);
 }
 
 class AlertmanagerConfig final : public SinkConfig {

@@ -29,6 +29,7 @@ class ConsoleSink final : public Sink {
   ConsoleSink(ConsoleSettings settings, SinkContext context)
       : settings_(settings), context_(std::move(context)) {}
   Outcome deliver(const rules::Notification& notification, const Attempt& attempt) override;
+  Verification verify(const Attempt& attempt) override;
 
  private:
   ConsoleSettings settings_;
@@ -79,6 +80,13 @@ Outcome ConsoleSink::deliver(const rules::Notification& notification, const Atte
     torn_ = at < text.size();
   }
   return Outcome::delivered(settings_.fd == STDERR_FILENO ? "stderr" : "stdout");
+}
+
+Verification ConsoleSink::verify(const Attempt& /*attempt*/) {
+  pollfd waiting{settings_.fd, 0, 0};
+  if (poll(&waiting, 1, 0) < 0 || (waiting.revents & (POLLNVAL | POLLERR | POLLHUP)) != 0)
+    return Verification::dead(Reason::kIo, ProofLevel::kStatic, "it is closed: nobody reads it");
+  return Verification::live(ProofLevel::kDestination, "it is open");
 }
 
 class ConsoleConfig final : public SinkConfig {

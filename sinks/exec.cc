@@ -258,6 +258,7 @@ class ExecSink final : public Sink {
   ExecSink(ExecSettings settings, SinkContext context)
       : settings_(std::move(settings)), context_(std::move(context)) {}
   Outcome deliver(const rules::Notification& notification, const Attempt& attempt) override;
+  Verification verify(const Attempt& attempt) override;
 
  private:
   std::vector<std::string> environment(const rules::Notification& notification, const Attempt& attempt) const;
@@ -366,6 +367,20 @@ Outcome ExecSink::deliver(const rules::Notification& notification, const Attempt
       std::find_if(kExits.begin(), kExits.end(), [&](const ExitRow& r) { return r.code == code; });
   if (row == kExits.end()) return Outcome::retry(Reason::kIo, detail);
   return Outcome::rejected(row->reason, detail, row->sink_is_dead);
+}
+
+// What it does, only a message shows.
+Verification ExecSink::verify(const Attempt& /*attempt*/) {
+  const std::string& program = settings_.command.front();
+  struct stat status {};
+  if (stat(program.c_str(), &status) != 0 || access(program.c_str(), X_OK) != 0) {
+    const int why = errno;
+    return Verification::dead(why == EACCES ? Reason::kAuth : Reason::kGone, ProofLevel::kStatic,
+                              "run " + program + ": " + rules::errno_text(why));
+  }
+  if (!S_ISREG(status.st_mode))
+    return Verification::dead(Reason::kGone, ProofLevel::kStatic, "run " + program + ": it is no program");
+  return Verification::live(ProofLevel::kNetwork, program + " is there and can be run");
 }
 
 class ExecConfig final : public SinkConfig {

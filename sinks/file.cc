@@ -20,6 +20,7 @@ class FileSink final : public Sink {
  public:
   FileSink(std::string path, SinkContext context) : path_(std::move(path)), context_(std::move(context)) {}
   Outcome deliver(const rules::Notification& notification, const Attempt& attempt) override;
+  Verification verify(const Attempt& attempt) override;
 
  private:
   bool is_current() const;
@@ -93,6 +94,29 @@ Outcome FileSink::deliver(const rules::Notification& notification, const Attempt
   Outcome outcome = Outcome::delivered(path_);
   outcome.truncated = json.was_cut();
   return outcome;
+}
+
+// Makes no file: whoever asks may be another user than who will write.
+Verification FileSink::verify(const Attempt& /*attempt*/) {
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): open(2)
+  const Fd fd(open(path_.c_str(), O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+  if (fd.get() >= 0) {
+    struct stat status {};
+    if (fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode))
+      return Verification::dead(Reason::kIo, ProofLevel::kStatic, path_ + " is not a regular file");
+    return Verification::live(ProofLevel::kDestination, "it can be written to");
+  }
+  if (errno == ELOOP) {
+    return Verification::dead(Reason::kIo, ProofLevel::kStatic,
+                              path_ + " is a symbolic link, which is not followed");
+  }
+  if (errno == ENOENT) {
+    const std::filesystem::path directory = std::filesystem::path(path_).parent_path();
+    if (access(directory.empty() ? "." : directory.c_str(), W_OK | X_OK) == 0)
+      return Verification::live(ProofLevel::kNetwork, "it is made with the first notification");
+  }
+  return Verification::unknown(Reason::kIo, ProofLevel::kStatic,
+                               "open " + path_ + ": " + rules::errno_text(errno));
 }
 
 bool FileSink::ends_with_newline(off_t size) const {

@@ -315,8 +315,8 @@ std::string without_secrets(std::string text, const std::vector<Secret>& hide) {
 }  // namespace
 
 std::string quote(std::string_view text, const std::vector<Secret>& hide) {
-  // Hidden before it is cut: half a secret is still one. And again when it is clean: a character that is taken
-  // out may have parted one.
+  // Hidden before it is cut: half a secret is still one. And again when it is clean: a character that is
+  // taken out may have parted one.
   const std::string clean = rules::clean_text(without_secrets(std::string(text), hide), text.size() * 3 + 64);
   return rules::clean_text(rules::redact(without_secrets(clean, hide)), kQuotedBytes);
 }
@@ -585,6 +585,18 @@ Duration HttpClient::budget(Duration attempt) const {
 }
 
 HttpResult HttpClient::post(const HttpRequest& request) {
+  return perform(Method::kPost, request);
+}
+
+HttpResult HttpClient::get(const HttpRequest& request) {
+  return perform(Method::kGet, request);
+}
+
+HttpResult HttpClient::head(const HttpRequest& request) {
+  return perform(Method::kHead, request);
+}
+
+HttpResult HttpClient::perform(Method method, const HttpRequest& request) {
   HttpResult result;
   const HttpOptions& options = impl_->options;
   std::vector<Secret> hide = options.secrets();
@@ -616,7 +628,7 @@ HttpResult HttpClient::post(const HttpRequest& request) {
   CURL* easy = impl_->easy.get();
   curl_easy_reset(easy);  // options only: connections and names stay known
   Call call;
-  call.body_bytes = request.body.size();
+  if (method == Method::kPost) call.body_bytes = request.body.size();
   std::array<char, CURL_ERROR_SIZE> error{};
   const auto set = [&](CURLoption option, auto value) {
     // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): this is curl's interface
@@ -678,9 +690,19 @@ HttpResult HttpClient::post(const HttpRequest& request) {
   set(CURLOPT_HEADERDATA, static_cast<void*>(&call));
   set(CURLOPT_WRITEFUNCTION, &on_body);
   set(CURLOPT_WRITEDATA, static_cast<void*>(&call));
-  set(CURLOPT_POST, 1L);
-  set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
-  set(CURLOPT_POSTFIELDS, request.body.c_str());
+  switch (method) {
+    case Method::kPost:
+      set(CURLOPT_POST, 1L);
+      set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+      set(CURLOPT_POSTFIELDS, request.body.c_str());
+      break;
+    case Method::kGet:
+      set(CURLOPT_HTTPGET, 1L);
+      break;
+    case Method::kHead:
+      set(CURLOPT_NOBODY, 1L);
+      break;
+  }
 
   List list;
   // "Expect: 100-continue" would cost a round trip and one more state to be lost in.

@@ -107,13 +107,19 @@ class HttpClient {
   HttpClient(HttpClient&&) noexcept;
   HttpClient& operator=(HttpClient&&) noexcept;
 
-  // POST, within min(request.timeout, options.timeout).
+  // Within min(request.timeout, options.timeout).
   HttpResult post(const HttpRequest& request);
+  // The same without a body, for questions: GET, or HEAD.
+  HttpResult get(const HttpRequest& request);
+  HttpResult head(const HttpRequest& request);
   // min(attempt, options): what a sink that asks twice has to divide.
   rules::Duration budget(rules::Duration attempt) const;
 
  private:
   struct Impl;
+  enum class Method { kPost, kGet, kHead };
+  HttpResult perform(Method method, const HttpRequest& request);
+
   std::unique_ptr<Impl> impl_;
 };
 

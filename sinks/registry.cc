@@ -33,6 +33,7 @@ std::vector<SinkType> make_types() {
   slack.keys = with({"webhook_url", "webhook_url_file"}, http);
   // Slack's own limit for incoming webhooks; going past it can cost the app.
   slack.min_interval = seconds(1);
+  slack.verifies = ProofLevel::kCredential;
   types.push_back(slack);
 
   SinkType alertmanager;
@@ -43,12 +44,15 @@ std::vector<SinkType> make_types() {
   alertmanager.pages = true;
   alertmanager.per_alert = true;
   alertmanager.refresh = seconds(60);
+  alertmanager.verifies = ProofLevel::kCredential;
   types.push_back(alertmanager);
 
   SinkType webhook;
   webhook.key = "webhook";
   webhook.parse = parse_webhook;
-  webhook.keys = with({"url", "url_file", "secret", "secret_file", "headers", "receipt"}, authorized);
+  webhook.keys =
+      with({"url", "url_file", "secret", "secret_file", "headers", "receipt", "probe"}, authorized);
+  webhook.verifies = ProofLevel::kCredential;
   types.push_back(webhook);
 
   SinkType exec;
@@ -57,6 +61,7 @@ std::vector<SinkType> make_types() {
   exec.keys = {"command", "timeout", "env"};
   // Whether anybody hears of what it does cannot be known; it may well page.
   exec.pages = true;
+  exec.verifies = ProofLevel::kNetwork;
   types.push_back(exec);
 
   SinkType file;
@@ -64,6 +69,7 @@ std::vector<SinkType> make_types() {
   file.parse = parse_file;
   file.keys = {"path"};
   file.tells_people = false;
+  file.verifies = ProofLevel::kDestination;
   types.push_back(file);
 
   SinkType console;
@@ -71,6 +77,7 @@ std::vector<SinkType> make_types() {
   console.parse = parse_console;
   console.keys = {"stream", "colour"};
   console.tells_people = false;
+  console.verifies = ProofLevel::kDestination;
   types.push_back(console);
 
   return types;

@@ -11,10 +11,50 @@ constexpr std::array<std::string_view, 16> kReasons{
     "proxy",   "server_error", "auth",          "gone",    "bad_request", "partly_refused",
     "blocked", "bad_response", "response_lost", "io"};
 
+constexpr std::array<std::string_view, 7> kLevels{"L0", "L1", "L2", "L3", "L4", "L5", "L6"};
+constexpr std::array<std::string_view, 3> kVerdicts{"live", "dead", "unknown"};
+
 }  // namespace
 
 std::string_view to_string(Reason reason) {
   return kReasons[static_cast<std::size_t>(reason)];
+}
+
+std::string_view to_string(ProofLevel level) {
+  return kLevels[static_cast<std::size_t>(level)];
+}
+
+std::string_view to_string(Verification::Verdict verdict) {
+  return kVerdicts[static_cast<std::size_t>(verdict)];
+}
+
+Verification Verification::live(ProofLevel level, std::string evidence) {
+  Verification verification;
+  verification.verdict = Verdict::kLive;
+  verification.level = level;
+  verification.evidence = std::move(evidence);
+  return verification;
+}
+
+Verification Verification::dead(Reason reason, ProofLevel level, std::string evidence) {
+  Verification verification = live(level, std::move(evidence));
+  verification.verdict = Verdict::kDead;
+  verification.reason = reason;
+  return verification;
+}
+
+Verification Verification::unknown(Reason reason, ProofLevel level, std::string evidence,
+                                   std::optional<rules::Duration> after) {
+  Verification verification = live(level, std::move(evidence));
+  verification.verdict = Verdict::kUnknown;
+  verification.reason = reason;
+  verification.retry_after = after;
+  return verification;
+}
+
+Verification Sink::verify(const Attempt& /*attempt*/) {
+  return Verification::unknown(Reason::kOk, ProofLevel::kStatic,
+                               "this type of sink cannot be asked without a message");
 }
 
 Outcome Outcome::delivered(std::string receipt) {

@@ -66,6 +66,38 @@ struct Outcome {
   static Outcome unknown(std::string detail);
 };
 
+// How far a way to somebody is proven; each level includes those below it (SINKS.md, "Proof levels").
+enum class ProofLevel {
+  kStatic,        // L0: the configuration names it, its secret resolves
+  kNetwork,       // L1: name, connection, certificate
+  kCredential,    // L2: the secret is one that the service knows
+  kDestination,   // L3: where it leads exists and takes messages
+  kAccepted,      // L4: a message was taken, with a receipt
+  kReadBack,      // L5: and found there
+  kAcknowledged,  // L6: and a person said so
+};
+std::string_view to_string(ProofLevel level);  // "L2"
+
+// What a sink answered when it was asked without a message that anybody sees.
+struct Verification {
+  enum class Verdict {
+    kLive,     // as far as `level` says
+    kDead,     // the secret or the destination is refused: no message would arrive
+    kUnknown,  // neither: no answer, or one that says nothing of it
+  };
+  Verdict verdict = Verdict::kUnknown;
+  ProofLevel level = ProofLevel::kStatic;      // what this proves, whatever the verdict
+  Reason reason = Reason::kOk;                 // not of kLive
+  std::string evidence;                        // for people: what was asked and answered; never a secret
+  std::optional<rules::Duration> retry_after;  // kUnknown: the sink's own hint
+
+  static Verification live(ProofLevel level, std::string evidence);
+  static Verification dead(Reason reason, ProofLevel level, std::string evidence);
+  static Verification unknown(Reason reason, ProofLevel level, std::string evidence,
+                              std::optional<rules::Duration> after = {});
+};
+std::string_view to_string(Verification::Verdict verdict);  // "live"
+
 // What a message may say of its own delivery.
 struct Attempt {
   std::uint32_t number = 1;
@@ -78,6 +110,9 @@ class Sink {
  public:
   virtual ~Sink() = default;
   virtual Outcome deliver(const rules::Notification& notification, const Attempt& attempt) = 0;
+  // Asks whether a message would arrive; nobody sees anything of it. Of a type that cannot be asked
+  // (SinkType::verifies is kStatic) it is not called.
+  virtual Verification verify(const Attempt& attempt);
 };
 
 // What sinks share: set once per process.
@@ -129,6 +164,8 @@ struct SinkType {
   bool tells_people = true;
   bool pages = false;
   bool per_alert = false;
+  // The most that verify() can prove; kStatic: it cannot be asked without a message.
+  ProofLevel verifies = ProofLevel::kStatic;
   std::optional<rules::Duration> refresh;
   rules::Duration min_interval{0};  // between two messages: the destination's rate limit
 };

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "sinks/expect.h"
 #include "sinks/http.h"
 #include "sinks/message.h"
 
@@ -22,6 +23,7 @@ class SlackSink final : public Sink {
     hide_.push_back(url_);
   }
   Outcome deliver(const rules::Notification& notification, const Attempt& attempt) override;
+  Verification verify(const Attempt& attempt) override;
 
  private:
   Secret url_;
@@ -424,6 +426,39 @@ Outcome SlackSink::deliver(const rules::Notification& notification, const Attemp
     second.truncated = true;
   }
   return second;
+}
+
+// What a webhook says to a message that is none. Slack documents none of it (SINKS.md §1): the words are
+// those that were seen. Not asked with {"text":""}: a workspace that is gone answers that as a live one does.
+constexpr std::string_view kNoMessage = "{\"logbell\": asks whether anybody is there";
+constexpr Verification::Verdict kLive = Verification::Verdict::kLive;
+constexpr Verification::Verdict kDead = Verification::Verdict::kDead;
+constexpr std::string_view kDetector = "TruffleHog's slackwebhook detector at 0a38da06";
+constexpr std::string_view kField = "seen in the field: SINKS.md §1";
+constexpr std::array<Expectation, 9> kExpected{{
+    {400, 400, "invalid_payload", kLive, ProofLevel::kCredential, Reason::kOk, kDetector},
+    {400, 400, "invalid_token", kDead, ProofLevel::kNetwork, Reason::kAuth, "TruffleHog PR 5177"},
+    {400, 400, "user_not_found", kDead, ProofLevel::kCredential, Reason::kGone,
+     "api.slack.com/changelog/2016-05-17-changes-to-errors-for-incoming-webhooks"},
+    {400, 400, "no_team", kDead, ProofLevel::kNetwork, Reason::kGone, kField},
+    {400, 400, "invalid_team", kDead, ProofLevel::kNetwork, Reason::kGone, kField},
+    {400, 400, "team_disabled", kDead, ProofLevel::kNetwork, Reason::kGone, kField},
+    {403, 403, "", kDead, ProofLevel::kNetwork, Reason::kAuth, "alertmanager issue 3727"},
+    {404, 404, "", kDead, ProofLevel::kNetwork, Reason::kGone, kDetector},
+    {410, 410, "", kDead, ProofLevel::kCredential, Reason::kGone, kField},
+}};
+
+Verification SlackSink::verify(const Attempt& attempt) {
+  HttpRequest request;
+  request.url = url_;
+  request.headers.push_back({"Content-Type", Secret("application/json")});
+  request.body = kNoMessage;
+  request.timeout = client_.budget(attempt.timeout);
+  request.now = attempt.now;
+  const HttpResult result = client_.post(request);
+  Verification verification = judge("malformed message", result, words_of(result.body), kExpected, hide_);
+  if (result.is_success()) verification.evidence += " (was it shown in the channel? It should be refused)";
+  return verification;
 }
 
 class SlackConfig final : public SinkConfig {

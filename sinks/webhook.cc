@@ -1,7 +1,9 @@
 #include "sinks/webhook.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
+#include <charconv>
 #include <utility>
 
 #include <fmt/format.h>
@@ -10,6 +12,7 @@
 
 #include "rules/redact.h"
 #include "rules/text.h"
+#include "sinks/expect.h"
 #include "sinks/http.h"
 #include "sinks/message.h"
 
@@ -25,6 +28,13 @@ struct WebhookSettings {
   std::vector<std::string> receipt;  // the members that lead to it: `$.data.id`
   HttpOptions http;
   std::string shown;
+  // How it is asked whether it is there; unset: nobody has said how.
+  struct Probe {
+    bool is_head = false;
+    Secret url;
+    std::vector<int> expect;  // statuses; empty: every 2xx
+  };
+  std::optional<Probe> probe;
 
   std::vector<Secret> secrets() const {
     std::vector<Secret> all = http.secrets();
@@ -41,6 +51,7 @@ class WebhookSink final : public Sink {
   WebhookSink(WebhookSettings settings, SinkContext context)
       : settings_(std::move(settings)), client_(settings_.http), context_(std::move(context)) {}
   Outcome deliver(const rules::Notification& notification, const Attempt& attempt) override;
+  Verification verify(const Attempt& attempt) override;
 
  private:
   HttpResult post(const rules::Notification& notification, const std::string& body, const Attempt& attempt,
@@ -110,6 +121,50 @@ Outcome WebhookSink::deliver(const rules::Notification& notification, const Atte
       "sent in short: the whole message was refused with " + describe(first, settings_.secrets());
   outcome.truncated = true;
   return outcome;
+}
+
+// Nobody has said what this receiver answers to a question, and many know POST alone: that something answers
+// is all that HEAD can prove, and no answer proves that it is gone (SINKS.md §11).
+constexpr Verification::Verdict kLive = Verification::Verdict::kLive;
+constexpr Verification::Verdict kDead = Verification::Verdict::kDead;
+constexpr Verification::Verdict kUnknown = Verification::Verdict::kUnknown;
+constexpr std::array<Expectation, 7> kUnasked{{
+    {401, 401, "", kUnknown, ProofLevel::kNetwork, Reason::kAuth, "a signed POST may be let in"},
+    {403, 403, "", kUnknown, ProofLevel::kNetwork, Reason::kAuth, "a signed POST may be let in"},
+    {404, 404, "", kUnknown, ProofLevel::kNetwork, Reason::kGone,
+     "routers that know POST alone, as Express'"},
+    {410, 410, "", kUnknown, ProofLevel::kNetwork, Reason::kGone, "RFC 9110"},
+    {200, 407, "", kLive, ProofLevel::kNetwork, Reason::kOk, "something answers there"},
+    {411, 428, "", kLive, ProofLevel::kNetwork, Reason::kOk, "something answers there"},
+    {501, 501, "", kLive, ProofLevel::kNetwork, Reason::kOk, "RFC 9110: it does not know HEAD"},
+}};
+// Of a question that the operator wrote, after the answers that he expects.
+constexpr std::array<Expectation, 4> kRefusals{{
+    {401, 401, "", kDead, ProofLevel::kNetwork, Reason::kAuth, "RFC 9110"},
+    {403, 403, "", kDead, ProofLevel::kNetwork, Reason::kAuth, "RFC 9110"},
+    {404, 404, "", kDead, ProofLevel::kNetwork, Reason::kGone, "RFC 9110"},
+    {410, 410, "", kDead, ProofLevel::kNetwork, Reason::kGone, "RFC 9110"},
+}};
+
+Verification WebhookSink::verify(const Attempt& attempt) {
+  HttpRequest request;
+  request.url = settings_.probe ? settings_.probe->url : settings_.url;
+  request.headers = settings_.headers;
+  request.timeout = client_.budget(attempt.timeout);
+  request.now = attempt.now;
+  const std::vector<Secret> hide = settings_.secrets();
+  if (!settings_.probe) return judge("HEAD", client_.head(request), "", kUnasked, hide);
+  std::vector<Expectation> table;
+  const auto expect = [&](int from, int to) {
+    table.push_back({from, to, "", kLive, ProofLevel::kCredential, Reason::kOk, "the configuration"});
+  };
+  for (const int status : settings_.probe->expect)
+    expect(status, status);
+  if (table.empty()) expect(200, 299);
+  table.insert(table.end(), kRefusals.begin(), kRefusals.end());
+  const HttpResult result = settings_.probe->is_head ? client_.head(request) : client_.get(request);
+  return judge(settings_.probe->is_head ? "HEAD, as probe says" : "GET, as probe says", result, "", table,
+               hide);
 }
 
 class WebhookConfig final : public SinkConfig {
@@ -195,6 +250,51 @@ bool read_receipt(FieldReader& fields, std::vector<std::string>& path) {
     fields.error("receipt", "\"" + *text + "\" does not lead into a JSON answer",
                  "write it as $.id or $.data.id");
   return good;
+}
+
+// `probe: {path: /health, method: GET, expect: [200]}`, at the receiver's own host: its credentials go along.
+bool read_probe(FieldReader& fields, const rules::yaml::Node* node, const Url& url,
+                std::optional<WebhookSettings::Probe>& probe) {
+  if (node == nullptr || node->is_null()) return true;
+  const auto wrong = [&](std::string reason, std::string fix) {
+    fields.error("probe", std::move(reason), std::move(fix));
+    return false;
+  };
+  static constexpr std::string_view kShape = "write probe: {path: /health, method: GET, expect: [200]}";
+  if (!node->is_map())
+    return wrong("probe says how the receiver is asked whether it is there", std::string(kShape));
+  WebhookSettings::Probe read;
+  std::string path = url.path;
+  for (const rules::yaml::Entry& entry : node->entries) {
+    const std::string& value = entry.value.scalar;
+    if (entry.key == "path" && entry.value.is_scalar()) {
+      if (value.empty() || value.front() != '/') return wrong("the path begins with /", std::string(kShape));
+      if (value.find("${") != std::string::npos)
+        return wrong("variables are not read in probe", std::string(kShape));
+      path = value;
+    } else if (entry.key == "method" && entry.value.is_scalar()) {
+      if (value != "GET" && value != "HEAD")
+        return wrong("\"" + value + "\" is no method that asks without telling", "write GET or HEAD");
+      read.is_head = value == "HEAD";
+    } else if (entry.key == "expect" && entry.value.is_sequence()) {
+      for (const rules::yaml::Node& item : entry.value.items) {
+        int status = 0;
+        const char* const end = item.scalar.data() + item.scalar.size();
+        const auto [at, error] = std::from_chars(item.scalar.data(), end, status);
+        if (error != std::errc() || at != end || status < 200 || status > 599)
+          return wrong("\"" + item.scalar + "\" is no HTTP status", std::string(kShape));
+        read.expect.push_back(status);
+      }
+    } else {
+      return wrong("probe has no " + entry.key + " like this", std::string(kShape));
+    }
+  }
+  const std::string host = url.host.find(':') == std::string::npos ? url.host : "[" + url.host + "]";
+  const std::string whole = fmt::format("{}://{}:{}{}", url.scheme, host, url.port, path);
+  if (!parse_url(whole)) return wrong("\"" + path + "\" is no path", std::string(kShape));
+  read.url = Secret(whole);
+  probe = std::move(read);
+  return true;
 }
 
 JsonString time_string(rules::Timestamp at) {
@@ -305,11 +405,12 @@ std::unique_ptr<SinkConfig> parse_webhook(FieldReader& fields) {
   if (http && !read_authorization(fields, *http)) good = false;
   if (!read_headers(fields, settings.headers)) good = false;
   if (!read_receipt(fields, settings.receipt)) good = false;
+  const rules::yaml::Node* probe = fields.raw("probe");
   settings.shown = "(not known without its secret)";
   if (url && !(fields.assume_secrets() && !parse_url(url->reveal()))) {
     const std::optional<Url> parsed = check_url(fields, "url", url->reveal(), true);
     if (parsed) settings.shown = parsed->shown;
-    if (!parsed) good = false;
+    if (!parsed || !read_probe(fields, probe, *parsed, settings.probe)) good = false;
   }
   if (!good) return nullptr;
   settings.url = *url;

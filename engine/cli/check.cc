@@ -1,8 +1,10 @@
 // logbell check: compiles the whole configuration and says everything that is wrong with it, or what it
 // proves.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <fmt/format.h>
@@ -12,6 +14,7 @@
 #include "engine/cli/exit_status.h"
 #include "engine/run/clock.h"
 #include "engine/run/config.h"
+#include "engine/run/verify.h"
 #include "rules/json.h"
 #include "rules/problems.h"
 #include "rules/reach.h"
@@ -48,14 +51,28 @@ std::string format_problem(const Problem& problem, bool colour) {
   return out + "\n";
 }
 
+// What the sinks answered, for people.
+std::string format_verdicts(const Verdicts& verdicts) {
+  std::size_t width = 4;
+  for (const auto& [lane, verdict] : verdicts)
+    width = std::max(width, lane.size());
+  std::string out = fmt::format("\n{:<{}}  VERDICT  LEVEL  ASKED WITH -> ITS ANSWER\n", "SINK", width);
+  for (const auto& [lane, verdict] : verdicts) {
+    const sinks::Verification& found = verdict.found;
+    out += fmt::format("{:<{}}  {:<7}  {:<5}  {}\n", lane, width, to_string(found.verdict),
+                       to_string(found.level), found.evidence);
+  }
+  return out;
+}
+
 void print_text(const CheckOptions& options, const Config* config, const rules::Problems& problems,
-                int status) {
+                const Verdicts& verdicts, int status) {
   const bool colour = wants_colour(STDERR_FILENO);
   std::string said;
   for (const Problem& problem : problems.sorted())
     said += format_problem(problem, colour);
   std::string verdict;
-  if (config == nullptr) {
+  if (config == nullptr || problems.errors() > 0) {
     std::size_t errors = 0;
     for (const Problem& problem : problems.sorted())
       errors += problem.severity == Severity::kError ? 1 : 0;
@@ -66,6 +83,11 @@ void print_text(const CheckOptions& options, const Config* config, const rules::
   if (config == nullptr) return;
   const rules::Plan& plan = *config->plan;
   std::string out = format_reach_table(*config);
+  if (options.probe) out += format_verdicts(verdicts);
+  if (problems.errors() > 0) {
+    std::fputs(out.c_str(), stdout);
+    return;
+  }
   out += fmt::format("\n{}: {}, {}, {}, {}", options.config, count(plan.rules.size(), "rule"),
                      count(plan.patterns.size(), "pattern"), count(plan.sources.size(), "source"),
                      count(plan.sinks.size(), "sink"));
@@ -89,7 +111,7 @@ Json strings(const std::vector<std::string>& list) {
 }
 
 void print_json(const CheckOptions& options, const Config* config, const rules::Problems& problems,
-                int status) {
+                const Verdicts& verdicts, int status) {
   Json out;
   out.set("config", options.config);
   out.set("accepted", status == kExitOk);
@@ -137,6 +159,21 @@ void print_json(const CheckOptions& options, const Config* config, const rules::
       one.set("type", spec.type);
       one.set("destination", config->sinks.at(name)->destination());
       one.set("fallback", strings(spec.fallback));
+      if (options.probe) {
+        Json answers = Json::Array{};
+        for (const std::string& lane : spec.lanes) {
+          const auto verdict = verdicts.find(lane);
+          if (verdict == verdicts.end()) continue;
+          const sinks::Verification& found = verdict->second.found;
+          Json answer;
+          answer.set("lane", lane);
+          answer.set("verdict", to_string(found.verdict));
+          answer.set("level", to_string(found.level));
+          answer.set("evidence", found.evidence);
+          answers.push(std::move(answer));
+        }
+        one.set("verification", std::move(answers));
+      }
       sinks_list.push(std::move(one));
     }
     out.set("sinks", std::move(sinks_list));
@@ -152,16 +189,21 @@ int command_check(const CheckOptions& options) {
   load.assume_secrets = options.assume_secrets;
   const std::shared_ptr<const Config> config =
       load_config(options.config, ConfigWorld::real(SystemClock().now()), load, problems);
+  Verdicts verdicts;
+  if (options.probe && config != nullptr) {
+    verdicts = verify_sinks(*config, SystemClock(), "");
+    report_dead(*config, verdicts, {}, problems);
+  }
   int status = kExitOk;
-  if (config == nullptr) {
+  if (config == nullptr || problems.errors() > 0) {
     status = kExitConfig;
   } else if (options.strict && problems.warnings() > 0) {
     status = kExitFindings;
   }
   if (options.format == OutputFormat::kJson) {
-    print_json(options, config.get(), problems, status);
+    print_json(options, config.get(), problems, verdicts, status);
   } else {
-    print_text(options, config.get(), problems, status);
+    print_text(options, config.get(), problems, verdicts, status);
   }
   return status;
 }

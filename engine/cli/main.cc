@@ -22,9 +22,16 @@ int dispatch(int argc, char** argv) {
   CLI::App* check_command =
       app.add_subcommand("check", "Prove that every rule reaches somebody, or say why not");
   check_command->add_option("FILE,--config", check.config, "The configuration")->capture_default_str();
-  check_command->add_flag("--assume-secrets", check.assume_secrets,
-                          "Leave out the values of variables and secret files: for a pipeline that does not "
-                          "hold them");
+  CLI::Option* assume = check_command->add_flag(
+      "--assume-secrets", check.assume_secrets,
+      "Leave out the values of variables and secret files: for a pipeline that does not "
+      "hold them");
+  check_command
+      ->add_flag(
+          "--probe", check.probe,
+          "Also ask every sink whether a message would arrive, as each start does; nobody sees anything "
+          "of it")
+      ->excludes(assume);
   check_command->add_flag("--strict", check.strict, "Fail on warnings too (exit 1)");
   std::string format = "text";
   check_command->add_option("--format", format, "How to say it")

@@ -15,6 +15,7 @@ struct CheckOptions {
   std::string config = kDefaultConfig;
   bool assume_secrets = false;  // leave out the values of variables and secret files
   bool strict = false;          // warnings fail
+  bool probe = false;           // ask the sinks whether a message would arrive
   OutputFormat format = OutputFormat::kText;
 };
 

@@ -27,6 +27,7 @@
 #include "engine/run/config_watch.h"
 #include "engine/run/refusal.h"
 #include "engine/run/runtime.h"
+#include "engine/run/verify.h"
 #include "logbell_version.h"
 #include "rules/labels.h"
 
@@ -85,6 +86,7 @@ using Texts = std::vector<std::pair<std::string, std::string>>;  // of a configu
 struct Loaded {
   std::shared_ptr<const Config> config;  // null: refused
   Problems problems;
+  Verdicts verdicts;  // of its sinks
 };
 
 // `stored`: texts that are read instead of the files of the same path. `inputs`: gets what was read.
@@ -162,7 +164,9 @@ class Process {
 
  private:
   std::optional<int> begin();
-  std::optional<int> start(const std::shared_ptr<const Config>& config, bool refused, Problems* failed);
+  enum class Refusing { kYes, kNo };
+  void verify(Loaded& loaded, Refusing refusing, Dead dead);
+  std::optional<int> start(const Loaded& loaded, bool refused, Problems* failed);
   std::optional<int> stay(const Loaded& loaded);
   void park(const Problems& problems, const std::string& why);
   std::string serve(const std::string& listen, const std::string& state);
@@ -260,9 +264,10 @@ std::optional<int> Process::begin() {
   ConfigInputs inputs;
   Loaded loaded = load(options_.config, clock_.now(), generation_, &inputs);
   watch_.loaded(std::move(inputs), clock_.instant());
+  verify(loaded, Refusing::kYes, Dead::kBelieved);
   std::fputs(problem_lines(loaded.problems).c_str(), stderr);
   if (options_.on_refusal == OnRefusal::kStay) return stay(loaded);
-  if (loaded.config) return start(loaded.config, false, nullptr);
+  if (loaded.config) return start(loaded, false, nullptr);
   tell(salvaged_sinks(), loaded.problems, kNothingWatched);
   log_.error("Refused to start: see the problems above; nothing is watched.",
              {{"config", options_.config}, {"problems", std::to_string(loaded.problems.errors())}});
@@ -274,18 +279,20 @@ std::optional<int> Process::begin() {
 std::optional<int> Process::stay(const Loaded& loaded) {
   if (loaded.config) {
     Problems failed;
-    if (!start(loaded.config, false, &failed)) return std::nullopt;
+    if (!start(loaded, false, &failed)) return std::nullopt;
     if (must_stop()) return std::nullopt;
     park(failed, "it could not be started");
     tell_meanwhile(salvaged_sinks(), failed, kNothingWatched);
     return std::nullopt;
   }
   if (const Texts texts = stored(); !texts.empty()) {
-    const Loaded last = load(options_.config, clock_.now(), generation_, nullptr, texts);
+    Loaded last = load(options_.config, clock_.now(), generation_, nullptr, texts);
+    // Whoever its sinks do not reach, hears nothing from a parked process either.
+    verify(last, Refusing::kNo, Dead::kBelieved);
     if (last.config) {
       log_.error("The configuration was refused; the last good one goes on.", {{"config", options_.config}});
       Problems failed;
-      if (!start(last.config, true, &failed)) {
+      if (!start(last, true, &failed)) {
         // What is no YAML names no sinks, but those that run are there.
         SalvagedSinks sinks = salvaged_sinks();
         for (auto& sink : running_sinks()) {
@@ -367,10 +374,20 @@ bool Process::await_state(const std::function<bool()>& held, const std::string& 
   }
 }
 
+// Asks the sinks whether a message would arrive. A configuration in which a rule would reach nobody is
+// refused.
+void Process::verify(Loaded& loaded, Refusing refusing, Dead dead) {
+  if (!loaded.config) return;
+  log_.hide(loaded.config->secrets);
+  loaded.verdicts = verify_sinks(*loaded.config, clock_, loaded.config->state_dir, dead);
+  if (refusing == Refusing::kNo) return;
+  report_dead(*loaded.config, loaded.verdicts, runtime_ ? runtime_->verdicts() : Verdicts(), loaded.problems);
+  if (loaded.problems.errors() > 0) loaded.config = nullptr;
+}
+
 // `failed`: gets why it could not be started; null: that ends the process.
-std::optional<int> Process::start(const std::shared_ptr<const Config>& config, bool refused,
-                                  Problems* failed) {
-  log_.hide(config->secrets);
+std::optional<int> Process::start(const Loaded& loaded, bool refused, Problems* failed) {
+  const std::shared_ptr<const Config>& config = loaded.config;
   tl::expected<std::unique_ptr<Runtime>, Runtime::Failure> started;
   const auto held = [&] {
     Runtime::Options options;
@@ -382,6 +399,8 @@ std::optional<int> Process::start(const std::shared_ptr<const Config>& config, b
     options.version = LOGBELL_VERSION;
     options.lock_wait = rules::Duration(0);
     options.plan_refused = refused;
+    options.verify = true;
+    options.verdicts = loaded.verdicts;
     options.wake_main = [this] { waker_.kick(); };
     options.reload = [this] { return desk_.ask(); };
     started = Runtime::start(std::move(options));
@@ -538,6 +557,8 @@ void Process::reload(bool say) {
   ConfigInputs inputs;
   Loaded loaded = load(options_.config, clock_.now(), generation_ + 1, &inputs);
   watch_.loaded(std::move(inputs), clock_.instant());
+  // Somebody may be waiting for what he has just mended.
+  verify(loaded, Refusing::kYes, Dead::kAskedAgain);
   const std::string problems = problem_lines(loaded.problems);
   if (!loaded.config) {
     if (say || problems != refused_because_) {
@@ -564,8 +585,7 @@ void Process::reload(bool say) {
   refused_because_.clear();
   tell_at_.reset();
   if (runtime_) {
-    log_.hide(loaded.config->secrets);
-    runtime_->reload(loaded.config);
+    runtime_->reload(loaded.config, loaded.verdicts);
     refused_ = false;
     log_.info("The new configuration was accepted.", {{"config", options_.config}});
     say_what_is_watched(*loaded.config);
@@ -573,7 +593,7 @@ void Process::reload(bool say) {
     return;
   }
   Problems failed;
-  if (start(loaded.config, false, &failed)) {
+  if (start(loaded, false, &failed)) {
     // Still better parked than gone: whoever asked hears why, and it is tried again.
     if (!must_stop()) park(failed, "it could not be started");
     if (somebody_waits)

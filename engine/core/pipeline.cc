@@ -11,6 +11,7 @@
 
 #include "engine/core/dispatcher.h"
 #include "engine/core/rule_state.h"
+#include "rules/rule_file.h"
 #include "rules/json.h"
 #include "rules/redact.h"
 
@@ -334,12 +335,13 @@ struct Pipeline::Impl {
     for (auto at = conditions.begin(); at != conditions.end();) {
       const Condition& condition = at->second.condition;
       const std::string name(condition.labels.get("sink"));
-      if (condition.alertname != "SinkDead" || plan->sinks.count(name) != 0) {
-        if (condition.alertname == "SinkDead") ++dead_lanes[name];
+      const bool is_dead = condition.alertname == "SinkDead";
+      if ((!is_dead && condition.alertname != "SinkUnverified") || plan->sinks.count(name) != 0) {
+        if (is_dead) ++dead_lanes[name];
         ++at;
         continue;
       }
-      dispatcher->set_sink_dead(name, false);
+      if (is_dead) dispatcher->set_sink_dead(name, false);
       pending_entries.push_back({at->first, std::nullopt});
       at = conditions.erase(at);
     }
@@ -1575,8 +1577,7 @@ std::vector<MetricValue> Pipeline::metrics() const {
     values.push_back(
         {"logbell_rule_unknown", Labels{{"alertname", name}}, rule.state->unknown(rule.inputs) ? 1.0 : 0.0});
   }
-  for (const auto* name :
-       {"InputSilent", "RuleUnknown", "TimestampSkew", "SinkDead", "StateLost", "SeriesOverflow"})
+  for (const std::string& name : rules::built_in_alerts())
     states.try_emplace(name);
   for (const auto& [key, alert] : impl_->built_in)
     states[std::string(alert.name())].second += 1;

@@ -19,7 +19,8 @@
 
 namespace logbell::engine {
 
-// A fact about logbell itself that a built-in alert rests on: SinkDead, StateLost. The core knows
+// A fact about logbell itself that a built-in alert rests on: SinkDead, SinkUnverified, StateLost. The core
+// knows
 // InputSilent, RuleUnknown, TimestampSkew and SeriesOverflow by itself.
 struct Condition {
   std::string alertname;

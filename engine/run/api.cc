@@ -277,6 +277,7 @@ HttpResponse Api::metrics() const {
   ScrapeView view;
   if (const auto streams = options_.streams()) view.streams = *streams;
   view.lanes = options_.lanes();
+  if (options_.verdicts) view.verdicts = options_.verdicts();
   if (options_.bounds) view.bounds = options_.bounds();
   view.now = options_.clock->now();
   HttpResponse response = answer(200, options_.metrics->render(view, ProcessUse::measure()));
@@ -444,9 +445,29 @@ HttpResponse Api::sources() const {
   return success(std::move(data));
 }
 
+namespace {
+
+// What it answered when it was asked; null: it cannot be, or was not yet.
+Json verification_of(const Verdicts& verdicts, const std::string& lane) {
+  const auto found = verdicts.find(lane);
+  if (found == verdicts.end()) return {};
+  const sinks::Verification& verification = found->second.found;
+  Json json;
+  json.set("verdict", to_string(verification.verdict))
+      .set("level", to_string(verification.level))
+      .set("evidence", verification.evidence)
+      .set("at", rules::format_rfc3339(found->second.at));
+  if (verification.verdict != sinks::Verification::Verdict::kLive)
+    json.set("reason", to_string(verification.reason));
+  return json;
+}
+
+}  // namespace
+
 HttpResponse Api::sinks() const {
   const auto view = options_.core();
   const std::vector<LaneView> lanes = options_.lanes();
+  const Verdicts verdicts = options_.verdicts ? options_.verdicts() : Verdicts();
   Json list = Json::Array{};
   if (view) {
     for (const auto& [name, sink] : view->plan->sinks) {
@@ -469,7 +490,8 @@ HttpResponse Api::sinks() const {
             .set("dead", lane.dead)
             .set("handed_over", lane.handed_over)
             .set("superseded", lane.superseded)
-            .set("rate_limited", lane.rate_limited);
+            .set("rate_limited", lane.rate_limited)
+            .set("verification", verification_of(verdicts, lane.lane));
         found.push(std::move(json));
       }
       Json fallback = Json::Array{};

@@ -21,6 +21,7 @@
 #include "engine/run/reader.h"
 #include "engine/run/send_loop.h"
 #include "engine/run/thread_annotations.h"
+#include "engine/run/verify.h"
 #include "rules/plan.h"
 
 namespace logbell::engine {
@@ -101,6 +102,7 @@ class Api {
     std::function<std::shared_ptr<const CoreView>()> core;  // null: nothing runs
     std::function<std::shared_ptr<const std::vector<StreamView>>()> streams;
     std::function<std::vector<LaneView>()> lanes;
+    std::function<Verdicts()> verdicts;  // may be missing: sinks are not asked
     std::function<std::vector<MetricValue>()>
         bounds;  // how full what waits is, and what was forgotten; may be unset
     std::function<std::string(const std::string& sink)> destination;  // where a sink leads, without secrets

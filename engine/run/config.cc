@@ -585,6 +585,7 @@ class Compiler {
       return;
     }
     draft.config = std::move(parsed);
+    draft.spec.settings = reader.fingerprint();
     const std::size_t lanes = draft.config->lanes();
     for (std::size_t i = 1; i <= lanes; ++i)
       draft.spec.lanes.push_back(lanes == 1 ? entry.key : fmt::format("{}#{}", entry.key, i));

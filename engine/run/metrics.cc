@@ -106,6 +106,12 @@ constexpr std::array kFamilies{
     Family{"logbell_sink_rate_limited_total", MetricType::Counter,
            "Answers of a sink that asked to be left alone for a while."},
     Family{"logbell_sink_state", MetricType::Gauge, "1 for the state that a sink is in."},
+    Family{"logbell_sink_verdict", MetricType::Gauge,
+           "1 for what a sink, asked without a message, says of one: live, dead or unknown."},
+    Family{"logbell_sink_verified_timestamp_seconds", MetricType::Gauge,
+           "When a sink that is live now said so last; of several peers, the one that said it first."},
+    Family{"logbell_sink_verifications_total", MetricType::Counter,
+           "Times a sink was asked whether a message would arrive, by its answer."},
     Family{"logbell_source_bytes_lost_total", MetricType::Counter, "Bytes that could not be read, by cause."},
     Family{"logbell_source_bytes_total", MetricType::Counter, "Bytes read from a source."},
     Family{"logbell_source_clock_set_back_total", MetricType::Counter,
@@ -700,6 +706,30 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
     page.add("logbell_outbox_pending", {{"sink", name}}, static_cast<double>(use.pending));
     const double age = use.oldest ? std::max(0.0, seconds(view.now) - seconds(*use.oldest)) : 0;
     page.add("logbell_outbox_oldest_seconds", {{"sink", name}}, age);
+  }
+  struct SinkAnswer {
+    sinks::Verification::Verdict worst = sinks::Verification::Verdict::kLive;
+    rules::Timestamp at;
+  };
+  using Kind = sinks::Verification::Verdict;
+  std::map<std::string, SinkAnswer> answers;
+  for (const auto& [lane, verdict] : view.verdicts) {
+    const auto [found, first] =
+        answers.try_emplace(verdict.sink, SinkAnswer{verdict.found.verdict, verdict.at});
+    if (first) continue;
+    SinkAnswer& answer = found->second;
+    answer.at = std::min(answer.at, verdict.at);
+    const bool is_worse = verdict.found.verdict == Kind::kDead ||
+                          (verdict.found.verdict == Kind::kUnknown && answer.worst == Kind::kLive);
+    if (is_worse) answer.worst = verdict.found.verdict;
+  }
+  for (const auto& [name, answer] : answers) {
+    for (const Kind kind : {Kind::kLive, Kind::kDead, Kind::kUnknown}) {
+      page.add("logbell_sink_verdict", {{"sink", name}, {"verdict", std::string(to_string(kind))}},
+               answer.worst == kind ? 1 : 0);
+    }
+    if (answer.worst == Kind::kLive)
+      page.add("logbell_sink_verified_timestamp_seconds", {{"sink", name}}, seconds(answer.at));
   }
   for (const MetricValue& value : view.bounds)
     page.add(value.name, value.labels, value.value);

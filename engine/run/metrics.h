@@ -19,6 +19,7 @@
 #include "engine/run/reader.h"
 #include "engine/run/send_loop.h"
 #include "engine/run/thread_annotations.h"
+#include "engine/run/verify.h"
 #include "rules/plan.h"
 #include "rules/time.h"
 
@@ -31,6 +32,7 @@ struct ScrapeView {
   std::vector<StreamView> streams;
   std::vector<LaneView> lanes;
   rules::Timestamp now;
+  Verdicts verdicts = {};
   std::vector<MetricValue> bounds = {};  // shown as they are: of queues, and of what was forgotten at a bound
 };
 

@@ -1,30 +1,21 @@
 #include "engine/run/refusal.h"
 
 #include <algorithm>
-#include <array>
 #include <atomic>
-#include <cerrno>
 #include <charconv>
-#include <filesystem>
 #include <map>
 #include <optional>
 #include <string_view>
-#include <system_error>
 #include <thread>
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "engine/run/small_file.h"
 #include "rules/redact.h"
 #include "rules/result.h"
 
 namespace logbell::engine {
 
-namespace fs = std::filesystem;
-using rules::ErrorCode;
-using rules::fail;
 using rules::Result;
 
 namespace {
@@ -70,20 +61,6 @@ std::string identity(const Refusal& refusal) {
   return rules::format_fingerprint(rules::hash_bytes(all));
 }
 
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int fd) : fd_(fd) {}
-  ~FileDescriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 // Who was told what, and when: lines of "<hash> <milliseconds> told|failed".
 class Memory {
  public:
@@ -93,14 +70,9 @@ class Memory {
   };
 
   // What cannot be read is forgotten: then people are told once more.
-  explicit Memory(const std::string& state_dir) {
+  explicit Memory(const std::string& state_dir) : state_dir_(state_dir) {
     if (state_dir.empty()) return;
-    directory_ = fs::path(state_dir) / "logbell";
-    const FileDescriptor fd(::open(path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-    if (fd.get() < 0) return;
-    std::string text(kRefusalRemembered * 64, '\0');
-    const ssize_t size = ::read(fd.get(), text.data(), text.size());
-    text.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
+    const std::string text = read_small_file(state_dir, kMemory, kRefusalRemembered * 64);
     std::string_view rest = text;
     while (!rest.empty()) {
       const std::size_t end = std::min(rest.find('\n'), rest.size());
@@ -116,44 +88,10 @@ class Memory {
   }
   void put(const std::string& hash, Entry entry) { entries_[hash] = entry; }
 
-  // Appears under its name when it is complete.
-  Result<> keep() {
-    if (directory_.empty()) return fail(ErrorCode::kInvalid, "there is no state_dir");
-    const std::string doing = "keep " + path().string();
-    std::error_code error;
-    fs::create_directories(directory_.parent_path(), error);
-    if (::mkdir(directory_.c_str(), 0700) != 0 && errno != EEXIST) {
-      return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(errno)));
-    }
-    // The store asks for the same before it writes there: nobody else may put a link where we write.
-    struct stat status {};
-    if (::lstat(directory_.c_str(), &status) != 0 || !S_ISDIR(status.st_mode) ||
-        status.st_uid != ::geteuid()) {
-      return fail(ErrorCode::kIo, fmt::format("{}: the directory is not ours", doing));
-    }
-    const std::string fresh = fmt::format("{}.{}.new", path().string(), ::getpid());
-    ::unlink(fresh.c_str());
-    const std::string text = format();
-    {
-      const FileDescriptor fd(
-          ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-      if (fd.get() < 0) return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(errno)));
-      if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
-        const int why = errno;
-        ::unlink(fresh.c_str());
-        return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(why)));
-      }
-    }
-    if (::rename(fresh.c_str(), path().c_str()) != 0) {
-      const int why = errno;
-      ::unlink(fresh.c_str());
-      return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(why)));
-    }
-    return {};
-  }
+  Result<> keep() const { return keep_small_file(state_dir_, kMemory, format()); }
 
  private:
-  fs::path path() const { return directory_ / "refused"; }
+  static constexpr const char* kMemory = "refused";
   void read_line(std::string_view line) {
     const std::size_t first = line.find(' ');
     const std::size_t second = line.rfind(' ');
@@ -180,7 +118,7 @@ class Memory {
     return text;
   }
 
-  fs::path directory_;
+  std::string state_dir_;
   std::map<std::string, Entry> entries_;
 };
 

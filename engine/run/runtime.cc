@@ -199,7 +199,7 @@ void CoreLoop::take(CoreInput input, Timestamp now) {
           tell_of_sinks_left_behind();
           dirty_ = show_now_ = true;
           changed_to_ = value.plan->generation;
-        } else if constexpr (std::is_same_v<T, SinkHealth>) {
+        } else if constexpr (std::is_same_v<T, SinkHealth> || std::is_same_v<T, SinkVerdict>) {
           take(value, now);
         } else if constexpr (std::is_same_v<T, Condition>) {
           pipeline_->set_condition(value, now);
@@ -214,25 +214,65 @@ void CoreLoop::take(CoreInput input, Timestamp now) {
 void CoreLoop::take(const SinkHealth& health, Timestamp now) {
   const auto sink = plan_->sinks.find(health.sink);
   if (sink == plan_->sinks.end()) return;  // removed meanwhile
-  std::set<std::string>& dead = dead_lanes_[health.sink];
-  if (health.dead) {
-    dead.insert(health.lane);
-  } else {
-    dead.erase(health.lane);
-  }
+  Dead dead = dead_lanes_[health.sink][health.lane];
+  dead.refused = health.dead;
+  dead.verified = dead.verified && health.dead;
+  set_dead(sink->second, health.lane, dead,
+           health.dead ? fmt::format("Sink {} refuses notifications: {}.", health.lane, health.reason)
+                       : fmt::format("Sink {} takes notifications again.", health.lane),
+           now);
+}
+
+void CoreLoop::take(const SinkVerdict& answer, Timestamp now) {
+  const sinks::Verification& found = answer.verdict.found;
+  const std::string& lane = answer.verdict.lane;
+  const auto sink = plan_->sinks.find(answer.verdict.sink);
+  if (sink == plan_->sinks.end()) return;
   const std::vector<std::string>& lanes = sink->second.lanes;
+  if (std::find(lanes.begin(), lanes.end(), lane) == lanes.end()) return;
+  Condition condition;
+  condition.alertname = "SinkUnverified";
+  condition.labels.set("sink", sink->first);
+  if (lanes.size() > 1) condition.labels.set("lane", lane);
+  condition.severity = "warning";
+  condition.active = answer.unverified;
+  condition.summary =
+      answer.unverified
+          ? fmt::format("Nobody knows whether sink {} would take a message: since {} it has not said ({}).",
+                        lane, rules::format_rfc3339(answer.verdict.unknown_since.value_or(answer.verdict.at)),
+                        found.evidence)
+          : fmt::format("Sink {} says again whether it would take a message.", lane);
+  // An answer that says nothing ends nothing.
+  using Kind = sinks::Verification::Verdict;
+  if (answer.unverified || found.verdict != Kind::kUnknown) pipeline_->set_condition(condition, now);
+  if (found.verdict == Kind::kUnknown) return;
+  Dead dead = dead_lanes_[sink->first][lane];
+  dead.verified = found.verdict == Kind::kDead;
+  set_dead(sink->second, lane, dead,
+           dead.verified ? fmt::format("Sink {} is dead, no message would arrive: {}.", lane, found.evidence)
+                         : fmt::format("Sink {} answers as one that takes notifications.", lane),
+           now);
+}
+
+void CoreLoop::set_dead(const rules::SinkSpec& sink, const std::string& lane, Dead dead,
+                        const std::string& summary, Timestamp now) {
+  std::map<std::string, Dead>& known = dead_lanes_[sink.name];
+  const bool is_dead = dead.refused || dead.verified;
+  if (is_dead) {
+    known[lane] = dead;
+  } else {
+    known.erase(lane);
+  }
   // Of several peers one is enough to be heard; each that refuses is a reason to tell somebody.
-  pipeline_->set_sink_dead(health.sink, std::all_of(lanes.begin(), lanes.end(), [&](const std::string& lane) {
-                             return dead.count(lane) != 0;
-                           }));
+  pipeline_->set_sink_dead(sink.name,
+                           std::all_of(sink.lanes.begin(), sink.lanes.end(),
+                                       [&](const std::string& other) { return known.count(other) != 0; }));
   Condition condition;
   condition.alertname = "SinkDead";
-  condition.labels.set("sink", health.sink);
-  if (lanes.size() > 1) condition.labels.set("lane", health.lane);
-  condition.summary = health.dead
-                          ? fmt::format("Sink {} refuses notifications: {}.", health.lane, health.reason)
-                          : fmt::format("Sink {} takes notifications again.", health.lane);
-  condition.active = health.dead;
+  condition.labels.set("sink", sink.name);
+  if (sink.lanes.size() > 1) condition.labels.set("lane", lane);
+  condition.summary = summary;
+  condition.active = is_dead;
   pipeline_->set_condition(condition, now);
 }
 
@@ -240,7 +280,8 @@ void CoreLoop::take(const SinkHealth& health, Timestamp now) {
 void CoreLoop::forget_removed_sinks(Timestamp now) {
   const rules::Plan& plan = *plan_;
   for (const AlertView& view : pipeline_->alerts()) {
-    if (!view.alert.built_in || view.alert.name() != "SinkDead") continue;
+    const std::string_view alertname = view.alert.name();
+    if (!view.alert.built_in || (alertname != "SinkDead" && alertname != "SinkUnverified")) continue;
     const std::string name(view.alert.labels.get("sink"));
     const std::string lane(view.alert.labels.get("lane"));
     const auto sink = plan.sinks.find(name);
@@ -250,7 +291,7 @@ void CoreLoop::forget_removed_sinks(Timestamp now) {
         continue;
     }
     Condition condition;
-    condition.alertname = "SinkDead";
+    condition.alertname = alertname;
     condition.labels.set("sink", name);
     condition.labels.set("lane", lane);
     condition.summary = fmt::format("Sink {} is no longer in the configuration.", name);
@@ -726,7 +767,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
     grown_ = true;
     if (options_.wake_main) options_.wake_main();
   };
-  core_generation_ = plan->generation;
+  core_generation_ = told_generation_ = plan->generation;
   core_ = std::make_unique<CoreLoop>(std::move(pipeline), std::move(core));
 
   // Writer.
@@ -817,6 +858,17 @@ std::optional<Runtime::Failure> Runtime::begin() {
   reader_ =
       std::make_unique<ReaderLoop>(std::make_unique<Reader>(plan, std::move(reader)), std::move(reading));
 
+  // Whoever is asked whether a message would arrive.
+  if (options_.verify) {
+    VerifyLoop::Options verify;
+    verify.clock = &clock;
+    verify.state_dir = config.state_dir;
+    verify.tell = [this](const Verdict& verdict) { tell_verdict(verdict); };
+    verify_ = std::make_unique<VerifyLoop>(std::move(verify), options_.config, options_.verdicts);
+    for (const auto& [lane, verdict] : verify_->verdicts())
+      tell_verdict(verdict);
+  }
+
   // HTTP.
   Api::Options api;
   api.clock = &clock;
@@ -830,6 +882,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
   api.core = [this] { return core_view_.get(); };
   api.streams = [this] { return stream_views_.get(); };
   api.lanes = [this] { return lane_views(); };
+  api.verdicts = [this] { return verdicts(); };
   api.bounds = [this] { return bounds(); };
   api.destination = [this](const std::string& name) {
     const std::shared_ptr<const Config> now = config_.get();
@@ -862,6 +915,11 @@ std::optional<Runtime::Failure> Runtime::begin() {
   writer_thread_ = loop("writer", *writer_, writer_heartbeat_, [this] { return writer_->ended(); });
   core_thread_ = loop("core", *core_, core_heartbeat_, [this] { return core_->ended(); });
   reader_thread_ = loop("reader", *reader_, reader_heartbeat_, [this] { return reader_->done(); });
+  if (verify_) {
+    verify_thread_ = run({"verify", [this] { return verify_->step(); },
+                          [this](std::optional<Instant> until) { verify_->wait(until); },
+                          [this] { return verify_->done(); }, [] {}});
+  }
   LOGBELL_FAULT("runtime.started");
   return std::nullopt;
 }
@@ -953,6 +1011,35 @@ std::vector<LaneView> Runtime::lane_views() const {
   return views;
 }
 
+Verdicts Runtime::verdicts() const {
+  return verify_ ? verify_->verdicts() : Verdicts();
+}
+
+// On the main thread before the loops run, then on that of the questions.
+void Runtime::tell_verdict(const Verdict& verdict) {
+  const sinks::Verification& found = verdict.found;
+  const LogFields fields{{"sink", verdict.lane},
+                         {"verdict", std::string(to_string(found.verdict))},
+                         {"level", std::string(to_string(found.level))},
+                         {"evidence", found.evidence}};
+  using Kind = sinks::Verification::Verdict;
+  switch (found.verdict) {
+    case Kind::kLive:
+      break;
+    case Kind::kDead:
+      options_.log->error("The sink is dead: no message would arrive.", fields);
+      break;
+    case Kind::kUnknown:
+      options_.log->warn("The sink did not say whether a message would arrive.", fields);
+      break;
+  }
+  options_.metrics->count("logbell_sink_verifications_total",
+                          {{"sink", verdict.sink}, {"verdict", std::string(to_string(found.verdict))}});
+  const bool unverified = found.verdict == Kind::kUnknown && verdict.unknown_since &&
+                          options_.clock->now() - *verdict.unknown_since >= kUnverifiedAfter;
+  queue_.push(SinkVerdict{verdict, unverified}, 0);
+}
+
 // For --on-refusal=stay: what runs now is the last good configuration.
 std::vector<StoredEntry> Runtime::text_entries(const Config& config) {
   std::vector<StoredEntry> entries;
@@ -968,7 +1055,7 @@ std::vector<StoredEntry> Runtime::text_entries(const Config& config) {
   return entries;
 }
 
-void Runtime::reload(const std::shared_ptr<const Config>& config) {
+void Runtime::reload(const std::shared_ptr<const Config>& config, Verdicts verdicts) {
   const std::shared_ptr<const Config> old = config_.get();
   if (config->state_dir != old->state_dir || config->listen != old->listen)
     options_.log->warn(
@@ -1002,6 +1089,11 @@ void Runtime::reload(const std::shared_ptr<const Config>& config) {
   writer_->store(text_entries(*config));
   know_own_files(*config);
   reader_->replace_plan(config->plan);
+  if (verify_) {
+    verify_->replace(config, std::move(verdicts));
+    // Behind the plan that has these sinks: the reader's barrier brings it.
+    told_generation_ = 0;
+  }
   LOGBELL_FAULT("runtime.reload.done");
 }
 
@@ -1054,6 +1146,12 @@ void Runtime::tend() {
       writer_->settle(row.notification.sink, {std::move(end)});
     }
   }
+  if (verify_ && told_generation_ != config->plan->generation &&
+      core_generation_ == config->plan->generation) {
+    told_generation_ = config->plan->generation;
+    for (const auto& [lane, verdict] : verify_->verdicts())
+      tell_verdict(verdict);
+  }
   const Instant now = options_.clock->instant();
   if (grown_.exchange(false)) trim_at_ = now + kTrimAfter;
   if (trim_at_ && now >= *trim_at_) {
@@ -1083,6 +1181,7 @@ bool Runtime::stop(Duration grace) {
   // At least a moment for each step, however short the grace: what is written is read in milliseconds.
   const auto by = [&](Instant at) { return std::max(at, clock.instant() + Duration(50)); };
 
+  if (verify_) verify_->stop();
   // Read what is written. After a failed fsync nothing more: it could not be written down.
   reader_->finish(broken ? began : began + grace / 2);
   bool ended = reader_thread_->wait(clock, by(began + grace / 2 + Duration(200)));
@@ -1114,6 +1213,7 @@ bool Runtime::stop(Duration grace) {
   for (Post* post : posts)
     post->lane->drain(by(until));
   std::vector<std::string> hanging;
+  if (verify_thread_ && !verify_thread_->wait(clock, by(until))) hanging.emplace_back("verify");
   for (Post* post : posts) {
     if (!post->worker->wait(clock, by(until))) hanging.push_back(post->lane->name());
   }
@@ -1164,6 +1264,16 @@ Health Runtime::health() const {
     if (view.state == SinkState::kDead || view.state == SinkState::kFailing)
       health.degraded.push_back(
           fmt::format("sink {} is {}: {}", view.lane, to_string(view.state), view.last_error));
+  }
+  for (const auto& [lane, verdict] : verdicts()) {
+    using Kind = sinks::Verification::Verdict;
+    if (verdict.found.verdict == Kind::kDead) {
+      health.degraded.push_back(
+          fmt::format("sink {} is dead, no message would arrive: {}", lane, verdict.found.evidence));
+    } else if (verdict.found.verdict == Kind::kUnknown) {
+      health.degraded.push_back(fmt::format("sink {} has not said whether a message would arrive: {}", lane,
+                                            verdict.found.evidence));
+    }
   }
   const std::shared_ptr<const Config> config = config_.get();
   const auto streams = stream_views_.get();

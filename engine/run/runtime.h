@@ -29,6 +29,7 @@
 #include "engine/run/queue.h"
 #include "engine/run/reader.h"
 #include "engine/run/send_loop.h"
+#include "engine/run/verify.h"
 #include "engine/run/waker.h"
 #include "engine/run/writer.h"
 
@@ -75,11 +76,16 @@ struct SinkHealth {
   bool dead = false;
   std::string reason;
 };
+// What a lane's sink answered when it was asked.
+struct SinkVerdict {
+  Verdict verdict;
+  bool unverified = false;  // unknown for kUnverifiedAfter
+};
 struct PlanChange {
   std::shared_ptr<const rules::Plan> plan;
 };
 struct FirstPass {};  // everything that was there at the start has been read
-using CoreInput = std::variant<MatchBatch, PlanChange, SinkHealth, Condition, FirstPass>;
+using CoreInput = std::variant<MatchBatch, PlanChange, SinkHealth, SinkVerdict, Condition, FirstPass>;
 using CoreQueue = BoundedQueue<CoreInput>;
 
 // The core's driver: what is queued goes in, a tick goes to the writer, a view to whoever looks.
@@ -118,6 +124,14 @@ class CoreLoop {
  private:
   void take(CoreInput input, rules::Timestamp now);
   void take(const SinkHealth& health, rules::Timestamp now);
+  void take(const SinkVerdict& answer, rules::Timestamp now);
+  // Why a lane is called dead. Either is reason enough; a message that was delivered ends both.
+  struct Dead {
+    bool refused = false;   // a message
+    bool verified = false;  // a question
+  };
+  void set_dead(const rules::SinkSpec& sink, const std::string& lane, Dead dead, const std::string& summary,
+                rules::Timestamp now);
   void forget_removed_sinks(rules::Timestamp now);
   void tell_of_sinks_left_behind();
   void publish(rules::Timestamp now, rules::Instant instant);
@@ -127,8 +141,8 @@ class CoreLoop {
   std::shared_ptr<const rules::Plan> plan_;
   HeldClock held_;
   std::uint64_t steps_seen_ = 0;
-  std::optional<CoreInput> waiting_;  // taken out of the queue by wait()
-  std::map<std::string, std::set<std::string>> dead_lanes_;
+  std::optional<CoreInput> waiting_;                               // taken out of the queue by wait()
+  std::map<std::string, std::map<std::string, Dead>> dead_lanes_;  // by sink and lane
   bool dirty_ = true;  // something has changed since the last view
   bool show_now_ = true;
   rules::Instant shown_at_;
@@ -299,6 +313,8 @@ class Runtime {
     int stdin_fd = 0;
     rules::Duration lock_wait = Store::kLockWait;
     bool plan_refused = false;                            // an older configuration runs
+    bool verify = false;                                  // sinks are asked again and again
+    Verdicts verdicts = {};                               // what they have answered already
     std::function<void()> wake_main;                      // tend() has something to do; any thread
     std::function<std::optional<ReloadAnswer>()> reload;  // somebody asks for one; the HTTP server's thread
   };
@@ -314,8 +330,9 @@ class Runtime {
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
 
-  // A configuration that compiled. What cannot change while running is logged.
-  void reload(const std::shared_ptr<const Config>& config);
+  // A configuration that compiled, and what its sinks have answered. What cannot change while running is
+  // logged.
+  void reload(const std::shared_ptr<const Config>& config, Verdicts verdicts = {});
   void refused();  // a reload was: the old plan goes on
   // What the main thread does between events: lanes of removed sinks.
   void tend();
@@ -337,6 +354,7 @@ class Runtime {
   // As of the core's last look, as everybody else sees it.
   std::shared_ptr<const CoreView> core_view() const { return core_view_.get(); }
   std::vector<LaneView> lane_views() const;
+  Verdicts verdicts() const;
   std::vector<MetricValue> bounds() const;
 
  private:
@@ -351,6 +369,7 @@ class Runtime {
   Lane::Setting setting(const Config& config, const rules::SinkSpec& sink, std::size_t lane);
   void open_lane(const Config& config, const rules::SinkSpec& sink, std::size_t index);
   void forget_elsewhere(const std::string& lane);
+  void tell_verdict(const Verdict& verdict);
   std::unique_ptr<Worker> run(Loop loop);
   std::unique_ptr<Worker> run_lane(const std::shared_ptr<Lane>& lane);
   std::shared_ptr<Lane> lane(const std::string& name) const;
@@ -370,6 +389,7 @@ class Runtime {
   Heartbeat reader_heartbeat_;
   Heartbeat core_heartbeat_;
   Heartbeat writer_heartbeat_;
+  std::uint64_t told_generation_ = 0;              // of a plan whose verdicts the core was told
   std::set<std::string> stored_texts_;             // paths
   std::optional<rules::Timestamp> state_lost_at_;  // StateLost fires since
   bool stopped_ = false;
@@ -385,6 +405,8 @@ class Runtime {
   std::vector<Post> retired_;  // of removed sinks; the main thread's
   std::unique_ptr<PollWaker> reader_waker_;
   std::unique_ptr<ReaderLoop> reader_;
+  std::unique_ptr<VerifyLoop> verify_;  // null: sinks are not asked
+  std::unique_ptr<Worker> verify_thread_;
   std::unique_ptr<Worker> writer_thread_;
   std::unique_ptr<Worker> core_thread_;
   std::unique_ptr<Worker> reader_thread_;

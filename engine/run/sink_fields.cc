@@ -40,10 +40,17 @@ namespace yaml = rules::yaml;
 std::optional<std::string> SinkFields::text(std::string_view key, bool required) {
   std::optional<Text> found = required ? fields_.required_text(key) : fields_.text(key);
   if (!found) return std::nullopt;
+  note(key, found->value);
   return found->assumed ? kAssumed : found->value;
 }
 
 std::optional<rules::Secret> SinkFields::secret(std::string_view key, bool required) {
+  std::optional<rules::Secret> found = read_secret(key, required);
+  if (found) note(key, found->reveal());
+  return found;
+}
+
+std::optional<rules::Secret> SinkFields::read_secret(std::string_view key, bool required) {
   const std::string in_file = std::string(key) + "_file";
   if (fields_.has(key) && fields_.has(in_file)) {
     fields_.error(fields_.key_place(in_file), fmt::format("both `{}:` and `{}:`", key, in_file),
@@ -72,6 +79,7 @@ std::optional<std::vector<std::string>> SinkFields::text_list(std::string_view k
       return std::nullopt;
     }
     out.push_back(one.assumed ? kAssumed : one.value);
+    note(key, out.back());
   }
   return out;
 }
@@ -81,6 +89,7 @@ const yaml::Node* SinkFields::raw(std::string_view key) {
   if (written == nullptr) return nullptr;
   filled_in_.push_back(*written);
   fill_in(filled_in_.back(), key);
+  note(key, filled_in_.back());
   return &filled_in_.back();
 }
 
@@ -188,6 +197,18 @@ std::optional<rules::Secret> SinkFields::judged(std::string_view key, const std:
     return std::nullopt;
   }
   return rules::Secret(value);
+}
+
+void SinkFields::note(std::string_view key, std::string_view value) {
+  read_.append(key).append(1, '\0').append(value).append(1, '\0');
+}
+
+void SinkFields::note(std::string_view key, const yaml::Node& node) {
+  note(key, node.scalar);
+  for (const yaml::Node& item : node.items)
+    note("-", item);
+  for (const yaml::Entry& entry : node.entries)
+    note(entry.key, entry.value);
 }
 
 }  // namespace logbell::engine

@@ -32,10 +32,15 @@ class SinkFields : public sinks::FieldReader {
   rules::Place place(std::string_view key) const override { return fields_.place(key); }
   void error(std::string_view key, std::string reason, std::string fix) override;
   void warn(std::string_view key, std::string reason, std::string fix) override;
+  // Of every value that was read, secrets and variables included: another one is another sink.
+  rules::Fingerprint fingerprint() const { return rules::hash_bytes(read_); }
 
  private:
+  void note(std::string_view key, std::string_view value);
+  void note(std::string_view key, const rules::yaml::Node& node);
   void fill_in(rules::yaml::Node& node, std::string_view key);
   rules::Place place_of(std::string_view key) const;
+  std::optional<rules::Secret> read_secret(std::string_view key, bool required);
   std::optional<rules::Secret> inline_or_variable(std::string_view key, const std::string& in_file);
   std::optional<rules::Secret> from_file(const std::string& key);
   // `fix` says where the real one belongs.
@@ -44,6 +49,7 @@ class SinkFields : public sinks::FieldReader {
   rules::Fields fields_;
   const ConfigWorld& world_;
   std::deque<rules::yaml::Node> filled_in_;  // what raw() gave out
+  std::string read_;
 };
 
 // What stands where --assume-secrets leaves a value out: an address that cannot exist (RFC 2606).

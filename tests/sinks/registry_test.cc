@@ -71,6 +71,12 @@ TEST_CASE("registry: the menu", "[sinks][registry]") {
   CHECK(find_sink_type("alertmanager")->per_alert);
   CHECK(find_sink_type("alertmanager")->refresh == rules::Duration(std::chrono::seconds(60)));
   CHECK(find_sink_type("pager") == nullptr);
+  // A type that can be asked says so: else nobody asks.
+  CHECK(find_sink_type("slack")->verifies == ProofLevel::kCredential);
+  CHECK(find_sink_type("alertmanager")->verifies == ProofLevel::kCredential);
+  CHECK(find_sink_type("webhook")->verifies == ProofLevel::kCredential);
+  CHECK(find_sink_type("exec")->verifies == ProofLevel::kNetwork);
+  CHECK(find_sink_type("file")->verifies == ProofLevel::kDestination);
 }
 
 TEST_CASE("registry: each type lists exactly the fields that it reads", "[sinks][registry]") {

@@ -8,7 +8,8 @@ person would see it. A mention that would wake a whole channel is printed as MEN
   slack_server.py --port 0 --render       prints its URL first; messages go to URL/services/T…/B…/…
 
 For tests, over HTTP or as a class in their own process:
-  GET    /_journal[?since=N]   every request to a webhook, in order, as JSON
+  GET    /_journal[?since=N]   every request to a webhook, in order, as JSON; but for
+  GET    /_probes              those that are no JSON: somebody asks whether the webhook is there
   DELETE /_journal             forgets them
   POST   /_control             {"answers": [{"mode": "answer", "status": 503, "body": "…", "times": 3}, …], "hook": PATH}
                                {"revoke": PATH, "status": 404, "body": "no_service"}, {"restore": PATH}
@@ -17,6 +18,7 @@ For tests, over HTTP or as a class in their own process:
 
 Modes of a scripted answer: answer (status, body, headers, delay), never (reads, never answers), stall (does not even read),
 drip (a byte every `interval` seconds), drop (the message is taken, the answer lost), half (half an answer), close, reset.
+A scripted answer is for messages; with {"probe": true}, for what is no JSON.
 """
 import argparse
 import email.utils
@@ -498,6 +500,7 @@ class SlackServer:
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
         self.journal = []
+        self.probes = []
         self.scripts = []  # of {"hook": …, answer}
         self.revoked = {}  # path -> (status, body)
         self.buckets = {}
@@ -589,16 +592,20 @@ class SlackServer:
 
     # For the handler.
 
-    def next_script(self, path):
+    def next_script(self, path, probe=False):
         with self.lock:
             for i, answer in enumerate(self.scripts):
-                if answer["hook"] in (None, path):
+                if answer["hook"] in (None, path) and bool(answer.get("probe")) == probe:
                     if answer["times"] > 0:
                         answer["times"] -= 1
                         if answer["times"] == 0:
                             del self.scripts[i]
                     return answer  # a negative number: for ever
         return None
+
+    def stalls(self, path):
+        with self.lock:
+            return any(answer.get("mode") == "stall" for answer in self.scripts if answer["hook"] in (None, path))
 
     def judge(self, path, content_type, body):
         """(status, body, headers, payload or None, why) as Slack would answer."""
@@ -641,13 +648,24 @@ class SlackServer:
 
     def record(self, entry):
         with self.changed:
-            entry["n"] = len(self.journal)
+            journal = self.probes if entry["probe"] else self.journal
+            entry["n"] = len(journal)
             if entry["delivered"]:
                 entry["rendered"], entry["mentions"] = render(entry["payload"], at=entry["at"])
-            self.journal.append(entry)
+            journal.append(entry)
             self.changed.notify_all()
         if entry["delivered"] and self.on_message:
             self.on_message(entry)
+
+
+def is_no_json(content_type, body):
+    if content_type.startswith("application/x-www-form-urlencoded"):
+        return False
+    try:
+        json.loads(body.decode())
+    except ValueError:
+        return True
+    return False
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -686,9 +704,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if url.path == "/_journal" and self.command == "GET":
             since = int(urllib.parse.parse_qs(url.query).get("since", ["0"])[0])
             self.answer(200, json.dumps([e for e in owner.entries() if e["n"] >= since]), {"Content-Type": "application/json"})
+        elif url.path == "/_probes" and self.command == "GET":
+            with owner.lock:
+                self.answer(200, json.dumps(owner.probes), {"Content-Type": "application/json"})
         elif url.path == "/_journal" and self.command == "DELETE":
             with owner.lock:
                 owner.journal.clear()
+                owner.probes.clear()
             self.answer(200, "ok")
         elif url.path == "/_control" and self.command == "DELETE":
             owner.reset()
@@ -707,15 +729,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.own():
             return
         owner, path = self.server_owner, urllib.parse.urlsplit(self.path).path
-        script = owner.next_script(path)
+        # Slack's answer to what is no JSON is how a webhook is asked whether it is there: no message, and none's script.
+        body, probe = None, False
+        if not owner.stalls(path):
+            body = self.body()
+            probe = self.command == "POST" and is_no_json(self.headers.get("Content-Type", ""), body)
+        script = owner.next_script(path, probe)
         mode = script.get("mode", "answer") if script else None
         entry = {"path": path, "method": self.command, "at": time.time(), "monotonic": time.monotonic(), "payload": None,
                  "delivered": False, "status": None, "answer": None, "why": "", "mode": mode, "raw": None, "early": False,
-                 "headers": {name.lower(): value for name, value in self.headers.items()}, "rendered": None, "mentions": []}
+                 "headers": {name.lower(): value for name, value in self.headers.items()}, "rendered": None, "mentions": [],
+                 "probe": probe}
         if mode == "stall":
             owner.record(entry)
             return self.hold()
-        body = self.body()
+        if body is None:
+            body = self.body()
         entry["raw"] = body.decode(errors="replace")
         entry["at"], entry["monotonic"] = time.time(), time.monotonic()
         entry["early"] = owner.is_early(path, entry["monotonic"])

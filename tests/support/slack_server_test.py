@@ -163,6 +163,16 @@ class SlackServerTest(unittest.TestCase):
                 pass
             self.assertLessEqual(len(got), 1 if mode == "drip" else 0)
 
+    def test_a_question_is_no_message(self):
+        self.slack.script({"status": 503}, {"status": 404, "body": "no_service", "probe": True})
+        self.assertEqual((404, "no_service"), self.post(b'{"text": "not')[:2])
+        self.assertEqual((400, "invalid_payload"), self.post(b'{"text": "not')[:2])
+        self.assertEqual(503, self.says({"text": "hello"})[0])
+        self.assertEqual(["hello"], [e["payload"]["text"] for e in self.slack.entries()])
+        self.assertEqual([404, 400], [probe["status"] for probe in self.slack.probes])
+        self.slack.revoke(self.slack.hook(), 410, "channel_is_archived")
+        self.assertEqual((410, "channel_is_archived"), self.post(b"{")[:2])
+
     def test_control_and_journal_over_http(self):
         self.assertEqual((200, "ok"), self.says({"answers": [{"status": 410, "body": "channel_is_archived"}],
                                                  "hook": self.slack.hook()}, "/_control"))

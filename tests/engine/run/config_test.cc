@@ -650,3 +650,31 @@ TEST_CASE("config: a secret that others can read is accepted only in a volume th
   }
   CHECK_FALSE(by_others("/nonexistent/key"));
 }
+
+TEST_CASE("config: whatever of a sink's settings changes, it is another sink", "[run][config][F52]") {
+  World world;
+  const auto settings = [&](const std::string& sink) {
+    Problems problems;
+    const auto config = world.load(
+        "sources: [{name: app, files: [a.log]}]\npatterns: {e: {match: E}}\n"
+        "rules: [{alert: A, expr: 'count_over_time(e[1m]) > 1', sinks: [s]}]\n"
+        "route: {sinks: [s]}\nsinks: {s: " +
+            sink + "}\n",
+        problems);
+    for (const rules::Problem& problem : problems.sorted())
+      UNSCOPED_INFO(problem.format());
+    REQUIRE(config);
+    return config->plan->sinks.at("s").settings;
+  };
+  const auto slack = settings("{slack: {webhook_url: '${SLACK_WEBHOOK_URL}'}}");
+  CHECK(slack == settings("{slack: {webhook_url_file: /run/secrets/slack}, send_resolved: false}"));
+  world.env["SLACK_WEBHOOK_URL"].back() = 'y';
+  CHECK(slack != settings("{slack: {webhook_url: '${SLACK_WEBHOOK_URL}'}}"));
+  const auto peer = settings("{alertmanager: {urls: ['http://am:9093/a', 'http://am:9094']}}");
+  CHECK(peer != settings("{alertmanager: {urls: ['http://am:9093/b', 'http://am:9094']}}"));
+  CHECK(peer !=
+        settings("{alertmanager: {urls: ['http://am:9093/a', 'http://am:9094'], bearer_token: 8d1f6c0b6a8e}}"));
+  const auto hook = settings("{webhook: {url: 'https://example.com/', probe: {path: /a}}}");
+  CHECK(hook != settings("{webhook: {url: 'https://example.com/', probe: {path: /b}}}"));
+  CHECK(hook != settings("{webhook: {url: 'https://example.com/', probe: {path: /a, expect: [200]}}}"));
+}

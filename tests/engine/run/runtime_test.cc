@@ -109,30 +109,37 @@ using Lines = std::vector<std::string>;
 
 // What a test makes of each delivery, in place of a real sink.
 using Deliver = std::function<logbell::sinks::Outcome(const rules::Notification&)>;
+using Verify = std::function<logbell::sinks::Verification()>;
 
 class TestSink final : public logbell::sinks::Sink {
  public:
-  explicit TestSink(Deliver deliver) : deliver_(std::move(deliver)) {}
+  TestSink(Deliver deliver, Verify verify) : deliver_(std::move(deliver)), verify_(std::move(verify)) {}
   logbell::sinks::Outcome deliver(const rules::Notification& notification,
                                   const logbell::sinks::Attempt& /*attempt*/) override {
     return deliver_(notification);
   }
+  logbell::sinks::Verification verify(const logbell::sinks::Attempt& /*attempt*/) override {
+    return verify_();
+  }
 
  private:
   Deliver deliver_;
+  Verify verify_;
 };
 
 class TestSinkConfig final : public logbell::sinks::SinkConfig {
  public:
-  explicit TestSinkConfig(Deliver deliver) : deliver_(std::move(deliver)) {}
+  explicit TestSinkConfig(Deliver deliver, Verify verify = {})
+      : deliver_(std::move(deliver)), verify_(std::move(verify)) {}
   std::unique_ptr<logbell::sinks::Sink> build(std::size_t /*lane*/,
                                               const logbell::sinks::SinkContext& /*context*/) const override {
-    return std::make_unique<TestSink>(deliver_);
+    return std::make_unique<TestSink>(deliver_, verify_);
   }
   std::string destination() const override { return "test"; }
 
  private:
   Deliver deliver_;
+  Verify verify_;
 };
 
 // A gate that a hung sink waits at. Thread-safe.
@@ -213,7 +220,7 @@ rules:
     REQUIRE(config);
     if (!replaced) return config;
     auto copy = std::make_shared<Config>(*config);
-    copy->sinks["out"] = std::make_shared<TestSinkConfig>(replaced);
+    copy->sinks["out"] = std::make_shared<TestSinkConfig>(replaced, verify);
     return copy;
   }
   tl::expected<std::unique_ptr<Runtime>, Runtime::Failure> begin() {
@@ -227,6 +234,8 @@ rules:
     options.version = "1";
     options.stdin_fd = stdin_fd;
     options.lock_wait = rules::Duration(0);
+    options.verify = static_cast<bool>(verify);
+    options.verdicts = verify ? verify_sinks(*options.config, clock, "") : Verdicts();
     options.wake_main = [this] {
       const MutexLock lock(mutex);
       woken = true;
@@ -267,6 +276,7 @@ rules:
   std::string listen = "127.0.0.1:0";
   int stdin_fd = -1;
   Deliver replaced;
+  Verify verify;  // of `replaced`
   Mutex lines_mutex;
   std::vector<std::string> lines GUARDED_BY(lines_mutex);
   Log log{{&clock, 30s, [this](std::string_view line) {
@@ -458,6 +468,119 @@ TEST_CASE("runtime: one of two peers that refuses is told of, and the other goes
   CHECK(std::count(told.begin(), told.end(), "ops#1: first_firing SinkDead+") == 1);
   REQUIRE(f.view->alerts.size() == 1);
   CHECK(f.view->alerts[0].alert.labels.get("lane") == "ops#2");
+}
+
+SinkVerdict verdict_of(const std::string& lane, logbell::sinks::Verification found, bool unverified = false) {
+  return {{"ops", lane, 0, std::move(found), CoreWorld::at(0), false, {}}, unverified};
+}
+using logbell::sinks::ProofLevel;
+using logbell::sinks::Verification;
+Verification asked_live() {
+  return Verification::live(ProofLevel::kCredential, "hello -> HTTP 200");
+}
+Verification asked_dead() {
+  return Verification::dead(logbell::sinks::Reason::kGone, ProofLevel::kNetwork,
+                            "hello -> HTTP 404: no_service");
+}
+Verification asked_unknown() {
+  return Verification::unknown(logbell::sinks::Reason::kServerError, ProofLevel::kNetwork,
+                               "hello -> HTTP 503");
+}
+
+TEST_CASE("runtime: a sink that says it is dead when asked is told of elsewhere, before any message fails",
+          "[run][runtime][F52]") {
+  CoreFixture f(true);
+  f.batch();
+  f.queue.push(verdict_of("ops", asked_dead()), 0);
+  f.core->step();
+  f.clock.advance(1s);
+  f.core->step();
+  CHECK(f.told() == Lines{"spare: first_firing SinkDead+"});
+  REQUIRE(f.view->alerts.size() == 1);
+  CHECK(f.view->alerts[0].alert.annotation("summary") ==
+        "Sink ops is dead, no message would arrive: hello -> HTTP 404: no_service.");
+  SECTION("until it is live") {
+    f.queue.push(verdict_of("ops", asked_live()), 0);
+  }
+  SECTION("until a message has arrived all the same") {
+    f.queue.push(SinkHealth{"ops", "ops", false, ""}, 0);
+  }
+  f.core->step();
+  f.clock.advance(1min);
+  f.core->step();
+  REQUIRE(f.told().size() == 2);
+  CHECK(f.told()[1] == "spare: all_resolved SinkDead-");
+}
+
+TEST_CASE("runtime: what refuses messages is dead, whatever it says when asked", "[run][runtime][F52]") {
+  CoreFixture f(true);
+  f.batch();
+  f.queue.push(SinkHealth{"ops", "ops", true, "410 channel_is_archived"}, 0);
+  f.queue.push(verdict_of("ops", asked_live()), 0);
+  f.queue.push(verdict_of("ops", asked_unknown()), 0);
+  f.core->step();
+  f.clock.advance(1min);
+  f.core->step();
+  REQUIRE(f.view->alerts.size() == 1);
+  CHECK(f.told() == Lines{"spare: first_firing SinkDead+"});
+  // Nor does one that died twice live again with one of the two.
+  f.queue.push(verdict_of("ops", asked_dead()), 0);
+  f.queue.push(verdict_of("ops", asked_live()), 0);
+  f.core->step();
+  f.clock.advance(1min);
+  f.core->step();
+  CHECK(f.view->alerts.size() == 1);
+}
+
+TEST_CASE("runtime: a sink that says nothing for minutes is told of, and it hears of it too",
+          "[run][runtime][F52]") {
+  CoreFixture f(true);
+  f.batch();
+  f.queue.push(verdict_of("ops", asked_unknown()), 0);
+  f.core->step();
+  f.clock.advance(1s);
+  f.core->step();
+  CHECK(f.view->alerts.empty());
+  f.queue.push(verdict_of("ops", asked_unknown(), true), 0);
+  f.core->step();
+  f.clock.advance(1s);
+  f.core->step();
+  CHECK(f.told() == Lines{"ops: first_firing SinkUnverified+", "spare: first_firing SinkUnverified+"});
+  // The next answer that says nothing ends nothing.
+  f.queue.push(verdict_of("ops", asked_unknown()), 0);
+  f.core->step();
+  CHECK(f.view->alerts.size() == 1);
+  SECTION("until it is live") {
+    f.queue.push(verdict_of("ops", asked_live()), 0);
+    f.core->step();
+    f.clock.advance(1min);
+    f.core->step();
+    CHECK(f.view->alerts.empty());
+    CHECK(f.told().size() == 4);
+  }
+  SECTION("or dead") {
+    f.queue.push(verdict_of("ops", asked_dead()), 0);
+    f.core->step();
+    f.clock.advance(1s);
+    f.core->step();
+    REQUIRE(f.view->alerts.size() == 1);
+    CHECK(f.view->alerts[0].alert.name() == "SinkDead");
+  }
+  SECTION("or gone") {
+    ++f.world.written.generation;
+    f.world.written.sinks.erase("ops");
+    f.world.written.route.options.sinks = {"spare"};
+    f.queue.push(PlanChange{f.world.plan()}, 0);
+    f.core->step();
+    f.clock.advance(1min);
+    f.core->step();
+    CHECK(f.view->alerts.empty());
+  }
+  SECTION("an answer of a lane that is no more is heard by nobody") {
+    f.queue.push(verdict_of("ops#2", asked_dead()), 0);
+    f.core->step();
+    CHECK(f.view->alerts.size() == 1);
+  }
 }
 
 TEST_CASE("runtime: once the queue is closed, what is in it is evaluated and the core ends",
@@ -725,6 +848,41 @@ TEST_CASE("runtime: the fallback that heard of a firing hears its end from the n
   auto opened = Store::open(house.directory, house.clock.now());
   REQUIRE(opened);
   CHECK(opened->store->entries(Lane::kElsewherePrefix)->empty());
+}
+
+TEST_CASE("runtime: what a start has found of its sinks is told, and so is what a reload finds",
+          "[run][runtime][F52]") {
+  House house;
+  house.sinks = "  spare: {file: {path: '" + house.path("spare.jsonl") + "'}, audience: machine}\n";
+  house.rules_text.insert(0, "\nroute: {sinks: [out, spare], group_interval: 1s}\n");
+  house.replaced = [](const rules::Notification&) { return logbell::sinks::Outcome::delivered("yes"); };
+  house.verify = [] { return asked_dead(); };
+  house.start();
+  const auto degraded = [&] {
+    std::string all;
+    for (const std::string& line : house.runtime->health().degraded)
+      all += line + "\n";
+    return all;
+  };
+  CHECK(degraded().find("sink out is dead, no message would arrive: hello -> HTTP 404: no_service") !=
+        std::string::npos);
+  house.tend_until([&] { return house.told("spare.jsonl").size() == 1; });
+  CHECK(house.told("spare.jsonl")[0].find("SinkDead") != std::string::npos);
+  CHECK(house.shows(R"(logbell_sink_verifications_total{sink="out",verdict="dead"} 1)"));
+  const std::string page = house.metrics->render(
+      {.streams = {}, .lanes = {}, .now = house.clock.now(), .verdicts = house.runtime->verdicts()},
+      ProcessUse{});
+  CHECK(page.find("\nlogbell_sink_verdict{sink=\"out\",verdict=\"dead\"} 1\n") != std::string::npos);
+  CHECK(page.find("\nlogbell_sink_verdict{sink=\"spare\",verdict=\"live\"} 1\n") != std::string::npos);
+  CHECK(page.find("logbell_sink_verified_timestamp_seconds{sink=\"out\"}") == std::string::npos);
+
+  house.verify = [] { return asked_live(); };
+  const std::shared_ptr<const Config> mended = house.load(2);
+  house.runtime->reload(mended, verify_sinks(*mended, house.clock, ""));
+  house.tend_until([&] { return house.told("spare.jsonl").size() == 2; });
+  CHECK(house.told("spare.jsonl")[1].find("resolved") != std::string::npos);
+  CHECK(degraded().find("is dead") == std::string::npos);
+  CHECK(house.stop());
 }
 
 TEST_CASE("runtime: a sink that hangs keeps a stop no longer than its grace", "[run][runtime][F42][F49]") {

@@ -1,0 +1,21 @@
+// Small files beside the store, for what must be known when the store may not be open: who was told of a
+// refusal, what sinks answered. Each appears under its name when it is complete.
+//
+// Any thread; of two that write the same one, one wins.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "rules/result.h"
+
+namespace logbell::engine {
+
+// The first `most` bytes of `state_dir`/logbell/`name`; "" where there is none that can be read. A link is
+// not followed.
+std::string read_small_file(const std::string& state_dir, const std::string& name, std::size_t most);
+// Mode 0600, in a directory that is made 0700 where it is missing, and that must be ours.
+rules::Result<> keep_small_file(const std::string& state_dir, const std::string& name,
+                                const std::string& text);
+
+}  // namespace logbell::engine

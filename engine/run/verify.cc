@@ -1,0 +1,407 @@
+#include "engine/run/verify.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <charconv>
+#include <set>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "engine/run/small_file.h"
+#include "rules/reach.h"
+#include "rules/redact.h"
+#include "sinks/registry.h"
+
+namespace logbell::engine {
+namespace {
+
+using rules::Duration;
+using rules::Instant;
+using rules::Timestamp;
+using sinks::ProofLevel;
+using sinks::Verification;
+using Kind = Verification::Verdict;
+
+constexpr const char* kMemory = "verified";
+
+struct Question {
+  std::string sink;
+  std::string lane;
+  std::size_t index = 0;
+  std::shared_ptr<const sinks::SinkConfig> config;
+  rules::Fingerprint whom = 0;
+};
+
+std::vector<Question> questions_of(const Config& config) {
+  std::vector<Question> questions;
+  for (const auto& [name, spec] : config.plan->sinks) {
+    const sinks::SinkType* type = sinks::find_sink_type(spec.type);
+    if (type == nullptr || type->verifies == ProofLevel::kStatic) continue;
+    const std::shared_ptr<const sinks::SinkConfig>& built = config.sinks.at(name);
+    for (std::size_t i = 0; i < spec.lanes.size(); ++i) {
+      const std::string whom =
+          fmt::format("{} {} {}", spec.type, rules::format_fingerprint(spec.settings), i);
+      questions.push_back({name, spec.lanes[i], i, built, rules::hash_bytes(whom)});
+    }
+  }
+  return questions;
+}
+
+Verification ask(const Question& question, const Config& config, Timestamp now, Duration timeout) {
+  sinks::Attempt attempt;
+  attempt.now = now;
+  attempt.timeout = timeout;
+  return question.config->build(question.index, {config.external_url, config.environment})->verify(attempt);
+}
+
+Duration lasts(Kind verdict) {
+  switch (verdict) {
+    case Kind::kLive:
+      return kVerifyEvery;
+    case Kind::kDead:
+      return kDeadFor;
+    case Kind::kUnknown:
+      return kVerifyAgain;
+  }
+  return Duration(0);
+}
+
+template <class Enum>
+std::optional<Enum> parse_one_of(std::string_view text, int last) {
+  for (int i = 0; i <= last; ++i) {
+    if (to_string(static_cast<Enum>(i)) == text) return static_cast<Enum>(i);
+  }
+  return std::nullopt;
+}
+
+// Lines of "<whom> <milliseconds> <verdict> <level> <reason> <evidence>".
+class Memory {
+ public:
+  struct Entry {
+    Timestamp at;
+    Verification found;
+  };
+
+  // What cannot be read is asked again.
+  explicit Memory(std::string state_dir) : state_dir_(std::move(state_dir)) {
+    if (state_dir_.empty()) return;
+    const std::string text =
+        read_small_file(state_dir_, kMemory, kVerdictsRemembered * (kEvidenceBytes + 100));
+    std::string_view rest = text;
+    while (!rest.empty()) {
+      const std::size_t end = std::min(rest.find('\n'), rest.size());
+      read_line(rest.substr(0, end));
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+  }
+
+  const Entry* find(rules::Fingerprint whom) const {
+    const auto found = entries_.find(rules::format_fingerprint(whom));
+    return found == entries_.end() ? nullptr : &found->second;
+  }
+  void put(rules::Fingerprint whom, Entry entry) {
+    entries_[rules::format_fingerprint(whom)] = std::move(entry);
+  }
+  // Where it cannot be kept, the next start asks again.
+  void keep() const {
+    if (state_dir_.empty()) return;
+    std::vector<std::pair<Timestamp, std::string>> lines;
+    lines.reserve(entries_.size());
+    for (const auto& [whom, entry] : entries_) {
+      lines.emplace_back(entry.at, fmt::format("{} {} {} {} {} {}\n", whom, rules::to_unix_ms(entry.at),
+                                               to_string(entry.found.verdict), to_string(entry.found.level),
+                                               to_string(entry.found.reason),
+                                               rules::clean_text(entry.found.evidence, kEvidenceBytes)));
+    }
+    std::sort(lines.rbegin(), lines.rend());
+    if (lines.size() > kVerdictsRemembered) lines.resize(kVerdictsRemembered);
+    std::string text;
+    for (const auto& line : lines)
+      text += line.second;
+    static_cast<void>(keep_small_file(state_dir_, kMemory, text));
+  }
+
+ private:
+  void read_line(std::string_view line) {
+    std::array<std::string_view, 5> words;
+    for (std::string_view& word : words) {
+      const std::size_t end = line.find(' ');
+      if (end == std::string_view::npos) return;
+      word = line.substr(0, end);
+      line.remove_prefix(end + 1);
+    }
+    std::int64_t ms = 0;
+    const auto [end, error] = std::from_chars(words[1].data(), words[1].data() + words[1].size(), ms);
+    if (error != std::errc() || end != words[1].data() + words[1].size()) return;
+    const auto verdict = parse_one_of<Kind>(words[2], static_cast<int>(Kind::kUnknown));
+    const auto level = parse_one_of<ProofLevel>(words[3], static_cast<int>(ProofLevel::kAcknowledged));
+    const auto reason = parse_one_of<sinks::Reason>(words[4], static_cast<int>(sinks::Reason::kIo));
+    if (!verdict || !level || !reason) return;
+    Entry entry{rules::from_unix_ms(ms), {}};
+    entry.found.verdict = *verdict;
+    entry.found.level = *level;
+    entry.found.reason = *reason;
+    entry.found.evidence = rules::clean_text(line, kEvidenceBytes);
+    entries_[std::string(words[0])] = std::move(entry);
+  }
+
+  std::string state_dir_;
+  std::map<std::string, Entry> entries_;
+};
+
+// Also those that a dead one hands over to.
+std::set<std::string> with_fallbacks(const rules::Plan& plan, const std::vector<std::string>& sinks) {
+  std::set<std::string> all;
+  std::vector<std::string> open = sinks;
+  while (!open.empty()) {
+    const std::string name = open.back();
+    open.pop_back();
+    const auto spec = plan.sinks.find(name);
+    if (spec == plan.sinks.end() || !all.insert(name).second) continue;
+    open.insert(open.end(), spec->second.fallback.begin(), spec->second.fallback.end());
+  }
+  return all;
+}
+
+// "ops-slack is dead (malformed message -> HTTP 404: no_service)"
+std::string describe_dead(const rules::SinkSpec& sink, const Verdicts& verdicts) {
+  std::string why;
+  for (const std::string& lane : sink.lanes) {
+    const Verdict& verdict = verdicts.at(lane);
+    if (!why.empty()) why += "; ";
+    why += verdict.found.evidence;
+    if (verdict.remembered) why += ", at " + rules::format_rfc3339(verdict.at);
+  }
+  return fmt::format("{} is dead ({})", sink.name, why);
+}
+
+}  // namespace
+
+Verdicts verify_sinks(const Config& config, const Clock& clock, const std::string& state_dir, Dead dead) {
+  Memory memory(state_dir);
+  const Timestamp now = clock.now();
+  const Instant deadline = clock.instant() + kVerifyTotal;
+  const std::vector<Question> questions = questions_of(config);
+  std::vector<Verdict> answers;
+  std::vector<std::size_t> due;
+  for (const Question& question : questions) {
+    Verdict verdict{question.sink, question.lane, question.whom, {}, now, false, {}};
+    const Memory::Entry* before = memory.find(question.whom);
+    const bool asked_again =
+        before != nullptr && before->found.verdict == Kind::kDead && dead == Dead::kAskedAgain;
+    // A time to come is a clock that was set: it says nothing.
+    if (before != nullptr && !asked_again && before->at <= now &&
+        now - before->at < lasts(before->found.verdict)) {
+      verdict.found = before->found;
+      verdict.at = before->at;
+      verdict.remembered = true;
+    } else {
+      due.push_back(answers.size());
+    }
+    answers.push_back(std::move(verdict));
+  }
+
+  // One that hangs must not use up the others' time. Each writes to its own place.
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    for (std::size_t i = next++; i < due.size(); i = next++) {
+      const Duration left = std::chrono::floor<Duration>(deadline - clock.instant());
+      Verdict& verdict = answers[due[i]];
+      verdict.found =
+          left <= Duration(0)
+              ? Verification::unknown(sinks::Reason::kTimeout, ProofLevel::kStatic, "no time was left to ask")
+              : ask(questions[due[i]], config, now, std::min(left, kVerifyTimeout));
+    }
+  };
+  std::vector<std::thread> threads;
+  for (std::size_t i = 1; i < std::min(due.size(), kVerifyThreads); ++i)
+    threads.emplace_back(work);
+  work();
+  for (std::thread& thread : threads)
+    thread.join();
+
+  for (const std::size_t i : due)
+    memory.put(answers[i].whom, {answers[i].at, answers[i].found});
+  if (!due.empty()) memory.keep();
+  Verdicts verdicts;
+  for (Verdict& verdict : answers)
+    verdicts.emplace(verdict.lane, std::move(verdict));
+  return verdicts;
+}
+
+bool is_dead(const rules::SinkSpec& sink, const Verdicts& verdicts) {
+  return std::all_of(sink.lanes.begin(), sink.lanes.end(), [&](const std::string& lane) {
+    const auto found = verdicts.find(lane);
+    return found != verdicts.end() && found->second.found.verdict == Kind::kDead;
+  });
+}
+
+void report_dead(const Config& config, const Verdicts& verdicts, const Verdicts& known,
+                 rules::Problems& problems) {
+  const rules::Plan& plan = *config.plan;
+  std::set<std::string> dead;
+  std::set<std::string> said;
+  for (const auto& [name, spec] : plan.sinks) {
+    if (is_dead(spec, verdicts)) dead.insert(name);
+  }
+  if (dead.empty()) return;
+  const auto runs_already = [&](const std::string& name) {
+    const std::vector<std::string>& lanes = plan.sinks.at(name).lanes;
+    return std::all_of(lanes.begin(), lanes.end(), [&](const std::string& lane) {
+      const auto before = known.find(lane);
+      return before != known.end() && before->second.whom == verdicts.at(lane).whom;
+    });
+  };
+  for (const rules::Reach& reach : rules::reach_of(plan)) {
+    // Logbell's own go the ways that are left: nobody's alert is lost with them.
+    if (reach.built_in || reach.silent != nullptr) continue;
+    for (const rules::Way& way : reach.ways) {
+      std::set<std::string> sinks = with_fallbacks(plan, way.sinks);
+      // Where people are told at all, a file that can be written to tells none of them.
+      const auto tells = [&](const std::string& name) { return plan.sinks.at(name).tells_people; };
+      if (std::any_of(sinks.begin(), sinks.end(), tells))
+        std::erase_if(sinks, [&](const std::string& name) { return !tells(name); });
+      const bool lost = std::all_of(sinks.begin(), sinks.end(),
+                                    [&](const std::string& name) { return dead.count(name) != 0; });
+      if (!lost || std::all_of(sinks.begin(), sinks.end(), runs_already)) continue;
+      std::vector<std::string> which;
+      which.reserve(sinks.size());
+      for (const std::string& name : sinks)
+        which.push_back(describe_dead(plan.sinks.at(name), verdicts));
+      said.insert(sinks.begin(), sinks.end());
+      problems.error(
+          reach.place, fmt::format("rule \"{}\"", reach.alert),
+          fmt::format(
+              "it would reach nobody{}: {}",
+              way.assumptions.empty() ? "" : fmt::format(" when {}", fmt::join(way.assumptions, " and ")),
+              fmt::join(which, ", ")),
+          "give the sink a secret and a destination that work, or the rule another sink");
+      break;
+    }
+  }
+  for (const std::string& name : dead) {
+    if (said.count(name) != 0) continue;
+    problems.warn(plan.sinks.at(name).place, fmt::format("sink \"{}\"", name),
+                  "no message would arrive: " + describe_dead(plan.sinks.at(name), verdicts),
+                  "mend its secret or its destination");
+  }
+}
+
+// --- the loop
+
+VerifyLoop::VerifyLoop(Options options, std::shared_ptr<const Config> config, Verdicts first)
+    : options_(std::move(options)), config_(std::move(config)) {
+  const MutexLock lock(mutex_);
+  take(std::move(first));
+}
+
+// What was just asked is asked again in its time.
+void VerifyLoop::take(Verdicts verdicts) {
+  const Timestamp now = options_.clock->now();
+  const Instant instant = options_.clock->instant();
+  due_.clear();
+  for (auto& [lane, verdict] : verdicts) {
+    Due due;
+    const Duration pause = pause_after(verdict, due);
+    const Duration gone = std::clamp(now - verdict.at, Duration(0), pause);
+    due.at = instant + (pause - gone);
+    due_[lane] = due;
+    if (verdict.found.verdict != Kind::kUnknown) continue;
+    const auto before = verdicts_.find(lane);
+    const bool same = before != verdicts_.end() && before->second.whom == verdict.whom;
+    verdict.unknown_since = same && before->second.unknown_since ? before->second.unknown_since : verdict.at;
+  }
+  verdicts_ = std::move(verdicts);
+}
+
+Duration VerifyLoop::pause_after(const Verdict& verdict, Due& due) const {
+  if (verdict.found.verdict != Kind::kUnknown) {
+    due.unknown = 0;
+    return kVerifyEvery;
+  }
+  const std::uint32_t doublings = due.unknown < kVerifyPatience ? 0 : due.unknown - kVerifyPatience + 1;
+  const Duration pause = kVerifyAgain * (1 << std::min<std::uint32_t>(doublings, 5));
+  ++due.unknown;
+  return std::min(std::max(pause, verdict.found.retry_after.value_or(Duration(0))), kVerifyEvery);
+}
+
+std::optional<Instant> VerifyLoop::step() {
+  std::shared_ptr<const Config> config;
+  std::uint64_t revision = 0;
+  std::string lane;
+  {
+    const MutexLock lock(mutex_);
+    if (stopped_ || due_.empty()) return std::nullopt;
+    const auto first = std::min_element(
+        due_.begin(), due_.end(), [](const auto& a, const auto& b) { return a.second.at < b.second.at; });
+    if (first->second.at > options_.clock->instant()) return first->second.at;
+    lane = first->first;
+    config = config_;
+    revision = revision_;
+  }
+  const std::vector<Question> questions = questions_of(*config);
+  const auto question =
+      std::find_if(questions.begin(), questions.end(), [&](const Question& one) { return one.lane == lane; });
+  LOGBELL_CHECK(question != questions.end());
+  Verdict verdict{question->sink, lane, question->whom, {}, options_.clock->now(), false, {}};
+  verdict.found = ask(*question, *config, verdict.at, kVerifyTimeout);
+  {
+    const MutexLock lock(mutex_);
+    if (stopped_ || revision != revision_) return options_.clock->instant();  // an answer of the old one's
+    Verdict& known = verdicts_[lane];
+    if (verdict.found.verdict == Kind::kUnknown)
+      verdict.unknown_since = known.unknown_since.value_or(verdict.at);
+    known = verdict;
+    Due& due = due_[lane];
+    due.at = options_.clock->instant() + pause_after(verdict, due);
+  }
+  Memory memory(options_.state_dir);
+  memory.put(verdict.whom, {verdict.at, verdict.found});
+  memory.keep();
+  options_.tell(verdict);
+  return options_.clock->instant();
+}
+
+void VerifyLoop::wait(std::optional<Instant> until) {
+  const MutexLock lock(mutex_);
+  const std::uint64_t revision = revision_;
+  while (!stopped_ && revision == revision_) {
+    const Instant now = options_.clock->instant();
+    if (until && now >= *until) return;
+    if (until) {
+      changed_.wait_for(mutex_, *until - now);
+    } else {
+      changed_.wait(mutex_);
+    }
+  }
+}
+
+bool VerifyLoop::done() const {
+  const MutexLock lock(mutex_);
+  return stopped_;
+}
+
+void VerifyLoop::replace(std::shared_ptr<const Config> config, Verdicts first) {
+  const MutexLock lock(mutex_);
+  config_ = std::move(config);
+  ++revision_;
+  take(std::move(first));
+  changed_.notify_all();
+}
+
+void VerifyLoop::stop() {
+  const MutexLock lock(mutex_);
+  stopped_ = true;
+  changed_.notify_all();
+}
+
+Verdicts VerifyLoop::verdicts() const {
+  const MutexLock lock(mutex_);
+  return verdicts_;
+}
+
+}  // namespace logbell::engine

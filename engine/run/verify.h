@@ -1,0 +1,110 @@
+// Verify: asks sinks whether a message would arrive, without one that anybody sees (DESIGN.md §7, levels L1
+// to L3), and says which rules would reach nobody.
+//
+// A verdict is kept in `state_dir`/logbell/verified, so that a process that starts again and again asks a
+// service once in a while. Functions: any thread. The loop: step() and wait() are one thread's, the rest is
+// thread-safe.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/io/thread_annotations.h"
+#include "engine/run/clock.h"
+#include "engine/run/config.h"
+#include "rules/problems.h"
+#include "sinks/sink.h"
+
+namespace logbell::engine {
+
+// What is live is asked again after this.
+inline constexpr rules::Duration kVerifyEvery{std::chrono::minutes(15)};
+// What said nothing is asked again after this, kVerifyPatience times, then after twice that, up to
+// kVerifyEvery.
+inline constexpr rules::Duration kVerifyAgain{std::chrono::seconds(30)};
+inline constexpr std::uint32_t kVerifyPatience = 10;
+// Unknown for so long is told: SinkUnverified (FAULTS F52).
+inline constexpr rules::Duration kUnverifiedAfter{std::chrono::minutes(5)};
+// A dead one is believed dead for so long by a process that has just begun, as one in a crash loop has;
+// whoever has mended it and starts again is hardly ever refused for old news.
+inline constexpr rules::Duration kDeadFor{std::chrono::minutes(1)};
+// One question, and all of a start's: what has not answered by then is unknown, and asked again later.
+inline constexpr rules::Duration kVerifyTimeout{std::chrono::seconds(5)};
+inline constexpr rules::Duration kVerifyTotal{std::chrono::seconds(10)};
+// Sinks that are asked at the same time.
+inline constexpr std::size_t kVerifyThreads = 8;
+// Verdicts that are kept, the newest: a line of some 300 bytes each.
+inline constexpr std::size_t kVerdictsRemembered = 500;
+// Of the evidence in a kept line.
+inline constexpr std::size_t kEvidenceBytes = 300;
+
+// What became of the question to one lane of one sink.
+struct Verdict {
+  std::string sink;
+  std::string lane;
+  rules::Fingerprint whom = 0;  // of the lane's settings, secrets included: another is another question
+  sinks::Verification found;
+  rules::Timestamp at;      // when it was asked
+  bool remembered = false;  // by an earlier process
+  std::optional<rules::Timestamp> unknown_since;
+};
+using Verdicts = std::map<std::string, Verdict>;  // by lane
+
+enum class Dead { kBelieved, kAskedAgain };
+// Asks every sink of `config` that can be asked, several at a time, within kVerifyTotal. `state_dir`: where
+// verdicts are kept; "": they are neither looked up nor kept. Blocks.
+Verdicts verify_sinks(const Config& config, const Clock& clock, const std::string& state_dir,
+                      Dead dead = Dead::kBelieved);
+
+// An error for each rule that would reach nobody, on some way that its alerts can take, because every sink
+// there and every fallback is dead; a warning for each other sink that is dead. Lanes of `known` (by `whom`)
+// are no reason to refuse: they run already.
+void report_dead(const Config& config, const Verdicts& verdicts, const Verdicts& known,
+                 rules::Problems& problems);
+
+// Whether the sink is dead: each of its lanes.
+bool is_dead(const rules::SinkSpec& sink, const Verdicts& verdicts);
+
+// Asks again, one lane after the other, on a thread of its own: no delivery waits for it.
+class VerifyLoop {
+ public:
+  struct Options {
+    const Clock* clock = nullptr;  // outlives me
+    std::string state_dir;
+    std::function<void(const Verdict&)> tell;  // of every answer
+  };
+  // `first`: what is known already.
+  VerifyLoop(Options options, std::shared_ptr<const Config> config, Verdicts first);
+
+  std::optional<rules::Instant> step();
+  void wait(std::optional<rules::Instant> until);
+  bool done() const;
+
+  void replace(std::shared_ptr<const Config> config, Verdicts first);
+  void stop();
+  Verdicts verdicts() const;
+
+ private:
+  struct Due {
+    rules::Instant at;
+    std::uint32_t unknown = 0;  // times in a row
+  };
+  void take(Verdicts verdicts) REQUIRES(mutex_);
+  rules::Duration pause_after(const Verdict& verdict, Due& due) const;
+
+  const Options options_;
+  mutable Mutex mutex_;
+  std::condition_variable_any changed_;
+  std::shared_ptr<const Config> config_ GUARDED_BY(mutex_);
+  std::uint64_t revision_ GUARDED_BY(mutex_) = 0;  // of config_
+  Verdicts verdicts_ GUARDED_BY(mutex_);
+  std::map<std::string, Due> due_ GUARDED_BY(mutex_);  // by lane
+  bool stopped_ GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace logbell::engine

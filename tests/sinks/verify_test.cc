@@ -1,0 +1,241 @@
+#include <filesystem>
+#include <fstream>
+
+#include <catch2/catch.hpp>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/sinks/fixtures.h"
+#include "tests/support/http_stub.h"
+
+namespace {
+
+using namespace logbell;         // NOLINT(google-build-using-namespace): a test
+using namespace logbell::sinks;  // NOLINT(google-build-using-namespace)
+using namespace std::chrono_literals;
+using tests::FakeFields;
+using tests::HttpStub;
+using tests::StubStep;
+using Verdict = Verification::Verdict;
+namespace fs = std::filesystem;
+
+constexpr const char* kHook = "/services/T0AAAAAA1/B0BBBBBB2/SECRETSECRET";
+
+struct Row {
+  StubStep step;
+  Verdict verdict;
+  ProofLevel level;
+  Reason reason;
+};
+
+void check(Sink& sink, HttpStub& stub, const Row& row) {
+  stub.then(row.step);
+  const Verification verification = sink.verify(tests::attempt(2s));
+  INFO(row.step.status << " " << row.step.body << ": " << verification.evidence);
+  CHECK(verification.verdict == row.verdict);
+  CHECK(verification.level == row.level);
+  CHECK(verification.reason == row.reason);
+  CHECK(verification.evidence.find("SECRETSECRET") == std::string::npos);
+  CHECK_FALSE(verification.evidence.empty());
+}
+
+rules::yaml::Node parsed(std::string_view text) {
+  rules::Problems problems;
+  const std::optional<rules::yaml::Node> node = rules::yaml::parse("probe.yaml", text, problems);
+  REQUIRE(node);
+  return *node;
+}
+
+TEST_CASE("verify: what a Slack webhook answers to a message that is none", "[sinks][verify][F52]") {
+  HttpStub stub;
+  const auto sink = tests::make_sink("slack", {{"webhook_url", stub.url(kHook)}});
+  const auto answer = [](int status, const char* body) { return StubStep::answer(status, body); };
+  const std::vector<Row> rows{
+      {answer(400, "invalid_payload"), Verdict::kLive, ProofLevel::kCredential, Reason::kOk},
+      {answer(400, "invalid_payload\n"), Verdict::kLive, ProofLevel::kCredential, Reason::kOk},
+      {answer(400, "invalid_token"), Verdict::kDead, ProofLevel::kNetwork, Reason::kAuth},
+      {answer(403, "invalid_token"), Verdict::kDead, ProofLevel::kNetwork, Reason::kAuth},
+      {answer(404, "no_service"), Verdict::kDead, ProofLevel::kNetwork, Reason::kGone},
+      {answer(410, "channel_is_archived"), Verdict::kDead, ProofLevel::kCredential, Reason::kGone},
+      // A workspace that is gone says this to no text, as a live one does: it proves nothing.
+      {answer(400, "missing_text_or_fallback_or_attachments"), Verdict::kUnknown, ProofLevel::kNetwork,
+       Reason::kBadResponse},
+      {answer(400, "no_text"), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kBadResponse},
+      {answer(200, "ok"), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kBadResponse},
+      {answer(302, ""), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kBadResponse},
+      {answer(429, R"({"retry_after":30,"ok":false,"error":"rate_limited"})"), Verdict::kUnknown,
+       ProofLevel::kNetwork, Reason::kRateLimited},
+      {answer(503, "<html>SECRETSECRET</html>"), Verdict::kUnknown, ProofLevel::kNetwork,
+       Reason::kServerError},
+      {StubStep::of(StubStep::Kind::kClose), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kResponseLost},
+      {StubStep::of(StubStep::Kind::kGarbage), Verdict::kUnknown, ProofLevel::kNetwork,
+       Reason::kResponseLost},
+  };
+  for (const Row& row : rows)
+    check(*sink, stub, row);
+  // Nothing that Slack could show was sent.
+  for (const tests::StubRequest& request : stub.requests()) {
+    CHECK(request.method == "POST");
+    CHECK_FALSE(rules::Json::parse(request.body));
+    CHECK(request.headers.at("content-type") == "application/json");
+  }
+}
+
+TEST_CASE("verify: how long a limit asks to wait goes along", "[sinks][verify][F52]") {
+  HttpStub stub;
+  const auto sink = tests::make_sink("slack", {{"webhook_url", stub.url(kHook)}});
+  stub.then(StubStep::answer(429, "slow down", {{"Retry-After", "30"}}));
+  CHECK(sink->verify(tests::attempt()).retry_after == rules::Duration(30s));
+}
+
+TEST_CASE("verify: nobody there proves nothing", "[sinks][verify][F52]") {
+  std::string url;
+  {
+    const HttpStub stub;
+    url = stub.url(kHook);
+  }
+  Verification verification = tests::make_sink("slack", {{"webhook_url", url}})->verify(tests::attempt());
+  CHECK(verification.verdict == Verdict::kUnknown);
+  CHECK(verification.reason == Reason::kConnect);
+  CHECK(verification.level == ProofLevel::kStatic);
+  verification =
+      tests::make_sink("slack", {{"webhook_url", "https://no-such-host.invalid" + std::string(kHook)}})
+          ->verify(tests::attempt(3s));
+  CHECK(verification.verdict == Verdict::kUnknown);
+}
+
+TEST_CASE("verify: Alertmanager is asked with no alerts at all, and with its credentials",
+          "[sinks][verify][F52]") {
+  HttpStub stub;
+  const auto sink =
+      tests::make_sink("alertmanager", {{"url", stub.url("/prefix")}, {"bearer_token", "SECRETSECRET"}});
+  const auto answer = [](int status, const char* body = "") { return StubStep::answer(status, body); };
+  const std::vector<Row> rows{
+      {answer(200), Verdict::kLive, ProofLevel::kCredential, Reason::kOk},
+      {answer(401, "Unauthorized"), Verdict::kDead, ProofLevel::kNetwork, Reason::kAuth},
+      {answer(404, "404 page not found"), Verdict::kDead, ProofLevel::kNetwork, Reason::kGone},
+      {answer(503, "starting"), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kServerError},
+      {answer(400, "bad SECRETSECRET"), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kBadResponse},
+  };
+  for (const Row& row : rows)
+    check(*sink, stub, row);
+  for (const tests::StubRequest& request : stub.requests()) {
+    CHECK(request.target == "/prefix/api/v2/alerts");
+    CHECK(request.body == "[]");
+    CHECK(request.headers.at("authorization") == "Bearer SECRETSECRET");
+  }
+}
+
+TEST_CASE("verify: a webhook that nobody described is never called dead", "[sinks][verify][F52]") {
+  HttpStub stub;
+  const auto sink = tests::make_sink("webhook", {{"url", stub.url("/hook/SECRETSECRET")}});
+  const auto answer = [](int status) { return StubStep::answer(status); };
+  const std::vector<Row> rows{
+      {answer(200), Verdict::kLive, ProofLevel::kNetwork, Reason::kOk},
+      {answer(405), Verdict::kLive, ProofLevel::kNetwork, Reason::kOk},
+      {answer(400), Verdict::kLive, ProofLevel::kNetwork, Reason::kOk},
+      {answer(501), Verdict::kLive, ProofLevel::kNetwork, Reason::kOk},
+      {answer(404), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kGone},
+      {answer(401), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kAuth},
+      {answer(410), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kGone},
+      {answer(429), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kRateLimited},
+      {answer(502), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kServerError},
+  };
+  for (const Row& row : rows)
+    check(*sink, stub, row);
+  for (const tests::StubRequest& request : stub.requests())
+    CHECK(request.method == "HEAD");
+}
+
+TEST_CASE("verify: a webhook with a probe is dead when it refuses that", "[sinks][verify][F52]") {
+  HttpStub stub;
+  FakeFields fields({{"url", stub.url("/hook/SECRETSECRET")}});
+  rules::yaml::Node probe = parsed("path: /health?deep=1\n");
+  bool answers_204 = false;
+  SECTION("any 2xx") {}
+  SECTION("these") {
+    probe = parsed("path: /health?deep=1\nmethod: GET\nexpect: [204, 401]\n");
+    answers_204 = true;
+  }
+  fields.set_raw("probe", probe);
+  const auto config = tests::configure("webhook", fields);
+  CHECK(fields.errors.empty());
+  REQUIRE(config != nullptr);
+  const auto sink = config->build(0, {});
+  const auto answer = [](int status) { return StubStep::answer(status); };
+  const Row live{answer(204), Verdict::kLive, ProofLevel::kCredential, Reason::kOk};
+  check(*sink, stub, live);
+  check(*sink, stub, {answer(404), Verdict::kDead, ProofLevel::kNetwork, Reason::kGone});
+  check(*sink, stub, {answer(500), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kServerError});
+  if (answers_204) {
+    check(*sink, stub, {answer(401), Verdict::kLive, ProofLevel::kCredential, Reason::kOk});
+    check(*sink, stub, {answer(200), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kBadResponse});
+  } else {
+    check(*sink, stub, {answer(401), Verdict::kDead, ProofLevel::kNetwork, Reason::kAuth});
+  }
+  for (const tests::StubRequest& request : stub.requests()) {
+    CHECK(request.method == "GET");
+    CHECK(request.target == "/health?deep=1");
+  }
+}
+
+TEST_CASE("verify: a probe that says nothing is refused", "[sinks][verify]") {
+  for (const char* text : {"method: POST", "path: health", "expect: 200", "expect: [2xx]", "paths: /a",
+                           "path: '/${NAME}'", "- a"}) {
+    FakeFields fields(FakeFields::Texts{{"url", "https://hooks.example.com/x"}});
+    fields.set_raw("probe", parsed(text));
+    INFO(text);
+    CHECK(tests::configure("webhook", fields) == nullptr);
+    CHECK(fields.errors.size() == 1);
+  }
+}
+
+TEST_CASE("verify: files, programs and terminals", "[sinks][verify][F52]") {
+  const fs::path dir = fs::temp_directory_path() / ("logbell-verify-" + std::to_string(getpid()));
+  fs::create_directories(dir);
+  const auto ask = [&](const char* type, FakeFields& fields) {
+    const auto config = tests::configure(type, fields);
+    REQUIRE(config != nullptr);
+    return config->build(0, {})->verify(tests::attempt());
+  };
+  const auto file = [&](const std::string& name) {
+    FakeFields fields({{"path", dir / name}});
+    return ask("file", fields);
+  };
+  CHECK(file("new").verdict == Verdict::kLive);
+  CHECK_FALSE(fs::exists(dir / "new"));
+  std::ofstream(dir / "old") << "x\n";
+  CHECK(file("old").level == ProofLevel::kDestination);
+  CHECK(file("nowhere/new").verdict == Verdict::kUnknown);
+  fs::create_symlink(dir / "old", dir / "link");
+  CHECK(file("link").verdict == Verdict::kDead);
+  REQUIRE(mkfifo((dir / "pipe").c_str(), 0600) == 0);
+  CHECK(file("pipe").verdict != Verdict::kLive);
+
+  const auto program = [&](const fs::path& path) {
+    FakeFields fields;
+    fields.set_list("command", {path.string()});
+    return ask("exec", fields);
+  };
+  std::ofstream(dir / "page") << "#!/bin/sh\n";
+  fs::permissions(dir / "page", fs::perms::owner_all);
+  FakeFields fields;
+  fields.set_list("command", {(dir / "page").string()});
+  const auto config = tests::configure("exec", fields);
+  REQUIRE(config != nullptr);
+  CHECK(config->build(0, {})->verify(tests::attempt()).verdict == Verdict::kLive);
+  CHECK(config->build(0, {})->verify(tests::attempt()).level == ProofLevel::kNetwork);
+  fs::permissions(dir / "page", fs::perms::owner_read);
+  CHECK(config->build(0, {})->verify(tests::attempt()).verdict == Verdict::kDead);
+  fs::remove(dir / "page");
+  const Verification gone = config->build(0, {})->verify(tests::attempt());
+  CHECK(gone.verdict == Verdict::kDead);
+  CHECK(gone.evidence == "run " + (dir / "page").string() + ": No such file or directory");
+  CHECK(program("/bin/true").verdict == Verdict::kLive);
+
+  FakeFields console(FakeFields::Texts{{"stream", "stderr"}});
+  CHECK(ask("console", console).verdict == Verdict::kLive);
+  fs::remove_all(dir);
+}
+
+}  // namespace
