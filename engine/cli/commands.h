@@ -6,6 +6,7 @@
 namespace logbell::engine {
 
 int command_check(const CheckOptions& options);
+int command_diff(const DiffOptions& options);
 int command_run(const RunOptions& options);
 
 }  // namespace logbell::engine

@@ -39,6 +39,21 @@ int dispatch(int argc, char** argv) {
       ->capture_default_str();
   check_command->footer("Exit status: 0 every rule is proven, 1 warnings with --strict, 78 refused.");
 
+  DiffOptions diff;
+  CLI::App* diff_command = app.add_subcommand(
+      "diff", "Say who would be told of what with one configuration and not with the other");
+  diff_command->add_option("A", diff.a, "Say, staging's")->required();
+  diff_command->add_option("B", diff.b, "Say, production's")->required();
+  diff_command->add_flag("--assume-secrets", diff.assume_secrets,
+                         "Leave out the values of variables and secret files, where this machine does not hold "
+                         "those of both");
+  std::string diff_format = "text";
+  diff_command->add_option("--format", diff_format, "How to say it")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  diff_command->footer(
+      "Exit status: 0 nobody hears of less with B, 1 fewer are told, or B is refused; 78 one cannot be read.");
+
   RunOptions run;
   CLI::App* run_command = app.add_subcommand("run", "Watch the logs and ring");
   run_command->add_option("--config", run.config, "The configuration")->capture_default_str();
@@ -78,7 +93,10 @@ int dispatch(int argc, char** argv) {
   run.on_refusal = on_refusal == "stay" ? OnRefusal::kStay : OnRefusal::kExit;
   run.watch_config = !no_watch;
   run.grace = *rules::parse_duration(grace);
-  return check_command->parsed() ? command_check(check) : command_run(run);
+  diff.format = diff_format == "json" ? OutputFormat::kJson : OutputFormat::kText;
+  if (check_command->parsed()) return command_check(check);
+  if (diff_command->parsed()) return command_diff(diff);
+  return command_run(run);
 }
 
 }  // namespace

@@ -19,6 +19,13 @@ struct CheckOptions {
   OutputFormat format = OutputFormat::kText;
 };
 
+struct DiffOptions {
+  std::string a;
+  std::string b;
+  bool assume_secrets = false;
+  OutputFormat format = OutputFormat::kText;
+};
+
 // What `run` does with a configuration that it refuses.
 enum class OnRefusal {
   kExit,  // 78: the supervisor shows it

@@ -164,10 +164,11 @@ class Compiler {
     report_sinks(coverage);
     warn_of_own_files();
     plan->hash = hash();
-    if (problems_.has_errors()) return nullptr;
-    finish_sources();
+    if (problems_.has_errors() && !options_.inspect) return nullptr;
+    if (!options_.inspect) finish_sources();
     auto config = std::make_shared<Config>(std::move(config_));
     for (auto& [name, draft] : sinks_) {
+      if (!draft.config || draft.problems.has_errors()) continue;  // else it was refused
       config->sinks[name] = draft.config;
       for (rules::Secret& secret : draft.config->secrets())
         config->secrets.push_back(std::move(secret));

@@ -69,6 +69,8 @@ struct Config {
 struct LoadOptions {
   bool assume_secrets = false;  // `check` only
   bool for_run = false;  // `run`: an expired `until:` is a warning and the rule goes through the root route
+  bool inspect = false;  // `diff`: what could be read in spite of errors, without sinks that cannot be used;
+                         // nothing can be run with it
   std::uint64_t generation = 1;
 };
 

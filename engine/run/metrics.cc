@@ -51,6 +51,9 @@ constexpr std::array kFamilies{
            "Time of one commit to the store, its sync included."},
     Family{"logbell_commit_failures_total", MetricType::Counter,
            "Commits that the store refused (disk full); what was in them is kept in memory and tried again."},
+    Family{"logbell_config_info", MetricType::Gauge,
+           "1, with fingerprints of what runs: environments that watch for the same, route it in the same way and "
+           "know the same sinks have the same."},
     Family{"logbell_config_last_reload_success_timestamp_seconds", MetricType::Gauge,
            "When a configuration was last accepted."},
     Family{"logbell_config_last_reload_successful", MetricType::Gauge,
@@ -524,6 +527,11 @@ void Metrics::set_plan(std::shared_ptr<const rules::Plan> plan) {
   forget_removed_ = true;
 }
 
+void Metrics::set_fingerprint(rules::Labels fingerprint) {
+  const MutexLock lock(mutex_);
+  fingerprint_ = std::move(fingerprint);
+}
+
 void Metrics::set_rules_without_sink(std::uint32_t rules) {
   const MutexLock lock(mutex_);
   rules_without_sink_ = rules;
@@ -739,6 +747,7 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
   if (reloaded_at_ != rules::kLongAgo)
     page.add("logbell_config_last_reload_success_timestamp_seconds", {}, seconds(reloaded_at_));
   page.add("logbell_build_info", {{"version", version_}}, 1);
+  if (!fingerprint_.empty()) page.add("logbell_config_info", fingerprint_, 1);
 
   page.add("process_cpu_seconds_total", {}, process.cpu_seconds);
   page.add("process_resident_memory_bytes", {}, process.resident_bytes);

@@ -57,6 +57,8 @@ class Metrics {
   void set_plan(std::shared_ptr<const rules::Plan> plan);
   // Instead of the plan's number: of rules that run for nobody because their configuration was refused.
   void set_rules_without_sink(std::uint32_t rules);
+  // Of the configuration that runs: fingerprint() in engine/run/compare.h.
+  void set_fingerprint(rules::Labels fingerprint);
   void set_plan_refused(bool refused);
   void reloaded(bool successful, rules::Timestamp at);
 
@@ -95,6 +97,7 @@ class Metrics {
   std::map<std::string, Histogram> latency_ GUARDED_BY(mutex_);  // by sink
   Histogram commit_ GUARDED_BY(mutex_);
   std::uint32_t rules_without_sink_ GUARDED_BY(mutex_) = 0;
+  rules::Labels fingerprint_ GUARDED_BY(mutex_);
   bool plan_refused_ GUARDED_BY(mutex_) = false;
   bool reload_successful_ GUARDED_BY(mutex_) = true;
   rules::Timestamp reloaded_at_ GUARDED_BY(mutex_) = rules::kLongAgo;

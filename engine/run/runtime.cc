@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "engine/io/fault.h"
+#include "engine/run/compare.h"
 #include "rules/labels.h"
 #include "sinks/registry.h"
 
@@ -745,6 +746,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
   }
   if (state_lost_at_) pipeline->set_condition(state_lost(true), clock.now());
   metrics.set_plan(plan);
+  show_fingerprint(config);
   metrics.set_plan_refused(options_.plan_refused);
   metrics.reloaded(!options_.plan_refused, clock.now());
   metrics.publish(pipeline->metrics(), true);
@@ -1015,6 +1017,13 @@ Verdicts Runtime::verdicts() const {
   return verify_ ? verify_->verdicts() : Verdicts();
 }
 
+void Runtime::show_fingerprint(const Config& config) {
+  const ConfigFingerprint found = fingerprint(config);
+  options_.metrics->set_fingerprint({{"rules", found.rules}, {"routes", found.routes}, {"sinks", found.sinks}});
+  options_.log->info("The configuration's fingerprints.",
+                     {{"rules", found.rules}, {"routes", found.routes}, {"sinks", found.sinks}});
+}
+
 // On the main thread before the loops run, then on that of the questions.
 void Runtime::tell_verdict(const Verdict& verdict) {
   const sinks::Verification& found = verdict.found;
@@ -1083,6 +1092,7 @@ void Runtime::reload(const std::shared_ptr<const Config>& config, Verdicts verdi
   config_.set(config);
   plan_refused_ = false;
   reload_failed_ = false;
+  show_fingerprint(*config);
   options_.metrics->set_plan_refused(false);
   options_.metrics->reloaded(true, options_.clock->now());
   LOGBELL_FAULT("runtime.reload.before_store");

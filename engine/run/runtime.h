@@ -370,6 +370,7 @@ class Runtime {
   void open_lane(const Config& config, const rules::SinkSpec& sink, std::size_t index);
   void forget_elsewhere(const std::string& lane);
   void tell_verdict(const Verdict& verdict);
+  void show_fingerprint(const Config& config);
   std::unique_ptr<Worker> run(Loop loop);
   std::unique_ptr<Worker> run_lane(const std::shared_ptr<Lane>& lane);
   std::shared_ptr<Lane> lane(const std::string& name) const;

@@ -276,9 +276,11 @@ def must_be_refused(what, mutant):
     return bool(wrong) or bool(mutant.undefined()) or bool(mutant.lost())
 
 
-def run(logbell, command, mutant, directory):
+def run(logbell, command, mutant, directory, base=None):
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
+    if command == "diff":
+        run(logbell, "write", base, directory / "base")
     (directory / "logbell.yaml").write_text(json.dumps(mutant.main, indent=1))
     for name, content in mutant.rule_files.items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
@@ -296,7 +298,10 @@ def run(logbell, command, mutant, directory):
     for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
         if name in os.environ:
             env[name] = os.environ[name]
-    arguments = ["check", "logbell.yaml"] if command == "check" else [command, "--config", "logbell.yaml"]
+    if command == "write":
+        return None
+    arguments = {"check": ["check", "logbell.yaml"], "diff": ["diff", "base/logbell.yaml", "logbell.yaml"]}.get(
+        command, [command, "--config", "logbell.yaml"])
     return subprocess.run([logbell, *arguments], cwd=directory, env=env, capture_output=True, text=True, timeout=60)
 
 
@@ -319,14 +324,22 @@ def main():
                 for command in commands.split(","):
                     if command != "check" and not expected:
                         continue  # it would run
+                    if command == "diff" and (mutant.env, mutant.files) != (base.env, base.files):
+                        continue  # one environment for both
                     tried += 1
-                    done = run(logbell, command, mutant, scratch / "configuration")
+                    done = run(logbell, command, mutant, scratch / "configuration", base)
                     title = f"{base.name}: {what}: {command}"
                     if not expected:
                         if done.returncode != 0:
                             failures.append(f"{title}: still covered, but exit {done.returncode}\n{done.stderr}")
                         continue
                     refused += 1
+                    if command == "diff":
+                        if done.returncode not in (1, 78):
+                            failures.append(f"{title}: exit {done.returncode} instead of 1\n{done.stdout}{done.stderr}")
+                        elif not re.search(r"^(FEWER are told|logbell.yaml is refused)", done.stdout, re.M):
+                            failures.append(f"{title}: does not say that fewer are told\n{done.stdout}")
+                        continue
                     if done.returncode != 78:
                         failures.append(f"{title}: exit {done.returncode} instead of 78\n{done.stdout}{done.stderr}")
                         continue
