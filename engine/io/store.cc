@@ -1092,6 +1092,19 @@ Result<std::vector<StoredEntry>> Store::entries(std::string_view prefix) {
   return found;
 }
 
+Result<bool> Store::knows(std::string_view key) {
+  const MutexLock lock(impl_->read_mutex);
+  Connection& db = impl_->reader;
+  bool found = false;
+  {
+    Statement select(db, "SELECT 1 FROM outbox WHERE key=?1 UNION ALL SELECT 1 FROM receipts WHERE key=?1");
+    select.text(key);
+    found = select.row();
+  }
+  if (!db.ok()) return fail(db.take_error("look for a notification in the state file"));
+  return found;
+}
+
 Result<std::vector<Delivery>> Store::commit(const Commit& commit) {
   const MutexLock lock(impl_->mutex);
   Result<std::vector<Delivery>> done = impl_->try_commit(commit);

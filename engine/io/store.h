@@ -124,6 +124,8 @@ class Store {
   // may work, unless broken().
   rules::Result<std::vector<Delivery>> commit(const Commit& commit);
 
+  // Whether a notification with this key waits or is in the history. Works while no room is left to write.
+  rules::Result<bool> knows(std::string_view key);
   // Undelivered rows of every lane, oldest first. A row that no longer decodes is given up and counted.
   rules::Result<std::vector<Delivery>> undelivered();
   // Per lane, in its name's order. `oldest` is the creation of the oldest undelivered.

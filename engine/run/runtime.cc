@@ -788,6 +788,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
     return added;
   };
   writer.broken = [this] { return store_->broken(); };
+  writer.knows = [this](const std::string& key) { return store_->knows(key).value_or(false); };
   writer.deliver = [this](Delivery delivery) {
     const std::shared_ptr<Lane> to = lane(delivery.notification.lane);
     if (!to) return false;

@@ -572,6 +572,8 @@ void Writer::leave_undurably() {
     held.left = true;
     drop_outdated(at);
     if (undurable_by_key_.count(held.notification.key) != 0) continue;
+    // A fallback that an earlier process told: what it was handed over for still waits, and knows nothing of it.
+    if (options_.knows && options_.knows(held.notification.key)) continue;
     const DeliveryId id = --last_undurable_;
     Delivery delivery;
     delivery.id = id;

@@ -47,6 +47,7 @@ class Writer {
     Metrics* metrics = nullptr;
     std::function<rules::Result<std::vector<Delivery>>(const Commit&)> commit;
     std::function<bool()> broken;           // the store will never work again
+    std::function<bool(const std::string& key)> knows;  // has it this one, waiting or told?
     std::function<bool(Delivery)> deliver;  // to its lane; false: there is no such lane
     std::function<void()> on_broken;        // once, on the writer's thread
     std::vector<StoredEntry> totals;        // entries under kTotalsPrefix

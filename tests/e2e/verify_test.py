@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """F52: is somebody there? Each start asks every sink, without a message that anybody sees. A rule whose every sink is dead stops it; what is
 unknown does not."""
+import sys
+
 import harness
 from harness import Case, configuration, rule, wait_for
 
@@ -101,4 +103,6 @@ class VerifyTest(Case):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1].startswith("F"):
+        sys.argv[1:] = ["-k", f"test_{sys.argv[1]}_"]
     harness.main()

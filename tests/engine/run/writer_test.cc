@@ -574,3 +574,63 @@ TEST_CASE("writer: over the real store, what left undurably is in the history an
   }
   std::filesystem::remove_all(directory);
 }
+
+TEST_CASE("writer: what an earlier process has told does not leave again while the disk is full",
+          "[run][writer][F36]") {
+  std::string directory = "/tmp/logbell-writer-XXXXXX";
+  REQUIRE(mkdtemp(directory.data()) != nullptr);
+  FakeClock clock;
+  {
+    auto opened = Store::open(directory, clock.now());
+    REQUIRE(opened);
+    Store& store = *opened->store;
+    Log log({&clock, 30s, [](std::string_view) {}});
+    Metrics metrics("1", clock.now());
+    bool refusing = false;
+    std::vector<Delivery> delivered;
+    const auto process = [&] {
+      Writer::Options options;
+      options.clock = &clock;
+      options.log = &log;
+      options.metrics = &metrics;
+      options.commit = [&](const Commit& commit) -> rules::Result<std::vector<Delivery>> {
+        if (refusing) return rules::fail(rules::ErrorCode::kIo, "full");
+        return store.commit(commit);
+      };
+      options.broken = [&] { return store.broken(); };
+      options.knows = [&](const std::string& key) { return store.knows(key).value_or(false); };
+      options.deliver = [&](Delivery delivery) {
+        delivered.push_back(std::move(delivery));
+        return true;
+      };
+      options.on_broken = [] {};
+      return std::make_unique<Writer>(std::move(options));
+    };
+    std::unique_ptr<Writer> writer = process();
+    writer->submit(ringing("told"));
+    writer->submit(ringing("waits"));
+    writer->step();
+    REQUIRE(delivered.size() == 2);
+    std::thread lane([&] { writer->settle("chat", {settled(delivered[0].id, DeliveryState::kDelivered)}); });
+    writer->wait(clock.instant() + 1h);
+    writer->step();
+    lane.join();
+    CHECK(store.knows("told").value());
+    CHECK(store.knows("waits").value());
+    CHECK_FALSE(store.knows("new").value());
+
+    writer = process();
+    refusing = true;
+    for (const char* key : {"told", "waits", "new"})
+      writer->submit(ringing(key));
+    writer->step();
+    REQUIRE(delivered.size() == 3);
+    CHECK(delivered[2].notification.key == "new");
+    refusing = false;
+    clock.advance(Writer::kLastRetry);
+    writer->step();
+    CHECK(delivered.size() == 3);
+    CHECK(store.undelivered()->size() == 2);
+  }
+  std::filesystem::remove_all(directory);
+}
