@@ -29,6 +29,8 @@ struct Problem {
   std::string subject;  // `rule "X"`, `sink "ops-slack"`, `pattern "p"`, or empty
   std::string reason;   // lower case, no full stop
   std::string fix;      // what to do about it; may be empty
+  // What makes it the same problem tomorrow, where the reason holds what changes; "": all of it.
+  std::string identity = {};
 
   // "file:line:col: [warning: ]subject: reason; fix"
   std::string format() const;
@@ -38,6 +40,8 @@ class Problems {
  public:
   void error(Place place, std::string subject, std::string reason, std::string fix = {});
   void warn(Place place, std::string subject, std::string reason, std::string fix = {});
+
+  void add(Problem problem) { found_.push_back(std::move(problem)); }
 
   bool has_errors() const;
   std::size_t errors() const;

@@ -18,6 +18,7 @@ Verification judge(std::string_view asked, const HttpResult& result, std::string
     return Verification::unknown(result.reason, reached ? ProofLevel::kNetwork : ProofLevel::kStatic,
                                  evidence, result.retry_after);
   }
+  if (result.status == 407) return Verification::dead(Reason::kProxy, ProofLevel::kStatic, evidence);
   const auto row = std::find_if(table.begin(), table.end(), [&](const Expectation& expectation) {
     return result.status >= expectation.from && result.status <= expectation.to &&
            (expectation.words.empty() || expectation.words == words);

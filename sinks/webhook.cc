@@ -40,6 +40,7 @@ struct WebhookSettings {
     std::vector<Secret> all = http.secrets();
     all.push_back(url);
     if (!secret.empty()) all.push_back(secret);
+    if (probe) all.push_back(probe->url);  // a token may stand in its path, too
     for (const HttpHeader& header : headers)
       all.push_back(header.value);
     return all;
@@ -269,8 +270,6 @@ bool read_probe(FieldReader& fields, const rules::yaml::Node* node, const Url& u
     const std::string& value = entry.value.scalar;
     if (entry.key == "path" && entry.value.is_scalar()) {
       if (value.empty() || value.front() != '/') return wrong("the path begins with /", std::string(kShape));
-      if (value.find("${") != std::string::npos)
-        return wrong("variables are not read in probe", std::string(kShape));
       path = value;
     } else if (entry.key == "method" && entry.value.is_scalar()) {
       if (value != "GET" && value != "HEAD")
@@ -291,7 +290,7 @@ bool read_probe(FieldReader& fields, const rules::yaml::Node* node, const Url& u
   }
   const std::string host = url.host.find(':') == std::string::npos ? url.host : "[" + url.host + "]";
   const std::string whole = fmt::format("{}://{}:{}{}", url.scheme, host, url.port, path);
-  if (!parse_url(whole)) return wrong("\"" + path + "\" is no path", std::string(kShape));
+  if (!parse_url(whole)) return wrong("its path is none", std::string(kShape));
   read.url = Secret(whole);
   probe = std::move(read);
   return true;

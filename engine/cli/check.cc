@@ -192,7 +192,7 @@ int command_check(const CheckOptions& options) {
   Verdicts verdicts;
   if (options.probe && config != nullptr) {
     verdicts = verify_sinks(*config, SystemClock(), "");
-    report_dead(*config, verdicts, {}, problems);
+    report_dead(*config, verdicts, nullptr, {}, problems);
   }
   int status = kExitOk;
   if (config == nullptr || problems.errors() > 0) {

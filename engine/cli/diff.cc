@@ -121,7 +121,7 @@ int command_diff(const DiffOptions& options) {
   const bool fewer = std::any_of(differences.begin(), differences.end(), [](const Difference& difference) {
     return difference.section == Section::kFewer;
   });
-  int status = fewer || (a.starts() && !b.starts()) ? kExitFindings : kExitOk;
+  int status = fewer || !b.starts() ? kExitFindings : kExitOk;
   if (a.config == nullptr || b.config == nullptr) status = kExitConfig;
   if (options.format == OutputFormat::kJson) {
     print_json(a, b, differences, status);

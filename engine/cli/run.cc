@@ -110,6 +110,14 @@ std::string problem_lines(const Problems& problems) {
   return out;
 }
 
+// What makes them the same problems, a minute later.
+std::string identities(const Problems& problems) {
+  std::string out;
+  for (const rules::Problem& problem : problems.sorted())
+    out += (problem.identity.empty() ? problem.format() : problem.identity) + "\n";
+  return out;
+}
+
 // Rules with errors reach nobody: what logbell_rules_without_sink says while parked.
 std::uint32_t refused_rules(const Problems& problems) {
   std::set<std::string> rules;
@@ -199,7 +207,8 @@ class Process {
   std::uint64_t generation_ = 1;
   bool refused_ = false;  // the configuration on disk is not the one that runs
   std::string refused_because_;
-  Problems problems_;  // of the reload that was refused
+  bool dead_refused_ = false;  // because of what its sinks answered: that changes without a file
+  Problems problems_;          // of the reload that was refused
   std::optional<rules::Instant> tell_at_;
   ConfigWatch watch_{ConfigWorld::real(clock_.now())};
   rules::Instant try_again_at_;
@@ -377,12 +386,16 @@ bool Process::await_state(const std::function<bool()>& held, const std::string& 
 // Asks the sinks whether a message would arrive. A configuration in which a rule would reach nobody is
 // refused.
 void Process::verify(Loaded& loaded, Refusing refusing, Dead dead) {
+  if (refusing == Refusing::kYes) dead_refused_ = false;
   if (!loaded.config) return;
   log_.hide(loaded.config->secrets);
   loaded.verdicts = verify_sinks(*loaded.config, clock_, loaded.config->state_dir, dead);
   if (refusing == Refusing::kNo) return;
-  report_dead(*loaded.config, loaded.verdicts, runtime_ ? runtime_->verdicts() : Verdicts(), loaded.problems);
-  if (loaded.problems.errors() > 0) loaded.config = nullptr;
+  const std::shared_ptr<const Config> running = runtime_ ? runtime_->config() : nullptr;
+  report_dead(*loaded.config, loaded.verdicts, running.get(), runtime_ ? runtime_->verdicts() : Verdicts(),
+              loaded.problems);
+  dead_refused_ = loaded.problems.has_errors();
+  if (dead_refused_) loaded.config = nullptr;
 }
 
 // `failed`: gets why it could not be started; null: that ends the process.
@@ -449,7 +462,7 @@ void Process::park(const Problems& problems, const std::string& why) {
   metrics_.set_rules_without_sink(refused_rules(problems));
   metrics_.reloaded(false, clock_.now());
   refused_ = true;
-  refused_because_ = problem_lines(problems);
+  refused_because_ = identities(problems);
   try_again_at_ = clock_.instant() + kTryAgain;
   const ConfigWorld world = ConfigWorld::real(clock_.now());
   const rules::Result<std::string> text = world.read_file(options_.config);
@@ -547,7 +560,7 @@ bool Process::has_changed() {
 }
 
 bool Process::should_try_again() const {
-  return refused_ && !runtime_ && clock_.instant() >= try_again_at_;
+  return refused_ && (!runtime_ || dead_refused_) && clock_.instant() >= try_again_at_;
 }
 
 // `say`: also what was said before; without it, somebody looks at the same files each minute.
@@ -561,14 +574,15 @@ void Process::reload(bool say) {
   verify(loaded, Refusing::kYes, Dead::kAskedAgain);
   const std::string problems = problem_lines(loaded.problems);
   if (!loaded.config) {
-    if (say || problems != refused_because_) {
+    const std::string because = identities(loaded.problems);
+    if (say || because != refused_because_) {
       std::fputs(problems.c_str(), stderr);
       log_.error(runtime_ ? "The new configuration was refused; the old one goes on."
                           : "The configuration is still refused; nothing is watched.",
                  {{"config", options_.config}, {"problems", std::to_string(loaded.problems.errors())}});
     }
     refused_ = true;
-    refused_because_ = problems;
+    refused_because_ = because;
     if (runtime_) {
       runtime_->refused();
       problems_ = loaded.problems;

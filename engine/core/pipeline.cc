@@ -329,19 +329,27 @@ struct Pipeline::Impl {
     }
   }
 
-  // A sink that is gone is not dead, and one of several lanes does not make it so.
+  // As its alerts name it: "" is the only one.
+  static bool has_lane(const rules::SinkSpec& sink, std::string_view lane) {
+    return lane.empty() ? sink.lanes.size() == 1
+                        : std::find(sink.lanes.begin(), sink.lanes.end(), lane) != sink.lanes.end();
+  }
+
+  // A sink or lane that is gone is not dead, and one of several lanes does not make a sink so.
   void drop_conditions_of_gone_sinks() {
     std::map<std::string, std::size_t> dead_lanes;
     for (auto at = conditions.begin(); at != conditions.end();) {
       const Condition& condition = at->second.condition;
       const std::string name(condition.labels.get("sink"));
       const bool is_dead = condition.alertname == "SinkDead";
-      if ((!is_dead && condition.alertname != "SinkUnverified") || plan->sinks.count(name) != 0) {
+      const auto sink = plan->sinks.find(name);
+      if ((!is_dead && condition.alertname != "SinkUnverified") ||
+          (sink != plan->sinks.end() && has_lane(sink->second, condition.labels.get("lane")))) {
         if (is_dead) ++dead_lanes[name];
         ++at;
         continue;
       }
-      if (is_dead) dispatcher->set_sink_dead(name, false);
+      if (is_dead && sink == plan->sinks.end()) dispatcher->set_sink_dead(name, false);
       pending_entries.push_back({at->first, std::nullopt});
       at = conditions.erase(at);
     }

@@ -22,7 +22,8 @@ using Named = std::map<std::string, Facts>;
 struct Told {
   std::set<std::string> always;  // "ops-slack (slack)"
   std::set<std::string> ever;
-  std::set<std::string> types;
+  std::map<std::string, std::string> when;  // of each, the first way on which it is
+  std::set<std::string> ways;               // all of them, with who is told
   std::size_t fewest = 0;
   std::string nobody_when;  // the way on which that is none; "": on all, or no such way
   std::string silent;       // "nobody until …"
@@ -47,11 +48,13 @@ Told told_of(const Config& config, const rules::Reach& reach) {
     std::set<std::string> here;
     for (const std::string& name : way.sinks) {
       if (!tells(config, name)) continue;
-      const std::string& type = config.plan->sinks.at(name).type;
-      here.insert(fmt::format("{} ({})", name, type));
-      told.types.insert(type);
+      here.insert(fmt::format("{} ({})", name, config.plan->sinks.at(name).type));
     }
-    if (here.empty()) told.nobody_when = fmt::format("{}", fmt::join(way.assumptions, " and "));
+    const std::string when = fmt::format("{}", fmt::join(way.assumptions, " and "));
+    for (const std::string& sink : here)
+      told.when.try_emplace(sink, when);
+    told.ways.insert(fmt::format("{}: {}", when, fmt::join(here, ", ")));
+    if (here.empty()) told.nobody_when = when;
     told.fewest = first ? here.size() : std::min(told.fewest, here.size());
     told.ever.insert(here.begin(), here.end());
     if (first) told.always = here;
@@ -68,8 +71,8 @@ std::string describe(const Told& told) {
   std::set_difference(told.ever.begin(), told.ever.end(), told.always.begin(), told.always.end(),
                       std::back_inserter(sometimes));
   std::string out = fmt::format("{}", fmt::join(told.always, ", "));
-  if (!sometimes.empty())
-    out += fmt::format("{}at times {}", out.empty() ? "" : ", ", fmt::join(sometimes, ", "));
+  for (const std::string& sink : sometimes)
+    out += fmt::format("{}{} when {}", out.empty() ? "" : ", ", sink, told.when.at(sink));
   if (told.fewest == 0) out += fmt::format(", nobody when {}", told.nobody_when);
   return out;
 }
@@ -105,11 +108,15 @@ void compare_reach(const Config& a, const Config& b, std::vector<Difference>& ou
     }
     const std::string from = describe(told);
     const std::string to = describe(other->second);
-    if (from == to) continue;
+    if (from == to && told.ways == other->second.ways) continue;
     const bool fewer = other->second.fewest < told.fewest || other->second.ever.size() < told.ever.size();
-    const bool more = std::includes(other->second.always.begin(), other->second.always.end(),
-                                    told.ever.begin(), told.ever.end());
-    add(fewer ? Section::kFewer : more ? Section::kMore : Section::kOtherwise, rule, from, to);
+    const bool more =
+        !other->second.ever.empty() && std::includes(other->second.always.begin(), other->second.always.end(),
+                                                     told.ever.begin(), told.ever.end());
+    add(fewer                ? Section::kFewer
+        : more && from != to ? Section::kMore
+                             : Section::kOtherwise,
+        rule, from, from == to ? "the same, but on other ways through the route" : to);
   }
   for (const auto& [rule, told] : in_b) {
     if (in_a.count(rule) == 0) add(Section::kMore, rule, "no such rule", describe(told));

@@ -22,7 +22,8 @@ struct Difference {
 std::string_view to_string(Difference::Section section);  // "fewer"
 
 // In the order of sections, then of names. kFewer: a rule of whose alerts fewer sinks that tell somebody hear
-// in `b`, on some way that they can take; kOtherwise: as many, but others or of another type.
+// in `b`, in all or on the way on which the fewest do; kOtherwise: as many, but others, of another type, or
+// on other ways. Of time intervals the names are compared.
 std::vector<Difference> compare(const Config& a, const Config& b);
 
 // What environments can be compared by, from Prometheus: equal where they watch for the same, route it in the

@@ -57,7 +57,7 @@ std::string headline(const Refusal& refusal, std::size_t errors) {
 std::string identity(const Refusal& refusal) {
   std::string all = refusal.path + '\0' + refusal.configuration;
   for (const rules::Problem& problem : errors_of(refusal.problems))
-    all += '\0' + problem.format();
+    all += '\0' + (problem.identity.empty() ? problem.format() : problem.identity);
   return rules::format_fingerprint(rules::hash_bytes(all));
 }
 

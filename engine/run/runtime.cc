@@ -47,6 +47,9 @@ double latency(Timestamp caused_at, Timestamp settled_at) {
   return std::max(0.0, static_cast<double>((settled_at - caused_at).count()) / 1000);
 }
 
+// In a SinkDead that a question raised, not a message.
+constexpr std::string_view kNoMessage = "no message would arrive";
+
 Condition state_lost(bool active) {
   Condition condition;
   condition.alertname = "StateLost";
@@ -97,6 +100,15 @@ CoreLoop::CoreLoop(std::unique_ptr<Pipeline> pipeline, Options options)
       options_(std::move(options)),
       plan_(options_.plan),
       held_(*options_.clock) {
+  // What an earlier process found to refuse messages is not mended by an answer to a question.
+  for (const AlertView& view : pipeline_->alerts()) {
+    if (!view.alert.built_in || view.alert.name() != "SinkDead") continue;
+    const auto sink = plan_->sinks.find(std::string(view.alert.labels.get("sink")));
+    if (sink == plan_->sinks.end() || view.alert.annotation("summary").find(kNoMessage) != std::string::npos)
+      continue;
+    const std::string lane(view.alert.labels.get("lane"));
+    dead_lanes_[sink->first][lane.empty() ? sink->second.lanes.front() : lane].refused = true;
+  }
   tell_of_sinks_left_behind();
 }
 
@@ -250,7 +262,7 @@ void CoreLoop::take(const SinkVerdict& answer, Timestamp now) {
   Dead dead = dead_lanes_[sink->first][lane];
   dead.verified = found.verdict == Kind::kDead;
   set_dead(sink->second, lane, dead,
-           dead.verified ? fmt::format("Sink {} is dead, no message would arrive: {}.", lane, found.evidence)
+           dead.verified ? fmt::format("Sink {} is dead, {}: {}.", lane, kNoMessage, found.evidence)
                          : fmt::format("Sink {} answers as one that takes notifications.", lane),
            now);
 }
@@ -299,8 +311,18 @@ void CoreLoop::forget_removed_sinks(Timestamp now) {
     condition.active = false;
     pipeline_->set_condition(condition, now);
   }
-  for (auto it = dead_lanes_.begin(); it != dead_lanes_.end();)
-    it = plan.sinks.count(it->first) == 0 ? dead_lanes_.erase(it) : std::next(it);
+  for (auto it = dead_lanes_.begin(); it != dead_lanes_.end();) {
+    const auto sink = plan.sinks.find(it->first);
+    if (sink == plan.sinks.end()) {
+      it = dead_lanes_.erase(it);
+      continue;
+    }
+    const std::vector<std::string>& lanes = sink->second.lanes;
+    std::erase_if(it->second, [&](const auto& lane) {
+      return std::find(lanes.begin(), lanes.end(), lane.first) == lanes.end();
+    });
+    ++it;
+  }
 }
 
 // Whoever reads that sink's channel believes that these go on.
@@ -1020,7 +1042,8 @@ Verdicts Runtime::verdicts() const {
 
 void Runtime::show_fingerprint(const Config& config) {
   const ConfigFingerprint found = fingerprint(config);
-  options_.metrics->set_fingerprint({{"rules", found.rules}, {"routes", found.routes}, {"sinks", found.sinks}});
+  options_.metrics->set_fingerprint(
+      {{"rules", found.rules}, {"routes", found.routes}, {"sinks", found.sinks}});
   options_.log->info("The configuration's fingerprints.",
                      {{"rules", found.rules}, {"routes", found.routes}, {"sinks", found.sinks}});
 }

@@ -153,18 +153,51 @@ class Memory {
   std::map<std::string, Entry> entries_;
 };
 
-// Also those that a dead one hands over to.
+// Also those that a dead one hands over to: its own list, and no further, as the send loop does it.
 std::set<std::string> with_fallbacks(const rules::Plan& plan, const std::vector<std::string>& sinks) {
   std::set<std::string> all;
-  std::vector<std::string> open = sinks;
-  while (!open.empty()) {
-    const std::string name = open.back();
-    open.pop_back();
+  for (const std::string& name : sinks) {
     const auto spec = plan.sinks.find(name);
-    if (spec == plan.sinks.end() || !all.insert(name).second) continue;
-    open.insert(open.end(), spec->second.fallback.begin(), spec->second.fallback.end());
+    if (spec == plan.sinks.end()) continue;
+    all.insert(name);
+    for (const std::string& fallback : spec->second.fallback) {
+      if (plan.sinks.count(fallback) != 0) all.insert(fallback);
+    }
   }
   return all;
+}
+
+// A rule of whose alerts nobody would hear, on one way that they can take.
+struct LostRule {
+  const rules::Reach* reach = nullptr;
+  const rules::Way* way = nullptr;
+  std::set<std::string> sinks;  // all dead
+};
+
+// By alertname; the first way of each.
+std::map<std::string, LostRule> lost_rules(const rules::Plan& plan, const std::vector<rules::Reach>& all,
+                                           const Verdicts& verdicts) {
+  std::map<std::string, LostRule> lost;
+  for (const rules::Reach& reach : all) {
+    // Logbell's own go the ways that are left: nobody's alert is lost with them.
+    if (reach.built_in || reach.silent != nullptr) continue;
+    for (const rules::Way& way : reach.ways) {
+      std::set<std::string> sinks = with_fallbacks(plan, way.sinks);
+      // Where somebody is told at all, a file that no machine reads tells nobody.
+      const auto tells = [&](const std::string& name) {
+        const rules::SinkSpec& spec = plan.sinks.at(name);
+        return spec.tells_people || spec.machine_audience;
+      };
+      if (std::any_of(sinks.begin(), sinks.end(), tells))
+        std::erase_if(sinks, [&](const std::string& name) { return !tells(name); });
+      const bool is_lost =
+          !sinks.empty() && std::all_of(sinks.begin(), sinks.end(), [&](const std::string& name) {
+            return is_dead(plan.sinks.at(name), verdicts);
+          });
+      if (is_lost) lost.try_emplace(reach.alert, LostRule{&reach, &way, std::move(sinks)});
+    }
+  }
+  return lost;
 }
 
 // "ops-slack is dead (malformed message -> HTTP 404: no_service)"
@@ -174,7 +207,7 @@ std::string describe_dead(const rules::SinkSpec& sink, const Verdicts& verdicts)
     const Verdict& verdict = verdicts.at(lane);
     if (!why.empty()) why += "; ";
     why += verdict.found.evidence;
-    if (verdict.remembered) why += ", at " + rules::format_rfc3339(verdict.at);
+    if (verdict.remembered) why += ", asked at " + rules::format_rfc3339(verdict.at);
   }
   return fmt::format("{} is dead ({})", sink.name, why);
 }
@@ -234,54 +267,45 @@ Verdicts verify_sinks(const Config& config, const Clock& clock, const std::strin
 }
 
 bool is_dead(const rules::SinkSpec& sink, const Verdicts& verdicts) {
-  return std::all_of(sink.lanes.begin(), sink.lanes.end(), [&](const std::string& lane) {
-    const auto found = verdicts.find(lane);
-    return found != verdicts.end() && found->second.found.verdict == Kind::kDead;
-  });
+  return !sink.lanes.empty() &&
+         std::all_of(sink.lanes.begin(), sink.lanes.end(), [&](const std::string& lane) {
+           const auto found = verdicts.find(lane);
+           return found != verdicts.end() && found->second.found.verdict == Kind::kDead;
+         });
 }
 
-void report_dead(const Config& config, const Verdicts& verdicts, const Verdicts& known,
+void report_dead(const Config& config, const Verdicts& verdicts, const Config* running, const Verdicts& known,
                  rules::Problems& problems) {
   const rules::Plan& plan = *config.plan;
   std::set<std::string> dead;
-  std::set<std::string> said;
   for (const auto& [name, spec] : plan.sinks) {
     if (is_dead(spec, verdicts)) dead.insert(name);
   }
   if (dead.empty()) return;
-  const auto runs_already = [&](const std::string& name) {
-    const std::vector<std::string>& lanes = plan.sinks.at(name).lanes;
-    return std::all_of(lanes.begin(), lanes.end(), [&](const std::string& lane) {
-      const auto before = known.find(lane);
-      return before != known.end() && before->second.whom == verdicts.at(lane).whom;
-    });
-  };
-  for (const rules::Reach& reach : rules::reach_of(plan)) {
-    // Logbell's own go the ways that are left: nobody's alert is lost with them.
-    if (reach.built_in || reach.silent != nullptr) continue;
-    for (const rules::Way& way : reach.ways) {
-      std::set<std::string> sinks = with_fallbacks(plan, way.sinks);
-      // Where people are told at all, a file that can be written to tells none of them.
-      const auto tells = [&](const std::string& name) { return plan.sinks.at(name).tells_people; };
-      if (std::any_of(sinks.begin(), sinks.end(), tells))
-        std::erase_if(sinks, [&](const std::string& name) { return !tells(name); });
-      const bool lost = std::all_of(sinks.begin(), sinks.end(),
-                                    [&](const std::string& name) { return dead.count(name) != 0; });
-      if (!lost || std::all_of(sinks.begin(), sinks.end(), runs_already)) continue;
-      std::vector<std::string> which;
-      which.reserve(sinks.size());
-      for (const std::string& name : sinks)
-        which.push_back(describe_dead(plan.sinks.at(name), verdicts));
-      said.insert(sinks.begin(), sinks.end());
-      problems.error(
-          reach.place, fmt::format("rule \"{}\"", reach.alert),
-          fmt::format(
-              "it would reach nobody{}: {}",
-              way.assumptions.empty() ? "" : fmt::format(" when {}", fmt::join(way.assumptions, " and ")),
-              fmt::join(which, ", ")),
-          "give the sink a secret and a destination that work, or the rule another sink");
-      break;
-    }
+  const std::vector<rules::Reach> reaches = rules::reach_of(plan);
+  const std::vector<rules::Reach> before =
+      running == nullptr ? std::vector<rules::Reach>() : rules::reach_of(*running->plan);
+  const std::map<std::string, LostRule> lost_before =
+      running == nullptr ? std::map<std::string, LostRule>() : lost_rules(*running->plan, before, known);
+  std::set<std::string> said;
+  for (const auto& [alert, lost] : lost_rules(plan, reaches, verdicts)) {
+    if (lost_before.count(alert) != 0) continue;
+    std::vector<std::string> which;
+    which.reserve(lost.sinks.size());
+    for (const std::string& name : lost.sinks)
+      which.push_back(describe_dead(plan.sinks.at(name), verdicts));
+    said.insert(lost.sinks.begin(), lost.sinks.end());
+    const std::vector<std::string>& when = lost.way->assumptions;
+    rules::Problem problem;
+    problem.place = lost.reach->place;
+    problem.subject = fmt::format("rule \"{}\"", alert);
+    problem.reason = fmt::format("it would reach nobody{}: {}",
+                                 when.empty() ? "" : fmt::format(" when {}", fmt::join(when, " and ")),
+                                 fmt::join(which, ", "));
+    problem.fix = "give the sink a secret and a destination that work, or the rule another sink";
+    // What a sink answers has times and numbers in it: the same refusal all the same.
+    problem.identity = fmt::format("{} dead {}", problem.subject, fmt::join(lost.sinks, " "));
+    problems.add(std::move(problem));
   }
   for (const std::string& name : dead) {
     if (said.count(name) != 0) continue;
@@ -335,6 +359,7 @@ std::optional<Instant> VerifyLoop::step() {
   std::string lane;
   {
     const MutexLock lock(mutex_);
+    seen_ = revision_;
     if (stopped_ || due_.empty()) return std::nullopt;
     const auto first = std::min_element(
         due_.begin(), due_.end(), [](const auto& a, const auto& b) { return a.second.at < b.second.at; });
@@ -362,14 +387,17 @@ std::optional<Instant> VerifyLoop::step() {
   Memory memory(options_.state_dir);
   memory.put(verdict.whom, {verdict.at, verdict.found});
   memory.keep();
+  {
+    const MutexLock lock(mutex_);
+    if (stopped_ || revision != revision_) return options_.clock->instant();
+  }
   options_.tell(verdict);
   return options_.clock->instant();
 }
 
 void VerifyLoop::wait(std::optional<Instant> until) {
   const MutexLock lock(mutex_);
-  const std::uint64_t revision = revision_;
-  while (!stopped_ && revision == revision_) {
+  while (!stopped_ && seen_ == revision_) {
     const Instant now = options_.clock->instant();
     if (until && now >= *until) return;
     if (until) {

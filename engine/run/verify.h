@@ -62,9 +62,10 @@ Verdicts verify_sinks(const Config& config, const Clock& clock, const std::strin
                       Dead dead = Dead::kBelieved);
 
 // An error for each rule that would reach nobody, on some way that its alerts can take, because every sink
-// there and every fallback is dead; a warning for each other sink that is dead. Lanes of `known` (by `whom`)
-// are no reason to refuse: they run already.
-void report_dead(const Config& config, const Verdicts& verdicts, const Verdicts& known,
+// there and each one's fallbacks are dead; a warning for each other sink that is dead. What reaches nobody
+// with the `running` configuration (null: none) and what is `known` of its sinks is no reason to refuse
+// another one.
+void report_dead(const Config& config, const Verdicts& verdicts, const Config* running, const Verdicts& known,
                  rules::Problems& problems);
 
 // Whether the sink is dead: each of its lanes.
@@ -102,6 +103,7 @@ class VerifyLoop {
   std::condition_variable_any changed_;
   std::shared_ptr<const Config> config_ GUARDED_BY(mutex_);
   std::uint64_t revision_ GUARDED_BY(mutex_) = 0;  // of config_
+  std::uint64_t seen_ GUARDED_BY(mutex_) = 0;      // by the last step()
   Verdicts verdicts_ GUARDED_BY(mutex_);
   std::map<std::string, Due> due_ GUARDED_BY(mutex_);  // by lane
   bool stopped_ GUARDED_BY(mutex_) = false;

@@ -181,7 +181,7 @@ TEST_CASE("verify: a webhook with a probe is dead when it refuses that", "[sinks
 
 TEST_CASE("verify: a probe that says nothing is refused", "[sinks][verify]") {
   for (const char* text : {"method: POST", "path: health", "expect: 200", "expect: [2xx]", "paths: /a",
-                           "path: '/${NAME}'", "- a"}) {
+                           "path: '/a b#c'", "- a"}) {
     FakeFields fields(FakeFields::Texts{{"url", "https://hooks.example.com/x"}});
     fields.set_raw("probe", parsed(text));
     INFO(text);

@@ -99,8 +99,23 @@ TEST_CASE("compare: what a route takes away on one way is fewer", "[run][compare
            "route: {sinks: [a, b], routes: [{matchers: ['queue=\"mails\"'], sinks: [b]}]}\n");
   const Lines found = lines(*root, *narrower);
   CHECK(found.front() ==
-        "fewer rule \"Errors\" told: a (webhook), b (webhook) -> b (webhook), at times a (webhook)");
+        "fewer rule \"Errors\" told: a (webhook), b (webhook) -> b (webhook), a (webhook) when "
+        "queue=\"mails\" does not hold");
   CHECK(std::count(found.begin(), found.end(), "routes queue=\"mails\" :  -> there") == 1);
+}
+
+TEST_CASE("compare: the same sinks on other ways are not the same, a longer silence is not more",
+          "[run][compare]") {
+  const auto to = [](const std::string& queue) {
+    return load(kPatterns + kSinks + rule("") + "route: {sinks: [a], routes: [{matchers: ['queue=\"" + queue +
+                "\"'], sinks: [a, b]}]}\n");
+  };
+  CHECK(lines(*to("mails"), *to("mails")).empty());
+  CHECK(lines(*to("mails"), *to("orders")).front().find("otherwise rule") == 0);
+  const auto silent = [](const std::string& until) {
+    return load(kPatterns + kSinks + rule("none", ", until: " + until + ", reason: 'moving house'") + kRoute);
+  };
+  CHECK(lines(*silent("2026-12-24"), *silent("2027-12-24")).front().find("otherwise rule") == 0);
 }
 
 TEST_CASE("compare: what is written differently is said, where sinks lead as well", "[run][compare]") {

@@ -24,7 +24,7 @@ namespace {
 
 // A core loop over the real pipeline, with everything around it in reach.
 struct CoreFixture {
-  explicit CoreFixture(bool with_spare = false) {
+  explicit CoreFixture(bool with_spare = false, const std::vector<StoredEntry>& stored = {}) {
     world.pattern("queue_error", {"queue"});
     world.rule("QueueUnreachable", "sum by (queue) (count_over_time(queue_error[1m])) >= 3");
     world.sink("ops");
@@ -51,7 +51,7 @@ struct CoreFixture {
       changed_to = generation;
     };
     metrics.set_plan(options.plan);
-    auto pipeline = std::make_unique<Pipeline>(options.plan, std::vector<StoredEntry>{});
+    auto pipeline = std::make_unique<Pipeline>(options.plan, stored);
     core = std::make_unique<CoreLoop>(std::move(pipeline), std::move(options));
   }
   // What the reader would send: `errors` matches of now, and that everything up to now is read.
@@ -530,6 +530,46 @@ TEST_CASE("runtime: what refuses messages is dead, whatever it says when asked",
   f.clock.advance(1min);
   f.core->step();
   CHECK(f.view->alerts.size() == 1);
+}
+
+TEST_CASE("runtime: what refused messages before a restart is dead until one arrives",
+          "[run][runtime][F52]") {
+  CoreFixture before(true);
+  before.batch();
+  bool by_question = false;
+  SECTION("by a message") {
+    before.queue.push(SinkHealth{"ops", "ops", true, "410 channel_is_archived"}, 0);
+  }
+  SECTION("by a question") {
+    by_question = true;
+    before.queue.push(verdict_of("ops", asked_dead()), 0);
+  }
+  before.core->step();
+  before.clock.advance(1s);
+  before.core->step();
+  std::map<std::string, StoredEntry> stored;
+  for (const Tick& tick : before.ticks) {
+    for (const StoredEntry& entry : tick.entries)
+      stored[entry.key] = entry;
+  }
+  std::vector<StoredEntry> entries;
+  for (const auto& [key, entry] : stored) {
+    if (entry.value) entries.push_back(entry);
+  }
+
+  CoreFixture after(true, entries);
+  after.clock.advance(2s);
+  after.queue.push(verdict_of("ops", asked_live()), 0);
+  after.batch();
+  after.core->step();
+  after.clock.advance(1min);
+  after.core->step();
+  CHECK(after.view->alerts.size() == (by_question ? 0 : 1));
+  after.queue.push(SinkHealth{"ops", "ops", false, ""}, 0);
+  after.core->step();
+  after.clock.advance(1min);
+  after.core->step();
+  CHECK(after.view->alerts.empty());
 }
 
 TEST_CASE("runtime: a sink that says nothing for minutes is told of, and it hears of it too",

@@ -110,8 +110,8 @@ class World {
   World& operator=(const World&) = delete;
 
   // The configuration that `rest` completes, with sinks that answer as the script says.
-  std::shared_ptr<const Config> load(const std::string& rest) {
-    const std::string text = kBase + rest;
+  std::shared_ptr<const Config> load(const std::string& rest) { return load_text(kBase + rest); }
+  std::shared_ptr<const Config> load_text(const std::string& text) {
     ConfigWorld world;
     world.env = [](const std::string&) { return std::optional<std::string>(); };
     world.read_file = [&](const std::string&) { return rules::Result<std::string>(text); };
@@ -135,10 +135,14 @@ class World {
   }
   Verdicts ask(const Config& config) { return verify_sinks(config, clock, state_dir.string()); }
   // What is said of it, one line a problem, without places and fixes.
-  std::vector<std::string> problems(const std::string& rest, const Verdicts& known = {}) {
-    const std::shared_ptr<const Config> config = load(rest);
+  std::vector<std::string> problems(const std::string& rest, const Config* running = nullptr) {
+    return problems_of(kBase + rest, running);
+  }
+  std::vector<std::string> problems_of(const std::string& text, const Config* running = nullptr) {
+    const std::shared_ptr<const Config> config = load_text(text);
     rules::Problems found;
-    report_dead(*config, verify_sinks(*config, clock, ""), known, found);
+    const Verdicts known = running == nullptr ? Verdicts() : verify_sinks(*running, clock, "");
+    report_dead(*config, verify_sinks(*config, clock, ""), running, known, found);
     std::vector<std::string> lines;
     for (const rules::Problem& problem : found.sorted()) {
       CHECK_FALSE(problem.fix.empty());
@@ -292,14 +296,60 @@ TEST_CASE("verify: one way of several is enough to be refused, and a fallback to
   CHECK(lines.front() ==
         "rule \"Errors\": it would reach nobody when queue=\"mails\" holds: a is dead (hello -> HTTP 404: "
         "no_service)");
-  // Known to run already: a reload that mends something else is not held up by it.
-  const auto config = world.load(rule + "route: {sinks: [a]}\n");
-  const Verdicts known = world.ask(*config);
-  CHECK(world.problems(rule + "route: {sinks: [a]}\n", known) ==
+  // What reaches nobody already: a reload that mends something else is not held up by it.
+  const auto running = world.load(rule + "route: {sinks: [a]}\n");
+  CHECK(world.problems(rule + "route: {sinks: [a]}\n", running.get()) ==
         Lines{"warning: sink \"a\": no message would arrive: a is dead (hello -> HTTP 404: no_service)"});
-  world.script.secret = "another";
-  CHECK(world.problems(rule + "route: {sinks: [a]}\n", known).front().find("it would reach nobody") !=
+  // But one that takes the last living sink away is.
+  const auto both = world.load(rule + "route: {sinks: [a, b]}\n");
+  CHECK(world.problems(rule + "route: {sinks: [a]}\n", both.get()).front().find("it would reach nobody") !=
         std::string::npos);
+}
+
+TEST_CASE("verify: a fallback is as good as its sink, the fallback's own is none of it",
+          "[run][verify][F52]") {
+  World world;
+  world.script.answers["a"] = dead();
+  const std::string rule = std::string(kRule) + "[a]}\nroute: {sinks: [am]}\n";
+  const auto with = [&](const std::string& a, const std::string& b) {
+    std::string text = kBase;
+    const auto put = [&](const std::string& host, const std::string& fallback) {
+      const std::string end = "https://" + host + ".example.com/'}";
+      text.insert(text.find(end) + end.size(), fallback);
+    };
+    put("a", a);
+    put("b", b);
+    return text + rule;
+  };
+  CHECK(world.problems_of(with("", "")).front().find("it would reach nobody") != std::string::npos);
+  CHECK(world.problems_of(with(", fallback: [b]", "")).front().find("warning: sink") == 0);
+  world.script.answers["b"] = dead();
+  CHECK(
+      world.problems_of(with(", fallback: [b]", ", fallback: [am]")).front().find("it would reach nobody") !=
+      std::string::npos);
+  CHECK(world.problems_of(with(", fallback: [b, am]", "")).front().find("warning: sink") == 0);
+}
+
+TEST_CASE("verify: a file that a machine reads is somebody; the same refusal is the same whatever the answer",
+          "[run][verify][F52]") {
+  World world;
+  world.script.answers["a"] = dead();
+  std::string text = kBase;
+  const std::string file = "{path: /var/log/rec.jsonl}";
+  text.insert(text.find(file) + file.size(), ", audience: machine");
+  CHECK(world.problems_of(text + kRule + "[a, rec]}\nroute: {sinks: [b]}\n").front().find("warning: sink") ==
+        0);
+
+  const auto identity = [&](const std::string& evidence) {
+    world.script.answers["a"] = Verification::dead(Reason::kGone, ProofLevel::kNetwork, evidence);
+    const auto config = world.load(std::string(kRule) + "[a]}\nroute: {sinks: [b]}\n");
+    rules::Problems found;
+    report_dead(*config, verify_sinks(*config, world.clock, ""), nullptr, {}, found);
+    REQUIRE(found.errors() == 1);
+    return found.all().front().identity;
+  };
+  CHECK(identity("HTTP 404: request 1") == identity("HTTP 404: request 2"));
+  CHECK_FALSE(identity("x").empty());
 }
 
 TEST_CASE("verify: what is unknown refuses nothing", "[run][verify][F52]") {
