@@ -575,7 +575,8 @@ void Process::reload(bool say) {
   const std::string problems = problem_lines(loaded.problems);
   if (!loaded.config) {
     const std::string because = identities(loaded.problems);
-    if (say || because != refused_because_) {
+    const bool is_new = say || because != refused_because_;
+    if (is_new) {
       std::fputs(problems.c_str(), stderr);
       log_.error(runtime_ ? "The new configuration was refused; the old one goes on."
                           : "The configuration is still refused; nothing is watched.",
@@ -586,7 +587,8 @@ void Process::reload(bool say) {
     if (runtime_) {
       runtime_->refused();
       problems_ = loaded.problems;
-      if (!tell_at_) tell_at_ = clock_.instant() + kTellRefusedReload;
+      // Looked at again each minute, it is told once.
+      if (!tell_at_ && is_new) tell_at_ = clock_.instant() + kTellRefusedReload;
     } else {
       metrics_.set_rules_without_sink(refused_rules(loaded.problems));
     }

@@ -1066,8 +1066,11 @@ void Runtime::tell_verdict(const Verdict& verdict) {
       options_.log->warn("The sink did not say whether a message would arrive.", fields);
       break;
   }
-  options_.metrics->count("logbell_sink_verifications_total",
-                          {{"sink", verdict.sink}, {"verdict", std::string(to_string(found.verdict))}});
+  for (const Kind kind : {Kind::kLive, Kind::kDead, Kind::kUnknown}) {  // counters are there from the start
+    options_.metrics->count("logbell_sink_verifications_total",
+                            {{"sink", verdict.sink}, {"verdict", std::string(to_string(kind))}},
+                            kind == found.verdict ? 1 : 0);
+  }
   const bool unverified = found.verdict == Kind::kUnknown && verdict.unknown_since &&
                           options_.clock->now() - *verdict.unknown_since >= kUnverifiedAfter;
   queue_.push(SinkVerdict{verdict, unverified}, 0);

@@ -909,6 +909,7 @@ TEST_CASE("runtime: what a start has found of its sinks is told, and so is what 
   house.tend_until([&] { return house.told("spare.jsonl").size() == 1; });
   CHECK(house.told("spare.jsonl")[0].find("SinkDead") != std::string::npos);
   CHECK(house.shows(R"(logbell_sink_verifications_total{sink="out",verdict="dead"} 1)"));
+  CHECK(house.shows(R"(logbell_sink_verifications_total{sink="out",verdict="live"} 0)"));
   const std::string page = house.metrics->render(
       {.streams = {}, .lanes = {}, .now = house.clock.now(), .verdicts = house.runtime->verdicts()},
       ProcessUse{});
