@@ -227,7 +227,7 @@ void CoreLoop::take(CoreInput input, Timestamp now) {
 void CoreLoop::take(const SinkHealth& health, Timestamp now) {
   const auto sink = plan_->sinks.find(health.sink);
   if (sink == plan_->sinks.end()) return;  // removed meanwhile
-  Dead dead = dead_lanes_[health.sink][health.lane];
+  WhyDead dead = dead_lanes_[health.sink][health.lane];
   dead.refused = health.dead;
   dead.verified = dead.verified && health.dead;
   set_dead(sink->second, health.lane, dead,
@@ -259,7 +259,7 @@ void CoreLoop::take(const SinkVerdict& answer, Timestamp now) {
   using Kind = sinks::Verification::Verdict;
   if (answer.unverified || found.verdict != Kind::kUnknown) pipeline_->set_condition(condition, now);
   if (found.verdict == Kind::kUnknown) return;
-  Dead dead = dead_lanes_[sink->first][lane];
+  WhyDead dead = dead_lanes_[sink->first][lane];
   dead.verified = found.verdict == Kind::kDead;
   set_dead(sink->second, lane, dead,
            dead.verified ? fmt::format("Sink {} is dead, {}: {}.", lane, kNoMessage, found.evidence)
@@ -267,9 +267,9 @@ void CoreLoop::take(const SinkVerdict& answer, Timestamp now) {
            now);
 }
 
-void CoreLoop::set_dead(const rules::SinkSpec& sink, const std::string& lane, Dead dead,
+void CoreLoop::set_dead(const rules::SinkSpec& sink, const std::string& lane, WhyDead dead,
                         const std::string& summary, Timestamp now) {
-  std::map<std::string, Dead>& known = dead_lanes_[sink.name];
+  std::map<std::string, WhyDead>& known = dead_lanes_[sink.name];
   const bool is_dead = dead.refused || dead.verified;
   if (is_dead) {
     known[lane] = dead;

@@ -126,11 +126,11 @@ class CoreLoop {
   void take(const SinkHealth& health, rules::Timestamp now);
   void take(const SinkVerdict& answer, rules::Timestamp now);
   // Why a lane is called dead. Either is reason enough; a message that was delivered ends both.
-  struct Dead {
+  struct WhyDead {
     bool refused = false;   // a message
     bool verified = false;  // a question
   };
-  void set_dead(const rules::SinkSpec& sink, const std::string& lane, Dead dead, const std::string& summary,
+  void set_dead(const rules::SinkSpec& sink, const std::string& lane, WhyDead dead, const std::string& summary,
                 rules::Timestamp now);
   void forget_removed_sinks(rules::Timestamp now);
   void tell_of_sinks_left_behind();
@@ -142,7 +142,7 @@ class CoreLoop {
   HeldClock held_;
   std::uint64_t steps_seen_ = 0;
   std::optional<CoreInput> waiting_;                               // taken out of the queue by wait()
-  std::map<std::string, std::map<std::string, Dead>> dead_lanes_;  // by sink and lane
+  std::map<std::string, std::map<std::string, WhyDead>> dead_lanes_;  // by sink and lane
   bool dirty_ = true;  // something has changed since the last view
   bool show_now_ = true;
   rules::Instant shown_at_;
