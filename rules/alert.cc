@@ -53,6 +53,7 @@ Json to_json(const Alert& alert) {
   json.set("first_line", line_to_json(alert.first_line)).set("last_line", line_to_json(alert.last_line));
   json.set("top_values", std::move(top)).set("built_in", alert.built_in);
   json.set("resolve_reason", alert.resolve_reason);
+  if (alert.rule != 0) json.set("rule", format_fingerprint(alert.rule));
   return json;
 }
 
@@ -92,6 +93,7 @@ Result<Alert> alert_from_json(const Json& json) {
   }
   alert.built_in = json["built_in"].boolean();
   alert.resolve_reason = json["resolve_reason"].string();
+  alert.rule = parse_fingerprint(json["rule"].string());
   return alert;
 }
 

@@ -39,6 +39,7 @@ struct Alert {
   // The most frequent values of labels that the expression summed away: ("queue", [("orders", 12), …]).
   std::vector<std::pair<std::string, std::vector<std::pair<std::string, std::uint64_t>>>> top_values;
   bool built_in = false;
+  Fingerprint rule = 0;  // AlertingRule::identity() of the rule that made it; 0: built in, or not known
   std::string resolve_reason;  // "" = the condition ended; "rule removed", …
 
   Fingerprint fingerprint() const { return labels.fingerprint(); }

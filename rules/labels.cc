@@ -1,6 +1,7 @@
 #include "rules/labels.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include <fmt/format.h>
 #include <xxhash.h>
@@ -125,6 +126,12 @@ bool is_metric_name(std::string_view name) {
 
 std::string format_fingerprint(Fingerprint fingerprint) {
   return fmt::format("{:016x}", fingerprint);
+}
+
+Fingerprint parse_fingerprint(std::string_view text) {
+  Fingerprint fingerprint = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), fingerprint, 16);
+  return error == std::errc() && end == text.data() + text.size() ? fingerprint : 0;
 }
 
 Fingerprint hash_bytes(std::string_view bytes) {

@@ -62,6 +62,8 @@ bool is_metric_name(std::string_view name);
 
 // 16 lower-case hex digits, as Alertmanager prints fingerprints.
 std::string format_fingerprint(Fingerprint fingerprint);
+// What format_fingerprint() wrote; 0 for anything else.
+Fingerprint parse_fingerprint(std::string_view text);
 // The same stable hash over any bytes: identities of patterns, rules, configurations.
 Fingerprint hash_bytes(std::string_view bytes);
 

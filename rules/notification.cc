@@ -8,9 +8,9 @@
 namespace logbell::rules {
 namespace {
 
-constexpr std::array<std::string_view, 9> kReasons{"none",          "first_firing", "new_alerts",
-                                                   "resolved_some", "all_resolved", "repeat",
-                                                   "refresh",       "summary",      "refused"};
+constexpr std::array<std::string_view, 10> kReasons{
+    "none",   "first_firing", "new_alerts", "resolved_some", "all_resolved",
+    "repeat", "refresh",      "summary",    "refused",       "drill"};
 
 }  // namespace
 
@@ -69,6 +69,7 @@ std::string encode(const Notification& notification) {
   json.set("replaces", notification.replaces)
       .set("priority", static_cast<std::int64_t>(notification.priority));
   json.set("text", notification.text).set("fallback_for", notification.fallback_for);
+  if (!notification.drill.empty()) json.set("drill", notification.drill);
   return json.dump();
 }
 
@@ -100,6 +101,7 @@ Result<Notification> decode_notification(std::string_view text) {
   out.priority = static_cast<std::uint8_t>(json["priority"].integer());
   out.text = json["text"].string();
   out.fallback_for = json["fallback_for"].string();
+  out.drill = json["drill"].string();
   return out;
 }
 

@@ -25,6 +25,7 @@ enum class NotifyReason {
   kRefresh,       // re-sent for a sink that forgets (Alertmanager)
   kSummary,       // what fired and resolved while nobody could be told
   kRefused,       // logbell itself: a start was refused
+  kDrill,         // nothing is wrong: a drill proves the way
 };
 std::string_view to_string(NotifyReason reason);
 
@@ -45,6 +46,7 @@ struct Notification {
   std::uint8_t priority = 1;  // 0 first: critical; 1 the rest; 2 repeats and refreshes
   std::string text;           // kSummary, kRefused: what to say instead of alerts
   std::string fallback_for;   // the sink that failed, when this one speaks in its place
+  std::string drill;          // the drill it belongs to; "": it is real
 
   bool is_resolved() const;  // no alert fires any more
   // An alert fires in one of them and has ended in the other.

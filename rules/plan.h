@@ -82,6 +82,7 @@ struct SinkSpec {
   bool machine_audience = false;    // `audience: machine`: it may be a rule's only sink
   bool pages = false;               // wakes somebody up: gets no summaries of the past
   bool per_alert = false;           // no grouping: Alertmanager groups
+  bool stays_open = false;          // what fires there stays so until its end is told: a drill is ended too
   std::optional<Duration> refresh;  // re-send while firing
   bool send_resolved = true;
   std::vector<std::string> fallback;  // tried in order when it fails for good

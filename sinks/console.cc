@@ -183,6 +183,7 @@ std::string_view colour_of(Tone tone) {
 Literal badge_of(const rules::Notification& notification) {
   if (notification.reason == rules::NotifyReason::kRefused) return "REFUSED";
   if (notification.reason == rules::NotifyReason::kSummary) return "SUMMARY";
+  if (!notification.drill.empty()) return "DRILL";
   return notification.is_resolved() ? Literal("RESOLVED") : Literal("FIRING");
 }
 

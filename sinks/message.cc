@@ -43,7 +43,7 @@ Tone tone_of(const Alert& alert) {
 
 Tone tone_of(const Notification& notification) {
   if (notification.reason == NotifyReason::kRefused) return Tone::kCritical;
-  if (notification.reason == NotifyReason::kSummary) return Tone::kInfo;
+  if (notification.reason == NotifyReason::kSummary || !notification.drill.empty()) return Tone::kInfo;
   Tone worst = Tone::kResolved;
   for (const Alert& alert : notification.alerts) {
     const Tone tone = tone_of(alert);
@@ -59,6 +59,8 @@ Tone tone_of(const Notification& notification) {
 
 std::string headline(const Notification& notification, const SinkContext& context) {
   std::string out;
+  std::string drill;
+  if (!notification.drill.empty()) drill = "[DRILL] ";
   const rules::Labels common = notification.common_labels();
   if (notification.reason == NotifyReason::kRefused) {
     out = "logbell refused to start";
@@ -66,6 +68,8 @@ std::string headline(const Notification& notification, const SinkContext& contex
     out = "While nobody could be told";
   } else if (!common.get("alertname").empty()) {
     out = common.get("alertname");
+  } else if (!drill.empty()) {
+    out = fmt::format("{} rules", notification.alerts.size());
   } else {
     // Several kinds in one group: the first is the newest or worst, and how many more says the rest.
     std::vector<std::string_view> names;
@@ -79,7 +83,7 @@ std::string headline(const Notification& notification, const SinkContext& contex
   append_part(out, common.get("service"));
   const std::string_view environment = common.get("environment");
   append_part(out, environment.empty() ? std::string_view(context.environment) : environment);
-  return out;
+  return drill + out;
 }
 
 std::string status_words(const Notification& notification) {
@@ -187,6 +191,9 @@ Alert in_short(Alert alert) {
 
 std::vector<std::string> delivery_notes(const Notification& notification, const Attempt& attempt) {
   std::vector<std::string> notes;
+  if (!notification.drill.empty())
+    notes.push_back(fmt::format("A drill: nothing is wrong. It proves that {} here.",
+                                notification.alerts.size() == 1 ? "this alert arrives" : "these alerts arrive"));
   if (!notification.fallback_for.empty()) {
     notes.push_back(fmt::format("In place of the sink \"{}\", which refused it.", notification.fallback_for));
   }

@@ -53,6 +53,7 @@ constexpr std::size_t kMaxPlainBody = 2500;
 Literal mark_of(const rules::Notification& notification) {
   if (notification.reason == rules::NotifyReason::kRefused) return "⛔ ";
   if (notification.reason == rules::NotifyReason::kSummary) return "📋 ";
+  if (!notification.drill.empty()) return "🧪 ";
   switch (tone_of(notification)) {
     case Tone::kCritical:
       return "🔴 ";
@@ -69,7 +70,7 @@ Literal mark_of(const rules::Notification& notification) {
 
 PlainText title_of(const rules::Notification& notification, const SinkContext& context) {
   std::string words;
-  if (notification.text.empty()) {
+  if (notification.text.empty() && notification.drill.empty()) {
     const std::string status = status_words(notification);
     // One that fires needs no word for it: its mark says so.
     if (status != "firing") words = status + ": ";

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "rules/redact.h"
 #include "rules/template.h"
 
 namespace logbell::engine {
@@ -122,6 +123,28 @@ void ActiveAlerts::restore(ActiveAlert alert) {
 
 std::set<Labels> ActiveAlerts::take_changed() {
   return std::exchange(changed_, {});
+}
+
+Labels alert_labels(const rules::Plan& plan, const rules::AlertingRule& rule, const Labels& element,
+                    double value) {
+  Labels labels = element;
+  const Labels seen = plan.external_labels.merged(element);
+  for (const auto& [name, text] : rule.labels)
+    labels.set(name, text.render(seen, plan.external_labels, value));
+  labels.set("alertname", rule.name);
+  return plan.external_labels.merged(labels);
+}
+
+std::vector<std::pair<std::string, std::string>> alert_annotations(const rules::Plan& plan,
+                                                                   const rules::AlertingRule& rule,
+                                                                   const Labels& labels, const Labels& element,
+                                                                   double value) {
+  std::vector<std::pair<std::string, std::string>> annotations;
+  annotations.reserve(rule.annotations.size());
+  for (const auto& [name, text] : rule.annotations)
+    annotations.emplace_back(
+        name, rules::redact(text.render(labels.merged(element), plan.external_labels, value)));
+  return annotations;
 }
 
 Json to_json(const ActiveAlert& alert) {

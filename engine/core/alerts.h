@@ -7,11 +7,13 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/core/evaluator.h"
 #include "rules/alert.h"
 #include "rules/json.h"
+#include "rules/plan.h"
 #include "rules/rule.h"
 #include "rules/time.h"
 
@@ -75,6 +77,15 @@ class ActiveAlerts {
   std::map<rules::Labels, ActiveAlert> active_;
   std::set<rules::Labels> changed_;
 };
+
+// What an element of `rule`'s result says of itself once it is an alert: its labels with the rule's and the
+// configuration's, and the rule's annotations, redacted.
+rules::Labels alert_labels(const rules::Plan& plan, const rules::AlertingRule& rule,
+                           const rules::Labels& element, double value);
+std::vector<std::pair<std::string, std::string>> alert_annotations(const rules::Plan& plan,
+                                                                   const rules::AlertingRule& rule,
+                                                                   const rules::Labels& labels,
+                                                                   const rules::Labels& element, double value);
 
 rules::Json to_json(const ActiveAlert& alert);
 ActiveAlert active_alert_from_json(const rules::Json& json);

@@ -29,12 +29,6 @@ Timestamp read_time(const Json& json) {
   return rules::from_stored_ms(json.integer());
 }
 
-Fingerprint read_fingerprint(std::string_view text) {
-  Fingerprint fingerprint = 0;
-  std::from_chars(text.data(), text.data() + text.size(), fingerprint, 16);
-  return fingerprint;
-}
-
 Json episodes_json(const Episodes& episodes) {
   Json json{Json::Object{}};
   for (const auto& [fingerprint, fired_at] : episodes)
@@ -45,7 +39,7 @@ Json episodes_json(const Episodes& episodes) {
 Episodes read_episodes(const Json& json) {
   Episodes episodes;
   for (const auto& [name, value] : json.object())
-    episodes[read_fingerprint(name)] = read_time(value);
+    episodes[rules::parse_fingerprint(name)] = read_time(value);
   return episodes;
 }
 
@@ -877,7 +871,7 @@ void Dispatcher::restore(const std::vector<StoredEntry>& entries) {
       members.emplace_back(*member, json);
     } else if (const auto held = after(entry.key, "core/d/h/")) {
       auto alert = rules::alert_from_json(json["alert"]);
-      if (alert) held_[read_fingerprint(*held)] = {*alert, read_fingerprint(json["rule"].string())};
+      if (alert) held_[rules::parse_fingerprint(*held)] = {*alert, rules::parse_fingerprint(json["rule"].string())};
     } else if (after(entry.key, "core/d/past")) {
       for (const auto& [sink, of] : json.object()) {
         Past& past = past_[sink];
@@ -894,7 +888,7 @@ void Dispatcher::restore(const std::vector<StoredEntry>& entries) {
     Group& group = groups_.at(key->second);
     const Fingerprint fingerprint = alert->fingerprint();
     std::optional<Fingerprint> rule;
-    if (json["rule"].is_string()) rule = read_fingerprint(json["rule"].string());
+    if (json["rule"].is_string()) rule = rules::parse_fingerprint(json["rule"].string());
     group.members[fingerprint] = Member{*alert, rule, json["leaving"].boolean()};
     groups_of_[fingerprint].insert(group.key);
   }

@@ -622,30 +622,21 @@ struct Pipeline::Impl {
 
   // --- alerts
 
-  Labels alert_labels(const rules::AlertingRule& rule, const ActiveAlert& active_alert) const {
-    Labels labels = active_alert.labels;
-    const Labels seen = plan->external_labels.merged(active_alert.labels);
-    for (const auto& [name, value] : rule.labels)
-      labels.set(name, value.render(seen, plan->external_labels, active_alert.value));
-    labels.set("alertname", rule.name);
-    return plan->external_labels.merged(labels);
-  }
-
   Alert make_alert(std::size_t i, const ActiveAlert& active_alert, AlertState state, Timestamp at) const {
     const rules::AlertingRule& rule = plan->rules[i];
     Alert alert;
     const auto known = rules[i].labels_of.find(active_alert.labels);
-    alert.labels = known == rules[i].labels_of.end() ? alert_labels(rule, active_alert) : known->second;
+    alert.labels = known == rules[i].labels_of.end()
+                       ? alert_labels(*plan, rule, active_alert.labels, active_alert.value)
+                       : known->second;
     alert.state = state;
     alert.value = active_alert.value;
     alert.active_at = active_alert.active_at;
     alert.fired_at = active_alert.fired_at;
     if (state == AlertState::kResolved) alert.resolved_at = at;
     alert.expr = rule.expr_text;
-    for (const auto& [name, text] : rule.annotations)
-      alert.annotations.emplace_back(
-          name, rules::redact(text.render(alert.labels.merged(active_alert.labels), plan->external_labels,
-                                          active_alert.value)));
+    alert.annotations = alert_annotations(*plan, rule, alert.labels, active_alert.labels, active_alert.value);
+    alert.rule = rules[i].identity;
     // What is only pending is shown to nobody with its lines: redacting them for each would be wasted.
     if (state == AlertState::kFiring || state == AlertState::kResolved)
       describe(i, active_alert.labels, at, alert);
@@ -793,7 +784,8 @@ struct Pipeline::Impl {
     RuleSlot& rule = rules[i];
     for (const Step& step : steps) {
       if (step.to == AlertState::kPending)
-        rule.labels_of[step.alert.labels] = alert_labels(plan->rules[i], step.alert);
+        rule.labels_of[step.alert.labels] = 
+            alert_labels(*plan, plan->rules[i], step.alert.labels, step.alert.value);
       rules::Transition transition{step.from, step.to, step.at, make_alert(i, step.alert, step.to, step.at)};
       transition.alert.resolve_reason = reason;
       if (step.to == AlertState::kResolved || step.to == AlertState::kInactive)

@@ -432,6 +432,10 @@ void SendLoop::Impl::add(Delivery delivery, bool told_elsewhere) {
   item.added = now;
   const Duration age = std::clamp(wall - notification.created_at, Duration(0), kMaxAge);
   item.expires_at = now + std::max(kMaxAge - age, kMinStay);
+  if (!notification.drill.empty() && !item.resolved) {
+    item.expires_at = now + std::max(kDrillMaxAge - age, Duration(0));
+    if (dead_) probe_at_ = now;
+  }
   by_key_.emplace(notification.key, sequence);
   if (!notification.replaces.empty()) by_replaces_.emplace(notification.replaces, sequence);
   by_expiry_.emplace(item.expires_at, sequence);
@@ -619,8 +623,9 @@ void SendLoop::Impl::expire(Instant now) {
   while (!by_expiry_.empty() && by_expiry_.begin()->first <= now && batch.settled.size() < kMaxBatch) {
     const Sequence sequence = by_expiry_.begin()->second;
     Settlement gone = settlement(items_.at(sequence), DeliveryState::kDead, "rejected", kExpired);
-    gone.detail =
-        fmt::format("not delivered within {}; last: {}", rules::format_duration(kMaxAge), counts_.last_error);
+    const bool drill = !items_.at(sequence).delivery.notification.drill.empty();
+    gone.detail = fmt::format("not delivered within {}; last: {}",
+                              rules::format_duration(drill ? kDrillMaxAge : kMaxAge), counts_.last_error);
     end(sequence, std::move(gone), batch);
   }
   if (!batch.settled.empty()) options_.log->settle(batch.settled);

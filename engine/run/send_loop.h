@@ -18,7 +18,8 @@
 //   kRefusalsOfDead in a row, and the circuit opens; as long as it may be the fault of one group, those of
 //   others are tried at once. Only a success closes it.
 // - A failure that lasts does not keep people in the dark: see kFallbackAfter.
-// - Nothing is given up before kMaxAge but by a refusal for good.
+// - Nothing is given up before kMaxAge but by a refusal for good; a drill's messages after kDrillMaxAge.
+// - A drill asks whether it works now: it makes a sink that refuses be tried at once.
 #pragma once
 
 #include <cstdint>
@@ -129,6 +130,8 @@ class SendLoop {
   // arrival in this process, whatever a wall clock that was set says its age is.
   static constexpr rules::Duration kMaxAge{std::chrono::hours(24)};
   static constexpr rules::Duration kMinStay{std::chrono::minutes(10)};
+  // A drill that has not arrived by then has failed, and rings nobody hours later.
+  static constexpr rules::Duration kDrillMaxAge{std::chrono::minutes(10)};
   // So many messages refused in a row, and it is the sink: two that are bad by themselves hardly ever follow
   // each other.
   static constexpr std::uint32_t kRefusalsOfDead = 2;

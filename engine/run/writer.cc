@@ -68,6 +68,7 @@ bool cannot_wait(const Notification& notification) {
     case NotifyReason::kRepeat:
     case NotifyReason::kRefresh:
     case NotifyReason::kSummary:
+    case NotifyReason::kDrill:
       return false;
   }
   return false;

@@ -862,6 +862,59 @@ TEST_CASE(
   CHECK(lane.log.events.back() == "alive ops ops");
 }
 
+TEST_CASE("send_loop: a drill asks at once whether a sink that refused works again", "[run][send_loop][F53]") {
+  const bool has_fallback = GENERATE(false, true);
+  CAPTURE(has_fallback);
+  Lane lane(has_fallback ? with_fallbacks({{"mail", {"mail"}}}) : SendLoop::Options());
+  lane.script.always = revoked();
+  lane.add(lane.firing("a"));
+  lane.run(30s);
+  CHECK(lane.script.keys() == Keys{"a"});
+  Notification drill = lane.firing("d", "drill/1", 2);
+  drill.reason = NotifyReason::kDrill;
+  drill.drill = "1";
+
+  SECTION("it does not") {
+    lane.add(drill);
+    lane.now();
+    CHECK(lane.script.sent.size() == 2);
+    lane.run(1s);
+    CHECK(lane.script.sent.size() == 2);
+  }
+  SECTION("it does") {
+    lane.script.always = Outcome::delivered("ok");
+    lane.add(drill);
+    lane.now();
+    CHECK(lane.script.keys() == (has_fallback ? Keys{"a", "d"} : Keys{"a", "a", "d"}));
+    CHECK(lane.log.events.back() == "alive ops ops");
+    CHECK(lane.loop->idle());
+  }
+}
+
+TEST_CASE("send_loop: a drill that does not arrive in ten minutes is given up, its end is not",
+          "[run][send_loop][F53]") {
+  Lane lane;
+  lane.script.always = down();
+  Notification drill = lane.firing("d", "drill/1", 2);
+  drill.reason = NotifyReason::kDrill;
+  drill.drill = "1";
+  Notification end = drill;
+  end.key = "e";
+  end.alerts = {alert(false, "drill/1")};
+  lane.add(drill);
+  lane.add(end);
+  lane.run(SendLoop::kDrillMaxAge - 1s);
+  CHECK(lane.loop->view().pending == 2);
+  lane.run(2s);
+  CHECK(lane.loop->view().pending == 1);
+  const Keys told = lane.log.told();
+  CHECK(std::count(told.begin(), told.end(), "d: rejected expired") == 1);
+  lane.script.always = Outcome::delivered("ok");
+  lane.run(SendLoop::kMaxBackoff);
+  CHECK(lane.script.keys().back() == "e");
+  CHECK(lane.loop->idle());
+}
+
 TEST_CASE("send_loop: a message that is refused goes to the fallback alone", "[run][send_loop][F40]") {
   Lane lane(with_fallbacks({{"mail", {"mail"}}}));
   lane.script.next = {Outcome::delivered("ok"), refused()};

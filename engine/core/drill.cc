@@ -1,0 +1,174 @@
+#include "engine/core/drill.h"
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "engine/core/alerts.h"
+#include "engine/core/dispatcher.h"
+#include "rules/expr.h"
+
+namespace logbell::engine {
+
+using rules::Alert;
+using rules::Labels;
+using rules::Notification;
+using rules::Timestamp;
+
+namespace {
+
+constexpr std::string_view kLabel = "drill";
+constexpr std::string_view kPrefix = "[DRILL] ";
+
+Alert shadow_alert(const rules::Plan& plan, const DrillFiring& firing, Timestamp now) {
+  const rules::AlertingRule& rule = plan.rules[firing.rule];
+  constexpr double kOneMatch = 1;
+  Alert alert;
+  alert.labels = alert_labels(plan, rule, firing.element, kOneMatch);
+  alert.annotations = alert_annotations(plan, rule, alert.labels, firing.element, kOneMatch);
+  alert.state = rules::AlertState::kFiring;
+  alert.value = kOneMatch;
+  alert.active_at = alert.fired_at = now;
+  alert.expr = rule.expr_text;
+  alert.first_line = firing.line;
+  alert.rule = rule.identity();
+  return alert;
+}
+
+// Whoever reads it somewhere behind the sink, in whatever template, sees what it is.
+void mark(Alert& alert, const std::string& id) {
+  alert.labels.set(std::string(kLabel), id);
+  bool marked = false;
+  for (auto& [name, text] : alert.annotations) {
+    if (name != "summary" && name != "title" && name != "description" && name != "message") continue;
+    text.insert(0, kPrefix);
+    marked = true;
+  }
+  if (!marked)
+    alert.annotations.emplace_back("summary", fmt::format("{}{} can reach you here.", kPrefix, alert.name()));
+}
+
+// The longest that a first message may wait for others of its group.
+rules::Duration longest_wait(const rules::Route& route) {
+  rules::Duration longest = route.options.group_wait;
+  for (const rules::Route& child : route.routes)
+    longest = std::max(longest, longest_wait(child));
+  return longest;
+}
+
+// What the live route makes of these alerts, no two of which look alike: alerts by sink.
+using AlertsBySink = std::map<std::string, std::vector<Alert>>;
+void send_through(const rules::Plan& plan, const std::vector<std::pair<std::size_t, Alert>>& alerts,
+                  Timestamp now, AlertsBySink& told) {
+  Dispatcher shadow(plan);
+  for (const auto& [rule, alert] : alerts) {
+    const rules::Transition fires{rules::AlertState::kPending, rules::AlertState::kFiring, now, alert};
+    shadow.insert(fires, plan.rules[rule].identity(), now, now);
+  }
+  std::vector<Notification> notifications;
+  const std::function<bool(Alert&)> as_it_is = [](Alert&) { return true; };
+  shadow.flush(now, as_it_is, notifications);
+  if (plan.has_route) {
+    if (const rules::Duration wait = longest_wait(plan.route); wait > rules::Duration(0))
+      shadow.flush(now + wait, as_it_is, notifications);
+  }
+  for (const Notification& notification : notifications) {
+    const rules::SinkSpec& sink = plan.sinks.at(notification.sink);
+    if (notification.lane != sink.lanes.front()) continue;  // each lane is told the same
+    std::vector<Alert>& to = told[notification.sink];
+    for (const Alert& alert : notification.alerts) {
+      const bool known = std::any_of(to.begin(), to.end(), [&](const Alert& other) {
+        return other.rule == alert.rule && other.labels == alert.labels;
+      });
+      if (!known) to.push_back(alert);
+    }
+  }
+}
+
+}  // namespace
+
+Labels drill_element(const rules::Plan& plan, const rules::AlertingRule& rule, const Labels& matched) {
+  Labels element = rules::fixed_labels(*rule.expr, plan.patterns);
+  for (const std::string& name : rules::result_labels(*rule.expr, plan.patterns)) {
+    if (matched.has(name)) element.set(name, std::string(matched.get(name)));
+  }
+  return element;
+}
+
+DrillTold drill(const rules::Plan& plan, const std::string& id, const std::vector<DrillFiring>& firings,
+                const std::set<std::string>& only, Timestamp read_at, Timestamp now) {
+  DrillTold out;
+  // Two rules whose alerts look alike are one to people; here each is to be proven.
+  std::vector<std::vector<std::pair<std::size_t, Alert>>> rounds;
+  std::map<Labels, std::size_t> taken;
+  for (const DrillFiring& firing : firings) {
+    Alert alert = shadow_alert(plan, firing, now);
+    const std::size_t round = taken[alert.labels]++;
+    if (round == rounds.size()) rounds.emplace_back();
+    rounds[round].emplace_back(firing.rule, std::move(alert));
+  }
+  AlertsBySink told;
+  for (const auto& round : rounds)
+    send_through(plan, round, now, told);
+
+  std::map<rules::Fingerprint, std::size_t> order;  // as the drill named them
+  for (const DrillFiring& firing : firings)
+    order.try_emplace(plan.rules[firing.rule].identity(), order.size());
+  std::set<rules::Fingerprint> heard;
+  for (auto& [name, alerts] : told) {
+    std::stable_sort(alerts.begin(), alerts.end(),
+                     [&](const Alert& a, const Alert& b) { return order.at(a.rule) < order.at(b.rule); });
+    for (const Alert& alert : alerts)
+      heard.insert(alert.rule);
+    if (!only.empty() && only.count(name) == 0) continue;
+    const rules::SinkSpec& sink = plan.sinks.at(name);
+    for (std::size_t from = 0; from < alerts.size(); from += Dispatcher::kMaxAlertsPerNotification) {
+      const std::size_t to = std::min(alerts.size(), from + Dispatcher::kMaxAlertsPerNotification);
+      Notification notification;
+      notification.sink = name;
+      notification.reason = rules::NotifyReason::kDrill;
+      notification.drill = id;
+      notification.group_key = fmt::format("drill/{}/{}", id, from);
+      notification.group_labels = {{std::string(kLabel), id}};
+      notification.created_at = now;
+      notification.caused_at = read_at;
+      notification.priority = 2;  // behind whatever is real
+      for (std::size_t i = from; i < to; ++i) {
+        notification.alerts.push_back(alerts[i]);
+        mark(notification.alerts.back(), id);
+      }
+      Notification end = notification;
+      for (Alert& alert : end.alerts) {
+        alert.state = rules::AlertState::kResolved;
+        alert.resolved_at = now;
+        alert.resolve_reason = "the drill is over";
+      }
+      for (const std::string& lane : sink.lanes) {
+        const auto key = [&](std::string_view what) {
+          return rules::format_fingerprint(
+              rules::hash_bytes(fmt::format("drill\n{}\n{}\n{}\n{}", id, lane, from, what)));
+        };
+        notification.lane = end.lane = lane;
+        notification.key = key("fires");
+        out.notifications.push_back(notification);
+        if (!sink.stays_open) continue;
+        end.key = key("ends");
+        out.notifications.push_back(end);
+      }
+    }
+  }
+  std::set<std::size_t> said;
+  for (const DrillFiring& firing : firings) {
+    const rules::AlertingRule& rule = plan.rules[firing.rule];
+    if (heard.count(rule.identity()) != 0 || !said.insert(firing.rule).second) continue;
+    const bool silent = rule.silent && now < rule.silent->until;
+    out.untold.emplace_back(firing.rule, silent ? fmt::format("sinks: none, {}", rule.silent->reason)
+                                                : std::string("its route is muted at this time"));
+  }
+  return out;
+}
+
+}  // namespace logbell::engine

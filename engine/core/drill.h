@@ -1,0 +1,47 @@
+// Drill: what a rule would say if it fired now, to whom, by the way that its alerts really take (DESIGN.md
+// §7).
+//
+// A shadow core: a dispatcher of its own over the live plan, so that no window, alert or group of the real
+// one moves. Whether a rule's arithmetic is right is for `test` to say: here the rule simply fires. Pure.
+#pragma once
+
+#include <cstddef>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "rules/alert.h"
+#include "rules/labels.h"
+#include "rules/notification.h"
+#include "rules/plan.h"
+#include "rules/time.h"
+
+namespace logbell::engine {
+
+// A rule that the drill sets firing, and the line that made it.
+struct DrillFiring {
+  std::size_t rule = 0;   // index into Plan::rules
+  rules::Labels element;  // of its result, as far as the line tells
+  rules::SampleLine line;
+};
+
+// What became of them.
+struct DrillTold {
+  // One message a sink and lane, as long as its alerts fit; where what fires stays open, one more that ends
+  // it, to be sent after it. All have `drill` set, keys made of the drill and the lane, and on each alert a
+  // label `drill`, so that no end of a drill ever resolves a real alert.
+  std::vector<rules::Notification> notifications;
+  // Rules whose alerts go nowhere just now, with the reason: muted, `sinks: none`.
+  std::vector<std::pair<std::size_t, std::string>> untold;
+};
+
+// What an element of the rule's result looks like when a pattern with these labels has matched: what the
+// expression keeps of them.
+rules::Labels drill_element(const rules::Plan& plan, const rules::AlertingRule& rule,
+                            const rules::Labels& matched);
+
+// `only`: no sinks but these; empty: all. `read_at`: wall time at which the lines came in.
+DrillTold drill(const rules::Plan& plan, const std::string& id, const std::vector<DrillFiring>& firings,
+                const std::set<std::string>& only, rules::Timestamp read_at, rules::Timestamp now);
+
+}  // namespace logbell::engine
