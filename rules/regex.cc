@@ -8,6 +8,8 @@
 
 #include <re2/re2.h>
 
+#include "rules/text.h"
+
 namespace logbell::rules {
 namespace {
 
@@ -141,13 +143,38 @@ std::string regex_hint(std::string_view pattern, const Regex::CompileError& erro
   return "";
 }
 
+// The pattern with its characters that are no byte (`\x{4e2d}`) written as themselves: RE2 knows no such
+// number where it matches bytes.
+std::string for_bytes(std::string_view pattern) {
+  std::string out;
+  for (std::size_t at = 0; at < pattern.size(); ++at) {
+    out += pattern[at];
+    if (pattern[at] != '\\' || at + 1 >= pattern.size()) continue;
+    out += pattern[++at];
+    if (pattern[at] == 'Q') {
+      const std::size_t end = std::min(pattern.find("\\E", at), pattern.size());
+      out += pattern.substr(at + 1, end - at - 1);
+      at = end - 1;
+    } else if (pattern.substr(at, 2) == "x{") {
+      std::uint32_t code = 0;
+      const char* const end = pattern.data() + pattern.size();
+      const auto [stop, wrong] = std::from_chars(pattern.data() + at + 2, end, code, 16);
+      if (wrong != std::errc() || code <= 0xFF || stop == end) continue;
+      out.resize(out.size() - 2);
+      out += utf8(code);
+      at = static_cast<std::size_t>(stop - pattern.data());
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 struct Regex::Impl {
   Impl(std::string_view pattern, bool anchored)
       : utf8(anchored ? "^(?:" + std::string(pattern) + ")$" : std::string(pattern),
              options_for(RE2::Options::EncodingUTF8)),
-        latin1(utf8.pattern(), options_for(RE2::Options::EncodingLatin1)) {}
+        latin1(for_bytes(utf8.pattern()), options_for(RE2::Options::EncodingLatin1)) {}
 
   // Only a pattern that reads UTF-8 well-formed can be compiled bytewise as well; the same groups come out.
   const RE2& for_text(std::string_view text) const { return is_valid_utf8(text) ? utf8 : latin1; }

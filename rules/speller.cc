@@ -36,17 +36,6 @@ constexpr std::array<std::uint32_t, 12> kFarLetters{0xE9,   0xC9,   0x3B1, 0x391
                                                     0x4E2D, 0x3042, 0x5D0, 0x627, 0x1F600, 0x20AC};
 constexpr std::uint32_t kLastFarLetter = 0x2FFFF;  // what is assigned beyond it is no letter of a log
 
-std::string utf8(std::uint32_t code) {
-  const auto byte = [](std::uint32_t value) { return static_cast<char>(value); };
-  if (code < 0x80) return {byte(code)};
-  if (code < 0x800) return {byte(0xC0U | (code >> 6U)), byte(0x80U | (code & 0x3FU))};
-  if (code < 0x10000) {
-    return {byte(0xE0U | (code >> 12U)), byte(0x80U | ((code >> 6U) & 0x3FU)), byte(0x80U | (code & 0x3FU))};
-  }
-  return {byte(0xF0U | (code >> 18U)), byte(0x80U | ((code >> 12U) & 0x3FU)),
-          byte(0x80U | ((code >> 6U) & 0x3FU)), byte(0x80U | (code & 0x3FU))};
-}
-
 // The characters of a class, as far as anybody wants to read them.
 struct CharacterSet {
   std::bitset<128> ascii;

@@ -33,6 +33,24 @@ TEST_CASE("regex: a line that is not UTF-8 is matched byte by byte", "[rules][re
                                         "b"));
 }
 
+TEST_CASE("regex: a character by its number is the character itself, whatever the line is",
+          "[rules][regex]") {
+  for (const char* const pattern : {R"(a\x{4e2d}b)", R"(a[\x{4e00}-\x{4eff}]+b)", R"(a[^\x{3b1}]b)"}) {
+    INFO(pattern);
+    const auto regex = Regex::compile(pattern);
+    REQUIRE(regex.has_value());
+    CHECK(
+        regex->matches("a\xE4\xB8\xAD"
+                       "b"));
+    CHECK(regex->pattern() == pattern);
+  }
+  CHECK(Regex::compile(R"(a\x{4e2d}b)")
+            ->matches("\xff a\xE4\xB8\xAD"
+                      "b"));
+  CHECK(Regex::compile(R"(\Qx\x{4e2d}\E)")->matches("\xff x\\x{4e2d}"));
+  CHECK(Regex::compile(R"(x\\x{3})")->matches("\xff x\\xxx"));
+}
+
 TEST_CASE("regex: captures name their groups, and those that took no part have no data", "[rules][regex]") {
   const Regex regex = *Regex::compile(R"(queue (?P<queue>\S+)( id=(?P<id>\d+))?)");
   CHECK(regex.group_count() == 3);
