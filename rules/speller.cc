@@ -142,6 +142,12 @@ class Parser {
     node.text = std::move(text);
     return add(std::move(node));
   }
+  // What takes no character; a repetition may stand behind it.
+  std::uint32_t nothing() {
+    Node node;
+    node.kind = Node::Kind::kSequence;
+    return add(std::move(node));
+  }
   std::uint32_t add_set(std::string_view written) {
     Node node;
     node.kind = Node::Kind::kSet;
@@ -189,7 +195,7 @@ class Parser {
     return node.parts.size() == 1 ? node.parts.front() : add(std::move(node));
   }
 
-  // Nothing: what stands here takes no character, as `^` or `(?i)`.
+  // Nothing: flags, which hold from here on.
   std::optional<std::uint32_t> next(int depth) {
     const char c = here();
     if (c == '(') return group(depth);
@@ -201,7 +207,7 @@ class Parser {
     }
     if (c == '^' || c == '$') {
       ++at_;
-      return std::nullopt;
+      return nothing();
     }
     return add_text(character());
   }
@@ -243,7 +249,7 @@ class Parser {
     return add(std::move(node));
   }
 
-  std::optional<std::uint32_t> bracket() {
+  std::uint32_t bracket() {
     const std::size_t from = at_++;
     take("^");
     take("]");  // the first one is a character like any other
@@ -259,18 +265,16 @@ class Parser {
     return add_set(std::string_view(text_).substr(from, at_ - from));
   }
 
-  std::optional<std::uint32_t> escape() {
+  std::uint32_t escape() {
     const std::size_t from = at_++;
     const char c = here();
     const std::string one = character();
     switch (c) {
       case 'A':
       case 'z':
-      case 'E':
-        return std::nullopt;
-      case 'b':
-      case 'B': {
-        if (c == 'B') return std::nullopt;  // left to chance
+      case 'B':  // left to chance
+        return nothing();
+      case 'b': {
         Node node;
         node.kind = Node::Kind::kWordEdge;
         return add(std::move(node));
@@ -560,6 +564,8 @@ struct Speller::Impl {
     walk.in_value = wishes.whole_is_value;
     walk.in_name = walk.in_value;
     const bool is_made = add(nodes[*root], walk);
+    // The edge of a word that nobody wrote.
+    if (walk.at_edge && (walk.out.empty() || !is_word(walk.out.back()))) walk.out += kWord;
     steps_left -= std::min(steps_left, walk.steps);
     if (!is_made || walk.out.size() > kMaxSpelledBytes) return std::nullopt;
     // Nobody misses the blanks around it.

@@ -71,29 +71,23 @@ std::size_t count_of(std::string_view text, std::string_view piece) {
   return count;
 }
 
-// The line without its mark, as whoever put it there would take it away.
-std::string without_mark(std::string line) {
-  for (const char* const piece :
-       {R"(, "logbell": ")", R"("logbell": ")", R"(,"logbell":")", R"("logbell":")"}) {
-    const std::string whole = std::string(piece) + std::string(kMark) + "\"";
-    if (const std::size_t at = line.find(whole); at != std::string::npos) {
-      const bool is_first = whole.front() != ',';
-      std::size_t end = at + whole.size();
-      while (is_first && end < line.size() && (line[end] == ',' || line[end] == ' '))
-        ++end;
-      return line.erase(at, end - at);
+// What the line may have been without its mark: the mark taken out, with what may have come with it.
+std::vector<std::string> without_mark(const std::string& line) {
+  std::vector<std::string> out;
+  const std::string mark(kMark);
+  for (const std::string& what :
+       {mark, "logbell=" + mark, "\"logbell\":\"" + mark + "\"", "\"logbell\": \"" + mark + "\""}) {
+    const std::size_t at = line.find(what);
+    if (at == std::string::npos) continue;
+    for (const std::string before : {"", " ", ",", ", "}) {
+      for (const std::string after : {"", " ", ",", ", "}) {
+        const std::string piece = before + what + after;
+        if (at >= before.size() && line.compare(at - before.size(), piece.size(), piece) == 0)
+          out.push_back(line.substr(0, at - before.size()) + line.substr(at + what.size() + after.size()));
+      }
     }
   }
-  std::string what(kMark);
-  if (const std::size_t at = line.find("logbell=" + what); at != std::string::npos) what = "logbell=" + what;
-  std::size_t at = line.find(what);
-  std::size_t end = at + what.size();
-  if (at > 0 && line[at - 1] == ' ') {
-    --at;
-  } else if (end < line.size() && line[end] == ' ') {
-    ++end;
-  }
-  return line.erase(at, end - at);
+  return out;
 }
 
 // What holds of every marked line; its labels and value are returned.
@@ -115,6 +109,12 @@ Match check_line(const PatternSpec& spec, LineFormat format, const MarkedLine& l
   };
   if (at > 0) CHECK(is_free(line.text[at - 1]));
   if (at + kMark.size() < line.text.size()) CHECK(is_free(line.text[at + kMark.size()]));
+  const std::vector<std::string> bare = without_mark(line.text);
+  CHECK(std::any_of(bare.begin(), bare.end(), [&](const std::string& one) {
+    const std::optional<Match> same = match_of(spec, format, one, line.facts);
+    return same && same->labels == match->labels &&
+           (same->value == match->value || (std::isnan(same->value) && std::isnan(match->value)));
+  }));
   return *match;
 }
 
@@ -161,6 +161,8 @@ TEST_CASE("example: an expression is spelled as people would write it", "[rules]
       {R"((?:a|b(?:c|d))+?e$)", "ae"},
       {R"((?i:warn)(?-i)ing)", "warning"},
       {R"((?m)^a$)", "a"},
+      {R"(^+a\b{2}\B* b\z?)", "a b"},
+      {R"(\b)", "example"},
       {R"(\A\s*at \S+\z)", "at example"},
       {R"(failed: .+)", "failed: example"},
       {R"((?P<hex>[0-9a-f]{4}))", "e1a1"},
@@ -225,6 +227,10 @@ TEST_CASE("example: what nothing matches has no example, and takes no long time"
     const std::optional<std::string> text = example_of(*regex);
     if (!row.may_have_one) CHECK_FALSE(text.has_value());
     if (text) CHECK(regex->matches(*text));
+    const PatternSpec spec = pattern({row.regex});
+    for (const LineFormat format : {LineFormat::kText, LineFormat::kJson, LineFormat::kLogfmt}) {
+      if (const auto line = marked_line(spec, format, kMark)) check_line(spec, format, *line);
+    }
   }
 }
 
@@ -527,8 +533,6 @@ TEST_CASE("example: every pattern of every configuration in the tree has a line"
             INFO((line ? "" : line.error().message));
             REQUIRE(line.has_value());
             check_line(spec, source.format, *line);
-            const bool has_room = line->text.find('\n') == std::string::npos;
-            if (has_room) CHECK(matches_line(spec, source.format, without_mark(line->text), &line->facts));
             ++lines;
           }
         }
@@ -598,7 +602,7 @@ TEST_CASE("example: whatever the expression, a line is never wrong", "[rules][ex
   const char* wanted = std::getenv("LOGBELL_SEED");  // NOLINT(concurrency-mt-unsafe): one thread
   const char* many = std::getenv("LOGBELL_SEEDS");   // NOLINT(concurrency-mt-unsafe): one thread
   const std::uint64_t first = wanted == nullptr ? 1 : std::stoull(wanted);
-  const std::uint64_t count = many == nullptr ? 400 : std::stoull(many);
+  const std::uint64_t count = many == nullptr ? 250 : std::stoull(many);
   std::size_t made = 0;
   std::size_t marked = 0;
   std::size_t tried = 0;
