@@ -276,6 +276,8 @@ std::string console_text(const rules::Notification& notification, const Attempt&
                          const SinkContext& context, const ConsoleStyle& style) {
   Page page(style);
   std::string title = headline(notification, context);
+  // The badge says it.
+  if (constexpr std::string_view kDrill = "[DRILL] "; title.rfind(kDrill, 0) == 0) title.erase(0, kDrill.size());
   if (notification.alerts.size() > 1) title = status_words(notification) + ": " + title;
   page.add_title(badge_of(notification), ConsoleText(title, 300), colour_of(tone_of(notification)));
   for (const std::string& note : delivery_notes(notification, attempt))

@@ -110,6 +110,7 @@ struct Call {
   bool body_cut = false;  // the answer was longer than we read
   bool no_http = false;   // it begins like HTTP, and is none
   std::size_t header_bytes = 0;
+  std::size_t most_body = kMaxResponseBytes;
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
 
@@ -197,7 +198,7 @@ std::size_t on_header(char* data, std::size_t size, std::size_t count, void* use
 std::size_t on_body(char* data, std::size_t size, std::size_t count, void* user) {
   auto* call = static_cast<Call*>(user);
   const std::size_t bytes = size * count;
-  const std::size_t room = kMaxResponseBytes - call->body.size();
+  const std::size_t room = call->most_body - call->body.size();
   call->body.append(data, std::min(bytes, room));
   if (bytes > room) {
     call->body_cut = true;
@@ -628,6 +629,7 @@ HttpResult HttpClient::perform(Method method, const HttpRequest& request) {
   CURL* easy = impl_->easy.get();
   curl_easy_reset(easy);  // options only: connections and names stay known
   Call call;
+  call.most_body = impl_->options.max_body;
   if (method == Method::kPost) call.body_bytes = request.body.size();
   std::array<char, CURL_ERROR_SIZE> error{};
   const auto set = [&](CURLoption option, auto value) {

@@ -51,6 +51,7 @@ struct HttpOptions {
   rules::Secret proxy_auth;  // "user:password"
   std::string ca_file;       // "": the system's
   rules::Duration timeout{std::chrono::seconds(15)};
+  std::size_t max_body = kMaxResponseBytes;  // of an answer; the rest is not read
   // At most one of the two: who we are, in the Authorization header.
   rules::Secret bearer_token;
   rules::Secret basic_auth;  // "user:password"
@@ -91,7 +92,7 @@ struct HttpResult {
   bool permanent = false;  // kNotSent: a blocked address, a proxy that refuses: for a person to mend
   int status = 0;
   std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
-  std::string body;                                          // at most kMaxResponseBytes of it
+  std::string body;                                          // at most HttpOptions::max_body of it
   std::string error;                                         // of kNotSent and kLost; no secret in it
   std::optional<rules::Duration> retry_after;                // of the header, else of the body; capped
   rules::Duration elapsed{0};

@@ -52,6 +52,7 @@ std::vector<SinkType> make_types() {
   webhook.parse = parse_webhook;
   webhook.keys =
       with({"url", "url_file", "secret", "secret_file", "headers", "receipt", "probe"}, authorized);
+  webhook.stays_open = true;  // whatever is behind it may be a pager
   webhook.verifies = ProofLevel::kCredential;
   types.push_back(webhook);
 
@@ -61,6 +62,7 @@ std::vector<SinkType> make_types() {
   exec.keys = {"command", "timeout", "env"};
   // Whether anybody hears of what it does cannot be known; it may well page.
   exec.pages = true;
+  exec.stays_open = true;
   exec.verifies = ProofLevel::kNetwork;
   types.push_back(exec);
 

@@ -164,6 +164,8 @@ struct SinkType {
   bool tells_people = true;
   bool pages = false;
   bool per_alert = false;
+  // What fires there stays open until its end is told, an incident say: a drill is ended right behind itself.
+  bool stays_open = false;
   // The most that verify() can prove; kStatic: it cannot be asked without a message.
   ProofLevel verifies = ProofLevel::kStatic;
   std::optional<rules::Duration> refresh;

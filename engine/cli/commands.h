@@ -7,6 +7,8 @@ namespace logbell::engine {
 
 int command_check(const CheckOptions& options);
 int command_diff(const DiffOptions& options);
+int command_drill(const DrillOptions& options);
+int command_status(const StatusOptions& options);
 int command_run(const RunOptions& options);
 
 }  // namespace logbell::engine

@@ -5,7 +5,7 @@ namespace logbell::engine {
 
 enum ExitStatus : int {
   kExitOk = 0,
-  kExitFindings = 1,        // `check --strict` with nothing but warnings
+  kExitFindings = 1,        // something is found that somebody has to look at
   kExitUsage = 64,          // the command line
   kExitSoftware = 70,       // our mistake, or not built
   kExitIo = 74,             // state_dir cannot be written, the port is taken

@@ -54,6 +54,54 @@ int dispatch(int argc, char** argv) {
   diff_command->footer(
       "Exit status: 0 nobody hears of less with B, 1 fewer are told, or B is refused; 78 one cannot be read.");
 
+  const CLI::Validator is_duration(
+      [](const std::string& text) {
+        const rules::Result<rules::Duration> parsed = rules::parse_duration(text);
+        return parsed ? std::string() : parsed.error().message;
+      },
+      "DURATION");
+
+  DrillOptions drill;
+  CLI::App* drill_command = app.add_subcommand(
+      "drill", "Prove, in the running process, that each rule's alerts arrive: a marked line goes the whole way");
+  drill_command->add_option("RULE", drill.rules, "Only these rules");
+  drill_command->add_option("--sink", drill.sink, "Only this sink");
+  std::string wait = "60s";
+  drill_command->add_option("--wait", wait, "For receipts at most; 0s: begin, say the ID and end")
+      ->check(is_duration)
+      ->capture_default_str();
+  CLI::Option* via_log = drill_command->add_option(
+      "--via-log", drill.via_log,
+      "Append the lines to this file, which a source follows, instead of letting the process read them itself");
+  CLI::Option* issue = drill_command->add_flag(
+      "--issue", drill.issue,
+      "Print a mark that is good for one line within ten minutes, for somebody else to log, and end");
+  issue->excludes(via_log);
+  drill_command->add_option("--result", drill.result, "Wait for this drill, which has begun already")
+      ->excludes(issue)
+      ->excludes(via_log);
+  drill_command->add_option("--url", drill.url, "Where the process answers")->capture_default_str();
+  std::string drill_format = "text";
+  drill_command->add_option("--format", drill_format, "How to say it")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  drill_command->footer(
+      "Exit status: 0 every rule is proven to reach its sinks, 1 one is not, or not within --wait, 64 no such "
+      "rule, sink or file, 74 nobody answers.");
+
+  StatusOptions status;
+  CLI::App* status_command = app.add_subcommand(
+      "status", "Say how the running process is, and what proves that each rule reaches each of its sinks");
+  status_command->add_option("--url", status.url, "Where the process answers")->capture_default_str();
+  status_command->add_flag("--watch", status.watch, "Say it again every two seconds");
+  std::string status_format = "text";
+  status_command->add_option("--format", status_format, "How to say it")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  status_command->footer(
+      "Exit status: 0 ready, and each rule is proven as far as its sinks can be asked; 1 degraded, or something "
+      "is not proven; 74 nobody answers.");
+
   RunOptions run;
   CLI::App* run_command = app.add_subcommand("run", "Watch the logs and ring");
   run_command->add_option("--config", run.config, "The configuration")->capture_default_str();
@@ -75,12 +123,7 @@ int dispatch(int argc, char** argv) {
       ->add_option("--grace", grace,
                    "From SIGTERM to the end at most: to read, evaluate and send what is left; a second "
                    "SIGTERM ends at once")
-      ->check(CLI::Validator(
-          [](const std::string& text) {
-            const rules::Result<rules::Duration> parsed = rules::parse_duration(text);
-            return parsed ? std::string() : parsed.error().message;
-          },
-          "DURATION"))
+      ->check(is_duration)
       ->capture_default_str();
 
   try {
@@ -96,6 +139,15 @@ int dispatch(int argc, char** argv) {
   diff.format = diff_format == "json" ? OutputFormat::kJson : OutputFormat::kText;
   if (check_command->parsed()) return command_check(check);
   if (diff_command->parsed()) return command_diff(diff);
+  if (drill_command->parsed()) {
+    drill.wait = *rules::parse_duration(wait);
+    drill.format = drill_format == "json" ? OutputFormat::kJson : OutputFormat::kText;
+    return command_drill(drill);
+  }
+  if (status_command->parsed()) {
+    status.format = status_format == "json" ? OutputFormat::kJson : OutputFormat::kText;
+    return command_status(status);
+  }
   return command_run(run);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "rules/time.h"
 
@@ -23,6 +24,26 @@ struct DiffOptions {
   std::string a;
   std::string b;
   bool assume_secrets = false;
+  OutputFormat format = OutputFormat::kText;
+};
+
+// Where the running process answers; what `drill` and `status` ask.
+inline constexpr const char* kDefaultUrl = "http://127.0.0.1:9733";
+
+struct DrillOptions {
+  std::string url = kDefaultUrl;
+  std::vector<std::string> rules;  // empty: every rule
+  std::string sink;                // "": every one
+  rules::Duration wait{std::chrono::seconds(60)};
+  std::string via_log;  // a file of a source, to write the lines to; "": the process reads them itself
+  bool issue = false;   // only a mark is wanted: somebody else logs it
+  std::string result;   // of a drill that has begun already
+  OutputFormat format = OutputFormat::kText;
+};
+
+struct StatusOptions {
+  std::string url = kDefaultUrl;
+  bool watch = false;
   OutputFormat format = OutputFormat::kText;
 };
 

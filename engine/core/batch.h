@@ -39,6 +39,18 @@ struct SourceStatus {
   rules::Duration timestamp_offset{0};  // steady distance of line times from arrival, 0 when below 15 min
 };
 
+// A line of a drill: what its source's patterns found in it. None of it is counted.
+struct DrillLine {
+  struct Found {
+    std::uint32_t pattern = 0;        // index into Plan::patterns
+    std::vector<std::string> labels;  // parallel to PatternSpec::labels
+  };
+  std::string mark;
+  std::string text;  // not redacted yet
+  rules::Timestamp at;
+  std::vector<Found> found;
+};
+
 // An opaque entry of the store, committed with the batch it belongs to: positions.
 struct StoredEntry {
   std::string key;
@@ -57,6 +69,7 @@ struct MatchBatch {
   std::uint64_t sequence = 0;    // rises by one; batches reach the core in this order
   rules::Timestamp read_at;      // wall time before the read: notification latency starts here
   std::vector<TimedMatch> matches;
+  std::vector<DrillLine> drills;
   std::vector<std::string> lines;  // text of matched lines, cut to kMaxSampleBytes * 4, not yet redacted
   std::vector<SourceStatus> sources;
   std::vector<StoredEntry> positions;

@@ -98,8 +98,9 @@ Labels drill_element(const rules::Plan& plan, const rules::AlertingRule& rule, c
   return element;
 }
 
-DrillTold drill(const rules::Plan& plan, const std::string& id, const std::vector<DrillFiring>& firings,
-                const std::set<std::string>& only, Timestamp read_at, Timestamp now) {
+DrillTold drill(const rules::Plan& plan, const std::string& id, std::size_t part,
+                const std::vector<DrillFiring>& firings, const std::set<std::string>& only, Timestamp read_at,
+                Timestamp now) {
   DrillTold out;
   // Two rules whose alerts look alike are one to people; here each is to be proven.
   std::vector<std::vector<std::pair<std::size_t, Alert>>> rounds;
@@ -131,7 +132,7 @@ DrillTold drill(const rules::Plan& plan, const std::string& id, const std::vecto
       notification.sink = name;
       notification.reason = rules::NotifyReason::kDrill;
       notification.drill = id;
-      notification.group_key = fmt::format("drill/{}/{}", id, from);
+      notification.group_key = fmt::format("drill/{}/{}/{}", id, part, from);
       notification.group_labels = {{std::string(kLabel), id}};
       notification.created_at = now;
       notification.caused_at = read_at;
@@ -149,7 +150,7 @@ DrillTold drill(const rules::Plan& plan, const std::string& id, const std::vecto
       for (const std::string& lane : sink.lanes) {
         const auto key = [&](std::string_view what) {
           return rules::format_fingerprint(
-              rules::hash_bytes(fmt::format("drill\n{}\n{}\n{}\n{}", id, lane, from, what)));
+              rules::hash_bytes(fmt::format("{}\n{}\n{}", notification.group_key, lane, what)));
         };
         notification.lane = end.lane = lane;
         notification.key = key("fires");

@@ -40,8 +40,10 @@ struct DrillTold {
 rules::Labels drill_element(const rules::Plan& plan, const rules::AlertingRule& rule,
                             const rules::Labels& matched);
 
-// `only`: no sinks but these; empty: all. `read_at`: wall time at which the lines came in.
-DrillTold drill(const rules::Plan& plan, const std::string& id, const std::vector<DrillFiring>& firings,
-                const std::set<std::string>& only, rules::Timestamp read_at, rules::Timestamp now);
+// `part`: of a drill whose lines come in several goes, from 0; keys are of their own. `only`: no sinks but
+// these; empty: all. `read_at`: wall time at which the lines came in.
+DrillTold drill(const rules::Plan& plan, const std::string& id, std::size_t part,
+                const std::vector<DrillFiring>& firings, const std::set<std::string>& only,
+                rules::Timestamp read_at, rules::Timestamp now);
 
 }  // namespace logbell::engine

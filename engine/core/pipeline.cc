@@ -343,7 +343,7 @@ struct Pipeline::Impl {
       const std::string name(condition.labels.get("sink"));
       const bool is_dead = condition.alertname == "SinkDead";
       const auto sink = plan->sinks.find(name);
-      if ((!is_dead && condition.alertname != "SinkUnverified") ||
+      if (name.empty() ||
           (sink != plan->sinks.end() && has_lane(sink->second, condition.labels.get("lane")))) {
         if (is_dead) ++dead_lanes[name];
         ++at;

@@ -46,6 +46,7 @@ struct Settlement {
   std::string outcome;  // delivered, retry, rejected, unknown
   std::string reason;   // closed set, see sinks/sink.h
   std::string detail;   // for people; no secrets
+  bool drill = false;  // of a drill's message: not counted among the real ones
   rules::Timestamp at;
   std::vector<rules::Notification> fallbacks;  // to be queued with it, in the same transaction
 };

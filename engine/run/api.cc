@@ -31,6 +31,9 @@ constexpr std::array kEndpoints{
     Endpoint{"/api/v1/rules", "GET", "rules and their alerts, in Prometheus's JSON"},
     Endpoint{"/api/v1/sources", "GET", "what is read, and how far"},
     Endpoint{"/api/v1/sinks", "GET", "who is told, and whether it works"},
+    Endpoint{"/api/v1/proof", "GET", "what proves that each rule reaches each of its sinks, and since when"},
+    Endpoint{"/api/v1/drills", "GET", "drills of this process, the newest first; /api/v1/drills/ID is one"},
+    Endpoint{"/api/v1/drills", "POST", "begins a drill, as `logbell drill` does"},
 };
 
 // Prometheus's zero time: never evaluated.
@@ -251,8 +254,15 @@ HttpResponse Api::handle(const HttpRequest& request) const {
   if (request.path == "/") {
     return reads ? page() : failure(405, "bad_method", "this page is only read");
   }
-  const auto* const found = std::find_if(kEndpoints.begin(), kEndpoints.end(),
-                                         [&](const Endpoint& e) { return e.path == request.path; });
+  constexpr std::string_view kOneDrill = "/api/v1/drills/";
+  if (request.path.compare(0, kOneDrill.size(), kOneDrill) == 0 && reads)
+    return drill(std::string_view(request.path).substr(kOneDrill.size()));
+  const auto* const of_path = std::find_if(kEndpoints.begin(), kEndpoints.end(),
+                                           [&](const Endpoint& e) { return e.path == request.path; });
+  const auto* const exact = std::find_if(kEndpoints.begin(), kEndpoints.end(), [&](const Endpoint& e) {
+    return e.path == request.path && (e.method == "GET" ? reads : e.method == request.method);
+  });
+  const auto* const found = exact == kEndpoints.end() ? of_path : exact;
   if (found == kEndpoints.end()) {
     // The path is not repeated: what a browser shows of it is not ours to choose.
     return failure(404, "not_found", "there is no such path; / lists what there is");
@@ -270,6 +280,8 @@ HttpResponse Api::handle(const HttpRequest& request) const {
   if (found->path == "/api/v1/alerts") return alerts();
   if (found->path == "/api/v1/rules") return rules(request);
   if (found->path == "/api/v1/sources") return sources();
+  if (found->path == "/api/v1/proof") return proof();
+  if (found->path == "/api/v1/drills") return reads ? drills() : begin_drill(request);
   return sinks();
 }
 
@@ -298,12 +310,11 @@ HttpResponse Api::ready() const {
   return answer(200, "Ready, but degraded.\n" + lines(health.degraded));
 }
 
-HttpResponse Api::reload(const HttpRequest& request) const {
+std::optional<HttpResponse> Api::refuse_change(const HttpRequest& request) const {
   if (!options_.may_change) {
-    return failure(
-        403, "forbidden",
-        "logbell listens where other machines can ask, so nothing is changed from here: send the process "
-        "SIGHUP instead, or let `listen` be a loopback address");
+    return failure(403, "forbidden",
+                   "logbell listens where other machines can ask, so nothing is changed from here: let "
+                   "`listen` be a loopback address (a reload can be had with SIGHUP)");
   }
   // A page in somebody's browser may post here: by a name that it has made lead to us (the Host is that
   // name), or across origins (then the browser says whence).
@@ -311,6 +322,11 @@ HttpResponse Api::reload(const HttpRequest& request) const {
     return failure(403, "forbidden", "the request's Host is not this machine's loopback address");
   if (!request.header("Origin").empty() || request.header("Sec-Fetch-Site") == "cross-site")
     return failure(403, "forbidden", "pages in a browser may not change anything");
+  return std::nullopt;
+}
+
+HttpResponse Api::reload(const HttpRequest& request) const {
+  if (std::optional<HttpResponse> no = refuse_change(request)) return *std::move(no);
   if (const std::optional<ReloadAnswer> done = options_.reload()) return answer(done->status, done->text);
   return answer(202,
                 "The configuration is being read. What came of it: the log, and "
@@ -510,6 +526,137 @@ HttpResponse Api::sinks() const {
   }
   Json data;
   data.set("sinks", std::move(list));
+  return success(std::move(data));
+}
+
+namespace {
+
+Json drill_json(const DrillReport& report) {
+  Json pairs = Json::Array{};
+  for (const DrillPair& pair : report.pairs) {
+    Json json;
+    json.set("alertname", pair.alert).set("sink", pair.sink).set("lane", pair.lane);
+    if (!pair.instead_of.empty()) json.set("instead_of", pair.instead_of);
+    json.set("state", to_string(pair.state))
+        .set("read", time_or_null(pair.read))
+        .set("matched", time_or_null(pair.matched))
+        .set("routed", time_or_null(pair.routed))
+        .set("stored", time_or_null(pair.stored))
+        .set("accepted", time_or_null(pair.receipt))
+        .set("receipt", pair.receipt_text)
+        .set("attempts", static_cast<std::uint64_t>(pair.attempts))
+        .set("failed_at", pair.failed_at)
+        .set("reason", pair.why);
+    pairs.push(std::move(json));
+  }
+  Json lines = Json::Array{};
+  for (const std::string& line : report.lines)
+    lines.push(line);
+  Json json;
+  json.set("id", report.id)
+      .set("scheduled", report.scheduled)
+      .set("started", rules::format_rfc3339(report.started))
+      .set("ended", time_or_null(report.ended))
+      .set("proven", report.proven())
+      .set("source", report.source)
+      .set("mark", report.mark)
+      .set("lines", std::move(lines))
+      .set("pairs", std::move(pairs));
+  return json;
+}
+
+Json proof_json(const Proof& proof, rules::Timestamp now) {
+  Json json;
+  json.set("level", to_string(proof.level))
+      .set("at", rules::format_rfc3339(proof.at))
+      .set("age_seconds", std::max(0.0, in_seconds(now - proof.at)))
+      .set("expired", max_proof_age(proof.level) != rules::Duration::max() &&
+                          now - proof.at > max_proof_age(proof.level))
+      .set("by", proof.by)
+      .set("evidence", proof.evidence);
+  return json;
+}
+
+}  // namespace
+
+HttpResponse Api::begin_drill(const HttpRequest& request) const {
+  if (std::optional<HttpResponse> no = refuse_change(request)) return *std::move(no);
+  const auto view = options_.core();
+  if (options_.drills == nullptr || !view)
+    return failure(503, "unavailable", "nothing runs that could be drilled");
+  DrillDesk::Request wanted;
+  const auto body = Json::parse(request.body.empty() ? "{}" : std::string_view(request.body));
+  if (!body || !body->is_object()) return failure(400, "bad_data", "the body is no JSON object");
+  for (const auto& [name, value] : body->object()) {
+    if (name == "rules") {
+      for (const Json& rule : value.array())
+        wanted.rules.emplace_back(rule.string());
+    } else if (name == "sink") {
+      wanted.sink = value.string();
+    } else if (name == "source") {
+      wanted.source = value.string();
+    } else if (name == "file") {
+      // Whoever writes there knows a path; which source reads it is ours to know.
+      const auto streams = options_.streams();
+      for (const StreamView& stream : streams ? *streams : std::vector<StreamView>{}) {
+        if (stream.path == value.string()) wanted.source = stream.source;
+      }
+      if (wanted.source.empty())
+        return failure(400, "bad_data",
+                       "that file is not followed by any source; /api/v1/sources lists those that are");
+    } else if (name == "how" && value.string() == "via_log") {
+      wanted.how = DrillDesk::How::kViaLog;
+    } else if (name == "how" && value.string() == "issue") {
+      wanted.how = DrillDesk::How::kIssue;
+    } else if (name != "how" || value.string() != "inside") {
+      return failure(400, "bad_data",
+                     "members are rules, sink, source, file and how, which is inside, via_log or issue");
+    }
+  }
+  const rules::Result<DrillReport> begun = options_.drills->begin(*view->plan, wanted);
+  if (!begun) {
+    const bool wrong = begun.error().code == rules::ErrorCode::kInvalid;
+    return failure(wrong ? 400 : 503, wrong ? "bad_data" : "unavailable", begun.error().message);
+  }
+  return success(drill_json(*begun));
+}
+
+HttpResponse Api::drills() const {
+  Json list = Json::Array{};
+  if (options_.drills != nullptr) {
+    for (const DrillReport& report : options_.drills->reports())
+      list.push(drill_json(report));
+  }
+  Json data;
+  data.set("drills", std::move(list));
+  return success(std::move(data));
+}
+
+HttpResponse Api::drill(std::string_view id) const {
+  const auto report = options_.drills == nullptr ? std::nullopt : options_.drills->report(std::string(id));
+  if (!report)
+    return failure(404, "not_found", "there is no such drill; /api/v1/drills lists those of this process");
+  return success(drill_json(*report));
+}
+
+HttpResponse Api::proof() const {
+  Json list = Json::Array{};
+  for (const ProofView& view : options_.proofs ? options_.proofs() : std::vector<ProofView>{}) {
+    Json proofs = Json::Array{};
+    for (const Proof& proof : view.proofs)
+      proofs.push(proof_json(proof, view.now));
+    Json json;
+    json.set("alertname", view.alert)
+        .set("rule", rules::format_fingerprint(view.rule))
+        .set("sink", view.sink)
+        .set("conditional", view.conditional)
+        .set("reached", to_string(view.reached()))
+        .set("proofs", std::move(proofs));
+    if (view.failed) json.set("failed", proof_json(*view.failed, view.now));
+    list.push(std::move(json));
+  }
+  Json data;
+  data.set("proofs", std::move(list));
   return success(std::move(data));
 }
 

@@ -17,7 +17,9 @@
 #include "engine/core/pipeline.h"
 #include "engine/io/http_server.h"
 #include "engine/run/clock.h"
+#include "engine/run/drill.h"
 #include "engine/run/metrics.h"
+#include "engine/run/proof.h"
 #include "engine/run/reader.h"
 #include "engine/run/send_loop.h"
 #include "engine/run/thread_annotations.h"
@@ -102,7 +104,9 @@ class Api {
     std::function<std::shared_ptr<const CoreView>()> core;  // null: nothing runs
     std::function<std::shared_ptr<const std::vector<StreamView>>()> streams;
     std::function<std::vector<LaneView>()> lanes;
-    std::function<Verdicts()> verdicts;  // may be missing: sinks are not asked
+    std::function<Verdicts()> verdicts;              // may be missing: sinks are not asked
+    std::function<std::vector<ProofView>()> proofs;  // may be missing, as may this: nothing runs
+    DrillDesk* drills = nullptr;                     // outlives me
     std::function<std::vector<MetricValue>()>
         bounds;  // how full what waits is, and what was forgotten; may be unset
     std::function<std::string(const std::string& sink)> destination;  // where a sink leads, without secrets
@@ -116,6 +120,11 @@ class Api {
   HttpResponse healthy() const;
   HttpResponse ready() const;
   HttpResponse reload(const HttpRequest& request) const;
+  std::optional<HttpResponse> refuse_change(const HttpRequest& request) const;
+  HttpResponse begin_drill(const HttpRequest& request) const;
+  HttpResponse drills() const;
+  HttpResponse drill(std::string_view id) const;
+  HttpResponse proof() const;
   HttpResponse alerts() const;
   HttpResponse rules(const HttpRequest& request) const;
   HttpResponse sources() const;

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "engine/io/glob.h"
+#include "engine/run/drill_schedule.h"
 #include "engine/run/input_fields.h"
 #include "engine/run/sink_fields.h"
 #include "rules/coverage.h"
@@ -96,7 +97,8 @@ const std::vector<std::string>& later_sinks() {
 
 const std::vector<std::string> kTopKeys{
     "environment", "labels",   "instance", "state_dir",  "listen", "external_url", "max_replay_age",
-    "sources",     "patterns", "rules",    "rule_files", "sinks",  "route",        "time_intervals"};
+    "sources",     "patterns", "rules",    "rule_files", "sinks",  "route",        "time_intervals",
+    "drills"};
 const std::vector<ForeignKey> kForeignTopKeys{
     {"receivers", "receivers are called sinks here", "write `sinks:`, a map of names to sinks"},
     {"groups", "groups stand in files of their own",
@@ -110,8 +112,7 @@ const std::vector<ForeignKey> kForeignTopKeys{
     {"include", "there is no `include:`", "rules may stand in `rule_files:`"},
     {"heartbeat", "`heartbeat:` is not supported yet", "remove it"},
     {"heartbeats", "`heartbeats:` is not supported yet", "remove it"},
-    {"drill", "`drill:` is not supported yet", "remove it"},
-    {"drills", "`drills:` is not supported yet", "remove it"},
+    {"drill", "`drill:` belongs to a sink", "write `drills:` for the schedule"},
     {"proof", "`proof:` is not supported yet", "remove it"},
     {"max_proof_age", "`max_proof_age:` is not supported yet", "remove it"},
     {"scrape_configs", "logbell scrapes nothing", "Prometheus scrapes logbell at `listen:`"},
@@ -153,6 +154,7 @@ class Compiler {
     read_sources(top);
     read_sinks(top);
     read_time_intervals(top);
+    read_drills(top);
     read_route(top);
     read_rules(top);
     check_fallbacks();
@@ -523,7 +525,7 @@ class Compiler {
   }
 
   void read_sink(const yaml::Entry& entry, SinkDraft& draft) {
-    static const std::vector<std::string> kGeneric{"fallback", "audience", "send_resolved"};
+    static const std::vector<std::string> kGeneric{"fallback", "audience", "send_resolved", "drill"};
     const std::string subject = fmt::format("sink \"{}\"", entry.key);
     const auto is_name = [](const std::string& name) {
       return !name.empty() &&
@@ -570,8 +572,10 @@ class Compiler {
     draft.spec.tells_people = type->tells_people;
     draft.spec.pages = type->pages;
     draft.spec.per_alert = type->per_alert;
+    draft.spec.stays_open = type->stays_open;
     draft.spec.refresh = type->refresh;
     if (const auto resolved = fields.boolean("send_resolved")) draft.spec.send_resolved = *resolved;
+    if (const auto drill = fields.boolean("drill"); drill && !*drill) config_.drills.never.insert(entry.key);
     if (fields.word("audience", {"machine"})) draft.spec.machine_audience = true;
     draft.fallback = fields.texts("fallback").value_or(std::vector<Text>());
     std::vector<std::string> keys;
@@ -590,6 +594,43 @@ class Compiler {
     const std::size_t lanes = draft.config->lanes();
     for (std::size_t i = 1; i <= lanes; ++i)
       draft.spec.lanes.push_back(lanes == 1 ? entry.key : fmt::format("{}#{}", entry.key, i));
+  }
+
+  // When sinks are drilled without anybody asking.
+  void read_drills(const Fields& top) {
+    const yaml::Node* node = top.raw("drills");
+    if (node == nullptr) return;
+    DrillSettings& drills = config_.drills;
+    if (node->is_scalar() && node->scalar == "none") {
+      drills.scheduled = false;
+      return;
+    }
+    if (!node->is_map()) {
+      top.error("drills", "it is a map, or none", "as in `drills: {every: 24h, pages_every: 7d}`");
+      return;
+    }
+    const Fields fields(*node, "drills", reading_, {"every", "pages_every", "hours"});
+    const auto read = [&](const char* key, rules::Duration& into) {
+      const auto span = fields.duration(key);
+      if (!span) return;
+      // Longer than a receipt is believed, and every proof would have expired before its drill.
+      const rules::Duration most = max_proof_age(sinks::ProofLevel::kAccepted);
+      if (*span < DrillSchedule::kAgain || *span > most) {
+        fields.error(key,
+                     fmt::format("it must be between {} and {}, for so long a receipt is believed",
+                                 rules::format_duration(DrillSchedule::kAgain), rules::format_duration(most)));
+        return;
+      }
+      into = *span;
+    };
+    read("every", drills.every);
+    read("pages_every", drills.pages_every);
+    if (const auto hours = fields.text("hours")) {
+      drills.hours = hours->value;
+      if (!hours->assumed && intervals_.by_name.count(hours->value) == 0)
+        fields.error("hours", fmt::format("there is no time interval \"{}\"", hours->value),
+                     "define it under `time_intervals:`");
+    }
   }
 
   void read_time_intervals(const Fields& top) {

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/run/drill_settings.h"
 #include "rules/labels.h"
 #include "rules/plan.h"
 #include "rules/problems.h"
@@ -59,6 +60,7 @@ struct Config {
   std::string listen = "127.0.0.1:9733";
   std::string external_url;
   std::string environment;
+  DrillSettings drills;
   std::vector<rules::Secret> secrets;
   std::vector<std::string> files;  // every file it was read from, `path` first
   // Their paths and texts as read, variables not filled in: what load_config() makes the same configuration

@@ -62,6 +62,8 @@ constexpr std::array kFamilies{
            "Deliveries sent before the store had them, because it refused the commit."},
     Family{"logbell_fallback_alerts_forgotten_total", MetricType::Counter,
            "Alerts that a fallback was told of and whose end it will not hear, because there were too many."},
+    Family{"logbell_drills_total", MetricType::Counter,
+           "Drills that ended, and whether every rule was proven to reach every sink."},
     Family{"logbell_feedback_keys_forgotten_total", MetricType::Counter,
            "Messages of logbell's own that would no longer be known if they came back, because there were "
            "too many."},
@@ -93,6 +95,8 @@ constexpr std::array kFamilies{
            "1 if the configuration on disk was refused and an older one, or none, runs."},
     Family{"logbell_queue_bytes", MetricType::Gauge,
            "Bytes that are read and wait for the core, or evaluated and wait for the writer."},
+    Family{"logbell_proof_age_seconds", MetricType::Gauge,
+           "Age of what proves that a rule reaches a sink, by level; absent where nothing does."},
     Family{"logbell_queue_waits_total", MetricType::Counter,
            "Times the reader waited for the core, or the core for the writer, because the queue was full."},
     Family{"logbell_rule_evaluation_failures_total", MetricType::Counter,

@@ -131,6 +131,7 @@ struct Reader::Impl {
     batch.generation = plan->generation;
     batch.read_at = now;
     if (Tail* tail = pick(instant)) read(*tail, now, instant, batch);
+    if (options.drills != nullptr && options.drills->has_lines()) read_drills(now, instant, batch);
 
     // What is said of the sources is true after this read.
     std::vector<SourceStatus> statuses = all_statuses(instant);
@@ -140,7 +141,7 @@ struct Reader::Impl {
     batch.files_found = follower.found_files();
     batch.positions = follower.take_entries();
     batch.counters = ledger.take_counters();
-    if (confirm || moved || !batch.matches.empty() || !batch.positions.empty() || !batch.counters.empty()) {
+    if (confirm || moved || !batch.matches.empty() || !batch.drills.empty() || !batch.positions.empty() || !batch.counters.empty()) {
       batch.sequence = ++sequence;
       sent = statuses;
       batch.sources = std::move(statuses);
@@ -356,6 +357,9 @@ struct Reader::Impl {
     if (!found.empty() && options.feedback != nullptr && options.feedback->may_be_in(text.block))
       drop_feedback(tail, text.block);
 
+    if (!found.empty() && options.drills != nullptr && options.drills->may_be_in(text.block))
+      take_drills(text.block, now, batch);
+
     LineFacts facts;
     facts.arrival = now;
     facts.live = tail.live;
@@ -452,6 +456,64 @@ struct Reader::Impl {
       }
       return true;
     });
+  }
+
+  // --- drills
+
+  static DrillLine::Found found_in(rules::Match& match) { return {match.pattern, std::move(match.labels)}; }
+
+  // What a line with a mark that was issued matches is not counted.
+  void take_drills(std::string_view block, Timestamp now, MatchBatch& batch) {
+    std::uint32_t judged = UINT32_MAX;
+    bool marked = false;
+    std::erase_if(found, [&](rules::Match& match) {
+      if (match.line_offset != judged) {
+        judged = match.line_offset;
+        const std::string_view line = block.substr(match.line_offset, match.line_length);
+        const std::string mark = options.drills->claim(line);
+        marked = !mark.empty();
+        if (marked) batch.drills.push_back({mark, std::string(cut_utf8(line, kMaxLineTextBytes)), now, {}});
+      }
+      if (marked) batch.drills.back().found.push_back(found_in(match));
+      return marked;
+    });
+  }
+
+  // Lines that this process has made for itself: each through what its source's records go through, as if it had been
+  // written to the first of its files.
+  void read_drills(Timestamp now, Instant instant, MatchBatch& batch) {
+    for (DrillDesk::Line& line : options.drills->take_lines()) {
+      DrillLine out{line.mark, {}, now, {}};
+      if (line.generation == plan->generation) {
+        const rules::SourceSpec& spec = plan->sources.at(line.source);
+        out.text = line.text;
+        line.text += '\n';
+        found.clear();
+        if (RecordDecoder::is_needed(spec)) {
+          std::string path;
+          for (const std::unique_ptr<Tail>& tail : follower.tails()) {
+            if (tail->source == line.source && tail->file != nullptr && path.empty())
+              path = tail->real.empty() ? tail->path : tail->real;
+          }
+          RecordDecoder decoder(spec, path);
+          Chunk chunk;
+          chunk.block = line.text;
+          chunk.consumed = line.text.size();
+          RecordBlock block;
+          decoder.feed(chunk, 0, now, instant, block);
+          decoder.flush(instant, true, block);
+          spec.patterns.match(block.text, block.records, scratch, found);
+          if (!found.empty())
+            out.text = block.text.substr(found.front().line_offset, found.front().line_length);
+        } else {
+          spec.patterns.match(line.text, scratch, found);
+        }
+        for (rules::Match& match : found)
+          out.found.push_back(found_in(match));
+        out.text = cut_utf8(out.text, kMaxLineTextBytes);
+      }
+      batch.drills.push_back(std::move(out));
+    }
   }
 
   std::optional<Timestamp> time_before(const rules::SourceSpec& spec, std::string_view block, std::size_t offset,

@@ -11,6 +11,7 @@
 
 #include "engine/core/batch.h"
 #include "engine/run/clock.h"
+#include "engine/run/drill.h"
 #include "engine/run/follower.h"
 #include "rules/plan.h"
 #include "rules/result.h"
@@ -33,6 +34,7 @@ class Reader {
   struct Options {
     const Clock* clock = nullptr;             // must outlive the reader
     Feedback* feedback = nullptr;             // so must this; null: whatever is there is read as it is
+    DrillDesk* drills = nullptr;              // and this; null: there are none
     // Entries under "pos/" as earlier batches committed them. A source without one is followed for the first
     // time: `read_from` and `max_replay_age` decide where its files begin.
     std::vector<StoredEntry> positions;

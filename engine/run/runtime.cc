@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <iterator>
 #include <type_traits>
 #include <utility>
 
@@ -102,8 +103,13 @@ CoreLoop::CoreLoop(std::unique_ptr<Pipeline> pipeline, Options options)
       held_(*options_.clock) {
   // What an earlier process found to refuse messages is not mended by an answer to a question.
   for (const AlertView& view : pipeline_->alerts()) {
-    if (!view.alert.built_in || view.alert.name() != "SinkDead") continue;
+    if (!view.alert.built_in) continue;
     const auto sink = plan_->sinks.find(std::string(view.alert.labels.get("sink")));
+    if (sink != plan_->sinks.end() && view.alert.name() == "DrillFailed") {
+      undrilled_.insert(sink->first);
+      route_around(sink->second);
+    }
+    if (view.alert.name() != "SinkDead") continue;
     if (sink == plan_->sinks.end() || view.alert.annotation("summary").find(kNoMessage) != std::string::npos)
       continue;
     const std::string lane(view.alert.labels.get("lane"));
@@ -146,6 +152,9 @@ Instant CoreLoop::step() {
   Tick tick = pipeline_->tick(now);
   if (!tick.entries.empty()) LOGBELL_FAULT("core.ticked");
   const bool rang = !tick.transitions.empty();
+  tick.must_sync = tick.must_sync || !drills_.empty();
+  std::move(drills_.begin(), drills_.end(), std::back_inserter(tick.notifications));
+  drills_.clear();
   if (!tick.empty() || !tick.counters.empty()) {
     dirty_ = true;
     if (!options_.commit(std::move(tick))) ended_ = true;
@@ -204,6 +213,10 @@ void CoreLoop::take(CoreInput input, Timestamp now) {
         if constexpr (std::is_same_v<T, MatchBatch>) {
           pipeline_->ingest(value);
           dirty_ = true;
+          if (!value.drills.empty() && options_.drill) {
+            std::vector<rules::Notification> told = options_.drill(value, *plan_, now);
+            std::move(told.begin(), told.end(), std::back_inserter(drills_));
+          }
         } else if constexpr (std::is_same_v<T, PlanChange>) {
           pipeline_->replace_plan(value.plan, now);
           plan_ = value.plan;
@@ -212,10 +225,9 @@ void CoreLoop::take(CoreInput input, Timestamp now) {
           tell_of_sinks_left_behind();
           dirty_ = show_now_ = true;
           changed_to_ = value.plan->generation;
-        } else if constexpr (std::is_same_v<T, SinkHealth> || std::is_same_v<T, SinkVerdict>) {
+        } else if constexpr (std::is_same_v<T, SinkHealth> || std::is_same_v<T, SinkVerdict> ||
+                             std::is_same_v<T, Condition>) {
           take(value, now);
-        } else if constexpr (std::is_same_v<T, Condition>) {
-          pipeline_->set_condition(value, now);
         } else {
           static_assert(std::is_same_v<T, FirstPass>);
           passed_ = true;
@@ -276,10 +288,7 @@ void CoreLoop::set_dead(const rules::SinkSpec& sink, const std::string& lane, Wh
   } else {
     known.erase(lane);
   }
-  // Of several peers one is enough to be heard; each that refuses is a reason to tell somebody.
-  pipeline_->set_sink_dead(sink.name,
-                           std::all_of(sink.lanes.begin(), sink.lanes.end(),
-                                       [&](const std::string& other) { return known.count(other) != 0; }));
+  route_around(sink);
   Condition condition;
   condition.alertname = "SinkDead";
   condition.labels.set("sink", sink.name);
@@ -289,13 +298,35 @@ void CoreLoop::set_dead(const rules::SinkSpec& sink, const std::string& lane, Wh
   pipeline_->set_condition(condition, now);
 }
 
+// Of several peers one is enough to be heard; each that refuses is a reason to tell somebody. What did not
+// take a drill will not take this either.
+void CoreLoop::route_around(const rules::SinkSpec& sink) {
+  const std::map<std::string, WhyDead>& known = dead_lanes_[sink.name];
+  const bool dead = std::all_of(sink.lanes.begin(), sink.lanes.end(),
+                                [&](const std::string& lane) { return known.count(lane) != 0; });
+  pipeline_->set_sink_dead(sink.name, dead || undrilled_.count(sink.name) != 0);
+}
+
+void CoreLoop::take(const Condition& condition, Timestamp now) {
+  const auto sink = plan_->sinks.find(std::string(condition.labels.get("sink")));
+  if (condition.alertname == "DrillFailed" && sink != plan_->sinks.end()) {
+    if (condition.active) {
+      undrilled_.insert(sink->first);
+    } else {
+      undrilled_.erase(sink->first);
+    }
+    route_around(sink->second);
+  }
+  pipeline_->set_condition(condition, now);
+}
+
 // Nobody will say of a sink that is gone that it works again.
 void CoreLoop::forget_removed_sinks(Timestamp now) {
   const rules::Plan& plan = *plan_;
   for (const AlertView& view : pipeline_->alerts()) {
     const std::string_view alertname = view.alert.name();
-    if (!view.alert.built_in || (alertname != "SinkDead" && alertname != "SinkUnverified")) continue;
     const std::string name(view.alert.labels.get("sink"));
+    if (!view.alert.built_in || name.empty()) continue;
     const std::string lane(view.alert.labels.get("lane"));
     const auto sink = plan.sinks.find(name);
     if (sink != plan.sinks.end()) {
@@ -557,8 +588,10 @@ void Lane::settle(const std::vector<Settled>& settled) {
     settlements.push_back(one.settlement);
   options_.writer->settle(options_.sink, std::move(settlements));
   LOGBELL_FAULT("lane.settled");
-  for (const Settled& one : settled)
+  for (const Settled& one : settled) {
     say(one);
+    if (options_.settled) options_.settled(one);
+  }
 }
 
 void Lane::told_elsewhere(const std::string& alert, bool of_firing) {
@@ -582,6 +615,7 @@ void Lane::say(const Settled& settled) {
                    {"notification", std::string(rules::to_string(about.reason))},
                    {"attempt", std::to_string(settlement.attempts)},
                    {"reason", settlement.reason}};
+  if (!about.drill.empty()) fields.emplace_back("drill", about.drill);
   if (settlement.maybe_sent) fields.emplace_back("maybe_sent", "true");
   if (settlement.id <= 0) fields.emplace_back("undurable", "true");
   if (!settlement.detail.empty()) fields.emplace_back("detail", settlement.detail);
@@ -597,7 +631,7 @@ void Lane::say(const Settled& settled) {
         if (!settlement.receipt.empty()) fields.emplace_back("receipt", settlement.receipt);
         options_.log->info("Delivered.", fields);
       }
-      if (news && about.caused_at > Timestamp{})
+      if (news && about.drill.empty() && about.caused_at > Timestamp{})
         options_.metrics->observe_latency(options_.sink, latency(about.caused_at, settlement.at));
       break;
     case DeliveryState::kPending:
@@ -755,6 +789,18 @@ std::optional<Runtime::Failure> Runtime::begin() {
     }
   }
 
+  // Proofs and drills: what is settled or read is told to them.
+  ProofBook::Options proofs;
+  proofs.clock = &clock;
+  proofs.store = [this](std::vector<StoredEntry> entries) { writer_->store(std::move(entries)); };
+  proofs_ = std::make_unique<ProofBook>(std::move(proofs), plan, *own);
+  DrillDesk::Options drills;
+  drills.clock = &clock;
+  drills.wake_reader = [this] { reader_->wake(); };
+  drills.wake_main = options_.wake_main;
+  drills_ = std::make_unique<DrillDesk>(std::move(drills));
+  if (options_.drills) schedule_ = std::make_unique<DrillSchedule>(clock.now());
+
   // Plan and core.
   auto pipeline = std::make_unique<Pipeline>(plan, *core_entries);
   std::vector<StoredEntry> first_entries = text_entries(config);
@@ -791,6 +837,9 @@ std::optional<Runtime::Failure> Runtime::begin() {
     grown_ = true;
     if (options_.wake_main) options_.wake_main();
   };
+  core.drill = [this](const MatchBatch& batch, const rules::Plan& of, Timestamp now) {
+    return drills_->matched(batch.drills, of, batch.read_at, now);
+  };
   core_generation_ = told_generation_ = plan->generation;
   core_ = std::make_unique<CoreLoop>(std::move(pipeline), std::move(core));
 
@@ -814,6 +863,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
   writer.deliver = [this](Delivery delivery) {
     const std::shared_ptr<Lane> to = lane(delivery.notification.lane);
     if (!to) return false;
+    drills_->stored(delivery.notification);
     to->add(std::move(delivery));
     return true;
   };
@@ -864,6 +914,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
   Reader::Options reader;
   reader.clock = &clock;
   reader.feedback = &feedback_;
+  reader.drills = drills_.get();
   know_own_files(config);
   reader.positions = std::move(*positions);
   reader.stdin_fd = options_.stdin_fd;
@@ -908,6 +959,8 @@ std::optional<Runtime::Failure> Runtime::begin() {
   api.streams = [this] { return stream_views_.get(); };
   api.lanes = [this] { return lane_views(); };
   api.verdicts = [this] { return verdicts(); };
+  api.proofs = [this] { return this->proofs(); };
+  api.drills = drills_.get();
   api.bounds = [this] { return bounds(); };
   api.destination = [this](const std::string& name) {
     const std::shared_ptr<const Config> now = config_.get();
@@ -980,6 +1033,12 @@ void Runtime::open_lane(const Config& config, const rules::SinkSpec& sink, std::
   options.metrics = options_.metrics;
   options.writer = writer_.get();
   options.health = [this](SinkHealth health) { queue_.push(std::move(health), 0); };
+  options.settled = [this](const Settled& settled) {
+    const Settlement& settlement = settled.settlement;
+    if (settlement.state == DeliveryState::kDelivered)
+      proofs_->delivered(*settled.notification, settlement.receipt, settlement.at);
+    drills_->settled(settled);
+  };
   const rules::Result<std::vector<StoredEntry>> elsewhere =
       store_->entries(Lane::elsewhere_prefix(options.lane));
   for (const StoredEntry& entry : elsewhere ? *elsewhere : std::vector<StoredEntry>{}) {
@@ -1017,14 +1076,18 @@ std::shared_ptr<Lane> Runtime::lane(const std::string& name) const {
 
 std::vector<MetricValue> Runtime::bounds() const {
   const auto number = [](auto of) { return static_cast<double>(of); };
-  return {{"logbell_queue_bytes", {{"queue", "core"}}, number(queue_.weight())},
-          {"logbell_queue_bytes", {{"queue", "writer"}}, number(writer_->queued_bytes())},
-          {"logbell_queue_waits_total", {{"queue", "core"}}, number(queue_.waits())},
-          {"logbell_queue_waits_total", {{"queue", "writer"}}, number(writer_->waits())},
-          {"logbell_feedback_keys_forgotten_total", {}, number(feedback_.forgotten_early())},
-          {"logbell_http_connections_turned_away_total",
-           {},
-           number(options_.front == nullptr ? 0 : options_.front->turned_away())}};
+  std::vector<MetricValue> values = proof_ages(proofs());
+  const std::vector<MetricValue> own{
+      {"logbell_queue_bytes", {{"queue", "core"}}, number(queue_.weight())},
+      {"logbell_queue_bytes", {{"queue", "writer"}}, number(writer_->queued_bytes())},
+      {"logbell_queue_waits_total", {{"queue", "core"}}, number(queue_.waits())},
+      {"logbell_queue_waits_total", {{"queue", "writer"}}, number(writer_->waits())},
+      {"logbell_feedback_keys_forgotten_total", {}, number(feedback_.forgotten_early())},
+      {"logbell_http_connections_turned_away_total",
+       {},
+       number(options_.front == nullptr ? 0 : options_.front->turned_away())}};
+  values.insert(values.end(), own.begin(), own.end());
+  return values;
 }
 
 std::vector<LaneView> Runtime::lane_views() const {
@@ -1038,6 +1101,10 @@ std::vector<LaneView> Runtime::lane_views() const {
 
 Verdicts Runtime::verdicts() const {
   return verify_ ? verify_->verdicts() : Verdicts();
+}
+
+std::vector<ProofView> Runtime::proofs() const {
+  return proofs_->view(verdicts());
 }
 
 void Runtime::show_fingerprint(const Config& config) {
@@ -1074,6 +1141,75 @@ void Runtime::tell_verdict(const Verdict& verdict) {
   const bool unverified = found.verdict == Kind::kUnknown && verdict.unknown_since &&
                           options_.clock->now() - *verdict.unknown_since >= kUnverifiedAfter;
   queue_.push(SinkVerdict{verdict, unverified}, 0);
+}
+
+void Runtime::look_at_proofs(Instant now) {
+  if (!schedule_ || now < proofs_seen_ + kLookAtProofs) return;
+  proofs_seen_ = now;
+  const std::shared_ptr<const Config> config = config_.get();
+  const rules::Plan& plan = *config->plan;
+  const std::vector<ProofView> views = proofs();
+  const Timestamp wall = options_.clock->now();
+  for (const DrillDesk::Request& request : schedule_->due(plan, config->drills, views, wall)) {
+    const rules::Result<DrillReport> begun = drills_->begin(plan, request);
+    if (!begun)
+      options_.log->warn("A drill that is due could not begin.",
+                         {{"sink", request.sink}, {"reason", begun.error().message}});
+  }
+  for (Condition& condition : schedule_->expired(plan, config->drills, views, wall))
+    queue_.push(std::move(condition), 0);
+}
+
+void Runtime::tell_drill(const DrillReport& report) {
+  std::map<std::string, std::vector<const DrillPair*>> by_sink;  // "": what got to none
+  for (const DrillPair& pair : report.pairs)
+    by_sink[pair.sink].push_back(&pair);
+  std::size_t failed = 0;
+  for (const auto& [sink, pairs] : by_sink) {
+    const DrillPair* wrong = nullptr;
+    std::vector<std::string> names;
+    for (const DrillPair* pair : pairs) {
+      if (pair->state == DrillPair::State::kProven) continue;
+      ++failed;
+      wrong = wrong == nullptr ? pair : wrong;
+      if (std::find(names.begin(), names.end(), pair->alert) == names.end()) names.push_back(pair->alert);
+      options_.log->error("A drill failed: nobody would be told that way.", {{"drill", report.id},
+                                                                             {"rule", pair->alert},
+                                                                             {"sink", pair->lane},
+                                                                             {"hop", pair->failed_at},
+                                                                             {"reason", pair->why}});
+    }
+    Condition condition;
+    condition.alertname = "DrillFailed";
+    condition.labels.set("sink", sink);
+    condition.active = wrong != nullptr;
+    constexpr std::size_t kNamed = 3;
+    const std::size_t more = names.size() > kNamed ? names.size() - kNamed : 0;
+    names.resize(std::min(names.size(), kNamed));
+    condition.summary =
+        wrong == nullptr ? fmt::format("A drill has reached sink {}.", sink)
+        : sink.empty()
+            ? fmt::format("A drill of {}{} got to no sink: at \"{}\", {}.", join(names),
+                          more > 0 ? fmt::format(" and {} more", more) : "", wrong->failed_at, wrong->why)
+            : fmt::format("A drill of {}{} did not arrive at sink {}: {}.", join(names),
+                          more > 0 ? fmt::format(" and {} more", more) : "", wrong->lane, wrong->why);
+    queue_.push(std::move(condition), 0);
+  }
+  // A rule's line that gets through ends what a former one's failure has raised.
+  if (by_sink.count("") == 0 && failed == 0) {
+    Condition condition;
+    condition.alertname = "DrillFailed";
+    condition.labels.set("sink", "");
+    condition.summary = "A drill got through.";
+    condition.active = false;
+    queue_.push(std::move(condition), 0);
+  }
+  options_.metrics->count("logbell_drills_total", {{"outcome", failed == 0 ? "proven" : "failed"}});
+  options_.metrics->count("logbell_drills_total", {{"outcome", failed == 0 ? "failed" : "proven"}}, 0);
+  options_.log->info("A drill has ended.", {{"drill", report.id},
+                                            {"scheduled", report.scheduled ? "true" : "false"},
+                                            {"proven", std::to_string(report.pairs.size() - failed)},
+                                            {"failed", std::to_string(failed)}});
 }
 
 // For --on-refusal=stay: what runs now is the last good configuration.
@@ -1126,6 +1262,7 @@ void Runtime::reload(const std::shared_ptr<const Config>& config, Verdicts verdi
   writer_->store(text_entries(*config));
   know_own_files(*config);
   reader_->replace_plan(config->plan);
+  proofs_->replace_plan(config->plan);
   if (verify_) {
     verify_->replace(config, std::move(verdicts));
     // Behind the plan that has these sinks: the reader's barrier brings it.
@@ -1189,7 +1326,10 @@ void Runtime::tend() {
     for (const auto& [lane, verdict] : verify_->verdicts())
       tell_verdict(verdict);
   }
+  for (const DrillReport& report : drills_->take_ended())
+    tell_drill(report);
   const Instant now = options_.clock->instant();
+  look_at_proofs(now);
   if (grown_.exchange(false)) trim_at_ = now + kTrimAfter;
   if (trim_at_ && now >= *trim_at_) {
     trim_at_.reset();

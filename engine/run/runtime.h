@@ -23,9 +23,12 @@
 #include "engine/run/api.h"
 #include "engine/run/clock.h"
 #include "engine/run/config.h"
+#include "engine/run/drill.h"
+#include "engine/run/drill_schedule.h"
 #include "engine/run/feedback.h"
 #include "engine/run/log.h"
 #include "engine/run/metrics.h"
+#include "engine/run/proof.h"
 #include "engine/run/queue.h"
 #include "engine/run/reader.h"
 #include "engine/run/send_loop.h"
@@ -110,6 +113,10 @@ class CoreLoop {
     std::function<void(std::shared_ptr<const CoreView>)> publish;
     std::function<void()> first_pass;                            // everything that was there is evaluated
     std::function<void(std::uint64_t generation)> plan_changed;  // and its view is published
+    // What lines of a drill have to tell; may be unset: there are none.
+    std::function<std::vector<rules::Notification>(const MatchBatch&, const rules::Plan&,
+                                                   rules::Timestamp now)>
+        drill;
   };
   CoreLoop(std::unique_ptr<Pipeline> pipeline, Options options);
 
@@ -125,13 +132,15 @@ class CoreLoop {
   void take(CoreInput input, rules::Timestamp now);
   void take(const SinkHealth& health, rules::Timestamp now);
   void take(const SinkVerdict& answer, rules::Timestamp now);
+  void take(const Condition& condition, rules::Timestamp now);
+  void route_around(const rules::SinkSpec& sink);
   // Why a lane is called dead. Either is reason enough; a message that was delivered ends both.
   struct WhyDead {
     bool refused = false;   // a message
     bool verified = false;  // a question
   };
-  void set_dead(const rules::SinkSpec& sink, const std::string& lane, WhyDead dead, const std::string& summary,
-                rules::Timestamp now);
+  void set_dead(const rules::SinkSpec& sink, const std::string& lane, WhyDead dead,
+                const std::string& summary, rules::Timestamp now);
   void forget_removed_sinks(rules::Timestamp now);
   void tell_of_sinks_left_behind();
   void publish(rules::Timestamp now, rules::Instant instant);
@@ -141,14 +150,16 @@ class CoreLoop {
   std::shared_ptr<const rules::Plan> plan_;
   HeldClock held_;
   std::uint64_t steps_seen_ = 0;
-  std::optional<CoreInput> waiting_;                               // taken out of the queue by wait()
+  std::optional<CoreInput> waiting_;                                  // taken out of the queue by wait()
   std::map<std::string, std::map<std::string, WhyDead>> dead_lanes_;  // by sink and lane
+  std::set<std::string> undrilled_;  // sinks that the last drill did not reach
   bool dirty_ = true;  // something has changed since the last view
   bool show_now_ = true;
   rules::Instant shown_at_;
   std::optional<rules::Timestamp> asked_for_;
   rules::Instant asked_at_;
   rules::Duration ask_again_after_{0};
+  std::vector<rules::Notification> drills_;  // to go with the next tick
   bool passed_ = false;
   std::optional<std::uint64_t> changed_to_;  // a generation that nobody has been told of
   bool ended_ = false;
@@ -176,6 +187,8 @@ class ReaderLoop {
   bool done() const { return done_; }
 
   void confirm();
+  // There is something to read that no file descriptor tells of.
+  void wake() { options_.waker->kick(); }
   void replace_plan(std::shared_ptr<const rules::Plan> plan);
   // Read what is written, until `until` at most, then end.
   void finish(rules::Instant until);
@@ -207,7 +220,8 @@ class Lane final : public DeliveryLog {
     Metrics* metrics = nullptr;
     Writer* writer = nullptr;
     std::function<void(SinkHealth)> health;
-    std::set<std::string> elsewhere;  // what the store has under elsewhere_prefix()
+    std::function<void(const Settled&)> settled;  // and written down, or about to be; may be unset
+    std::set<std::string> elsewhere;              // what the store has under elsewhere_prefix()
   };
   // What a (new) configuration makes of the lane.
   struct Setting {
@@ -301,6 +315,7 @@ class Runtime {
   static constexpr rules::Duration kTrimAfter{
       std::chrono::seconds(1)};  // a start or a reload: its commits are done
   static constexpr rules::Duration kStateLostFires{std::chrono::hours(1)};
+  static constexpr rules::Duration kLookAtProofs{std::chrono::seconds(30)};  // what is due, what is too old
 
   struct Options {
     std::shared_ptr<const Config> config;
@@ -314,6 +329,7 @@ class Runtime {
     rules::Duration lock_wait = Store::kLockWait;
     bool plan_refused = false;                            // an older configuration runs
     bool verify = false;                                  // sinks are asked again and again
+    bool drills = false;                                  // and drilled, as the configuration says
     Verdicts verdicts = {};                               // what they have answered already
     std::function<void()> wake_main;                      // tend() has something to do; any thread
     std::function<std::optional<ReloadAnswer>()> reload;  // somebody asks for one; the HTTP server's thread
@@ -355,6 +371,8 @@ class Runtime {
   std::shared_ptr<const CoreView> core_view() const { return core_view_.get(); }
   std::vector<LaneView> lane_views() const;
   Verdicts verdicts() const;
+  std::vector<ProofView> proofs() const;
+  DrillDesk& drills() { return *drills_; }
   std::vector<MetricValue> bounds() const;
 
  private:
@@ -370,6 +388,8 @@ class Runtime {
   void open_lane(const Config& config, const rules::SinkSpec& sink, std::size_t index);
   void forget_elsewhere(const std::string& lane);
   void tell_verdict(const Verdict& verdict);
+  void tell_drill(const DrillReport& report);
+  void look_at_proofs(rules::Instant now);
   void show_fingerprint(const Config& config);
   std::unique_ptr<Worker> run(Loop loop);
   std::unique_ptr<Worker> run_lane(const std::shared_ptr<Lane>& lane);
@@ -398,6 +418,10 @@ class Runtime {
   // In the order of the start; destroyed in reverse.
   Feedback feedback_;
   std::unique_ptr<Store> store_;
+  std::unique_ptr<ProofBook> proofs_;
+  std::unique_ptr<DrillDesk> drills_;
+  std::unique_ptr<DrillSchedule> schedule_;  // null: only on demand; the main thread's, as is this
+  rules::Instant proofs_seen_;
   CoreQueue queue_{kQueueBytes};
   std::unique_ptr<CoreLoop> core_;
   std::unique_ptr<Writer> writer_;

@@ -253,6 +253,7 @@ class SendLoop::Impl {
   void tell_fallbacks_too(Instant now);
   bool copy_before(Sequence sequence);
   void hand_over();
+  void end_drills();
   std::optional<Sequence> choose(Instant now) const;
   std::optional<Instant> next(Instant now) const;
   Instant gate() const { return std::max({pause_until_, hint_until_, spaced_until_, store_until_}); }
@@ -292,6 +293,7 @@ class SendLoop::Impl {
   std::set<std::pair<Instant, Sequence>> by_expiry_;
   std::set<Sequence> refreshes_;  // of sinks that forget; what comes later replaces them
   std::set<Sequence> movable_;    // those with a fallback
+  std::set<Sequence> drills_;     // that fire
   // Of these, firings that no fallback has been told: the critical ones and the rest, by arrival.
   std::array<std::set<Sequence>, 2> owed_;
   std::set<Sequence> copies_;  // of movable ones, the ones whose fallback is to be told now
@@ -434,6 +436,7 @@ void SendLoop::Impl::add(Delivery delivery, bool told_elsewhere) {
   item.expires_at = now + std::max(kMaxAge - age, kMinStay);
   if (!notification.drill.empty() && !item.resolved) {
     item.expires_at = now + std::max(kDrillMaxAge - age, Duration(0));
+    drills_.insert(sequence);
     if (dead_) probe_at_ = now;
   }
   by_key_.emplace(notification.key, sequence);
@@ -477,6 +480,7 @@ Item SendLoop::Impl::remove(Sequence sequence) {
   by_expiry_.erase({item.expires_at, sequence});
   refreshes_.erase(sequence);
   movable_.erase(sequence);
+  drills_.erase(sequence);
   for (std::set<Sequence>& owed : owed_)
     owed.erase(sequence);
   copies_.erase(sequence);
@@ -537,6 +541,7 @@ Settlement SendLoop::Impl::settlement(const Item& item, DeliveryState state, std
   settlement.maybe_sent = item.delivery.maybe_sent;
   settlement.outcome = outcome;
   settlement.reason = reason;
+  settlement.drill = !item.delivery.notification.drill.empty();
   settlement.at = options_.clock->now();
   const Instant now = options_.clock->instant();
   // Only what the sink itself asked for outlives the process: our own back-off starts anew with it.
@@ -635,6 +640,18 @@ void SendLoop::Impl::hand_over() {
   Batch batch;
   while (!movable_.empty() && batch.settled.size() < kMaxBatch) {
     const Sequence sequence = *movable_.begin();
+    Settlement gone = settlement(items_.at(sequence), DeliveryState::kDead, "rejected", kCircuitOpen);
+    gone.detail = counts_.last_error;
+    end(sequence, std::move(gone), batch);
+  }
+  if (!batch.settled.empty()) options_.log->settle(batch.settled);
+}
+
+// Whoever drills has his answer: until somebody has mended it, nothing arrives there.
+void SendLoop::Impl::end_drills() {
+  Batch batch;
+  while (!drills_.empty() && batch.settled.size() < kMaxBatch) {
+    const Sequence sequence = *drills_.begin();
     Settlement gone = settlement(items_.at(sequence), DeliveryState::kDead, "rejected", kCircuitOpen);
     gone.detail = counts_.last_error;
     end(sequence, std::move(gone), batch);
@@ -745,6 +762,7 @@ std::optional<Instant> SendLoop::Impl::work() {
     const std::optional<Sequence> chosen = may ? choose(now) : std::nullopt;
     if (chosen) attempt(*chosen, kTimeout);
   }
+  if (dead_ && probe_at_ > now) end_drills();
   return next(options_.clock->instant());
 }
 
@@ -930,7 +948,7 @@ void SendLoop::Impl::rejected(Sequence sequence, const Outcome& outcome, Instant
     drain_probed_ = drain_probed_ || !suspected();
   }
   // What a dead sink refuses waits for the fix, if nobody can speak instead.
-  const bool waits = dead_ && !item.movable;
+  const bool waits = dead_ && !item.movable && item.delivery.notification.drill.empty();
   Settlement refused = settlement(item, waits ? DeliveryState::kPending : DeliveryState::kDead, "rejected",
                                   to_string(outcome.reason));
   refused.detail = outcome.detail;

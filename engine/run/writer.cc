@@ -425,7 +425,7 @@ bool Writer::settle_one(const std::string& sink, Settlement settlement) {
 }
 
 void Writer::count_total(const std::string& sink, const Settlement& settlement) {
-  if (settlement.outcome.empty()) return;
+  if (settlement.outcome.empty() || settlement.drill) return;
   std::string key(kTotalsPrefix);
   key.append(sink).append(1, '\0').append(settlement.outcome).append(1, '\0').append(settlement.reason);
   const std::uint64_t total = ++totals_[key];

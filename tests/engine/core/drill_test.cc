@@ -48,7 +48,7 @@ TEST_CASE("drill: one message a sink, over the real route, plainly a drill", "[c
   const rules::Labels element =
       engine::drill_element(*plan, plan->rules[0], {{"queue", "orders"}, {"id", "7"}});
   CHECK(element == rules::Labels{{"queue", "orders"}});
-  const DrillTold told = engine::drill(*plan, kId, {firing(0, element), firing(1)}, {}, at(0), at(5));
+  const DrillTold told = engine::drill(*plan, kId, 0, {firing(0, element), firing(1)}, {}, at(0), at(5));
 
   CHECK(told.untold.empty());
   REQUIRE(told.notifications.size() == 3);
@@ -82,13 +82,15 @@ TEST_CASE("drill: one message a sink, over the real route, plainly a drill", "[c
   CHECK(fires.alerts.front().labels == ends.alerts.front().labels);
 
   SECTION("the same drill has the same keys, another one others") {
-    const DrillTold again = engine::drill(*plan, kId, {firing(0, element), firing(1)}, {}, at(0), at(9));
+    const DrillTold again = engine::drill(*plan, kId, 0, {firing(0, element), firing(1)}, {}, at(0), at(9));
     CHECK(again.notifications[0].key == chat.key);
-    const DrillTold other = engine::drill(*plan, "0c", {firing(0, element)}, {}, at(0), at(9));
+    const DrillTold other = engine::drill(*plan, "0c", 0, {firing(0, element)}, {}, at(0), at(9));
     CHECK(other.notifications[0].key != chat.key);
+    const DrillTold later = engine::drill(*plan, kId, 1, {firing(0, element)}, {}, at(0), at(9));
+    CHECK(later.notifications[0].key != chat.key);
   }
   SECTION("only one sink") {
-    const DrillTold one = engine::drill(*plan, kId, {firing(0, element), firing(1)}, {"chat"}, at(0), at(5));
+    const DrillTold one = engine::drill(*plan, kId, 0, {firing(0, element), firing(1)}, {"chat"}, at(0), at(5));
     REQUIRE(one.notifications.size() == 1);
     CHECK(one.notifications[0].sink == "chat");
     CHECK(one.untold.empty());
@@ -109,7 +111,7 @@ TEST_CASE("drill: each of two rules whose alerts look alike is proven", "[core][
   world.rule("Errors", "count_over_time(error[1m]) >= 3", {"chat"});
   world.rule("Errors", "count_over_time(error[1h]) >= 30", {"chat"});
   const auto plan = world.plan();
-  const DrillTold told = engine::drill(*plan, kId, {firing(0), firing(1)}, {}, at(0), at(0));
+  const DrillTold told = engine::drill(*plan, kId, 0, {firing(0), firing(1)}, {}, at(0), at(0));
   REQUIRE(told.notifications.size() == 1);
   REQUIRE(told.notifications[0].alerts.size() == 2);
   CHECK(told.notifications[0].alerts[0].rule != told.notifications[0].alerts[1].rule);
@@ -125,7 +127,7 @@ TEST_CASE("drill: every lane of a sink is told, and more alerts than a message h
     firings.push_back(firing(i));
   }
   const auto plan = world.plan();
-  const DrillTold told = engine::drill(*plan, kId, firings, {}, at(0), at(0));
+  const DrillTold told = engine::drill(*plan, kId, 0, firings, {}, at(0), at(0));
   std::map<std::string, std::size_t> alerts;
   std::set<std::string> keys;
   for (const Notification& notification : told.notifications) {
@@ -146,7 +148,7 @@ TEST_CASE("drill: what tells nobody just now is named", "[core][drill]") {
   world.written.time_intervals["always"].entries.emplace_back();
   const auto plan = world.plan();
   REQUIRE(plan->time_intervals.at("always").contains(at(0)));
-  const DrillTold told = engine::drill(*plan, kId, {firing(0), firing(1)}, {}, at(0), at(0));
+  const DrillTold told = engine::drill(*plan, kId, 0, {firing(0), firing(1)}, {}, at(0), at(0));
   CHECK(told.notifications.empty());
   REQUIRE(told.untold.size() == 2);
   CHECK(told.untold[0] == std::pair<std::size_t, std::string>{0, "its route is muted at this time"});

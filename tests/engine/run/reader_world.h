@@ -183,6 +183,7 @@ class ReaderWorld {
     engine::Reader::Options options;
     options.clock = &clock;
     options.feedback = feedback;
+    options.drills = drills;
     for (const auto& [key, value] : committed)
       options.positions.push_back({key, value});
     options.use_inotify = use_inotify;
@@ -231,6 +232,8 @@ class ReaderWorld {
   void take(const engine::MatchBatch& batch) {
     CHECK(batch.sequence > last_sequence);
     last_sequence = batch.sequence;
+    for (const engine::DrillLine& line : batch.drills)
+      drilled.push_back(line);
     for (const engine::TimedMatch& match : batch.matches)
       seen.push_back({batch.lines.at(match.line), match.at, match.pattern, match.labels, batch.generation});
     for (const engine::StoredEntry& entry : batch.positions) {
@@ -264,6 +267,8 @@ class ReaderWorld {
   FakeClock clock{system_now()};
   PlanSetting plan_setting;
   engine::Feedback* feedback = nullptr;  // must outlive the reader
+  engine::DrillDesk* drills = nullptr;
+  std::vector<engine::DrillLine> drilled;
   bool use_inotify = true;
   int stdin_fd = -1;
   std::size_t chunk_bytes = 256 * 1024;

@@ -2,6 +2,7 @@
 #include "engine/run/runtime.h"
 
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -923,6 +924,64 @@ TEST_CASE("runtime: what a start has found of its sinks is told, and so is what 
   house.tend_until([&] { return house.told("spare.jsonl").size() == 2; });
   CHECK(house.told("spare.jsonl")[1].find("resolved") != std::string::npos);
   CHECK(degraded().find("is dead") == std::string::npos);
+  CHECK(house.stop());
+}
+
+TEST_CASE("runtime: a drill goes the whole way, and nothing real moves", "[run][runtime][F53]") {
+  House house;
+  house.start();
+  house.write("app.log", "ERROR boom 1\nERROR boom 2\n");
+  house.tend_until([&] { return house.shows("logbell_source_lines_total{source=\"app\"} 2"); });
+  const auto begun = house.runtime->drills().begin(*house.runtime->config()->plan, {});
+  REQUIRE(begun);
+  house.tend_until([&] { return house.shows(R"(logbell_drills_total{outcome="proven"} 1)"); });
+  REQUIRE(house.told().size() == 1);
+  CHECK(house.told()[0].find(R"("reason":"drill")") != std::string::npos);
+  CHECK(house.told()[0].find(begun->id) != std::string::npos);
+  CHECK(house.shows("logbell_pattern_matches_total{pattern=\"boom\"} 2"));
+  CHECK(house.shows("logbell_source_lines_total{source=\"app\"} 2"));
+  CHECK_FALSE(house.shows(R"(logbell_notifications_total{outcome="delivered",reason="ok",sink="out"} 1)"));
+  for (const AlertView& view : house.runtime->core_view()->alerts)
+    CHECK(view.alert.state == rules::AlertState::kInactive);
+  std::vector<ProofView> proofs = house.runtime->proofs();
+  REQUIRE(proofs.size() == 1);
+  CHECK(proofs[0].reached() == logbell::sinks::ProofLevel::kAccepted);
+  // The third line rings, alone: the drill was none.
+  house.write("app.log", "ERROR boom 3\n");
+  CHECK(house.stop());
+  REQUIRE(house.told().size() == 2);
+  CHECK(house.told()[1].find("first_firing") != std::string::npos);
+  // What was proven is known to the next process.
+  house.start();
+  proofs = house.runtime->proofs();
+  REQUIRE(proofs.size() == 1);
+  CHECK(proofs[0].reached() == logbell::sinks::ProofLevel::kAccepted);
+  CHECK(house.stop());
+}
+
+TEST_CASE("runtime: a drill that does not arrive is an alert elsewhere, until one does",
+          "[run][runtime][F53]") {
+  House house;
+  house.sinks = "  spare: {file: {path: '" + house.path("spare.jsonl") + "'}, audience: machine}\n";
+  house.rules_text.insert(0, "\nroute: {sinks: [out, spare], group_interval: 1s}\n");
+  std::atomic<bool> works{false};
+  house.replaced = [&](const rules::Notification& /*notification*/) {
+    return works ? logbell::sinks::Outcome::delivered("yes")
+                 : logbell::sinks::Outcome::rejected(logbell::sinks::Reason::kGone, "404 no_service", true);
+  };
+  house.start();
+  REQUIRE(house.runtime->drills().begin(*house.runtime->config()->plan, {}));
+  const auto told = [&](const std::string& what) {
+    for (const std::string& line : house.told("spare.jsonl")) {
+      if (line.find("DrillFailed") != std::string::npos && line.find(what) != std::string::npos) return true;
+    }
+    return false;
+  };
+  house.tend_until([&] { return told("A drill of Boom did not arrive at sink out: gone: 404 no_service"); });
+  CHECK(house.shows(R"(logbell_drills_total{outcome="failed"} 1)"));
+  works = true;
+  REQUIRE(house.runtime->drills().begin(*house.runtime->config()->plan, {}));
+  house.tend_until([&] { return told("\"status\":\"resolved\""); });
   CHECK(house.stop());
 }
 

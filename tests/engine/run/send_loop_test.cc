@@ -874,10 +874,25 @@ TEST_CASE("send_loop: a drill asks at once whether a sink that refused works aga
   drill.reason = NotifyReason::kDrill;
   drill.drill = "1";
 
+  SECTION("the drill itself is what is refused") {
+    Lane fresh(has_fallback ? with_fallbacks({{"mail", {"mail"}}}) : SendLoop::Options());
+    fresh.script.always = revoked();
+    fresh.add(drill);
+    fresh.now();
+    CHECK(fresh.log.last().state == DeliveryState::kDead);
+    CHECK(fresh.log.last().reason == "auth");
+    CHECK(fresh.loop->idle());
+  }
   SECTION("it does not") {
     lane.add(drill);
     lane.now();
     CHECK(lane.script.sent.size() == 2);
+    // Whichever message asked: who drills knows now, and the drill waits for no mending.
+    const Keys told = lane.log.told();
+    CHECK(std::count_if(told.begin(), told.end(), [](const std::string& line) {
+            return line.rfind("d: rejected", 0) == 0;
+          }) == 1);
+    CHECK(lane.loop->view().pending == (has_fallback ? 0 : 1));
     lane.run(1s);
     CHECK(lane.script.sent.size() == 2);
   }

@@ -1,0 +1,137 @@
+#include "engine/run/drill_schedule.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+namespace logbell::engine {
+
+using rules::Duration;
+using rules::Timestamp;
+using sinks::ProofLevel;
+
+namespace {
+
+constexpr Duration kHour{std::chrono::hours(1)};
+
+std::optional<Timestamp> accepted_at(const ProofView& view) {
+  std::optional<Timestamp> newest;
+  for (const Proof& proof : view.proofs) {
+    if (proof.level >= ProofLevel::kAccepted) newest = std::max(newest.value_or(proof.at), proof.at);
+  }
+  return newest;
+}
+
+// The first full hour from `from` on at which `hours` hold, within two weeks.
+std::optional<Timestamp> next_open(const rules::TimeInterval& hours, Timestamp from) {
+  constexpr int kHours = 14 * 24;
+  Timestamp at = std::chrono::ceil<std::chrono::hours>(from);
+  for (int i = 0; i < kHours; ++i, at += kHour) {
+    if (hours.contains(at)) return at;
+  }
+  return std::nullopt;
+}
+
+// What is drilled by the schedule, and asked for a proof.
+bool counts(const rules::Plan& plan, const DrillSettings& settings, const ProofView& view) {
+  const auto sink = plan.sinks.find(view.sink);
+  return sink != plan.sinks.end() && !view.conditional && settings.never.count(view.sink) == 0 &&
+         (sink->second.tells_people || sink->second.machine_audience);
+}
+
+}  // namespace
+
+rules::TimeInterval working_hours(const std::string& zone) {
+  rules::TimeIntervalEntry entry;
+  entry.minutes = {{9 * 60, 17 * 60}};
+  entry.weekdays = {{1, 5}};
+  entry.location = zone;
+  rules::TimeInterval interval;
+  interval.name = "working hours";
+  interval.entries.push_back(std::move(entry));
+  return interval;
+}
+
+std::vector<DrillDesk::Request> DrillSchedule::due(const rules::Plan& plan, const DrillSettings& settings,
+                                                   const std::vector<ProofView>& proofs, Timestamp now) {
+  std::vector<DrillDesk::Request> requests;
+  if (!settings.scheduled || now - started_ < kFirst) return requests;
+  const auto named = plan.time_intervals.find(settings.hours);
+  const rules::TimeInterval hours = named == plan.time_intervals.end() ? working_hours("") : named->second;
+  for (const auto& [name, sink] : plan.sinks) {
+    const auto last = drilled_at_.find(name);
+    if (last != drilled_at_.end() && now >= last->second && now - last->second < kAgain) continue;
+    // Whatever is behind it may wake somebody.
+    const bool pages = sink.pages || sink.per_alert;
+    if (pages && !hours.contains(now)) continue;
+    std::set<rules::Fingerprint> all;
+    std::set<rules::Fingerprint> never;
+    bool old = false;
+    for (const ProofView& view : proofs) {
+      if (view.sink != name || !counts(plan, settings, view)) continue;
+      all.insert(view.rule);
+      const std::optional<Timestamp> at = accepted_at(view);
+      if (!at) {
+        never.insert(view.rule);
+        continue;
+      }
+      const Timestamp ends = *at + (pages ? settings.pages_every : settings.every);
+      if (!pages) {
+        old = old || now >= ends;
+        continue;
+      }
+      // Before it ends, if not before it can be drilled again.
+      const std::optional<Timestamp> next = next_open(hours, now + std::chrono::hours(24));
+      old = old || now >= ends || (next && ends <= *next + kHour);
+    }
+    DrillDesk::Request request;
+    request.only_rules = old ? all : never;
+    if (request.only_rules.empty()) continue;
+    request.sink = name;
+    request.scheduled = true;
+    drilled_at_[name] = now;
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+std::vector<Condition> DrillSchedule::expired(const rules::Plan& plan, const DrillSettings& settings,
+                                              const std::vector<ProofView>& proofs, Timestamp now) const {
+  std::vector<Condition> conditions;
+  for (const auto& [name, sink] : plan.sinks) {
+    std::vector<std::string> old;
+    std::optional<Timestamp> oldest;
+    bool any = false;
+    for (const ProofView& view : proofs) {
+      if (view.sink != name || !counts(plan, settings, view)) continue;
+      any = true;
+      const std::optional<Timestamp> at = accepted_at(view);
+      const bool late =
+          at ? now - *at > max_proof_age(ProofLevel::kAccepted) : now - started_ > kUnprovenAfter;
+      if (!late) continue;
+      if (std::find(old.begin(), old.end(), view.alert) == old.end()) old.push_back(view.alert);
+      if (at) oldest = std::min(oldest.value_or(*at), *at);
+    }
+    if (!any) continue;
+    constexpr std::size_t kNamed = 3;
+    const std::size_t more = old.size() > kNamed ? old.size() - kNamed : 0;
+    Condition condition;
+    condition.alertname = "ProofExpired";
+    condition.labels.set("sink", name);
+    condition.severity = "warning";
+    condition.active = !old.empty();
+    old.resize(std::min(old.size(), kNamed));
+    condition.summary =
+        condition.active
+            ? fmt::format(
+                  "Nothing proves that {}{} would be heard of at sink {}: the last receipt {}. "
+                  "`logbell drill --sink {}` says why.",
+                  fmt::join(old, ", "), more > 0 ? fmt::format(" and {} more", more) : "", name,
+                  oldest ? "is of " + rules::format_rfc3339(*oldest) : std::string("never came"), name)
+            : fmt::format("Each rule of sink {} is proven there again.", name);
+    conditions.push_back(std::move(condition));
+  }
+  return conditions;
+}
+
+}  // namespace logbell::engine

@@ -1,0 +1,242 @@
+#include "engine/run/proof.h"
+
+#include <algorithm>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "rules/json.h"
+#include "rules/reach.h"
+#include "rules/redact.h"
+
+namespace logbell::engine {
+
+using rules::Duration;
+using rules::Fingerprint;
+using rules::Json;
+using rules::Timestamp;
+using sinks::ProofLevel;
+using Kind = sinks::Verification::Verdict;
+
+namespace {
+
+std::optional<ProofLevel> parse_level(std::string_view text) {
+  for (const ProofLevel level : {ProofLevel::kAccepted, ProofLevel::kReadBack, ProofLevel::kAcknowledged}) {
+    if (to_string(level) == text) return level;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+Duration max_proof_age(ProofLevel level) {
+  switch (level) {
+    case ProofLevel::kStatic:
+      return Duration::max();  // it is of what runs
+    case ProofLevel::kNetwork:
+    case ProofLevel::kCredential:
+    case ProofLevel::kDestination:
+      return std::chrono::hours(24);
+    case ProofLevel::kAccepted:
+    case ProofLevel::kReadBack:
+      return std::chrono::hours(24 * 7);
+    case ProofLevel::kAcknowledged:
+      return std::chrono::hours(24 * 30);
+  }
+  return Duration(0);
+}
+
+ProofLevel ProofView::reached() const {
+  ProofLevel highest = ProofLevel::kStatic;
+  for (const Proof& proof : proofs) {
+    if (max_proof_age(proof.level) == Duration::max() || now - proof.at <= max_proof_age(proof.level))
+      highest = std::max(highest, proof.level);
+  }
+  return highest;
+}
+
+ProofBook::ProofBook(Options options, std::shared_ptr<const rules::Plan> plan,
+                     const std::vector<StoredEntry>& restored)
+    : options_(std::move(options)) {
+  LOGBELL_CHECK(options_.clock != nullptr && options_.store);
+  const MutexLock lock(mutex_);
+  for (const StoredEntry& entry : restored) {
+    if (!entry.value || entry.key.compare(0, kPrefix.size(), kPrefix) != 0) continue;
+    const std::size_t slash = entry.key.find('/', kPrefix.size());
+    const auto json = Json::parse(*entry.value);
+    if (slash == std::string::npos || !json) continue;  // drilled again
+    Known known;
+    known.whom = rules::parse_fingerprint((*json)["whom"].string());
+    for (const auto& [name, one] : (*json)["levels"].object()) {
+      const std::optional<ProofLevel> level = parse_level(name);
+      if (!level) continue;
+      known.by_level[*level] = {*level, rules::from_stored_ms(one["at"].integer()),
+                                std::string(one["by"].string()), std::string(one["evidence"].string())};
+    }
+    known_[{
+        rules::parse_fingerprint(std::string_view(entry.key).substr(kPrefix.size(), slash - kPrefix.size())),
+        entry.key.substr(slash + 1)}] = std::move(known);
+  }
+  plan_ = std::move(plan);
+  loaded_ = options_.clock->now();
+}
+
+std::string ProofBook::name_of(const Key& key) {
+  return fmt::format("{}{}/{}", kPrefix, rules::format_fingerprint(key.first), key.second);
+}
+
+StoredEntry ProofBook::entry_of(const Key& key, const Known& known) const {
+  Json levels = Json::Object{};
+  for (const auto& [level, proof] : known.by_level) {
+    Json one;
+    one.set("at", rules::to_unix_ms(proof.at)).set("by", proof.by).set("evidence", proof.evidence);
+    levels.set(to_string(level), std::move(one));
+  }
+  Json json;
+  json.set("whom", rules::format_fingerprint(known.whom)).set("levels", std::move(levels));
+  return {name_of(key), json.dump()};
+}
+
+void ProofBook::replace_plan(std::shared_ptr<const rules::Plan> plan) {
+  std::vector<StoredEntry> gone;
+  {
+    const MutexLock lock(mutex_);
+    plan_ = std::move(plan);
+    loaded_ = options_.clock->now();
+    std::set<Fingerprint> rules;
+    for (const rules::AlertingRule& rule : plan_->rules)
+      rules.insert(rule.identity());
+    std::erase_if(known_, [&](const auto& entry) {
+      const auto sink = plan_->sinks.find(entry.first.second);
+      const bool stays = rules.count(entry.first.first) != 0 && sink != plan_->sinks.end() &&
+                         sink->second.settings == entry.second.whom;
+      if (!stays) gone.push_back({name_of(entry.first), std::nullopt});
+      return !stays;
+    });
+  }
+  if (!gone.empty()) options_.store(std::move(gone));
+}
+
+void ProofBook::note(const Key& key, const Proof& proof, std::vector<StoredEntry>& changed) {
+  const auto sink = plan_->sinks.find(key.second);
+  if (sink == plan_->sinks.end()) return;  // removed meanwhile
+  Known& known = known_[key];
+  if (known.whom != sink->second.settings) known = {sink->second.settings, {}};
+  Proof& kept = known.by_level[proof.level];
+  if (kept.at > proof.at && !kept.by.empty()) return;
+  kept = proof;
+  kept.evidence = rules::clean_text(proof.evidence, kEvidenceKept);
+  changed.push_back(entry_of(key, known));
+  if (known_.size() <= kMaxPairs) return;
+  const auto oldest = std::min_element(known_.begin(), known_.end(), [](const auto& a, const auto& b) {
+    return a.second.by_level.begin()->second.at < b.second.by_level.begin()->second.at;
+  });
+  changed.push_back({name_of(oldest->first), std::nullopt});
+  known_.erase(oldest);
+}
+
+void ProofBook::delivered(const rules::Notification& notification, const std::string& receipt, Timestamp at) {
+  std::set<Fingerprint> rules;
+  for (const rules::Alert& alert : notification.alerts) {
+    // The end of an alert proves as much as its beginning; of a drill's, nothing that the beginning did not.
+    if (alert.rule != 0 && (notification.drill.empty() || alert.is_firing())) rules.insert(alert.rule);
+  }
+  const Proof proof{ProofLevel::kAccepted, at, notification.drill.empty() ? "alert" : "drill", receipt};
+  std::vector<StoredEntry> changed;
+  {
+    const MutexLock lock(mutex_);
+    for (const Fingerprint rule : rules)
+      note({rule, notification.sink}, proof, changed);
+  }
+  if (!changed.empty()) options_.store(std::move(changed));
+}
+
+void ProofBook::proven(Fingerprint rule, const std::string& sink, const Proof& proof) {
+  std::vector<StoredEntry> changed;
+  {
+    const MutexLock lock(mutex_);
+    note({rule, sink}, proof, changed);
+  }
+  if (!changed.empty()) options_.store(std::move(changed));
+}
+
+std::vector<ProofView> ProofBook::view(const Verdicts& verdicts) const {
+  const MutexLock lock(mutex_);
+  const Timestamp now = options_.clock->now();
+  std::vector<ProofView> views;
+  const std::vector<rules::Reach> reaches = rules::reach_of(*plan_);
+  for (std::size_t i = 0; i < plan_->rules.size(); ++i) {
+    const rules::AlertingRule& rule = plan_->rules[i];
+    const rules::Reach& reach = reaches.at(i);
+    std::map<std::string, std::size_t> sinks;  // and on how many of the rule's ways each is
+    for (const std::string& sink : rule.sinks)
+      sinks[sink] = 1;
+    const std::size_t ways = rule.sinks.empty() ? reach.ways.size() : 1;
+    if (rule.sinks.empty()) {
+      for (const rules::Way& way : reach.ways) {
+        for (const std::string& sink : way.sinks)
+          ++sinks[sink];
+      }
+    }
+    if (rule.silent && now < rule.silent->until) sinks.clear();
+    const Fingerprint identity = rule.identity();
+    for (const auto& [name, count] : sinks) {
+      const auto spec = plan_->sinks.find(name);
+      if (spec == plan_->sinks.end()) continue;
+      ProofView view;
+      view.alert = rule.name;
+      view.rule = identity;
+      view.sink = name;
+      view.conditional = count < ways;
+      view.now = now;
+      view.proofs.push_back({ProofLevel::kStatic, loaded_, "configuration", "its route leads there"});
+      // Of several lanes the one that is proven least.
+      std::optional<Proof> asked;
+      for (const std::string& lane : spec->second.lanes) {
+        const auto verdict = verdicts.find(lane);
+        if (verdict == verdicts.end() || verdict->second.found.verdict == Kind::kUnknown) {
+          asked.reset();
+          break;
+        }
+        const sinks::Verification& found = verdict->second.found;
+        const Proof proof{found.level, verdict->second.at, "probe", found.evidence};
+        if (found.verdict == Kind::kDead) {
+          view.failed = proof;
+          asked.reset();
+          break;
+        }
+        if (!asked || proof.level < asked->level || (proof.level == asked->level && proof.at < asked->at))
+          asked = proof;
+      }
+      if (asked && asked->level > ProofLevel::kStatic) view.proofs.push_back(*asked);
+      const auto known = known_.find({identity, name});
+      if (known != known_.end() && known->second.whom == spec->second.settings) {
+        for (const auto& [level, proof] : known->second.by_level)
+          view.proofs.push_back(proof);
+      }
+      views.push_back(std::move(view));
+    }
+  }
+  return views;
+}
+
+std::vector<MetricValue> proof_ages(const std::vector<ProofView>& proofs) {
+  std::map<rules::Labels, double> ages;
+  for (const ProofView& view : proofs) {
+    for (const Proof& proof : view.proofs) {
+      if (proof.level == ProofLevel::kStatic) continue;
+      const rules::Labels labels{
+          {"alertname", view.alert}, {"level", std::string(to_string(proof.level))}, {"sink", view.sink}};
+      const double age = std::max(0.0, static_cast<double>((view.now - proof.at).count()) / 1000);
+      const auto [known, is_new] = ages.try_emplace(labels, age);
+      if (!is_new) known->second = std::max(known->second, age);
+    }
+  }
+  std::vector<MetricValue> values;
+  values.reserve(ages.size());
+  for (const auto& [labels, age] : ages)
+    values.push_back({"logbell_proof_age_seconds", labels, age});
+  return values;
+}
+
+}  // namespace logbell::engine

@@ -1,0 +1,97 @@
+// ProofBook: what proves, and since when, that a rule reaches a sink (DESIGN.md §7, SINKS.md "Proof levels").
+//
+// Thread-safe. A delivery with a receipt, real or of a drill, is written down as it is settled; what a sink
+// answered when it was asked, and what the configuration says, is looked up when somebody asks. A proof is of
+// a rule (by its identity) and a sink with its settings: whoever changes either begins anew.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "engine/core/batch.h"
+#include "engine/core/pipeline.h"
+#include "engine/io/store.h"
+#include "engine/run/clock.h"
+#include "engine/run/thread_annotations.h"
+#include "engine/run/verify.h"
+#include "rules/notification.h"
+#include "rules/plan.h"
+#include "rules/time.h"
+#include "sinks/sink.h"
+
+namespace logbell::engine {
+
+// For so long a proof is worth something: an answer to a question, a receipt, a person's word.
+rules::Duration max_proof_age(sinks::ProofLevel level);
+
+struct Proof {
+  sinks::ProofLevel level = sinks::ProofLevel::kStatic;
+  rules::Timestamp at;
+  std::string by;        // "configuration", "probe", "alert", "drill"
+  std::string evidence;  // a receipt, an answer; never a secret
+};
+
+// What is known of one rule and one of its sinks.
+struct ProofView {
+  std::string alert;
+  rules::Fingerprint rule = 0;  // its identity
+  std::string sink;
+  // Only if labels from logs have certain values does the rule get there: nothing can be asked of it.
+  bool conditional = false;
+  std::vector<Proof> proofs;    // the newest of each level that is proven, from L0
+  std::optional<Proof> failed;  // what was found wrong last, if that is newer than the proof of its level
+  sinks::ProofLevel reached() const;  // the highest level whose proof is not too old, at `now`
+  rules::Timestamp now;
+};
+
+class ProofBook {
+ public:
+  static constexpr std::string_view kPrefix = "run/proof/";
+  // Proven pairs that are kept: hundreds of rules with a handful of sinks each; beyond it the oldest go.
+  static constexpr std::size_t kMaxPairs = 20'000;
+  static constexpr std::size_t kEvidenceKept = 200;
+
+  struct Options {
+    const Clock* clock = nullptr;                         // outlives me
+    std::function<void(std::vector<StoredEntry>)> store;  // to be written down; any thread
+  };
+  // `restored`: what store() wrote.
+  ProofBook(Options options, std::shared_ptr<const rules::Plan> plan,
+            const std::vector<StoredEntry>& restored);
+
+  void replace_plan(std::shared_ptr<const rules::Plan> plan);
+  // A notification was taken, with a receipt: it proves each of its rules' ways to that sink.
+  void delivered(const rules::Notification& notification, const std::string& receipt, rules::Timestamp at);
+  // Of a level beyond that: found there, or a person said so.
+  void proven(rules::Fingerprint rule, const std::string& sink, const Proof& proof);
+
+  std::vector<ProofView> view(const Verdicts& verdicts) const;
+
+ private:
+  struct Known {
+    rules::Fingerprint whom = 0;                  // the sink's settings
+    std::map<sinks::ProofLevel, Proof> by_level;  // L4 and beyond
+  };
+  using Key = std::pair<rules::Fingerprint, std::string>;
+  static std::string name_of(const Key& key);
+  StoredEntry entry_of(const Key& key, const Known& known) const;
+  void note(const Key& key, const Proof& proof, std::vector<StoredEntry>& changed) REQUIRES(mutex_);
+
+  const Options options_;
+  mutable Mutex mutex_;
+  std::shared_ptr<const rules::Plan> plan_ GUARDED_BY(mutex_);
+  rules::Timestamp loaded_ GUARDED_BY(mutex_);  // the plan: what L0 is as of
+  std::map<Key, Known> known_ GUARDED_BY(mutex_);
+};
+
+// logbell_proof_age_seconds{alertname,sink,level}: of rules that share a name the oldest.
+std::vector<MetricValue> proof_ages(const std::vector<ProofView>& proofs);
+
+}  // namespace logbell::engine

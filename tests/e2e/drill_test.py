@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""F53: everything is green, but would anybody hear? A marked line goes the whole way, and ends in a receipt; nothing real moves."""
+import json
+import re
+import subprocess
+import sys
+
+import harness
+from harness import Case, configuration, rule, wait_for
+
+PATTERNS = {"boom": {"match": r"ERROR boom (?P<queue>\S+)", "labels": ["queue"], "examples": ["ERROR boom orders"]},
+            "received": {"match": "received batch"}}
+RULES = [rule("Boom", "sum by (queue) (count_over_time(boom[1m])) >= 3", labels={"severity": "critical"}),
+         rule("NoData", "count_over_time(received[2h]) == 0", labels={"severity": "warning"})]
+# What counts lines, matches, alerts and messages; not what a drill is about.
+REAL = re.compile(r"^(?!#)(?!process_|logbell_(drills|proof|sink|outbox|queue|commit|http|source_last_line|notification_latency|config_last))\S+ ")
+
+
+class DrillTest(Case):
+    def config(self, log, sinks, **more):
+        return configuration(log.path, PATTERNS, RULES, sinks, route={"sinks": list(sinks), "group_by": ["alertname"], "group_interval": "1s"}, **more)
+
+    def drill(self, bell, *args):
+        ended = subprocess.run([harness.binary(), "drill", "--url", bell.url, *args], capture_output=True, text=True, timeout=90, check=False)
+        return ended.returncode, ended.stdout, ended.stderr
+
+    def report(self, bell, *args):
+        code, out, err = self.drill(bell, "--format", "json", *args)
+        self.assertIn(code, (0, 1), err)
+        return code, json.loads(out)
+
+    def ways(self, report):
+        return sorted((pair["alertname"], pair["sink"], pair["state"], pair["failed_at"]) for pair in report["pairs"])
+
+    def real(self, bell):
+        return sorted(line for line in bell.get("/metrics")[1].splitlines() if REAL.match(line))
+
+    def test_F53_each_rule_is_proven_at_each_sink_and_nothing_real_moves(self):
+        log, slack, pager = self.log(), self.slack(), self.receiver()
+        bell = self.bell(self.config(log, {"chat": harness.slack(slack.hook()), "pager": harness.webhook(pager.url)}))
+        log.write("ERROR boom orders", "ERROR boom orders")
+        bell.await_metric(2, "logbell_pattern_matches_total", pattern="boom", queue="orders")
+        before = self.real(bell)
+        self.assertGreater(len(before), 30)
+        code, report = self.report(bell)
+        self.assertEqual(0, code, report)
+        self.assertEqual([("Boom", "chat", "proven", ""), ("Boom", "pager", "proven", ""), ("NoData", "chat", "proven", ""), ("NoData", "pager", "proven", "")],
+                         self.ways(report))
+        for pair in report["pairs"]:
+            times = [pair[hop] for hop in ("read", "matched", "routed", "stored", "accepted")]
+            self.assertEqual(sorted(times), times, pair)
+        # One message a sink, plainly a drill; what it opens at a pager is closed behind it.
+        message = wait_for(slack.messages, "message", context=bell.tail)
+        self.assertEqual(1, len(message))
+        self.assertIn("[DRILL] 2 rules", json.dumps(message[0], ensure_ascii=False))
+        wait_for(lambda: len(pager.bodies()) == 2, "the drill's end", context=bell.tail)
+        self.assertEqual(["firing", "resolved"], [body["status"] for body in pager.bodies()])
+        for alert in pager.alerts():
+            self.assertEqual(report["id"], alert["labels"]["drill"])
+            self.assertTrue(alert["annotations"]["summary"].startswith("[DRILL] "), alert)
+        self.assertEqual(before, self.real(bell))
+        self.assertEqual([], bell.alerts("Boom"))
+        self.assertEqual(1, bell.metric("logbell_drills_total", outcome="proven"))
+        # The third line rings: what was counted before still counts.
+        log.write("ERROR boom orders")
+        wait_for(lambda: [alert for alert in pager.alerts("firing", alertname="Boom") if "drill" not in alert["labels"]], "the real one", context=bell.tail)
+        proof = {(one["alertname"], one["sink"]): one for one in bell.api("proof")["proofs"]}
+        self.assertEqual("L4", proof["NoData", "chat"]["reached"])
+        self.assertEqual("drill", proof["NoData", "chat"]["proofs"][-1]["by"])
+        # It outlives the process.
+        bell.restart()
+        self.assertEqual({"L4"}, {one["reached"] for one in bell.api("proof")["proofs"]})
+
+    def test_F53_a_sink_that_takes_nothing_fails_the_drill_and_the_others_hear_of_it(self):
+        log, slack, other = self.log(), self.slack(), self.receiver()
+        bell = self.bell(self.config(log, {"chat": harness.slack(slack.hook()), "other": harness.webhook(other.url)}))
+        # After the start had asked it, and as no question without a message can find out: it refuses each message.
+        slack.script({"status": 403, "body": "action_prohibited", "times": -1})
+        code, out, _ = self.drill(bell, "Boom")
+        self.assertEqual(1, code, out)
+        self.assertRegex(out, r"Boom +chat .* FAILED at deliver: .*403")
+        self.assertRegex(out, r"Boom +other .* receipt")
+        self.assertIn("1 of 2 ways are NOT proven", out)
+        wait_for(lambda: other.alerts("firing", alertname="DrillFailed", sink="chat"), "DrillFailed", context=bell.tail)
+        # Mended: the next drill says so, and ends it.
+        slack.reset()
+        self.assertEqual(0, self.drill(bell)[0])
+        wait_for(lambda: other.alerts("resolved", alertname="DrillFailed", sink="chat"), "its end", context=bell.tail)
+
+    def test_F53_through_the_log_itself(self):
+        log, slack = self.log(), self.slack()
+        bell = self.bell(self.config(log, {"chat": harness.slack(slack.hook())}))
+        code, report = self.report(bell, "--via-log", log.path)
+        self.assertEqual(0, code, report)
+        self.assertEqual(2, len(report["lines"]))
+        self.assertEqual(2, bell.metric("logbell_source_lines_total", source="app"))
+        self.assertEqual([], bell.metrics().all("logbell_pattern_matches_total", pattern="boom"))
+        # What somebody logs himself: one line, once.
+        code, mark, said = self.drill(bell, "--issue", "Boom")
+        self.assertEqual(0, code, said)
+        mark = mark.strip()
+        self.assertIn("logbell drill --result", said)
+        log.write(f"2026-11-28 ERROR boom invoices [{mark}]", f"2026-11-28 ERROR boom again [{mark}]", "2026-11-28 ERROR boom x logbell-drill:0123456789abcdef")
+        code, report = self.report(bell, "--result", mark.split(":")[1])
+        self.assertEqual(0, code, report)
+        self.assertEqual([("Boom", "chat", "proven", "")], self.ways(report))
+        bell.await_metric(1, "logbell_pattern_matches_total", pattern="boom", queue="again")
+        self.assertEqual(1, bell.metric("logbell_pattern_matches_total", pattern="boom", queue="x"))
+        self.assertEqual([], bell.metrics().all("logbell_pattern_matches_total", pattern="boom", queue="invoices"))
+        self.assertIn("invoices", json.dumps(slack.messages()))
+
+    def test_F53_what_is_asked_wrongly_is_said(self):
+        log = self.log()
+        bell = self.bell(self.config(log, {"other": harness.webhook(self.receiver().url)}))
+        for args, code, said in ((["Nope"], 64, 'there is no rule "Nope"'), (["--sink", "nope"], 64, 'there is no sink "nope"'),
+                                 (["--via-log", self.path("none.log")], 64, "not followed by any source"), (["--result", "0"], 64, "no such drill"),
+                                 (["--issue", "--via-log", log.path], 64, "excludes")):
+            with self.subTest(args):
+                ended, _, err = self.drill(bell, *args)
+                self.assertEqual(code, ended, err)
+                self.assertIn(said, err)
+        # A page in somebody's browser may begin none.
+        self.assertEqual(403, harness.http_request(bell.url + "/api/v1/drills", "POST", b"{}", {"Origin": "http://evil.example"})[0])
+        self.assertEqual(403, harness.http_request(bell.url + "/api/v1/drills", "POST", b"{}", {"Host": "evil.example"})[0])
+        self.assertEqual([], bell.api("drills")["drills"])
+        bell.stop()
+        ended, _, err = self.drill(bell)
+        self.assertEqual(74, ended)
+        self.assertIn("does `logbell run` run there?", err)
+
+    def test_F53_a_hundred_rules_over_five_sinks_in_ten_seconds(self):
+        log, slack = self.log(), self.slack()
+        receivers = [self.receiver() for _ in range(3)]
+        sinks = {"chat": harness.slack(slack.hook()), "alertmanagers": harness.alertmanager(self.receiver().url)}
+        sinks.update({f"hook{i}": harness.webhook(receiver.url) for i, receiver in enumerate(receivers)})
+        patterns = {f"p{i}": {"match": rf"ERROR {i} (?P<queue>\w+)", "labels": ["queue"]} for i in range(100)}
+        rules = [rule(f"R{i}", f"sum by (queue) (count_over_time(p{i}[1m])) > 2") for i in range(100)]
+        bell = self.bell(configuration(log.path, patterns, rules, sinks, route={"sinks": list(sinks), "group_by": ["alertname"]}))
+        bell.await_metric(0, "logbell_source_lines_total", source="app")
+        before = self.real(bell)
+        code, report = self.report(bell, "--wait", "10s")
+        self.assertEqual(0, code, [pair for pair in report["pairs"] if pair["state"] != "proven"][:3])
+        self.assertEqual(500, len(report["pairs"]))
+        self.assertEqual(before, self.real(bell))
+        self.assertLessEqual(len(slack.messages()), 2)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1].startswith("F"):
+        sys.argv[1:] = ["-k", f"test_{sys.argv[1]}_"]
+    harness.main()

@@ -1,0 +1,181 @@
+// Proofs: what is proven of whom, for how long, and what ends it.
+#include "engine/run/proof.h"
+
+#include <catch2/catch.hpp>
+#include <fmt/format.h>
+
+#include "tests/support/core_world.h"
+#include "tests/support/fake_clock.h"
+
+namespace logbell::tests {
+namespace {
+
+using namespace std::chrono_literals;
+using engine::ProofBook;
+using engine::ProofView;
+using engine::StoredEntry;
+using sinks::ProofLevel;
+
+struct Book {
+  Book() {
+    world.pattern("error", {"queue"});
+    world.sink("chat").settings = 1;
+    world.sink("pager").settings = 2;
+    world.sink("pager").lanes = {"pager#1", "pager#2"};
+    world.rule("Errors", "sum by (queue) (count_over_time(error[1m])) >= 3");
+    rules::Route& root = world.route({"chat"});
+    rules::Route orders;
+    orders.id = "route/0";
+    orders.options = root.options;
+    orders.options.sinks = {"pager"};
+    orders.continue_ = false;
+    orders.matchers = {*rules::LabelMatcher::parse("queue=\"orders\"")};
+    root.routes.push_back(orders);
+    open();
+  }
+  void open() {
+    std::vector<StoredEntry> entries;
+    for (const auto& [key, value] : stored)
+      entries.push_back({key, value});
+    ProofBook::Options options;
+    options.clock = &clock;
+    options.store = [this](std::vector<StoredEntry> changed) {
+      for (StoredEntry& entry : changed) {
+        if (entry.value) {
+          stored[entry.key] = *entry.value;
+        } else {
+          stored.erase(entry.key);
+        }
+      }
+    };
+    book = std::make_unique<ProofBook>(std::move(options), world.plan(), entries);
+  }
+  rules::Notification told(const std::string& sink, const std::string& drill = "", bool firing = true) const {
+    rules::Notification notification;
+    notification.sink = sink;
+    notification.drill = drill;
+    rules::Alert alert;
+    alert.labels = {{"alertname", "Errors"}};
+    alert.rule = world.current->rules[0].identity();
+    alert.state = firing ? rules::AlertState::kFiring : rules::AlertState::kResolved;
+    notification.alerts = {alert, alert};
+    return notification;
+  }
+  // "chat: L4 by drill: ok; …" of each pair.
+  std::vector<std::string> view(const engine::Verdicts& verdicts = {}) const {
+    std::vector<std::string> lines;
+    for (const ProofView& view : book->view(verdicts)) {
+      std::string line =
+          fmt::format("{}{} {}:", view.sink, view.conditional ? "?" : "", to_string(view.reached()));
+      for (const engine::Proof& proof : view.proofs) {
+        if (proof.level != ProofLevel::kStatic)
+          line += fmt::format(" {} by {} ({})", to_string(proof.level), proof.by, proof.evidence);
+      }
+      if (view.failed) line += fmt::format(" FAILED {}", view.failed->evidence);
+      lines.push_back(line);
+    }
+    return lines;
+  }
+  engine::Verdicts verdicts(std::map<std::string, sinks::Verification> found) const {
+    engine::Verdicts all;
+    for (auto& [lane, verification] : found) {
+      all[lane].lane = lane;
+      all[lane].found = verification;
+      all[lane].at = clock.now();
+    }
+    return all;
+  }
+
+  CoreWorld world;
+  FakeClock clock{CoreWorld::at(0)};
+  std::map<std::string, std::string> stored;
+  std::unique_ptr<ProofBook> book;
+};
+
+using Lines = std::vector<std::string>;
+
+}  // namespace
+
+TEST_CASE("proof: a receipt proves the rules that were told of, for a week, over a restart", "[run][proof]") {
+  Book book;
+  CHECK(book.view() == Lines{"chat? L0:", "pager? L0:"});
+  book.book->delivered(book.told("chat", "1"), "ok", book.clock.now());
+  CHECK(book.stored.size() == 1);
+  book.book->delivered(book.told("pager"), "incident 7", book.clock.now());
+  CHECK(book.view() == Lines{"chat? L4: L4 by drill (ok)", "pager? L4: L4 by alert (incident 7)"});
+  book.clock.advance(24h * 7);
+  book.open();
+  CHECK(book.view() == Lines{"chat? L4: L4 by drill (ok)", "pager? L4: L4 by alert (incident 7)"});
+  book.clock.advance(1ms);
+  CHECK(book.view() == Lines{"chat? L0: L4 by drill (ok)", "pager? L0: L4 by alert (incident 7)"});
+  // An older receipt that is settled late does not take the place of a newer one.
+  book.book->delivered(book.told("chat"), "newer", book.clock.now());
+  book.book->delivered(book.told("chat"), "older", CoreWorld::at(5));
+  CHECK(book.view()[0] == "chat? L4: L4 by alert (newer)");
+}
+
+TEST_CASE("proof: an end proves as much as a beginning, but not of a drill", "[run][proof]") {
+  Book book;
+  book.book->delivered(book.told("chat", "1", false), "ok", book.clock.now());
+  CHECK(book.stored.empty());
+  book.book->delivered(book.told("chat", "", false), "ok", book.clock.now());
+  CHECK(book.stored.size() == 1);
+}
+
+TEST_CASE("proof: another secret or another rule is proven anew", "[run][proof]") {
+  Book book;
+  book.book->delivered(book.told("chat"), "ok", book.clock.now());
+  SECTION("the same plan again") {
+    book.book->replace_plan(book.world.plan());
+    CHECK(book.view()[0] == "chat? L4: L4 by alert (ok)");
+    CHECK(book.stored.size() == 1);
+  }
+  SECTION("the sink's settings change") {
+    book.world.written.sinks["chat"].settings = 3;
+    book.book->replace_plan(book.world.plan());
+    CHECK(book.view()[0] == "chat? L0:");
+    CHECK(book.stored.empty());
+  }
+  SECTION("they change while it is down") {
+    book.world.written.sinks["chat"].settings = 3;
+    book.open();
+    CHECK(book.view()[0] == "chat? L0:");
+  }
+  SECTION("the rule changes") {
+    book.world.written.rules.clear();
+    book.world.rule("Errors", "sum by (queue) (count_over_time(error[2m])) >= 3", {"chat"});
+    book.book->replace_plan(book.world.plan());
+    CHECK(book.view() == Lines{"chat L0:"});
+    CHECK(book.stored.empty());
+  }
+}
+
+TEST_CASE("proof: what a sink answers when it is asked, the least of its lanes", "[run][proof][F52]") {
+  using sinks::Verification;
+  Book book;
+  const Verification live = Verification::live(ProofLevel::kCredential, "asked -> 200");
+  CHECK(book.view(book.verdicts({{"chat", live}})) ==
+        Lines{"chat? L2: L2 by probe (asked -> 200)", "pager? L0:"});
+  CHECK(book.view(book.verdicts({{"pager#1", live}}))[1] == "pager? L0:");
+  CHECK(book.view(book.verdicts({{"pager#1", live}, {"pager#2", live}}))[1] ==
+        "pager? L2: L2 by probe (asked -> 200)");
+  const Verification dead = Verification::dead(sinks::Reason::kGone, ProofLevel::kCredential, "asked -> 404");
+  book.book->delivered(book.told("chat"), "ok", book.clock.now());
+  CHECK(book.view(book.verdicts({{"chat", dead}}))[0] == "chat? L4: L4 by alert (ok) FAILED asked -> 404");
+}
+
+TEST_CASE("proof: ages are metrics, of rules that share a name the oldest", "[run][proof]") {
+  Book book;
+  book.book->delivered(book.told("chat"), "ok", book.clock.now());
+  book.clock.advance(90s);
+  std::vector<ProofView> views = book.book->view({});
+  views.push_back(views.front());
+  views.back().proofs.back().at -= 10s;
+  const auto ages = engine::proof_ages(views);
+  REQUIRE(ages.size() == 1);
+  CHECK(ages[0].name == "logbell_proof_age_seconds");
+  CHECK(ages[0].labels == rules::Labels{{"alertname", "Errors"}, {"level", "L4"}, {"sink", "chat"}});
+  CHECK(ages[0].value == 100);
+}
+
+}  // namespace logbell::tests
