@@ -230,7 +230,9 @@ Dispatcher::Group& Dispatcher::group_for(const Destination& destination, const L
 void Dispatcher::place(const Alert& alert, std::optional<Fingerprint> rule, Timestamp caused_at,
                        Timestamp now) {
   const Fingerprint fingerprint = alert.fingerprint();
-  for (const Destination& destination : destinations(alert.labels, rule, now)) {
+  const std::vector<Destination> to = destinations(alert.labels, rule, now);
+  std::vector<Home> homes;
+  for (const Destination& destination : to) {
     Group& group = group_for(destination, alert.labels, alert, now);
     if (!group.pending) group.caused_at = caused_at;
     Member member{alert, rule};
@@ -244,10 +246,53 @@ void Dispatcher::place(const Alert& alert, std::optional<Fingerprint> rule, Time
     group.pending = group.dirty = true;
     ++group.changes;
     groups_of_[fingerprint].insert(group.key);
+    homes.push_back({&group, &destination});
     touch(group);
     touch(group, fingerprint);
   }
+  inherit(fingerprint, homes);
   touched_ = true;
+}
+
+void Dispatcher::inherit(Fingerprint fingerprint, const std::vector<Home>& homes) {
+  if (homes.empty()) return;
+  const std::set<std::string> all = groups_of_.at(fingerprint);
+  for (const std::string& key : all) {
+    Group& old = groups_.at(key);
+    Member& ended = old.members.at(fingerprint);
+    if (ended.alert.is_firing()) continue;
+    ended.leaving = true;
+    bool owed = false;
+    for (auto& [sink, told] : old.told) {
+      const auto episode = told.firing.find(fingerprint);
+      if (episode == told.firing.end()) continue;
+      if (move_told(sink, told, *episode, homes)) {
+        told.firing.erase(episode);
+      } else {
+        owed = true;
+      }
+    }
+    old.dirty = true;
+    touch(old);
+    touch(old, fingerprint);
+    if (!owed) forget_member(old, fingerprint);
+  }
+}
+
+bool Dispatcher::move_told(const std::string& sink, const Told& from, const Episodes::value_type& episode,
+                           const std::vector<Home>& homes) {
+  bool moved = false;
+  for (const Home& home : homes) {
+    const std::vector<std::string>& sinks = home.destination->sinks;
+    if (std::find(sinks.begin(), sinks.end(), sink) == sinks.end()) continue;
+    Told& here = home.group->told[sink];
+    here.firing.insert(episode);
+    here.resolved.erase(episode.first);
+    here.at = std::max(here.at, from.at);
+    touch(*home.group);
+    moved = true;
+  }
+  return moved;
 }
 
 void Dispatcher::insert(const rules::Transition& transition, std::optional<Fingerprint> rule,
@@ -682,6 +727,7 @@ void Dispatcher::rehome(Timestamp now) {
     Fingerprint fingerprint;
     Member member;
     std::vector<Destination> to;
+    std::vector<Home> homes;
   };
   std::vector<Moved> moved;
   for (auto& [key, group] : groups_) {
@@ -689,14 +735,14 @@ void Dispatcher::rehome(Timestamp now) {
     for (auto& [fingerprint, member] : group.members) {
       if (!member.alert.is_firing()) continue;
       member.leaving = true;
-      moved.push_back({key, fingerprint, member, destinations(member.alert.labels, member.rule, now)});
+      moved.push_back({key, fingerprint, member, destinations(member.alert.labels, member.rule, now), {}});
       moved.back().member.leaving = false;
     }
   }
-  for (const Moved& move : moved) {
+  for (Moved& move : moved) {
     Group& old = groups_.at(move.from);
     std::set<std::string> stays;  // sinks that the old group goes on telling of it
-    std::vector<std::pair<Group*, const Destination*>> others;
+    std::vector<Home> others;
     for (const Destination& destination : move.to) {
       Group& group = group_for(destination, move.member.alert.labels, move.member.alert, now);
       const auto [member, is_new] = group.members.try_emplace(move.fingerprint, move.member);
@@ -707,32 +753,25 @@ void Dispatcher::rehome(Timestamp now) {
         group.caused_at = old.caused_at;
       }
       groups_of_[move.fingerprint].insert(group.key);
+      move.homes.push_back({&group, &destination});
       if (group.key == move.from) {
         stays.insert(destination.sinks.begin(), destination.sinks.end());
-      } else {
-        others.emplace_back(&group, &destination);
+        continue;
       }
-    }
-    // Whoever was told of it in the old group, which will not tell more, was told of it in the new one.
-    std::set<std::string> went;
-    for (const auto& [group, destination] : others) {
-      for (const std::string& sink : destination->sinks) {
-        const auto told = old.told.find(sink);
-        if (told == old.told.end() || stays.count(sink) != 0) continue;
-        const auto episode = told->second.firing.find(move.fingerprint);
-        if (episode == told->second.firing.end()) continue;
-        Told& here = group->told[sink];
-        here.firing.insert(*episode);
-        here.at = std::max(here.at, told->second.at);
-        went.insert(sink);
-      }
-      touch(*group);
-      touch(*group, move.fingerprint);
+      others.push_back({&group, &destination});
+      touch(group);
+      touch(group, move.fingerprint);
       touch(old);
     }
-    for (const std::string& sink : went)
-      old.told.at(sink).firing.erase(move.fingerprint);
+    // Whoever was told of it in the old group, which will not tell more, was told of it in the new one.
+    for (auto& [sink, told] : old.told) {
+      const auto episode = told.firing.find(move.fingerprint);
+      if (episode == told.firing.end() || stays.count(sink) != 0) continue;
+      if (move_told(sink, told, *episode, others)) told.firing.erase(episode);
+    }
   }
+  for (const Moved& move : moved)
+    inherit(move.fingerprint, move.homes);
   for (const Moved& move : moved) {
     Group& old = groups_.at(move.from);
     if (!old.members.at(move.fingerprint).leaving) continue;

@@ -132,6 +132,11 @@ class Dispatcher {
     std::optional<rules::Timestamp> due;  // when to look at it again, as of the last look
     bool dirty = true;                    // something came since the last look
   };
+  // Where the plan wants an alert.
+  struct Home {
+    Group* group;
+    const Destination* destination;
+  };
   // Fired in the past, while the log was being caught up with, or under `sinks: none`.
   struct Held {
     rules::Alert alert;
@@ -154,6 +159,13 @@ class Dispatcher {
                    rules::Timestamp now);
   void place(const rules::Alert& alert, std::optional<rules::Fingerprint> rule, rules::Timestamp caused_at,
              rules::Timestamp now);
+  // It fires at `homes` while other groups, to which the plan led before, still owe its end: whoever is told
+  // of it at home would take that for the end of what fires. So to him it goes on, as within one group; who
+  // is not told of it any more hears that end.
+  void inherit(rules::Fingerprint fingerprint, const std::vector<Home>& homes);
+  // Whether one of `homes` tells `sink`, which knows of `episode` from another group: it knows it there then.
+  bool move_told(const std::string& sink, const Told& from, const Episodes::value_type& episode,
+                 const std::vector<Home>& homes);
   void flush_group(Group& group, rules::Timestamp now, const std::function<bool(rules::Alert&)>& renew,
                    std::vector<rules::Notification>& out);
   // `sequence` rises with every message.

@@ -676,7 +676,6 @@ class World {
         if (alert.built_in) continue;
         told_.insert(about);
         ended_.erase(about);
-        beginnings_.emplace(about, alert.fired_at);
         said_.insert({about, n.group_key, alert.fired_at});
       } else if (!again && !alert.built_in) {
         must(told_.count(about) != 0 || concerned_.count(about) != 0,
@@ -684,11 +683,7 @@ class World {
         must(sink.send_resolved || said_.count({about, n.group_key, alert.fired_at}) == 0,
              "told its end, but wants none: " + content(n));
         must(ends_.insert({about, n.group_key, alert.fired_at}).second, "told its end twice: " + content(n));
-        // Where the plan led before, a group may tell the end of an earlier beginning later than the new one.
-        const auto later = std::any_of(
-            beginnings_.lower_bound({about, rules::kLongAgo}), beginnings_.end(),
-            [&](const auto& other) { return other.first == about && other.second > alert.fired_at; });
-        if (!later || shared_.count(about.second) != 0) told_.erase(about);
+        told_.erase(about);
       }
     }
     if (again || n.group_key == "summary") return;
@@ -696,7 +691,15 @@ class World {
     const auto spoke = spoke_.find({n.sink, n.group_key});
     if (spoke != spoke_.end()) {
       const Duration since(now - spoke->second);
-      must(sink.per_alert || !sink.send_resolved || since.count() == 0 || since >= options.group_interval,
+      // An alert of two rules that go to different groups: one group may leave it to the other without a
+      // word, and begins anew when it is its turn again.
+      const bool of_two_rules = std::any_of(n.alerts.begin(), n.alerts.end(), [&](const rules::Alert& alert) {
+        return std::count_if(committed_plan_->rules.begin(), committed_plan_->rules.end(),
+                             [&](const auto& rule) { return rule.name == alert.labels.get("alertname"); }) >
+               1;
+      });
+      must(sink.per_alert || !sink.send_resolved || since.count() == 0 || since >= options.group_interval ||
+               of_two_rules,
            "too early for its group: " + content(n));
       must(n.reason != NotifyReason::kRepeat || since >= options.repeat_interval,
            "repeated too early: " + content(n));
@@ -805,10 +808,9 @@ class World {
   std::set<Fingerprint> shared_;
   std::set<About> concerned_;
   std::map<Fingerprint, Labels> seen_;
-  std::set<About> told_;                              // knows that it fires
-  std::set<std::pair<About, Timestamp>> beginnings_;  // told
-  using Duty = std::pair<About, Timestamp>;           // with its beginning
-  std::map<Duty, std::int64_t> duties_;               // must be told, since
+  std::set<About> told_;                     // knows that it fires
+  using Duty = std::pair<About, Timestamp>;  // with its beginning
+  std::map<Duty, std::int64_t> duties_;      // must be told, since
   std::map<About, std::optional<std::int64_t>> ended_;
   std::set<std::tuple<About, std::string, Timestamp>> said_;           // told firing, by group and beginning
   std::set<std::tuple<About, std::string, Timestamp>> ends_;           // told, by group and beginning

@@ -833,6 +833,125 @@ TEST_CASE("restart: what the route led away before it ended concerns no sink tha
   CHECK(ops_heard);
 }
 
+namespace {
+
+// Queue a has ended and queue b fires at 61 s; ops and mail, who know of both, are owed the end of a at
+// 1m20s.
+CoreWorld owed_world() {
+  CoreWorld world = queue_world();
+  world.sink("mail");
+  world.written.route.options.sinks = {"ops", "mail"};
+  world.start();
+  three_errors(world, 0, "a");
+  world.tick(10);
+  three_errors(world, 50 * kSecond, "b");
+  CHECK(world.tick(50 * kSecond + 10).notifications.size() == 2);
+  CHECK(world.tick(61 * kSecond).notifications.empty());
+  return world;
+}
+
+// What `sink` was told last of that queue; unset: nothing.
+std::optional<bool> fires_for(const CoreWorld& world, const std::string& sink, const std::string& queue) {
+  std::optional<bool> fires;
+  for (const rules::Notification& notification : world.told) {
+    for (const rules::Alert& alert : notification.alerts) {
+      if (notification.sink == sink && alert.labels.get("queue") == queue) fires = alert.is_firing();
+    }
+  }
+  return fires;
+}
+
+}  // namespace
+
+TEST_CASE("reload: what fires again, grouped otherwise by then, is not taken back by the end it was owed",
+          "[core][pipeline][F35]") {
+  const bool restarts = GENERATE(false, true);
+  CAPTURE(restarts);
+  CoreWorld world = owed_world();
+  world.written.route.options.group_by = {"alertname", "queue"};
+  world.reload(61 * kSecond + 1);
+  three_errors(world, 62 * kSecond, "a");
+  // To people it goes on, as it would in one group.
+  CHECK(world.tick(62 * kSecond + 10).notifications.empty());
+  if (restarts) world.restart();
+  for (int second = 63; second < 100; ++second) {
+    CHECK(world.tick(second * kSecond).notifications.empty());
+    CHECK(fires_for(world, "ops", "a") == true);
+  }
+  world.tick(3 * kMinute);
+  CHECK(fires_for(world, "ops", "a") == false);
+  CHECK(fires_for(world, "mail", "a") == false);
+}
+
+TEST_CASE("reload: who is not told any more hears the end he is owed, though it fires again for others",
+          "[core][pipeline][F35]") {
+  const bool restarts = GENERATE(false, true);
+  CAPTURE(restarts);
+  CoreWorld world = owed_world();
+  world.written.route.options.group_by = {"alertname", "queue"};
+  world.written.route.options.sinks = {"ops"};
+  world.reload(61 * kSecond + 1);
+  three_errors(world, 62 * kSecond, "a");
+  CHECK(world.tick(62 * kSecond + 10).notifications.empty());
+  if (restarts) world.restart();
+  for (int second = 63; second < 80; ++second)
+    CHECK(world.tick(second * kSecond).notifications.empty());
+
+  SECTION("it stays so") {
+    CHECK(CoreWorld::summary(world.tick(81 * kSecond)) ==
+          Lines{"mail: resolved_some QueueUnreachable+ QueueUnreachable-"});
+    CHECK(fires_for(world, "ops", "a") == true);
+  }
+  SECTION("another reload leads there again before it was told") {
+    world.written.route.options.group_by = {"alertname", "instance"};
+    world.written.route.options.sinks = {"ops", "mail"};
+    world.reload(80 * kSecond);
+    for (int second = 81; second < 100; ++second)
+      CHECK(world.tick(second * kSecond).notifications.empty());
+    CHECK(fires_for(world, "mail", "a") == true);
+  }
+  world.tick(3 * kMinute);
+  CHECK(fires_for(world, "ops", "a") == false);
+  CHECK(fires_for(world, "mail", "a") == false);
+}
+
+TEST_CASE("reload: what ended in one group and fires in another is no news of the first",
+          "[core][pipeline][F35]") {
+  CoreWorld world = queue_world();
+  world.sink("mail");
+  world.written.route.options.group_interval = 5min;
+  rules::Route child = world.written.route;
+  child.id = "route/0";
+  child.matchers.push_back(*rules::LabelMatcher::parse("queue=b"));
+  const auto pass = [&](int from, int to, bool b_fires) {
+    for (int second = from; second < to; ++second) {
+      if (second % 30 == 0) three_errors(world, second * kSecond, "a");
+      if (second % 30 == 0 && b_fires) three_errors(world, second * kSecond, "b");
+      world.tick(second * kSecond + 10);
+    }
+  };
+  SECTION("it came and went before its group spoke again") {
+    world.start();
+    pass(0, 20, false);
+    three_errors(world, 20 * kSecond, "b");
+    pass(20, 90, false);
+    CHECK(world.told.size() == 1);
+  }
+  SECTION("who was told is owed its end, and another has taken his place") {
+    world.written.route.options.sinks = {"mail"};
+    world.start();
+    pass(0, 1, true);
+    pass(1, 90, false);
+    CHECK(world.told.size() == 1);
+    world.written.route.options.sinks = {"ops"};
+  }
+  world.written.route.routes = {child};
+  world.reload(89 * kSecond + 20);
+  pass(90, 400, true);
+  CHECK(fires_for(world, "ops", "a") == true);
+  CHECK(fires_for(world, "ops", "b") == true);
+}
+
 TEST_CASE("who is told: a sink that wants no resolves hears of no end, whoever else its group waits for",
           "[core][pipeline]") {
   CoreWorld world = queue_world();
