@@ -75,7 +75,7 @@ int main(int argc, char** argv) {
     for (std::uint64_t n = 0; n < count; ++n)
       seeds.push_back(from + n);
   } else {
-    seeds = {1, 2, 3, 12, 17, 66, 72, 107, std::random_device{}()};
+    seeds = {1, 2, 3, 12, 17, 66, 72, 107, 1007546, 1024887, std::random_device{}()};
     fmt::print("the new seed is {}\n", seeds.back());
   }
 

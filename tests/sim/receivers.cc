@@ -115,7 +115,13 @@ void Receivers::take(Receiver& receiver, const rules::Notification& notification
   if (++sent.effects > 1 + sent.excuses + (crashes_ - sent.crashes_at_first))
     world_.wrong(fmt::format("{} times the same, \"{}\", with {} lost answers and {} crashes", sent.effects,
                              sent.about, sent.excuses, crashes_ - sent.crashes_at_first));
-  const bool group_known = receiver.groups.count(notification.group_key) != 0;
+  // A reload that groups otherwise gives the group of what he knows to fire another key.
+  const auto known_to_fire = [&](const rules::Alert& alert) {
+    const auto heard = receiver.heard.find(who(alert));
+    return heard != receiver.heard.end() && heard->second.back().firing;
+  };
+  const bool group_known = receiver.groups.count(notification.group_key) != 0 ||
+                           std::any_of(notification.alerts.begin(), notification.alerts.end(), known_to_fire);
   for (const rules::Alert& alert : notification.alerts) {
     const Who name = who(alert);
     std::vector<Mention>& mentions = receiver.heard[name];
