@@ -48,6 +48,21 @@ std::tuple<std::int64_t, std::int64_t, std::uint64_t> age_of(const FoundFile& fi
   return {file.stat.id.born_ns, file.stat.modified_ns, file.stat.id.inode};
 }
 
+bool comes_after(const Tail& tail, const Tail& other) {
+  const Tail* before = tail.predecessor;
+  while (before != nullptr && before != &other)
+    before = before->predecessor;
+  return before == &other;
+}
+
+// Of two that have lost one name. Where their order is known, times say nothing: they may be the same.
+bool had_it_later(const Tail& tail, const Tail& other) {
+  if (comes_after(tail, other)) return true;
+  if (comes_after(other, tail)) return false;
+  const auto age = [](const Tail& t) { return std::pair(t.unlinked_at, t.file->id().born_ns); };
+  return age(tail) >= age(other);
+}
+
 constexpr std::int64_t in_ns(Duration duration) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(duration).count();
 }
@@ -442,11 +457,7 @@ void Follower::poll(bool all) {
 // was cut away before it was read, and who writes here still does.
 bool Follower::is_superseded(const Tail& tail) const {
   return std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& other) {
-    if (!other->linked || other->stream->known_size() == 0) return false;
-    const Tail* before = other->predecessor;
-    while (before != nullptr && before != &tail)
-      before = before->predecessor;
-    return before == &tail;
+    return other->linked && other->stream->known_size() > 0 && comes_after(*other, tail);
   });
 }
 
@@ -480,22 +491,18 @@ bool Follower::let_go(Tail& tail) {
     return false;
   }
   // The next process may have to read the beginning of a record that goes on in its successor.
-  const auto comes_after = [&](const Tail* other) {
-    while (other != nullptr && other != &tail)
-      other = other->predecessor;
-    return other == &tail;
-  };
-  const bool needed = !tail.lent.empty() &&
-                      std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& other) {
-                        return other->decoder != nullptr && other->decoder->due() && comes_after(other.get());
-                      });
+  const bool needed =
+      !tail.lent.empty() &&
+      std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& other) {
+        return other->decoder != nullptr && other->decoder->due() && comes_after(*other, tail);
+      });
   if (needed) {
     at(instant_ + kPartialTimeout);
     return false;
   }
   // Nobody shall read a copy again: what followed it knows what it held.
   for (const std::unique_ptr<Tail>& other : tails_) {
-    if (tail.copy && other->file != nullptr && !other->copy && comes_after(other.get()) &&
+    if (tail.copy && other->file != nullptr && !other->copy && comes_after(*other, tail) &&
         other->file->remember_copy(*tail.file))
       mark_changed(*other);
   }
@@ -635,8 +642,8 @@ void Follower::scan(std::uint32_t index) {
   for (const std::unique_ptr<Tail>& tail : tails_) {
     if (tail->source != index || tail->file == nullptr || tail->orphan || tail->copy) continue;
     Tail*& owner = owners[tail->path];
-    const auto age = [](const Tail& t) { return std::pair(t.unlinked_at, t.file->id().born_ns); };
-    if (owner == nullptr || tail->linked || (!owner->linked && age(*tail) >= age(*owner))) owner = tail.get();
+    if (owner == nullptr || tail->linked || (!owner->linked && had_it_later(*tail, *owner)))
+      owner = tail.get();
   }
   std::vector<FoundFile> fresh;
   find(index, fresh);
