@@ -472,6 +472,11 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
         touch(group);
       }
       if (known != nullptr && repeats) look_again(known->at + repeat);
+      // It ended and fires again, and nobody could be told: what forgets has heard nothing of it meanwhile.
+      const bool forgotten = known != nullptr && sink.refresh && !fires.empty() && !known->firing.empty() &&
+                             next_refresh_.count(name) == 0;
+      if (forgotten && muted) look_again(next_minute(now));
+      if (forgotten && !muted) next_refresh_.emplace(name, now);
       continue;
     }
     if (muted) {

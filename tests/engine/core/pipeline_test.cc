@@ -253,6 +253,29 @@ TEST_CASE("alertmanager: no grouping, told at once, refreshed while firing and a
   CHECK(world.wait(40 * kMinute).notifications.empty());
 }
 
+TEST_CASE("alertmanager: refreshed again when it fires again before its muted end could be told",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  rules::SinkSpec& am = world.sink("am");
+  am.per_alert = true;
+  am.refresh = 30s;
+  world.written.time_intervals["lunch"] = {"lunch", {{{{8 * 60 + 1, 8 * 60 + 5}}, {}, {}, {}, {}, ""}}};
+  world.route({"am"}).options.mute_time_intervals = {"lunch"};
+  world.start();
+  three_errors(world, 0);
+  CHECK(CoreWorld::summary(world.tick(10)) == Lines{"am: first_firing QueueUnreachable+"});
+  world.tick(50 * kSecond);
+  for (int second = 61; second < 100; ++second)
+    CHECK(world.tick(second * kSecond).notifications.empty());  // nothing to be reminded of
+  for (int second = 100; second < 300; ++second) {
+    if (second % 50 == 0) three_errors(world, second * kSecond);
+    CHECK(world.tick(second * kSecond + 10).notifications.empty());
+  }
+  three_errors(world, 300 * kSecond);
+  CHECK(CoreWorld::summary(world.tick(300 * kSecond + 10)) == Lines{"am: refresh QueueUnreachable+"});
+  CHECK(CoreWorld::summary(world.tick(331 * kSecond)) == Lines{"am: refresh QueueUnreachable+"});
+}
+
 TEST_CASE("restart: `for`, firing alerts and what was told survive; counters go on", "[core][pipeline]") {
   CoreWorld world = queue_world();
   world.written.rules[0].for_ = 30s;
