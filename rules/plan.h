@@ -81,7 +81,7 @@ struct SinkSpec {
   bool tells_people = true;         // false: file, console, unless `audience: machine` is not what is written
   bool machine_audience = false;    // `audience: machine`: it may be a rule's only sink
   bool pages = false;               // wakes somebody up: gets no summaries of the past
-  bool per_alert = false;           // no grouping: Alertmanager groups
+  bool per_alert = false;           // no grouping: Alertmanager groups, PagerDuty has an incident an alert
   bool stays_open = false;          // what fires there stays so until its end is told: a drill is ended too
   std::optional<Duration> refresh;  // re-send while firing
   bool send_resolved = true;

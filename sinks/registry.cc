@@ -7,6 +7,7 @@
 #include "sinks/console.h"
 #include "sinks/exec.h"
 #include "sinks/file.h"
+#include "sinks/pagerduty.h"
 #include "sinks/slack.h"
 #include "sinks/webhook.h"
 
@@ -35,6 +36,18 @@ std::vector<SinkType> make_types() {
   slack.min_interval = seconds(1);
   slack.verifies = ProofLevel::kCredential;
   types.push_back(slack);
+
+  SinkType pagerduty;
+  pagerduty.key = "pagerduty";
+  pagerduty.parse = parse_pagerduty;
+  pagerduty.keys = with({"routing_key", "routing_key_file", "url"}, http);
+  pagerduty.pages = true;
+  // An incident an alert: pagerduty.h says why.
+  pagerduty.per_alert = true;
+  // About 120 events a minute and integration key.
+  pagerduty.min_interval = std::chrono::milliseconds(500);
+  pagerduty.verifies = ProofLevel::kCredential;
+  types.push_back(pagerduty);
 
   SinkType alertmanager;
   alertmanager.key = "alertmanager";

@@ -14,6 +14,7 @@ using namespace logbell::sinks;  // NOLINT(google-build-using-namespace)
 using tests::configure;
 using tests::FakeFields;
 
+const std::string kRoutingKey = "R0123456789ABCDEF0123456SECRETSE";
 const std::string kHook = "https://hooks.slack.com/services/T0AAAAAA1/B0BBBBBB2/abcdefABCDEF123456";
 
 // Remembers which fields were asked for.
@@ -61,9 +62,14 @@ TEST_CASE("registry: the menu", "[sinks][registry]") {
   std::vector<std::string_view> keys;
   for (const SinkType& type : sink_types())
     keys.push_back(type.key);
-  CHECK(keys == std::vector<std::string_view>{"slack", "alertmanager", "webhook", "exec", "file", "console"});
+  CHECK(keys == std::vector<std::string_view>{"slack", "pagerduty", "alertmanager", "webhook", "exec", "file",
+                                              "console"});
   CHECK(find_sink_type("slack")->tells_people);
   CHECK(find_sink_type("slack")->min_interval == std::chrono::seconds(1));
+  CHECK(find_sink_type("pagerduty")->pages);
+  CHECK(find_sink_type("pagerduty")->per_alert);
+  CHECK_FALSE(find_sink_type("pagerduty")->refresh);
+  CHECK(find_sink_type("pagerduty")->min_interval == std::chrono::milliseconds(500));
   CHECK(find_sink_type("exec")->tells_people);
   CHECK(find_sink_type("exec")->pages);
   CHECK_FALSE(find_sink_type("file")->tells_people);
@@ -73,6 +79,7 @@ TEST_CASE("registry: the menu", "[sinks][registry]") {
   CHECK(find_sink_type("pager") == nullptr);
   // A type that can be asked says so: else nobody asks.
   CHECK(find_sink_type("slack")->verifies == ProofLevel::kCredential);
+  CHECK(find_sink_type("pagerduty")->verifies == ProofLevel::kCredential);
   CHECK(find_sink_type("alertmanager")->verifies == ProofLevel::kCredential);
   CHECK(find_sink_type("webhook")->verifies == ProofLevel::kCredential);
   CHECK(find_sink_type("exec")->verifies == ProofLevel::kNetwork);
@@ -109,6 +116,23 @@ TEST_CASE("registry: good configurations say where they lead, and no secret", "[
        {{"webhook_url", kHook}, {"proxy", "http://proxy:3128"}, {"proxy_auth", "u:p"}},
        "https://hooks.slack.com",
        2},
+      {"pagerduty", {{"routing_key", kRoutingKey}}, "https://events.pagerduty.com", 1},
+      {"pagerduty",
+       {{"routing_key", kRoutingKey}, {"url", "https://events.eu.pagerduty.com/"}},
+       "https://events.eu.pagerduty.com",
+       1},
+      {"pagerduty",
+       {{"routing_key", kRoutingKey}, {"url", "https://events.pagerduty.com/v2/enqueue"}, {"timeout", "5s"}},
+       "https://events.pagerduty.com",
+       1},
+      {"pagerduty",
+       {{"routing_key", kRoutingKey}, {"url", "http://127.0.0.1:8061"}},
+       "http://127.0.0.1:8061",
+       1},
+      {"pagerduty",
+       {{"routing_key", kRoutingKey}, {"url", "https://relay.internal/pagerduty"}},
+       "https://relay.internal",
+       1},
       {"alertmanager", {{"url", "http://am:9093"}}, "http://am:9093", 0},
       {"alertmanager",
        {{"url", "https://am/prefix/"}, {"username", "u"}, {"password", "p"}},
@@ -189,6 +213,26 @@ TEST_CASE("registry: what is wrong is said once, with its field, and without the
        {{"webhook_url", kHook}, {"proxy", "http://p:1"}, {"proxy_auth", "SECRETSECRET"}},
        "proxy_auth"},
       {"no such CA file", "slack", {{"webhook_url", kHook}, {"ca_file", "/no/such/ca.pem"}}, "ca_file"},
+      {"no key", "pagerduty", {}, "routing_key"},
+      {"a REST key, which is shorter", "pagerduty", {{"routing_key", "SECRETSECRET12345678"}}, "routing_key"},
+      {"a key too long", "pagerduty", {{"routing_key", kRoutingKey + "1"}}, "routing_key"},
+      {"a key with other characters",
+       "pagerduty",
+       {{"routing_key", "e+23rschqsESqk9Q6_-gSECRETSECRET"}},
+       "routing_key"},
+      {"one character, many times", "pagerduty", {{"routing_key", std::string(32, '0')}}, "routing_key"},
+      {"plain HTTP to PagerDuty",
+       "pagerduty",
+       {{"routing_key", kRoutingKey}, {"url", "http://events.pagerduty.com"}},
+       "url"},
+      {"PagerDuty's other API",
+       "pagerduty",
+       {{"routing_key", kRoutingKey}, {"url", "https://api.pagerduty.com"}},
+       "url"},
+      {"a question in the address",
+       "pagerduty",
+       {{"routing_key", kRoutingKey}, {"url", "https://events.pagerduty.com/?x=1"}},
+       "url"},
       {"no peer", "alertmanager", {}, "url"},
       {"a query", "alertmanager", {{"url", "http://am:9093/?x=1"}}, "url"},
       {"two identities",
@@ -287,6 +331,7 @@ TEST_CASE("registry: with assumed secrets nothing is judged by their value", "[s
   for (const Row& row :
        {Row{"slack", {{"webhook_url", "x"}, {"proxy", "http://p:1"}, {"proxy_auth", "x"}}},
         Row{"slack", {{"webhook_url", "x"}, {"ca_file", "/only/there/ca.pem"}}},
+        Row{"pagerduty", {{"routing_key", "x"}}},
         Row{"webhook", {{"url", "x"}, {"secret", "x"}, {"username", "u"}, {"password", "x"}}},
         Row{"alertmanager", {{"url", "http://am:9093"}, {"bearer_token", "x"}}}}) {
     INFO(row.type);

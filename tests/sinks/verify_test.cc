@@ -81,6 +81,51 @@ TEST_CASE("verify: what a Slack webhook answers to a message that is none", "[si
   }
 }
 
+TEST_CASE("verify: what PagerDuty answers to the end of an incident that never was", "[sinks][verify][F52]") {
+  HttpStub stub;
+  const auto sink = tests::make_sink(
+      "pagerduty", {{"routing_key", "R0123456789ABCDEFGHSECRETSECRET1"}, {"url", stub.url("")}});
+  const auto answer = [](int status, const char* body = "") { return StubStep::answer(status, body); };
+  const auto invalid = [](const std::string& error) {
+    return StubStep::answer(
+        400, R"({"status":"invalid event","message":"Event object is invalid","errors":[")" + error + "\"]}");
+  };
+  const char* processed = R"({"status":"success","message":"Event processed","dedup_key":"x"})";
+  const std::vector<Row> rows{
+      {answer(202, processed), Verdict::kLive, ProofLevel::kCredential, Reason::kOk},
+      {invalid("Invalid routing key"), Verdict::kDead, ProofLevel::kNetwork, Reason::kAuth},
+      {invalid("Length of 'routing_key' is incorrect (should be 32 characters)"), Verdict::kDead,
+       ProofLevel::kNetwork, Reason::kAuth},
+      {answer(400, "Invalid routing key R0123456789ABCDEFGHSECRETSECRET1"), Verdict::kDead,
+       ProofLevel::kNetwork, Reason::kAuth},
+      {answer(401), Verdict::kDead, ProofLevel::kNetwork, Reason::kAuth},
+      {answer(403), Verdict::kDead, ProofLevel::kNetwork, Reason::kAuth},
+      {answer(404), Verdict::kDead, ProofLevel::kNetwork, Reason::kGone},
+      {answer(405), Verdict::kDead, ProofLevel::kNetwork, Reason::kGone},
+      {answer(410), Verdict::kDead, ProofLevel::kNetwork, Reason::kGone},
+      // A 400 of another kind is about our question, not about the key.
+      {invalid("'dedup_key' is odd"), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kBadResponse},
+      {answer(202), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kBadResponse},
+      {answer(202, "<html>sign in</html>"), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kBadResponse},
+      {answer(200, processed), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kBadResponse},
+      {answer(302), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kBadResponse},
+      {answer(429), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kRateLimited},
+      {answer(503), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kServerError},
+      {StubStep::of(StubStep::Kind::kClose), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kResponseLost},
+  };
+  for (const Row& row : rows)
+    check(*sink, stub, row);
+  // Nothing that PagerDuty could open an incident for was sent, and always of the same key.
+  for (const tests::StubRequest& request : stub.requests()) {
+    const auto event = rules::Json::parse(request.body);
+    REQUIRE(event);
+    CHECK((*event)["event_action"].string() == "resolve");
+    CHECK((*event)["dedup_key"].string() == "logbell/is-anybody-there");
+    CHECK((*event)["routing_key"].string() == "R0123456789ABCDEFGHSECRETSECRET1");
+    CHECK(event->object().size() == 3);
+  }
+}
+
 TEST_CASE("verify: how long a limit asks to wait goes along", "[sinks][verify][F52]") {
   HttpStub stub;
   const auto sink = tests::make_sink("slack", {{"webhook_url", stub.url(kHook)}});

@@ -1,0 +1,549 @@
+// SINKS.md §4, and PagerDuty/developer-docs at 1da9f6a2: docs/events-API-v2/01-Overview.md (answers, size),
+// 02-Trigger-Events.md (fields and their lengths, what a dedup_key does), 05-Rate-Limits.md.
+#include "sinks/pagerduty.h"
+
+#include <algorithm>
+#include <array>
+#include <deque>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "rules/text.h"
+#include "sinks/expect.h"
+#include "sinks/http.h"
+#include "sinks/message.h"
+
+namespace logbell::sinks {
+namespace {
+
+using rules::Duration;
+using rules::Secret;
+
+constexpr std::string_view kPath = "/v2/enqueue";
+constexpr std::string_view kDefaultUrl = "https://events.pagerduty.com";
+constexpr std::size_t kKeyLength = 32;
+
+// PagerDuty's: in characters, and of the whole event in bytes.
+constexpr std::size_t kMaxSummary = 1024;
+constexpr std::size_t kMaxDedupKey = 255;
+constexpr std::size_t kMaxEventBytes = 512UL * 1024;
+// Ours, where PagerDuty publishes none: what a person reads of an incident on a phone, and with all of them
+// at their longest an event stays below 512 KB.
+constexpr std::size_t kMaxField = 255;
+constexpr std::size_t kMaxDetailBytes = 4096;
+constexpr std::size_t kMaxLabelBytes = 1024;
+constexpr std::size_t kMaxLabels = 64;
+constexpr std::size_t kMaxTopLabels = 10;
+constexpr std::size_t kMaxTopValues = 10;
+// The minimal event's: it must pass where the whole did not.
+constexpr std::size_t kMaxShortSummary = 250;
+
+// "We suggest retrying 3 times with each request being 30 seconds apart": where a 429 does not say how long.
+constexpr Duration kRetryAfterLimit{std::chrono::seconds(30)};
+// When the time of an attempt is over and not all alerts of it are told, the rest goes soon.
+constexpr Duration kRetryRest{std::chrono::seconds(1)};
+// So much of an attempt is left for one more event: with less it would only end as unknown.
+constexpr Duration kMinRequest{std::chrono::seconds(1)};
+// Notifications of several alerts of which a part is told. A lane tries few before the first succeeds;
+// beyond it PagerDuty hears some events again, which shows nobody anything.
+constexpr std::size_t kMaxUnfinished = 64;
+
+class PagerDutySink final : public Sink {
+ public:
+  PagerDutySink(Secret routing_key, std::string url, const HttpOptions& options, SinkContext context)
+      : routing_key_(std::move(routing_key)),
+        url_(std::move(url)),
+        hide_(options.secrets()),
+        client_(options),
+        context_(std::move(context)) {
+    hide_.push_back(routing_key_);
+  }
+  Outcome deliver(const rules::Notification& notification, const Attempt& attempt) override;
+  Verification verify(const Attempt& attempt) override;
+
+ private:
+  // How far a notification of several alerts came: what PagerDuty has taken is not sent again with the rest.
+  struct Unfinished {
+    std::string key;
+    std::vector<bool> taken;
+    bool truncated = false;
+  };
+  Unfinished resume(const rules::Notification& notification, std::size_t events);
+  Outcome send(const PagerDutyIncident& incident, const rules::Notification& notification,
+               const Attempt& attempt, Duration& left);
+  HttpResult post(Payload event, const Attempt& attempt, Duration& left);
+
+  Secret routing_key_;
+  std::string url_;
+  std::vector<Secret> hide_;
+  HttpClient client_;
+  SinkContext context_;
+  std::deque<Unfinished> unfinished_;
+};
+
+// --- the event
+
+// PagerDuty has four words; with dynamic urgency the first two wake people. No severity, or a word that
+// nobody knows: nobody said that it may be overlooked.
+std::string_view severity_of(const rules::Alert& alert) {
+  struct Row {
+    std::string_view severity;
+    std::array<std::string_view, 5> words;
+  };
+  static constexpr std::array<Row, 4> kRows{{
+      {"critical", {"critical", "page", "emergency", "fatal", "disaster"}},
+      {"error", {"error", "high", "major"}},
+      {"warning", {"warning", "warn", "medium", "minor"}},
+      {"info", {"info", "none", "low", "debug", "notice"}},
+  }};
+  const std::string word = rules::lower(alert.labels.get("severity"));
+  if (word.empty()) return "error";
+  for (const Row& row : kRows) {
+    if (std::find(row.words.begin(), row.words.end(), word) != row.words.end()) return row.severity;
+  }
+  return "error";
+}
+
+bool is_blank(std::string_view text) {
+  return text.find_first_not_of(" \t\n") == std::string_view::npos;
+}
+
+// What a phone shows and reads aloud. PagerDuty refuses a blank one.
+PlainText summary_line(const rules::Alert& alert, const SinkContext& context, std::size_t most) {
+  rules::Notification one;
+  one.alerts = {alert};
+  std::string words = headline(one, context);
+  if (!alert.built_in) words += ": " + value_words(alert);
+  const std::string summary = summary_of(alert);
+  if (!summary.empty()) {
+    words += " — " + summary;
+  } else {
+    const rules::Labels own =
+        alert.labels.without({"alertname", "severity", "environment", "service", "instance"});
+    if (!own.empty()) words += " " + own.format();
+  }
+  PlainText line(words, most);
+  if (is_blank(line.str())) line = Literal("logbell: an alert without a name");
+  return line;
+}
+
+// The first of these that says something.
+PlainText first_of(std::initializer_list<std::string_view> texts, Literal otherwise) {
+  for (const std::string_view text : texts) {
+    PlainText one(text, kMaxField);
+    if (!is_blank(one.str())) return one;
+  }
+  return otherwise;
+}
+
+Payload labels_object(const rules::Labels& labels) {
+  Payload out = Payload::object();
+  std::size_t count = 0;
+  for (const auto& [name, value] : labels) {
+    if (++count > kMaxLabels) {
+      out.mark_cut();
+      break;
+    }
+    out.set(JsonString(name, kMaxField), JsonString(value, kMaxLabelBytes));
+  }
+  return out;
+}
+
+Payload details_of(const rules::Alert& alert, const rules::Notification& notification,
+                   const Attempt& attempt) {
+  Payload out = Payload::object();
+  const auto add = [&](std::string_view name, std::string_view value, std::size_t most = kMaxDetailBytes) {
+    if (!value.empty()) out.set(JsonString(name, kMaxField), JsonString(value, most));
+  };
+  if (!alert.built_in) add("value", value_words(alert));
+  add("expr", alert.expr);
+  const std::string_view description = alert.annotation("description");
+  if (description != summary_of(alert)) add("description", description);
+  if (alert.first_line) add("first_line", alert.first_line->text);
+  if (alert.last_line && alert.last_line != alert.first_line) add("last_line", alert.last_line->text);
+  std::size_t tops = 0;
+  for (const auto& [label, values] : alert.top_values) {
+    if (values.empty()) continue;
+    if (++tops > kMaxTopLabels) {
+      out.mark_cut();
+      break;
+    }
+    std::string words;
+    for (std::size_t i = 0; i < std::min(values.size(), kMaxTopValues); ++i)
+      words += fmt::format("{}{} ({})", i == 0 ? "" : ", ", values[i].first, values[i].second);
+    if (values.size() > kMaxTopValues) words += ", …";
+    add("top_" + label, words);
+  }
+  out.set("labels", labels_object(alert.labels));
+  // Not that it may be a duplicate, for it shows as none; nor how often its group changed: it is one alert.
+  rules::Notification about;
+  about.fallback_for = notification.fallback_for;
+  about.created_at = notification.created_at;
+  Attempt once = attempt;
+  once.maybe_sent = false;
+  std::string notes;
+  for (const std::string& note : delivery_notes(about, once))
+    notes += (notes.empty() ? "" : " ") + note;
+  add("notes", notes);
+  add("delivery", notification.key, kMaxField);
+  return out;
+}
+
+Payload links_of(const rules::Alert& alert) {
+  Payload links = Payload::array();
+  const auto add = [&](std::string_view annotation, Literal name) {
+    const std::optional<LinkUrl> url = LinkUrl::from(alert.annotation(annotation));
+    if (url) links.push(Payload::object().set("href", *url).set("text", name));
+  };
+  add("runbook_url", "Runbook");
+  add("runbook", "Runbook");
+  add("dashboard_url", "Dashboard");
+  add("dashboard", "Dashboard");
+  add("logs_url", "Logs");
+  return links;
+}
+
+Payload event_head(const PagerDutyIncident& incident) {
+  Payload event = Payload::object();
+  if (incident.alert.is_firing()) {
+    event.set("event_action", "trigger");
+  } else {
+    event.set("event_action", "resolve");
+  }
+  return event.set("dedup_key", JsonString(incident.dedup_key, kMaxDedupKey));
+}
+
+Payload required_fields(const rules::Alert& alert, const SinkContext& context, std::size_t summary) {
+  Payload payload = Payload::object();
+  payload.set("summary", summary_line(alert, context, summary));
+  payload.set("source", first_of({alert.labels.get("instance"), alert.labels.get("service")}, "logbell"));
+  payload.set("severity", JsonString(severity_of(alert)));
+  return payload;
+}
+
+// --- the answer
+
+struct Answer {
+  std::string status;      // "success", "invalid event"
+  std::string message;     // "Event processed"
+  std::string dedup_key;   // "" when it says none
+  bool about_key = false;  // the routing key is what it does not take
+};
+
+// {"status":"success","message":"Event processed","dedup_key":"…"}, or {"status":"invalid
+// event","message":"Event object is invalid","errors":["…"]}; nothing of what is no JSON.
+Answer read_answer(const HttpResult& result) {
+  Answer answer;
+  const rules::Result<rules::Json> json = rules::Json::parse(result.body);
+  std::string words = result.body;
+  if (json) {
+    answer.status = (*json)["status"].string();
+    answer.message = (*json)["message"].string();
+    answer.dedup_key = (*json)["dedup_key"].string();
+    words = answer.message;
+    const rules::Json& errors = (*json)["errors"];
+    words.append("\n").append(errors.string());
+    for (const rules::Json& error : errors.array())
+      words.append("\n").append(error.string());
+  }
+  words = rules::lower(words);
+  // "Length of 'routing_key' is incorrect (should be 32 characters)", "'routing_key' cannot contain
+  // non-alphanumeric characters.", "Invalid routing key".
+  answer.about_key =
+      words.find("routing_key") != std::string::npos || words.find("routing key") != std::string::npos;
+  return answer;
+}
+
+Outcome outcome_of_event(const HttpResult& result, const std::vector<Secret>& hide) {
+  if (result.kind != HttpResult::Kind::kAnswered) return outcome_of(result, hide);
+  const Answer answer = read_answer(result);
+  if (result.is_success()) {
+    // Anything else is somebody else's: a proxy's page, a maintenance page. Sent again it shows as one.
+    if (result.status != 202 || answer.status != "success")
+      return Outcome::retry(Reason::kBadResponse, describe(result, hide), result.retry_after);
+    Outcome outcome = Outcome::delivered(quote(answer.dedup_key, hide));
+    outcome.detail = quote(answer.message, hide);
+    return outcome;
+  }
+  if (result.status == 400 && answer.about_key)
+    return Outcome::rejected(Reason::kAuth, describe(result, hide), true);
+  Outcome outcome = outcome_of(result, hide);
+  if (outcome.reason == Reason::kRateLimited && !outcome.retry_after) outcome.retry_after = kRetryAfterLimit;
+  return outcome;
+}
+
+// --- the sink
+
+HttpResult PagerDutySink::post(Payload event, const Attempt& attempt, Duration& left) {
+  event.set("routing_key", JsonString(routing_key_.reveal()));
+  HttpRequest request;
+  request.url = Secret(url_);
+  request.headers.push_back({"Content-Type", Secret("application/json")});
+  request.body = event.dump();
+  request.timeout = left;
+  request.now = attempt.now;
+  HttpResult result = client_.post(request);
+  left -= result.elapsed;
+  return result;
+}
+
+Outcome PagerDutySink::send(const PagerDutyIncident& incident, const rules::Notification& notification,
+                            const Attempt& attempt, Duration& left) {
+  const bool fires = incident.alert.is_firing();
+  const Payload whole = pagerduty_event(incident, notification, attempt, context_);
+  const bool fits = whole.dump().size() + kKeyLength + 32 <= kMaxEventBytes;
+  Outcome outcome = outcome_of_event(
+      post(fits ? whole : pagerduty_minimal_event(incident, notification, context_), attempt, left), hide_);
+  outcome.truncated = outcome.kind == Outcome::Kind::kDelivered && (whole.was_cut() || !fits);
+  const bool refused_as_it_is =
+      outcome.kind == Outcome::Kind::kRejected && outcome.reason == Reason::kBadRequest;
+  // A resolve has nothing in it that could be left out.
+  if (refused_as_it_is && fires && fits) {
+    const std::string why = outcome.detail;
+    outcome = outcome_of_event(post(pagerduty_minimal_event(incident, notification, context_), attempt, left),
+                               hide_);
+    if (outcome.kind == Outcome::Kind::kDelivered) {
+      outcome.detail = "sent in short: the whole event was refused with " + why;
+      outcome.truncated = true;
+    }
+  }
+  if (outcome.kind == Outcome::Kind::kDelivered && outcome.receipt.empty())
+    outcome.receipt = incident.dedup_key;
+  return outcome;
+}
+
+PagerDutySink::Unfinished PagerDutySink::resume(const rules::Notification& notification, std::size_t events) {
+  const auto known = std::find_if(unfinished_.begin(), unfinished_.end(),
+                                  [&](const Unfinished& one) { return one.key == notification.key; });
+  Unfinished progress{notification.key, std::vector<bool>(events), false};
+  if (known == unfinished_.end()) return progress;
+  if (known->taken.size() == events) progress = std::move(*known);
+  unfinished_.erase(known);
+  return progress;
+}
+
+Outcome PagerDutySink::deliver(const rules::Notification& notification, const Attempt& attempt) {
+  const std::vector<PagerDutyIncident> incidents = pagerduty_incidents(notification, context_);
+  const std::size_t count = incidents.size();
+  if (count == 0) return Outcome::delivered("nothing to tell");
+  Duration left = client_.budget(attempt.timeout);
+  const Duration least = std::min(kMinRequest, left / 4);
+  Unfinished progress = resume(notification, count);
+  std::vector<std::size_t> refused;
+  std::string refusal;
+  std::string detail;
+  std::string receipt;
+  bool first = true;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (progress.taken[i]) continue;
+    Outcome outcome = !first && left < least
+                          ? Outcome::retry(Reason::kTimeout, "there was no time for the rest", kRetryRest)
+                          : send(incidents[i], notification, attempt, left);
+    first = false;
+    if (outcome.kind == Outcome::Kind::kDelivered) {
+      progress.taken[i] = true;
+      progress.truncated = progress.truncated || outcome.truncated;
+      receipt = outcome.receipt;
+      if (detail.empty() || outcome.truncated) detail = outcome.detail;
+      continue;
+    }
+    if (outcome.kind == Outcome::Kind::kRejected && !outcome.sink_is_dead) {
+      // That one alone: the others may be taken.
+      refused.push_back(i);
+      refusal = outcome.detail;
+      continue;
+    }
+    // The sink, or the moment: the rest would fare no better.
+    const auto taken = std::count(progress.taken.begin(), progress.taken.end(), true);
+    if (count > 1)
+      outcome.detail = fmt::format("{} of {} events accepted, then {}", taken, count, outcome.detail);
+    if (taken > 0) {
+      unfinished_.push_back(std::move(progress));
+      if (unfinished_.size() > kMaxUnfinished) unfinished_.pop_front();
+    }
+    return outcome;
+  }
+  if (refused.size() == count) {
+    return Outcome::rejected(
+        Reason::kBadRequest,
+        count == 1 ? refusal : fmt::format("{} of {} events refused: {}", count, count, refusal), false);
+  }
+  if (!refused.empty()) {
+    rules::Notification rest;
+    for (const std::size_t index : refused)
+      rest.alerts.push_back(incidents[index].alert);
+    std::string words = fmt::format("{} of {} events accepted, refused: {}: {}", count - refused.size(),
+                                    count, subjects_of(rest), refusal);
+    return Outcome::partly_refused(std::move(words), std::move(refused));
+  }
+  Outcome outcome =
+      Outcome::delivered(count == 1 ? receipt : fmt::format("{} accepted, the last {}", count, receipt));
+  outcome.detail = detail;
+  outcome.truncated = progress.truncated;
+  return outcome;
+}
+
+// What it answers to the end of an incident that there never was, which it drops. A 202 proves the key, and
+// not that the service behind it is enabled: such a one answers alike (pdpyras issue 94).
+constexpr std::string_view kNeverOpen = "logbell/is-anybody-there";
+constexpr std::string_view kAboutKey = "routing key";  // read_answer() says so
+constexpr Verification::Verdict kDead = Verification::Verdict::kDead;
+constexpr std::string_view kUnverified = "SINKS.md §0; (unverified): PagerDuty documents no such answer";
+constexpr std::array<Expectation, 6> kExpected{{
+    {202, 202, "success", Verification::Verdict::kLive, ProofLevel::kCredential, Reason::kOk,
+     "developer-docs 02-Trigger-Events: a resolve without an open alert is dropped; (unverified): that a key "
+     "which nobody issued is never answered so"},
+    {400, 400, kAboutKey, kDead, ProofLevel::kNetwork, Reason::kAuth,
+     "envato/pagerduty issue 70, tenderduty issue 10, robusta issue 571"},
+    {401, 401, "", kDead, ProofLevel::kNetwork, Reason::kAuth, kUnverified},
+    {403, 403, "", kDead, ProofLevel::kNetwork, Reason::kAuth, kUnverified},
+    {404, 405, "", kDead, ProofLevel::kNetwork, Reason::kGone, kUnverified},
+    {410, 410, "", kDead, ProofLevel::kNetwork, Reason::kGone, kUnverified},
+}};
+
+Verification PagerDutySink::verify(const Attempt& attempt) {
+  Payload event = Payload::object();
+  event.set("event_action", "resolve").set("dedup_key", JsonString(kNeverOpen));
+  Duration left = client_.budget(attempt.timeout);
+  const HttpResult result = post(std::move(event), attempt, left);
+  const Answer answer = read_answer(result);
+  return judge("resolve of nothing", result, answer.about_key ? kAboutKey : std::string_view(answer.status),
+               kExpected, hide_);
+}
+
+class PagerDutyConfig final : public SinkConfig {
+ public:
+  PagerDutyConfig(Secret routing_key, std::string url, HttpOptions options, std::string shown)
+      : routing_key_(std::move(routing_key)),
+        url_(std::move(url)),
+        options_(std::move(options)),
+        shown_(std::move(shown)) {}
+  std::unique_ptr<Sink> build(std::size_t /*lane*/, const SinkContext& context) const override {
+    return std::make_unique<PagerDutySink>(routing_key_, url_, options_, context);
+  }
+  std::vector<Secret> secrets() const override {
+    std::vector<Secret> all = options_.secrets();
+    all.push_back(routing_key_);
+    return all;
+  }
+  std::string destination() const override { return shown_; }
+
+ private:
+  Secret routing_key_;
+  std::string url_;
+  HttpOptions options_;
+  std::string shown_;
+};
+
+// "x" 32 times, or one character of another kind, is in no key that was ever issued.
+bool check_key(FieldReader& fields, const std::string& key) {
+  static constexpr std::string_view kWhere =
+      "copy the integration key of an \"Events API v2\" integration: the service's page, Integrations";
+  const bool plain =
+      std::all_of(key.begin(), key.end(), [](char c) { return rules::is_alpha(c) || rules::is_digit(c); });
+  if (key.size() != kKeyLength) {
+    fields.error("routing_key",
+                 fmt::format("a routing key has {} characters, this one {}", kKeyLength, key.size()),
+                 std::string(kWhere));
+  } else if (!plain) {
+    fields.error("routing_key", "a routing key has letters and digits, and nothing else",
+                 std::string(kWhere));
+  } else if (key.find_first_not_of(key.front()) == std::string::npos) {
+    fields.error("routing_key", "this is a placeholder: one character, many times", std::string(kWhere));
+  } else {
+    return true;
+  }
+  return false;
+}
+
+// The address of the API, whether the operator wrote that or its host alone; nothing when it is another.
+std::optional<std::string> check_address(FieldReader& fields, std::string text, const Url& url) {
+  static constexpr std::string_view kHosts =
+      "write https://events.pagerduty.com or https://events.eu.pagerduty.com";
+  static constexpr std::string_view kOwn = ".pagerduty.com";
+  const bool is_theirs = url.host == "pagerduty.com" ||
+                         (url.host.size() > kOwn.size() &&
+                          std::string_view(url.host).substr(url.host.size() - kOwn.size()) == kOwn);
+  if (is_theirs && url.host != "events.pagerduty.com" && url.host != "events.eu.pagerduty.com") {
+    fields.error("url", url.host + " takes no events", std::string(kHosts));
+    return std::nullopt;
+  }
+  if (url.path.find('?') != std::string::npos) {
+    fields.error("url", "PagerDuty's address has no \"?…\"", std::string(kHosts));
+    return std::nullopt;
+  }
+  while (!text.empty() && text.back() == '/')
+    text.pop_back();
+  if (text.size() >= kPath.size() && std::string_view(text).substr(text.size() - kPath.size()) == kPath)
+    return text;
+  return text.append(kPath);
+}
+
+}  // namespace
+
+std::vector<PagerDutyIncident> pagerduty_incidents(const rules::Notification& notification,
+                                                   const SinkContext& context) {
+  std::vector<PagerDutyIncident> incidents;
+  if (notification.text.empty()) {
+    for (const rules::Alert& alert : notification.alerts)
+      incidents.push_back({"logbell/" + rules::format_fingerprint(alert.fingerprint()), alert});
+    return incidents;
+  }
+  PagerDutyIncident said{"logbell/" + notification.key, alerts_or_text(notification, context).front()};
+  if (said.dedup_key.size() > kMaxDedupKey)
+    said.dedup_key = "logbell/" + rules::format_fingerprint(rules::hash_bytes(notification.key));
+  // A refusal brings an alert that says whose it is.
+  if (!notification.alerts.empty()) said.alert = notification.alerts.front();
+  incidents.push_back(std::move(said));
+  return incidents;
+}
+
+Payload pagerduty_event(const PagerDutyIncident& incident, const rules::Notification& notification,
+                        const Attempt& attempt, const SinkContext& context) {
+  const rules::Alert& alert = incident.alert;
+  Payload event = event_head(incident);
+  if (!alert.is_firing()) return event;
+  Payload payload = required_fields(alert, context, kMaxSummary);
+  // An alert whose beginning nobody knows has no time to show: PagerDuty takes that of the event then.
+  if (rules::to_unix_ms(alert.fired_at) > 0)
+    payload.set("timestamp", JsonString(rules::format_rfc3339(alert.fired_at)));
+  const auto add = [&](Literal name, std::initializer_list<std::string_view> texts) {
+    const PlainText text = first_of(texts, "");
+    if (!text.empty()) payload.set(name, text);
+  };
+  add("component", {alert.labels.get("component"), alert.labels.get("service")});
+  add("group", {alert.labels.get("environment"), context.environment});
+  add("class", {alert.name()});
+  payload.set("custom_details", details_of(alert, notification, attempt));
+  event.set("payload", std::move(payload));
+  Payload links = links_of(alert);
+  if (links.size() > 0) event.set("links", std::move(links));
+  event.set("client", "logbell");
+  if (const std::optional<LinkUrl> url = LinkUrl::from(context.external_url)) event.set("client_url", *url);
+  return event;
+}
+
+Payload pagerduty_minimal_event(const PagerDutyIncident& incident, const rules::Notification& notification,
+                                const SinkContext& context) {
+  Payload event = event_head(incident);
+  if (!incident.alert.is_firing()) return event;
+  Payload payload = required_fields(incident.alert, context, kMaxShortSummary);
+  payload.set("custom_details", Payload::object().set("delivery", JsonString(notification.key, kMaxField)));
+  return event.set("payload", std::move(payload));
+}
+
+std::unique_ptr<SinkConfig> parse_pagerduty(FieldReader& fields) {
+  const std::optional<Secret> key = fields.secret("routing_key", true);
+  const std::optional<std::string> written = fields.text("url", false);
+  std::optional<HttpOptions> options = read_http_options(fields);
+  bool good = key.has_value() && options.has_value();
+  if (key && !fields.assume_secrets() && !check_key(fields, key->reveal())) good = false;
+  const std::string text = written.value_or(std::string(kDefaultUrl));
+  const std::optional<Url> url = check_url(fields, "url", text, false);
+  const std::optional<std::string> address = url ? check_address(fields, text, *url) : std::nullopt;
+  if (!good || !address) return nullptr;
+  return std::make_unique<PagerDutyConfig>(*key, *address, std::move(*options), url->shown);
+}
+
+}  // namespace logbell::sinks
