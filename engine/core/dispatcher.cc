@@ -518,8 +518,11 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
     tell.at = now;
     if (sink.refresh) next_refresh_.try_emplace(name, now + *sink.refresh);
     if (repeats) look_again(now + repeat);
+    // Counted since the group spoke to those who are told group by group; of one alert there is nothing to
+    // count.
+    const std::uint32_t changes = first || sink.per_alert ? 0 : group.changes;
     emit(group.key, group.labels, group.began, group.sequence, group.caused_at, sink, reason,
-         std::move(alerts), first ? 0 : group.changes, now, out);
+         std::move(alerts), changes, now, out);
     touch(group);
     if (!sink.per_alert) spoke = true;
   }

@@ -276,6 +276,33 @@ TEST_CASE("alertmanager: refreshed again when it fires again before its muted en
   CHECK(CoreWorld::summary(world.tick(331 * kSecond)) == Lines{"am: refresh QueueUnreachable+"});
 }
 
+TEST_CASE("pager: told alert by alert, each at once, of its end and again after repeat_interval",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.written.sinks["ops"].per_alert = true;  // and no refresh: PagerDuty keeps what it was told
+  world.written.rules[0].keep_firing_for = 10min;
+  world.written.route.options.repeat_interval = 5min;
+  world.start();
+  three_errors(world, 0, "a");
+  world.tick(10);
+  three_errors(world, kSecond, "b");
+  world.tick(kSecond + 10);
+  three_errors(world, 2 * kSecond, "c");
+  world.tick(2 * kSecond + 10);
+  REQUIRE(world.told.size() == 3);
+  for (const rules::Notification& n : world.told) {
+    REQUIRE(n.alerts.size() == 1);
+    CHECK(n.changes <= 1);  // it is all of it: the group's other changes were told by themselves
+  }
+  CHECK(world.told[2].alerts[0].labels.get("queue") == "c");
+  CHECK(CoreWorld::summary(world.wait(5 * kMinute + 3 * kSecond)) ==
+        Lines{"ops: repeat QueueUnreachable+ QueueUnreachable+ QueueUnreachable+"});
+  world.tick(12 * kMinute);
+  const rules::Notification& last = world.told.back();
+  CHECK(last.is_resolved());
+  CHECK(last.changes <= 1);
+}
+
 TEST_CASE("restart: `for`, firing alerts and what was told survive; counters go on", "[core][pipeline]") {
   CoreWorld world = queue_world();
   world.written.rules[0].for_ = 30s;
