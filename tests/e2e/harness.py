@@ -27,9 +27,11 @@ import urllib.parse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
+import pagerduty_server  # noqa: E402
 import slack_server  # noqa: E402
 
 SlackServer = slack_server.SlackServer
+PagerDutyServer = pagerduty_server.PagerDutyServer
 DEADLINE = float(os.environ.get("LOGBELL_E2E_DEADLINE", "15"))  # a busy machine is slow, not wrong
 
 
@@ -528,6 +530,10 @@ def slack(url, **more):
     return {"slack": {"webhook_url": url}, **more}
 
 
+def pagerduty(url, key=pagerduty_server.KEY, **more):
+    return {"pagerduty": {"routing_key": key, "url": url}, **more}
+
+
 def alertmanager(*urls, **more):
     return {"alertmanager": {"urls": list(urls)}, **more}
 
@@ -598,6 +604,9 @@ class Case(unittest.TestCase):
 
     def slack(self, **options):
         return self.closing(SlackServer(**options).start())
+
+    def pager(self, **options):
+        return self.closing(PagerDutyServer(**options).start())
 
     def receiver(self, respond=None):
         return self.closing(Receiver(respond))
