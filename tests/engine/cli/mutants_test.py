@@ -20,9 +20,10 @@ import sys
 import tempfile
 
 BUILT_IN = ["InputSilent", "RuleUnknown", "TimestampSkew", "SinkDead", "StateLost", "SeriesOverflow"]
-SINK_TYPES = {"slack", "alertmanager", "webhook", "file", "console"}
+SINK_TYPES = {"slack", "pagerduty", "alertmanager", "webhook", "file", "console"}
 MACHINES = {"file", "console"}  # they tell nobody, unless a machine reads them
 GOOD_SECRET = "https://hooks.slack.com/services/TABCDEF12/BABCDEF12/" + "abcdefghijklmnopqrstuvwx"
+GOOD_KEY = "0123456789abcdef0123456789abcdeF"
 MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"?(.*?)"?\s*$')
 
 
@@ -49,10 +50,10 @@ class Configuration:
                 for key, value in settings.items():
                     if key.endswith("_file"):
                         settings[key] = str(scratch / f"secret-{len(self.files)}")
-                        self.files[settings[key]] = GOOD_SECRET
+                        self.files[settings[key]] = GOOD_KEY if kind == "pagerduty" else GOOD_SECRET
                     elif isinstance(value, str):
                         for name in re.findall(r"\$\{(\w+)", value):
-                            self.env[name] = GOOD_SECRET
+                            self.env[name] = GOOD_KEY if kind == "pagerduty" else GOOD_SECRET
                 if "path" in settings:
                     settings["path"] = str(scratch / "alerts.jsonl")
         self.main["state_dir"] = str(scratch / "state")
@@ -187,7 +188,8 @@ def mutants(base):
                 continue
             for key, value in fields.items():
                 if key.endswith("_file"):
-                    for what, content in [("missing", None), ("empty", ""), ("a line break", "\n"), ("a placeholder", "changeme\n")]:
+                    for what, content in [("missing", None), ("empty", ""), ("a line break", "\n"), ("a placeholder", "changeme\n"),
+                                          *([("cut short", GOOD_KEY[1:])] if kind == "pagerduty" else [])]:
                         mutant = base.copy()
                         mutant.files[value] = content
                         yield f"{sink}.{key} {what}", mutant, users
@@ -196,7 +198,7 @@ def mutants(base):
                     yield f"{sink}.{key} names no file", mutant, users
                     mutant = base.copy()
                     del mutant.main["sinks"][sink][kind][key]
-                    if kind == "slack" or key == "url_file":
+                    if kind == "slack" or key in ("url_file", "routing_key_file"):
                         yield f"{sink}.{key} removed", mutant, users
                 elif isinstance(value, str) and "${" in value:
                     for name in re.findall(r"\$\{(\w+)", value):
