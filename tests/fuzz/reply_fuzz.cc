@@ -2,7 +2,8 @@
 // arrived is a delivery; a wait is positive and bounded; what people are shown is clean, short, and without
 // the secrets that the server repeats; whatever comes, a sink asks a few times and no more.
 //
-// First line: slack, webhook or alertmanager; the number of alerts. Then the answers, separated by lines of
+// First line: slack, webhook, pagerduty or alertmanager; the number of alerts. Then the answers, separated by
+// lines of
 // "--", one for each request; the last is repeated.
 #include <algorithm>
 #include <csignal>
@@ -37,6 +38,7 @@ using namespace logbell;
 constexpr std::string_view kToken = "abcdefghijklmnopqrstuvwx";
 constexpr std::string_view kBearer = "bearer-0123456789abcdef";
 constexpr std::string_view kSigning = "signing-fedcba9876543210";
+constexpr std::string_view kRoutingKey = "R0123456789abcdef0123456789abcde";
 constexpr rules::Timestamp kNow{rules::Duration(1'777'629'600'000)};  // 2026-05-01T10:00:00Z
 
 // Answers one connection after the other, each with the next of the answers, and closes.
@@ -175,8 +177,9 @@ bool says_success(const std::vector<std::string>& answers) {
 // A sink hides what it was given; what it never knew is nothing to hide.
 void check_shown(const std::string& text, std::size_t most, std::string_view type) {
   LOGBELL_CHECK(fuzz::is_clean(text, false) && text.size() <= most);
-  if (type != "alertmanager") LOGBELL_CHECK(text.find(kToken) == std::string::npos);
-  if (type != "slack") LOGBELL_CHECK(text.find(kBearer) == std::string::npos);
+  if (type == "slack" || type == "webhook") LOGBELL_CHECK(text.find(kToken) == std::string::npos);
+  if (type == "alertmanager" || type == "webhook") LOGBELL_CHECK(text.find(kBearer) == std::string::npos);
+  if (type == "pagerduty") LOGBELL_CHECK(text.find(kRoutingKey) == std::string::npos);
   if (type == "webhook") LOGBELL_CHECK(text.find(kSigning) == std::string::npos);
 }
 
@@ -197,12 +200,17 @@ void check(const sinks::Outcome& outcome, std::string_view type, const std::vect
     LOGBELL_CHECK(!outcome.receipt.empty() && says_success(answers));
     const auto says_ok = [](const std::string& answer) { return answer.find("ok") != std::string::npos; };
     if (type == "slack") LOGBELL_CHECK(std::any_of(answers.begin(), answers.end(), says_ok));
+    const auto is_accepted = [](const std::string& answer) {
+      return answer.find("202") != std::string::npos;
+    };
+    if (type == "pagerduty") LOGBELL_CHECK(std::any_of(answers.begin(), answers.end(), is_accepted));
   } else {
     LOGBELL_CHECK(outcome.receipt.empty() && !outcome.detail.empty());
   }
   LOGBELL_CHECK(outcome.refused.empty() || outcome.reason == Reason::kPartlyRefused);
   LOGBELL_CHECK(outcome.reason != Reason::kPartlyRefused ||
-                (type == "alertmanager" && !outcome.refused.empty() && outcome.refused.size() < alerts));
+                ((type == "alertmanager" || type == "pagerduty") && !outcome.refused.empty() &&
+                 outcome.refused.size() < alerts));
   LOGBELL_CHECK(std::is_sorted(outcome.refused.begin(), outcome.refused.end()));
   LOGBELL_CHECK(std::adjacent_find(outcome.refused.begin(), outcome.refused.end()) == outcome.refused.end());
   for (const std::size_t index : outcome.refused)
@@ -229,6 +237,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const fuzz::Words how(line);
   const std::string_view type = how.has("webhook")        ? "webhook"
                                 : how.has("alertmanager") ? "alertmanager"
+                                : how.has("pagerduty")    ? "pagerduty"
                                                           : "slack";
   // A sink keeps a connection; made anew, one input knows nothing of another.
   std::unique_ptr<sinks::Sink> sink;
@@ -237,6 +246,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         make(type, {{"webhook_url", server.url() + "/services/T00000001/B00000001/" + std::string(kToken)}});
   if (type == "alertmanager")
     sink = make(type, {{"url", server.url()}, {"bearer_token", std::string(kBearer)}});
+  if (type == "pagerduty")
+    sink = make(type, {{"routing_key", std::string(kRoutingKey)}, {"url", server.url()}});
   if (type == "webhook") {
     sink = make(type, {{"url", server.url() + "/hooks/" + std::string(kToken)},
                        {"secret", std::string(kSigning)},
@@ -251,8 +262,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const sinks::Outcome outcome = sink->deliver(notification(alerts), attempt);
   check(outcome, type, answers, alerts);
   const std::vector<std::string> bodies = server.bodies();
-  // Alertmanager is asked in halves, and of what is too large once more in short.
-  LOGBELL_CHECK(bodies.size() <= (type == "alertmanager" ? 3 * alerts - 1 : 2));
+  // Alertmanager is asked in halves, PagerDuty alert by alert, and of what is too large once more in short.
+  const std::size_t most = type == "alertmanager" ? 3 * alerts - 1 : type == "pagerduty" ? 2 * alerts : 2;
+  LOGBELL_CHECK(bodies.size() <= most);
   for (const std::string& body : bodies)
     LOGBELL_CHECK(fuzz::is_utf8(body) && rules::Json::parse(body).has_value());
   return 0;
