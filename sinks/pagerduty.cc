@@ -110,15 +110,18 @@ bool is_blank(std::string_view text) {
 }
 
 // What a phone shows and reads aloud. PagerDuty refuses a blank one.
-PlainText summary_line(const rules::Alert& alert, const SinkContext& context, std::size_t most) {
+PlainText summary_line(const rules::Alert& alert, const rules::Notification& notification,
+                       const SinkContext& context, std::size_t most) {
+  const bool drill = !notification.drill.empty();
   rules::Notification one;
   one.alerts = {alert};
-  std::string words = headline(one, context);
+  std::string words = headline(drill ? notification : one, context);
+  if (drill) words += ": nothing is wrong";
   if (!alert.built_in) words += ": " + value_words(alert);
   const std::string summary = summary_of(alert);
   if (!summary.empty()) {
     words += " — " + summary;
-  } else {
+  } else if (!drill) {
     const rules::Labels own =
         alert.labels.without({"alertname", "severity", "environment", "service", "instance"});
     if (!own.empty()) words += " " + own.format();
@@ -180,6 +183,14 @@ Payload details_of(const rules::Alert& alert, const rules::Notification& notific
   rules::Notification about;
   about.fallback_for = notification.fallback_for;
   about.created_at = notification.created_at;
+  about.drill = notification.drill;
+  if (!about.drill.empty()) {
+    about.alerts = notification.alerts;
+    std::string names;
+    for (std::size_t i = 0; i < notification.alerts.size(); ++i)
+      names.append(i == 0 ? "" : ", ").append(notification.alerts[i].name());
+    add("drilled", names);
+  }
   Attempt once = attempt;
   once.maybe_sent = false;
   std::string notes;
@@ -214,9 +225,10 @@ Payload event_head(const PagerDutyIncident& incident) {
   return event.set("dedup_key", JsonString(incident.dedup_key, kMaxDedupKey));
 }
 
-Payload required_fields(const rules::Alert& alert, const SinkContext& context, std::size_t summary) {
+Payload required_fields(const rules::Alert& alert, const rules::Notification& notification,
+                        const SinkContext& context, std::size_t summary) {
   Payload payload = Payload::object();
-  payload.set("summary", summary_line(alert, context, summary));
+  payload.set("summary", summary_line(alert, notification, context, summary));
   payload.set("source", first_of({alert.labels.get("instance"), alert.labels.get("service")}, "logbell"));
   payload.set("severity", JsonString(severity_of(alert)));
   return payload;
@@ -480,11 +492,39 @@ std::optional<std::string> check_address(FieldReader& fields, std::string text, 
   return text.append(kPath);
 }
 
+// A drill takes the way of the most severe of its alerts.
+PagerDutyIncident drill_incident(const rules::Notification& notification) {
+  const rules::Alert& front = notification.alerts.front();
+  PagerDutyIncident incident{
+      fmt::format("logbell/drill/{}/{}", notification.drill, rules::format_fingerprint(front.fingerprint())),
+      front};
+  if (incident.dedup_key.size() > kMaxDedupKey)
+    incident.dedup_key = "logbell/drill/" + rules::format_fingerprint(rules::hash_bytes(incident.dedup_key));
+  if (notification.alerts.size() == 1) return incident;
+  static constexpr std::array<std::string_view, 4> kWorstFirst{"critical", "error", "warning", "info"};
+  const auto rank = [](const rules::Alert& alert) {
+    return std::find(kWorstFirst.begin(), kWorstFirst.end(), severity_of(alert));
+  };
+  const auto worst = std::min_element(notification.alerts.begin(), notification.alerts.end(),
+                                      [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+  rules::Alert all;
+  all.labels = notification.common_labels();
+  all.labels.set("severity", severity_of(*worst));
+  all.state = front.state;
+  all.active_at = front.active_at;
+  all.fired_at = front.fired_at;
+  all.resolved_at = front.resolved_at;
+  all.built_in = true;  // it has no value of its own
+  incident.alert = std::move(all);
+  return incident;
+}
+
 }  // namespace
 
 std::vector<PagerDutyIncident> pagerduty_incidents(const rules::Notification& notification,
                                                    const SinkContext& context) {
   std::vector<PagerDutyIncident> incidents;
+  if (!notification.drill.empty() && !notification.alerts.empty()) return {drill_incident(notification)};
   if (notification.text.empty()) {
     for (const rules::Alert& alert : notification.alerts)
       incidents.push_back({"logbell/" + rules::format_fingerprint(alert.fingerprint()), alert});
@@ -504,7 +544,7 @@ Payload pagerduty_event(const PagerDutyIncident& incident, const rules::Notifica
   const rules::Alert& alert = incident.alert;
   Payload event = event_head(incident);
   if (!alert.is_firing()) return event;
-  Payload payload = required_fields(alert, context, kMaxSummary);
+  Payload payload = required_fields(alert, notification, context, kMaxSummary);
   // An alert whose beginning nobody knows has no time to show: PagerDuty takes that of the event then.
   if (rules::to_unix_ms(alert.fired_at) > 0)
     payload.set("timestamp", JsonString(rules::format_rfc3339(alert.fired_at)));
@@ -528,7 +568,7 @@ Payload pagerduty_minimal_event(const PagerDutyIncident& incident, const rules::
                                 const SinkContext& context) {
   Payload event = event_head(incident);
   if (!incident.alert.is_firing()) return event;
-  Payload payload = required_fields(incident.alert, context, kMaxShortSummary);
+  Payload payload = required_fields(incident.alert, notification, context, kMaxShortSummary);
   payload.set("custom_details", Payload::object().set("delivery", JsonString(notification.key, kMaxField)));
   return event.set("payload", std::move(payload));
 }

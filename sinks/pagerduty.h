@@ -1,5 +1,7 @@
 // PagerDuty: Events API v2. One incident an alert, opened when it fires and resolved when it has ended.
 //
+// A drill is one incident, however many rules it is of: it calls somebody once.
+//
 // Why an alert and not a group, as Alertmanager's integration has it. PagerDuty tells nobody of what is added
 // to an incident that somebody has acknowledged ("While an incident is acknowledged, it won't generate any
 // additional notifications, even if it receives new trigger events": developer-docs, 02-Trigger-Events): a
@@ -26,7 +28,7 @@ struct PagerDutyIncident {
   // At most 255 characters. Of an alert: its labels, and not the time at which it fired, so that the resolve
   // finds the trigger also when it ended and fired again unseen, or when the state was lost. PagerDuty itself
   // opens a new incident for a trigger whose incident is resolved. Of a text, which nothing ever ends: the
-  // notification's key.
+  // notification's key. Of a drill: its ID and first alert, which its end has as well.
   std::string dedup_key;
   rules::Alert alert;
 };

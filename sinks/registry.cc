@@ -44,6 +44,7 @@ std::vector<SinkType> make_types() {
   pagerduty.pages = true;
   // An incident an alert: pagerduty.h says why.
   pagerduty.per_alert = true;
+  pagerduty.stays_open = true;
   // About 120 events a minute and integration key.
   pagerduty.min_interval = std::chrono::milliseconds(500);
   pagerduty.verifies = ProofLevel::kCredential;

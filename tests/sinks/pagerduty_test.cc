@@ -257,6 +257,44 @@ TEST_CASE("pagerduty: an alert is one incident, whatever group, sink or attempt 
   CHECK(key_of(refused).size() <= 255);
 }
 
+TEST_CASE("pagerduty: a drill is one incident, that says so and that its end resolves",
+          "[sinks][pagerduty]") {
+  const auto drill = [](std::vector<rules::Alert> alerts) {
+    for (rules::Alert& alert : alerts)
+      alert.labels.set("drill", "d1");
+    rules::Notification n = tests::notification(std::move(alerts), NotifyReason::kDrill);
+    n.drill = "d1";
+    return n;
+  };
+  rules::Alert warning = tests::queue_alert();
+  warning.labels.set("alertname", "NoDataReceived");
+  warning.labels.set("severity", "warning");
+  const rules::Notification several = drill({warning, tests::queue_alert()});
+  rules::Notification end = drill({ended(warning), ended(tests::queue_alert())});
+  end.key = "0000000000000000";
+  const std::vector<PagerDutyIncident> incidents = pagerduty_incidents(several, tests::context());
+  REQUIRE(incidents.size() == 1);
+  CHECK(pagerduty_incidents(end, tests::context()).front().dedup_key == incidents.front().dedup_key);
+  CHECK(events_of(end).front().json()["event_action"].string() == "resolve");
+  const Json event = events_of(several).front().json();
+  check_limits(event, false);
+  CHECK(event["payload"]["summary"].string() ==
+        "[DRILL] 2 rules · orders-api · production: nothing is wrong");
+  CHECK(event["payload"]["severity"].string() == "critical");  // the way that a real one takes
+  CHECK(event["payload"]["custom_details"]["drilled"].string() == "NoDataReceived, QueueUnreachable");
+  CHECK(event["payload"]["custom_details"]["notes"].string().find("A drill: nothing is wrong.") == 0);
+  const rules::Notification one = drill({tests::queue_alert()});
+  CHECK(events_of(one).front().json()["payload"]["summary"].string().rfind("[DRILL] QueueUnreachable", 0) ==
+        0);
+  // No end of a drill is that of an alert, nor of another drill.
+  rules::Notification other = one;
+  other.drill = "d2";
+  std::set<std::string> keys;
+  for (const rules::Notification& n : {several, one, other, tests::notification()})
+    keys.insert(pagerduty_incidents(n, tests::context()).front().dedup_key);
+  CHECK(keys.size() == 4);
+}
+
 TEST_CASE("pagerduty: of a group each alert is told by itself: what has ended ends nothing else",
           "[sinks][pagerduty]") {
   HttpStub stub;

@@ -68,6 +68,7 @@ TEST_CASE("registry: the menu", "[sinks][registry]") {
   CHECK(find_sink_type("slack")->min_interval == std::chrono::seconds(1));
   CHECK(find_sink_type("pagerduty")->pages);
   CHECK(find_sink_type("pagerduty")->per_alert);
+  CHECK(find_sink_type("pagerduty")->stays_open);
   CHECK_FALSE(find_sink_type("pagerduty")->refresh);
   CHECK(find_sink_type("pagerduty")->min_interval == std::chrono::milliseconds(500));
   CHECK(find_sink_type("exec")->tells_people);
