@@ -115,6 +115,7 @@ struct Call {
   std::string body;
 
   curl_off_t uploaded = 0;
+  std::array<char, CURL_ERROR_SIZE> error{};
 
   // The end of the body is the end of the request.
   bool is_written() const { return uploaded >= static_cast<curl_off_t>(body_bytes); }
@@ -241,6 +242,87 @@ Reason reason_of(CURLcode code) {
     default:
       return Reason::kConnect;
   }
+}
+
+template <class Value>
+void set_option(CURL* easy, CURLoption option, Value value) {
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): this is curl's interface
+  LOGBELL_CHECK(curl_easy_setopt(easy, option, value) == CURLE_OK);
+}
+
+// How a server is reached, whatever is spoken with it. Whether through a proxy that was named for this sink:
+// of the environment's only curl knows when it is used.
+bool take_way(CURL* easy, const Url& url, const HttpOptions& options, Duration timeout, Call& call) {
+  const auto set = [&](CURLoption option, auto value) { set_option(easy, option, value); };
+  set(CURLOPT_ERRORBUFFER, call.error.data());
+  set(CURLOPT_NOSIGNAL, 1L);
+  set(CURLOPT_PROTOCOLS_STR, url.scheme.c_str());
+  set(CURLOPT_TIMEOUT_MS, static_cast<long>(timeout.count()));
+  set(CURLOPT_DNS_CACHE_TIMEOUT, kNameSeconds);
+  // A resolver that says nothing holds up its own thread, not us: without this curl waits for getaddrinfo()
+  // to return, whatever the deadline (FAULTS F45).
+  set(CURLOPT_QUICK_EXIT, 1L);
+  set(CURLOPT_TCP_KEEPALIVE, 1L);
+  set(CURLOPT_SSL_VERIFYPEER, 1L);
+  set(CURLOPT_SSL_VERIFYHOST, 2L);
+  set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+  set(CURLOPT_PROXY_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+  if (!options.ca_file.empty()) {
+    set(CURLOPT_CAINFO, options.ca_file.c_str());
+    set(CURLOPT_PROXY_CAINFO, options.ca_file.c_str());
+  }
+  const bool uses_proxy = options.proxy && !options.proxy->empty() && !url.is_loopback();
+  if (url.is_loopback() || (options.proxy && options.proxy->empty())) {
+    set(CURLOPT_NOPROXY, "*");
+  } else if (uses_proxy) {
+    set(CURLOPT_PROXY, options.proxy->c_str());
+    set(CURLOPT_NOPROXY, "");  // this proxy was named for this sink: the environment has no say
+  }
+  if (!options.proxy_auth.empty()) set(CURLOPT_PROXYUSERPWD, options.proxy_auth.reveal().c_str());
+  set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+  set(CURLOPT_OPENSOCKETFUNCTION, &open_socket);
+  set(CURLOPT_OPENSOCKETDATA, static_cast<void*>(&call));
+  return uses_proxy;
+}
+
+std::string words_of(CURLcode code, const Call& call) {
+  return call.error[0] != '\0' ? call.error.data() : curl_easy_strerror(code);
+}
+
+// Why nothing can have arrived. `words`: what curl says, as people may see it.
+struct Failure {
+  Reason reason = Reason::kConnect;
+  bool permanent = false;
+  std::string error;
+  std::optional<Duration> retry_after;
+};
+Failure why_not_sent(CURL* easy, CURLcode code, const Url& url, const Call& call, bool uses_proxy,
+                     std::string words) {
+  Failure failure;
+  failure.reason = reason_of(code);
+  failure.error = std::move(words);
+  long connect_status = 0;
+  curl_easy_getinfo(easy, CURLINFO_HTTP_CONNECTCODE, &connect_status);
+  double lookup = 0;
+  curl_easy_getinfo(easy, CURLINFO_NAMELOOKUP_TIME, &lookup);
+  if (call.refused_address && !call.allowed_address) {
+    failure.reason = Reason::kBlocked;
+    failure.permanent = true;
+    failure.error = url.host + " leads to a link-local, multicast or metadata address, which is never asked";
+  } else if (connect_status != 0 && connect_status / 100 != 2) {
+    failure.reason = Reason::kProxy;
+    // It knows us and says no, or does not know us: neither passes by itself.
+    failure.permanent = connect_status == 403 || connect_status == 407;
+    failure.error = fmt::format("the proxy answered {}", connect_status);
+  } else if (uses_proxy && (failure.reason == Reason::kConnect || failure.reason == Reason::kDns)) {
+    failure.reason = Reason::kProxy;
+    failure.error = "the proxy cannot be reached: " + failure.error;
+  } else if (code == CURLE_OPERATION_TIMEDOUT && call.starts == 0 && !call.allowed_address && lookup == 0) {
+    failure.reason = Reason::kDns;
+  } else if (is_certificate_error(code)) {
+    failure.retry_after = kRetryAfterBadCertificate;
+  }
+  return failure;
 }
 
 void replace_all(std::string& text, std::string_view what, std::string_view with) {
@@ -631,46 +713,17 @@ HttpResult HttpClient::perform(Method method, const HttpRequest& request) {
   Call call;
   call.most_body = impl_->options.max_body;
   if (method == Method::kPost) call.body_bytes = request.body.size();
-  std::array<char, CURL_ERROR_SIZE> error{};
-  const auto set = [&](CURLoption option, auto value) {
-    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): this is curl's interface
-    LOGBELL_CHECK(curl_easy_setopt(easy, option, value) == CURLE_OK);
-  };
-  set(CURLOPT_ERRORBUFFER, error.data());
-  set(CURLOPT_NOSIGNAL, 1L);
+  const auto set = [&](CURLoption option, auto value) { set_option(easy, option, value); };
+  const bool uses_proxy = take_way(easy, *url, options, timeout, call);
   set(CURLOPT_URL, request.url.reveal().c_str());
-  set(CURLOPT_PROTOCOLS_STR, url->scheme.c_str());
   set(CURLOPT_FOLLOWLOCATION, 0L);
   // One request at a time: HTTP/2 gains nothing, and with 1.1 "written in full" has one meaning.
   set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
-  set(CURLOPT_TIMEOUT_MS, static_cast<long>(timeout.count()));
   set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(std::min(timeout, kMaxConnectTime).count()));
   set(CURLOPT_LOW_SPEED_LIMIT, 1L);
   set(CURLOPT_LOW_SPEED_TIME, kLowSpeedSeconds);
-  set(CURLOPT_DNS_CACHE_TIMEOUT, kNameSeconds);
-  // A resolver that says nothing holds up its own thread, not us: without this curl waits for getaddrinfo()
-  // to return, whatever the deadline (FAULTS F45).
-  set(CURLOPT_QUICK_EXIT, 1L);
-  set(CURLOPT_TCP_KEEPALIVE, 1L);
   set(CURLOPT_MAXAGE_CONN, kMaxIdleSeconds);
   set(CURLOPT_MAXCONNECTS, 1L);
-  set(CURLOPT_SSL_VERIFYPEER, 1L);
-  set(CURLOPT_SSL_VERIFYHOST, 2L);
-  set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
-  set(CURLOPT_PROXY_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
-  if (!options.ca_file.empty()) {
-    set(CURLOPT_CAINFO, options.ca_file.c_str());
-    set(CURLOPT_PROXY_CAINFO, options.ca_file.c_str());
-  }
-  // One that was named; of the environment's only curl knows when it is used.
-  const bool uses_proxy = options.proxy && !options.proxy->empty() && !url->is_loopback();
-  if (url->is_loopback() || (options.proxy && options.proxy->empty())) {
-    set(CURLOPT_NOPROXY, "*");
-  } else if (uses_proxy) {
-    set(CURLOPT_PROXY, options.proxy->c_str());
-    set(CURLOPT_NOPROXY, "");  // this proxy was named for this sink: the environment has no say
-  }
-  if (!options.proxy_auth.empty()) set(CURLOPT_PROXYUSERPWD, options.proxy_auth.reveal().c_str());
   if (!options.bearer_token.empty()) {
     set(CURLOPT_HTTPAUTH, static_cast<long>(CURLAUTH_BEARER));
     set(CURLOPT_XOAUTH2_BEARER, options.bearer_token.reveal().c_str());
@@ -680,9 +733,6 @@ HttpResult HttpClient::perform(Method method, const HttpRequest& request) {
     set(CURLOPT_USERNAME, pair.substr(0, pair.find(':')).c_str());
     set(CURLOPT_PASSWORD, pair.substr(pair.find(':') + 1).c_str());
   }
-  set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-  set(CURLOPT_OPENSOCKETFUNCTION, &open_socket);
-  set(CURLOPT_OPENSOCKETDATA, static_cast<void*>(&call));
   set(CURLOPT_PREREQFUNCTION, &before_request);
   set(CURLOPT_PREREQDATA, static_cast<void*>(&call));
   set(CURLOPT_NOPROGRESS, 0L);
@@ -726,10 +776,6 @@ HttpResult HttpClient::perform(Method method, const HttpRequest& request) {
   result.elapsed = Duration((elapsed_us + 999) / 1000);
   long status = 0;
   curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-  long connect_status = 0;
-  curl_easy_getinfo(easy, CURLINFO_HTTP_CONNECTCODE, &connect_status);
-  double lookup = 0;
-  curl_easy_getinfo(easy, CURLINFO_NAMELOOKUP_TIME, &lookup);
   curl_off_t uploaded = 0;
   curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
   call.uploaded = std::max(call.uploaded, uploaded);
@@ -750,38 +796,22 @@ HttpResult HttpClient::perform(Method method, const HttpRequest& request) {
     return result;
   }
 
-  const std::string why = call.no_http       ? "what came is no HTTP"
-                          : error[0] != '\0' ? error.data()
-                                             : curl_easy_strerror(code);
+  const std::string words = call.no_http ? "what came is no HTTP" : words_of(code, call);
+  const Failure failure = why_not_sent(easy, code, *url, call, uses_proxy, quote(words, hide));
   // Where nobody answers, the name may lead elsewhere by now: what is known of it goes with the connection.
   impl_->begin_anew();
-  result.error = quote(why, hide);
   if (written) {
     result.kind = HttpResult::Kind::kLost;
     result.reason = Reason::kResponseLost;
-    if (call.resend) result.error = "the connection was closed before an answer came";
-    result.error = "sent, but the answer was lost: " + result.error;
+    result.error = "sent, but the answer was lost: " +
+                   (call.resend ? "the connection was closed before an answer came" : quote(words, hide));
     return result;
   }
   result.kind = HttpResult::Kind::kNotSent;
-  result.reason = reason_of(code);
-  if (call.refused_address && !call.allowed_address) {
-    result.reason = Reason::kBlocked;
-    result.permanent = true;
-    result.error = url->host + " leads to a link-local, multicast or metadata address, which is never asked";
-  } else if (connect_status != 0 && connect_status / 100 != 2) {
-    result.reason = Reason::kProxy;
-    // It knows us and says no, or does not know us: neither passes by itself.
-    result.permanent = connect_status == 403 || connect_status == 407;
-    result.error = fmt::format("the proxy answered {}", connect_status);
-  } else if (uses_proxy && (result.reason == Reason::kConnect || result.reason == Reason::kDns)) {
-    result.reason = Reason::kProxy;
-    result.error = "the proxy cannot be reached: " + result.error;
-  } else if (code == CURLE_OPERATION_TIMEDOUT && call.starts == 0 && !call.allowed_address && lookup == 0) {
-    result.reason = Reason::kDns;
-  } else if (is_certificate_error(code)) {
-    result.retry_after = kRetryAfterBadCertificate;
-  }
+  result.reason = failure.reason;
+  result.permanent = failure.permanent;
+  result.error = failure.error;
+  result.retry_after = failure.retry_after;
   return result;
 }
 
