@@ -16,13 +16,13 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "rules/redact.h"
 #include "rules/text.h"
 #include "sinks/fd.h"
+#include "sinks/timer.h"
 #include "sinks/webhook.h"
 
 namespace logbell::sinks {
@@ -64,23 +64,6 @@ void never_wait_for(const Fd& fd) {
   // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): fcntl(2)
   fcntl(fd.get(), F_SETFL, O_NONBLOCK);
 }
-
-// Readable once `span` has passed. The kernel counts: a sink asks no clock.
-class Timer {
- public:
-  Timer() : fd_(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) {}
-  bool arm(Duration span) const {
-    const auto ms = std::max<Duration::rep>(span.count(), 1);
-    itimerspec when{};
-    when.it_value.tv_sec = static_cast<time_t>(ms / 1000);
-    when.it_value.tv_nsec = static_cast<long>(ms % 1000) * 1'000'000;
-    return fd_.get() >= 0 && timerfd_settime(fd_.get(), 0, &when, nullptr) == 0;
-  }
-  int fd() const { return fd_.get(); }
-
- private:
-  Fd fd_;
-};
 
 // One run of the program. Its group is its own, so that what it started can be ended with it.
 class Run {
