@@ -63,6 +63,7 @@ std::string encode(const Notification& notification) {
   json.set("key", notification.key).set("sink", notification.sink).set("lane", notification.lane);
   json.set("reason", to_string(notification.reason)).set("group_key", notification.group_key);
   json.set("group_labels", to_json(notification.group_labels)).set("alerts", std::move(alerts));
+  json.set("group_began", to_unix_ms(notification.group_began));
   json.set("changes", static_cast<std::int64_t>(notification.changes));
   json.set("created_at", to_unix_ms(notification.created_at))
       .set("caused_at", to_unix_ms(notification.caused_at));
@@ -89,6 +90,7 @@ Result<Notification> decode_notification(std::string_view text) {
   out.reason = static_cast<NotifyReason>(reason - kReasons.begin());
   out.group_key = json["group_key"].string();
   out.group_labels = labels_from_json(json["group_labels"]);
+  out.group_began = from_stored_ms(json["group_began"].integer());
   for (const Json& alert : json["alerts"].array()) {
     Result<Alert> read = alert_from_json(alert);
     if (!read) return fail(read.error().while_("read notification"));

@@ -37,6 +37,7 @@ struct Notification {
   NotifyReason reason = NotifyReason::kNone;
   std::string group_key;
   Labels group_labels;
+  Timestamp group_began;      // when this life of the group began: with group_key it names the episode
   std::vector<Alert> alerts;  // firing first, then resolved
   std::uint32_t changes = 0;  // how often the group's state changed since it last spoke
   Timestamp created_at;       // wall time of the tick

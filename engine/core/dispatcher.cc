@@ -392,6 +392,7 @@ void Dispatcher::emit(const std::string& group_key, const Labels& labels, Timest
     notification.reason = reason;
     notification.group_key = group_key;
     notification.group_labels = labels;
+    notification.group_began = began;
     notification.changes = changes;
     notification.created_at = now;
     const bool again = reason == NotifyReason::kRepeat || reason == NotifyReason::kRefresh;
