@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <chrono>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "rules/redact.h"
+#include "rules/text.h"
 
 namespace logbell::sinks {
 namespace {
@@ -16,6 +18,8 @@ constexpr std::string_view kEllipsis = "…";
 // Nothing that gets here is longer: annotations are bounded when they are rendered, answers when they are
 // read.
 constexpr std::size_t kMaxCleanBytes = 1024UL * 1024;
+// Of a mail: RFC 2047 §2 for a line with an encoded word, RFC 2045 §6.7 for a quoted-printable one.
+constexpr std::size_t kMaxMailLine = 76;
 
 std::string clean(std::string_view text, Lines lines, std::size_t max_bytes = kMaxCleanBytes) {
   if (lines == Lines::kJoin) return rules::clean_text(text, max_bytes);
@@ -99,6 +103,23 @@ class Characters {
 
 std::size_t units_of(char32_t code) {
   return code > 0xFFFF ? 2 : 1;
+}
+
+std::string base64(std::string_view bytes) {
+  static constexpr std::string_view kLetters =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (std::size_t at = 0; at < bytes.size(); at += 3) {
+    const auto byte = [&](std::size_t i) {
+      return at + i < bytes.size() ? static_cast<unsigned>(static_cast<unsigned char>(bytes[at + i])) : 0U;
+    };
+    const unsigned group = byte(0) << 16U | byte(1) << 8U | byte(2);
+    for (unsigned i = 0; i < 4; ++i) {
+      const bool is_there = i == 0 || at + i - 1 < bytes.size();
+      out += is_there ? kLetters[group >> (18U - 6U * i) & 0x3FU] : '=';
+    }
+  }
+  return out;
 }
 
 }  // namespace
@@ -294,6 +315,182 @@ HeaderText::HeaderText(std::string_view text, std::size_t max_bytes) {
     if (text_.size() + piece.size() > max_bytes) return;
     text_ += piece;
   }
+}
+
+MailText::MailText(std::string_view text, std::size_t max_units, Lines lines) {
+  std::string whole = clean(text, lines);
+  for (std::size_t at = whole.find("://"); at != std::string::npos; at = whole.find("://", at + 1))
+    whole.replace(at, 1, "∶");
+  text_ = cut_to_units(whole, max_units);
+  was_cut_ = text_ != whole;
+}
+
+MailText& MailText::operator+=(const MailText& more) {
+  text_ += more.text_;
+  was_cut_ = was_cut_ || more.was_cut_;
+  return *this;
+}
+
+MailWords::MailWords(std::string_view text, std::size_t max_units) {
+  const std::string whole = clean(text, Lines::kJoin);
+  text_ = cut_to_units(whole, max_units);
+  was_cut_ = text_ != whole;
+  std::replace(text_.begin(), text_.end(), '\t', ' ');
+}
+
+std::string MailWords::str(std::size_t used) const {
+  static constexpr std::string_view kBegin = "=?utf-8?B?";
+  static constexpr std::string_view kEnd = "?=";
+  const bool is_ascii = std::all_of(text_.begin(), text_.end(),
+                                    [](char c) { return c >= 0x20 && static_cast<unsigned char>(c) < 0x7F; });
+  // What looks like an encoded word would be read as one.
+  if (is_ascii && used + text_.size() <= kMaxMailLine && text_.find("=?") == std::string::npos) return text_;
+  std::string out;
+  for (std::size_t at = 0; at < text_.size();) {
+    const std::size_t room =
+        (kMaxMailLine - std::min(used, kMaxMailLine / 2) - kBegin.size() - kEnd.size()) / 4 * 3;
+    std::size_t size = 0;
+    while (at + size < text_.size()) {  // each word is whole characters
+      const std::size_t bytes = code_point_at(text_, at + size).second;
+      if (size + bytes > room) break;
+      size += bytes;
+    }
+    if (!out.empty()) out += "\r\n ";
+    out.append(kBegin).append(base64(std::string_view(text_).substr(at, size))).append(kEnd);
+    at += size;
+    used = 1;
+  }
+  return out;
+}
+
+std::optional<MailAddress> MailAddress::from(std::string_view text) {
+  // RFC 5321 §4.5.3.1.
+  static constexpr std::size_t kMaxUser = 64;
+  static constexpr std::size_t kMaxHost = 255;
+  static constexpr std::size_t kMaxHostLabel = 63;
+  const std::size_t at = text.rfind('@');
+  if (at == std::string_view::npos) return std::nullopt;
+  const std::string_view user = text.substr(0, at);
+  const std::string_view host = text.substr(at + 1);
+  const auto is_sequence = [](std::string_view parts, std::size_t max_part, auto is_good) {
+    while (true) {
+      const std::string_view part = parts.substr(0, parts.find('.'));
+      if (part.empty() || part.size() > max_part || !std::all_of(part.begin(), part.end(), is_good))
+        return false;
+      if (part.size() == parts.size()) return true;
+      parts.remove_prefix(part.size() + 1);
+    }
+  };
+  const auto is_letter = [](char c) { return rules::is_alpha(c) || rules::is_digit(c); };
+  const bool good = user.size() <= kMaxUser && host.size() <= kMaxHost &&
+                    is_sequence(user, kMaxUser,
+                                [&](char c) {
+                                  return is_letter(c) || std::string_view("!#$%&'*+-/=?^_`{|}~").find(c) !=
+                                                             std::string_view::npos;
+                                }) &&
+                    is_sequence(host, kMaxHostLabel, [&](char c) { return is_letter(c) || c == '-'; }) &&
+                    host.front() != '-' && host.back() != '-';
+  if (!good) return std::nullopt;
+  return MailAddress(std::string(text));
+}
+
+Mail& Mail::put(Literal name, const std::string& value) {
+  headers_.append(name.view()).append(": ").append(value).append("\r\n");
+  return *this;
+}
+
+Mail& Mail::set(Literal name, const MailWords& value) {
+  was_cut_ = was_cut_ || value.was_cut();
+  return put(name, value.str(name.view().size() + 2));
+}
+
+Mail& Mail::set(Literal name, const MailWords& person, const MailAddress& address) {
+  if (person.plain().empty()) return put(name, address.str());
+  std::string words = person.str(name.view().size() + 2);
+  // As it is: between quotes, or a comma would part it (RFC 5322 §3.2.4).
+  if (words == person.plain()) {
+    std::string quoted = "\"";
+    for (const char c : words) {
+      if (c == '"' || c == '\\') quoted += '\\';
+      quoted += c;
+    }
+    words = quoted + "\"";
+  }
+  const bool fits = name.view().size() + words.size() + address.str().size() < kMaxMailLine - 4;
+  return put(name, words + (fits ? " <" : "\r\n <") + address.str() + ">");
+}
+
+Mail& Mail::set(Literal name, const std::vector<MailAddress>& addresses) {
+  std::string list;
+  for (const MailAddress& address : addresses)
+    list += (list.empty() ? "" : ",\r\n ") + address.str();
+  return put(name, list);
+}
+
+Mail& Mail::set(Literal name, rules::Timestamp at) {
+  namespace chrono = std::chrono;
+  static constexpr std::array<std::string_view, 7> kDays{"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+  static constexpr std::array<std::string_view, 12> kMonths{"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                                            "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+  const chrono::sys_time<chrono::milliseconds> time{chrono::milliseconds(rules::to_unix_ms(at))};
+  const auto midnight = chrono::floor<chrono::days>(time);
+  const chrono::year_month_day date(midnight);
+  const chrono::hh_mm_ss clock(chrono::floor<chrono::seconds>(time - midnight));
+  return put(name,
+             fmt::format("{}, {:02} {} {} {:02}:{:02}:{:02} +0000",
+                         kDays[chrono::weekday(midnight).c_encoding()], static_cast<unsigned>(date.day()),
+                         kMonths[static_cast<unsigned>(date.month()) - 1], static_cast<int>(date.year()),
+                         clock.hours().count(), clock.minutes().count(), clock.seconds().count()));
+}
+
+std::string Mail::id(Literal kind, std::string_view key, const MailAddress& of) {
+  // Keys are hex; whatever else one may hold has no meaning in an address.
+  static constexpr std::size_t kMaxId = 64;
+  std::string id;
+  for (const char c : key.substr(0, kMaxId)) {
+    if (rules::is_alpha(c) || rules::is_digit(c)) id += c;
+  }
+  return fmt::format("<{}.{}@{}>", kind.view(), id, of.host());
+}
+
+Mail& Mail::say(const MailText& text) {
+  text_ += text.str();
+  was_cut_ = was_cut_ || text.was_cut();
+  return *this;
+}
+
+std::string Mail::dump() const {
+  return headers_ +
+         "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
+         "Content-Transfer-Encoding: quoted-printable\r\n\r\n" +
+         quoted_printable(text_);
+}
+
+std::string quoted_printable(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    const std::string_view line = text.substr(0, end);
+    std::size_t columns = 0;
+    for (std::size_t i = 0; i < line.size(); ++i) {
+      const auto byte = static_cast<unsigned char>(line[i]);
+      const bool last = i + 1 == line.size();
+      bool plain = byte > 0x20 && byte < 0x7F && byte != '=';
+      if (byte == ' ' || byte == '\t') plain = !last;  // at a line's end it would be lost
+      // What means something to programs that a mail passes: an mbox's "From ", a lone dot.
+      if (columns == 0 && (byte == '.' || line.substr(i, 5) == "From ")) plain = false;
+      const std::string piece = plain ? std::string(1, line[i]) : fmt::format("={:02X}", byte);
+      if (columns + piece.size() > kMaxMailLine - (last ? 0 : 1)) {
+        out += "=\r\n";
+        columns = 0;
+      }
+      out += piece;
+      columns += piece.size();
+    }
+    out += "\r\n";
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return out;
 }
 
 ConsoleText::ConsoleText(std::string_view text, std::size_t max_bytes)

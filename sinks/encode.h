@@ -13,6 +13,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "rules/json.h"
 #include "rules/time.h"
@@ -123,6 +124,86 @@ class HeaderText {
  private:
   std::string text_;
 };
+
+// For a mail's text. Line breaks may stay; no address in it becomes a link by itself, as mail programs would
+// make of any "https://".
+class MailText {
+ public:
+  MailText() = default;
+  MailText(Literal text) : text_(text.view()) {}  // NOLINT(google-explicit-constructor): our own words
+  MailText(std::string_view text, std::size_t max_units, Lines lines = Lines::kJoin);
+  explicit MailText(const LinkUrl& url) : text_(url.str()) {}
+  MailText& operator+=(const MailText& more);
+  friend MailText operator+(MailText a, const MailText& b) { return a += b; }
+  friend MailText operator+(Literal a, const MailText& b) { return MailText(a) += b; }
+  const std::string& str() const { return text_; }
+  bool empty() const { return text_.empty(); }
+  bool was_cut() const { return was_cut_; }  // something of it is missing
+
+ private:
+  std::string text_;
+  bool was_cut_ = false;
+};
+
+// For what a mail's header says to people: one line, whatever is in it (RFC 2047).
+class MailWords {
+ public:
+  MailWords() = default;
+  MailWords(std::string_view text, std::size_t max_units);
+  const std::string& plain() const { return text_; }  // before it is encoded
+  // Behind `used` characters of a line: as it is where it is short and ASCII, else in encoded words of at
+  // most 75 characters, one a line.
+  std::string str(std::size_t used) const;
+  bool was_cut() const { return was_cut_; }  // something of it is missing
+
+ private:
+  std::string text_;
+  bool was_cut_ = false;
+};
+
+// user@host, with nothing in it that could end it early: RFC 5321's dot-string and host names.
+class MailAddress {
+ public:
+  static std::optional<MailAddress> from(std::string_view text);
+  const std::string& str() const { return text_; }
+  std::string_view host() const { return std::string_view(text_).substr(text_.rfind('@') + 1); }
+  friend bool operator==(const MailAddress&, const MailAddress&) = default;
+
+ private:
+  explicit MailAddress(std::string text) : text_(std::move(text)) {}
+  std::string text_;
+};
+
+// A mail to send, made of encoded text, addresses and literals only: headers, then one part of plain text,
+// quoted-printable, in lines of at most 76 characters that end in CRLF.
+class Mail {
+ public:
+  Mail& set(Literal name, Literal value) { return put(name, std::string(value.view())); }
+  Mail& set(Literal name, const HeaderText& value) { return put(name, value.str()); }
+  Mail& set(Literal name, const MailWords& value);
+  Mail& set(Literal name, const MailWords& person, const MailAddress& address);
+  Mail& set(Literal name, const std::vector<MailAddress>& addresses);
+  Mail& set(Literal name, rules::Timestamp at);  // RFC 5322, in UTC
+  Mail& set_id(Literal name, Literal kind, std::string_view key, const MailAddress& of) {
+    return put(name, id(kind, key, of));
+  }
+  // "<kind.key@host>": the same for the same key.
+  static std::string id(Literal kind, std::string_view key, const MailAddress& of);
+  Mail& say(Literal text) { return say(MailText(text)); }
+  Mail& say(const MailText& text);
+
+  // A text in it is not whole because of its limits.
+  bool was_cut() const { return was_cut_; }
+  std::string dump() const;
+
+ private:
+  Mail& put(Literal name, const std::string& value);
+  std::string headers_;
+  std::string text_;
+  bool was_cut_ = false;
+};
+// Of quoted-printable text (RFC 2045 §6.7): `text` with lines that end in "\n", in UTF-8.
+std::string quoted_printable(std::string_view text);
 
 // For a terminal: no escape sequence can begin in it.
 class ConsoleText {

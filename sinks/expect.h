@@ -28,4 +28,8 @@ struct Expectation {
 Verification judge(std::string_view asked, const HttpResult& result, std::string_view words,
                    std::span<const Expectation> table, const std::vector<rules::Secret>& hide);
 
+// The same of one step of a conversation with a mail server: "RCPT TO ops@example.com -> 550 no such user".
+Verification judge(std::string_view asked, const SmtpResult& result, std::span<const Expectation> table,
+                   const std::vector<rules::Secret>& hide);
+
 }  // namespace logbell::sinks

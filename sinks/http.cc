@@ -13,12 +13,14 @@
 #include <curl/curl.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "rules/json.h"
 #include "rules/redact.h"
 #include "rules/text.h"
+#include "sinks/timer.h"
 
 namespace logbell::sinks {
 namespace {
@@ -439,13 +441,17 @@ bool Url::is_loopback() const {
   return bytes.size() == 16 && bytes == std::string(15, '\0') + '\x01';
 }
 
-rules::Result<Url> parse_url(std::string_view text) {
+namespace {
+
+// An absolute URL of one of the two schemes.
+rules::Result<Url> parse_any_url(std::string_view text, std::string_view plain, std::string_view encrypted) {
   // curl would take a control character or a blank for part of a path.
   if (std::any_of(text.begin(), text.end(), [](unsigned char c) { return c <= 0x20 || c == 0x7F; })) {
     return rules::fail(ErrorCode::kInvalid, "the URL has a blank or a control character in it");
   }
   if (text.find("://") == std::string_view::npos) {
-    return rules::fail(ErrorCode::kInvalid, "this is no URL: it does not begin with https://");
+    return rules::fail(ErrorCode::kInvalid,
+                       fmt::format("this is no URL: it does not begin with {}://", encrypted));
   }
   // curl forgives a third slash and takes what follows for the host.
   if (const std::size_t slashes = text.find("://"); text.substr(slashes + 3, 1) == "/") {
@@ -461,8 +467,9 @@ rules::Result<Url> parse_url(std::string_view text) {
   }
   Url url;
   url.scheme = rules::lower(part_of(handle.get(), CURLUPART_SCHEME));
-  if (url.scheme != "http" && url.scheme != "https") {
-    return rules::fail(ErrorCode::kInvalid, "the URL's scheme is neither https nor http");
+  if (url.scheme != plain && url.scheme != encrypted) {
+    return rules::fail(ErrorCode::kInvalid,
+                       fmt::format("the URL's scheme is neither {} nor {}", encrypted, plain));
   }
   if (!part_of(handle.get(), CURLUPART_USER).empty() || !part_of(handle.get(), CURLUPART_PASSWORD).empty()) {
     return rules::fail(ErrorCode::kInvalid, "the URL has a user or a password in it");
@@ -483,6 +490,19 @@ rules::Result<Url> parse_url(std::string_view text) {
   const bool is_v6 = url.host.find(':') != std::string::npos;
   url.shown =
       url.scheme + "://" + (is_v6 ? "[" + url.host + "]" : url.host) + (port.empty() ? "" : ":" + port);
+  return url;
+}
+
+}  // namespace
+
+rules::Result<Url> parse_url(std::string_view text) {
+  return parse_any_url(text, "http", "https");
+}
+
+rules::Result<Url> parse_mail_server(std::string_view text) {
+  rules::Result<Url> url = parse_any_url(text, "smtp", "smtps");
+  if (url && !url->path.empty() && url->path != "/")
+    return rules::fail(ErrorCode::kInvalid, "something follows the server's name");
   return url;
 }
 
@@ -576,13 +596,16 @@ std::optional<Url> check_url(FieldReader& fields, std::string_view key, std::str
     fields.error(key, "plain HTTP would show the secret in the URL to everybody on the way", "use https://");
     return std::nullopt;
   }
-  const std::string bytes = literal_address(url->host);
-  if (!bytes.empty() && is_refused_address(bytes)) {
-    fields.error(key, "the address " + url->host + " is link-local, multicast or a cloud's metadata service",
-                 "name the host that is to be told");
-    return std::nullopt;
-  }
+  if (is_refused_host(fields, key, *url)) return std::nullopt;
   return std::move(*url);
+}
+
+bool is_refused_host(FieldReader& fields, std::string_view key, const Url& url) {
+  const std::string bytes = literal_address(url.host);
+  if (bytes.empty() || !is_refused_address(bytes)) return false;
+  fields.error(key, "the address " + url.host + " is link-local, multicast or a cloud's metadata service",
+               "name the host that is to be told");
+  return true;
 }
 
 std::string_view HttpResult::header(std::string_view lower_case_name) const {
@@ -813,6 +836,342 @@ HttpResult HttpClient::perform(Method method, const HttpRequest& request) {
   result.error = failure.error;
   result.retry_after = failure.retry_after;
   return result;
+}
+
+// --- mail
+
+std::string describe(const SmtpResult& result, const std::vector<Secret>& hide) {
+  if (result.kind != SmtpResult::Kind::kAnswered) return result.error;
+  const std::string text = quote(result.text, hide);
+  return text.empty() ? fmt::format("{}", result.code) : fmt::format("{} {}", result.code, text);
+}
+
+namespace {
+
+// What the server said while curl spoke with it; the callbacks' user data.
+struct Greeting {
+  CURL* easy = nullptr;
+  Call call;
+  bool too_slow = false;  // nobody answered within kMaxConnectTime
+  std::size_t bytes = 0;
+  std::vector<SmtpResult> replies;
+  bool begun = false;  // the last of them goes on
+};
+
+// "250-SIZE 1000" -> its code, and whether it is the last line of its answer; nullopt: no line of SMTP's.
+struct ReplyLine {
+  int code = 0;
+  bool last = true;
+  std::string_view text;
+};
+std::optional<ReplyLine> read_line(std::string_view line) {
+  while (!line.empty() && (line.back() == '\n' || line.back() == '\r'))
+    line.remove_suffix(1);
+  if (line.size() < 3 || !std::all_of(line.begin(), line.begin() + 3, rules::is_digit)) return std::nullopt;
+  if (line.size() > 3 && line[3] != ' ' && line[3] != '-') return std::nullopt;
+  ReplyLine out;
+  out.code = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
+  out.last = line.size() == 3 || line[3] == ' ';
+  out.text = line.substr(std::min<std::size_t>(line.size(), 4));
+  return out;
+}
+
+void append(SmtpResult& reply, const ReplyLine& line) {
+  reply.kind = SmtpResult::Kind::kAnswered;
+  reply.code = line.code;
+  if (!reply.text.empty()) reply.text += '\n';
+  reply.text += line.text;
+}
+
+std::size_t on_reply(char* data, std::size_t size, std::size_t count, void* user) {
+  auto* greeting = static_cast<Greeting*>(user);
+  greeting->bytes += size * count;
+  if (greeting->bytes > kMaxResponseBytes) return 0;
+  const std::optional<ReplyLine> line = read_line({data, size * count});
+  if (!line) return size * count;
+  if (!greeting->begun) greeting->replies.emplace_back();
+  append(greeting->replies.back(), *line);
+  greeting->begun = !line->last;
+  return size * count;
+}
+
+// curl counts the greeting, which careful servers hold back for some seconds, as connecting: only until the
+// connection stands is this black hole's time.
+int on_greeting(void* user, curl_off_t /*down_total*/, curl_off_t /*down*/, curl_off_t /*up_total*/,
+                curl_off_t /*up*/) {
+  auto* greeting = static_cast<Greeting*>(user);
+  curl_off_t connected_us = 0;
+  curl_off_t elapsed_us = 0;
+  curl_easy_getinfo(greeting->easy, CURLINFO_CONNECT_TIME_T, &connected_us);
+  curl_easy_getinfo(greeting->easy, CURLINFO_TOTAL_TIME_T, &elapsed_us);
+  greeting->too_slow = connected_us == 0 && elapsed_us > Duration(kMaxConnectTime).count() * 1000;
+  return greeting->too_slow ? 1 : 0;
+}
+
+// "SIZE 10240000" among what EHLO lists (RFC 1870); 0: no limit, or none said.
+std::size_t size_in(std::string_view ehlo) {
+  std::size_t limit = 0;
+  while (!ehlo.empty()) {
+    const std::size_t end = std::min(ehlo.find('\n'), ehlo.size());
+    const std::string_view line = ehlo.substr(0, end);
+    if (rules::same_ignoring_case(line.substr(0, 5), "SIZE "))
+      std::from_chars(line.data() + 5, line.data() + line.size(), limit);
+    ehlo.remove_prefix(std::min(end + 1, ehlo.size()));
+  }
+  return limit;
+}
+
+}  // namespace
+
+struct SmtpClient::Impl {
+  HttpOptions way;
+  SmtpOptions options;
+  std::vector<Secret> hide;
+  Easy easy;  // null: nobody listens
+  curl_socket_t socket = CURL_SOCKET_BAD;
+  Timer timer;
+  std::string unread;
+  std::string_view at = "greeting";
+  std::size_t size_limit = 0;
+  bool encrypted = false;
+
+  // Whether there is something to read, or room to write, before the time is over.
+  bool wait_for(short events) const {
+    std::array<pollfd, 2> fds{{{socket, events, 0}, {timer.fd(), POLLIN, 0}}};
+    while (poll(fds.data(), fds.size(), -1) < 0) {
+      if (errno != EINTR) return false;
+    }
+    return fds[1].revents == 0;
+  }
+  SmtpResult failed(Reason reason, std::string_view why) {
+    easy.reset();
+    SmtpResult result;
+    result.reason = reason;
+    result.error = quote(why, hide);
+    return result;
+  }
+  std::optional<SmtpResult> write(std::string_view bytes);
+  SmtpResult read();
+  SmtpResult read_greeting(CURLcode code, Greeting& greeting, bool uses_proxy);
+};
+
+// Nothing where it was written in full.
+std::optional<SmtpResult> SmtpClient::Impl::write(std::string_view bytes) {
+  if (easy == nullptr) return failed(Reason::kConnect, "there is no connection");
+  while (!bytes.empty()) {
+    std::size_t sent = 0;
+    const CURLcode code = curl_easy_send(easy.get(), bytes.data(), bytes.size(), &sent);
+    bytes.remove_prefix(sent);
+    if (code == CURLE_AGAIN) {
+      if (!wait_for(POLLOUT)) return failed(Reason::kTimeout, "the mail server takes nothing more");
+    } else if (code != CURLE_OK) {
+      return failed(Reason::kConnect, std::string("the connection broke: ") + curl_easy_strerror(code));
+    }
+  }
+  return std::nullopt;
+}
+
+SmtpResult SmtpClient::Impl::read() {
+  SmtpResult result;
+  std::size_t bytes = 0;
+  while (true) {
+    if (const std::size_t end = unread.find('\n'); end != std::string::npos) {
+      const std::string text = unread.substr(0, end);
+      unread.erase(0, end + 1);
+      const std::optional<ReplyLine> line = read_line(text);
+      if (!line) return failed(Reason::kBadResponse, "what came is no answer of a mail server: " + text);
+      append(result, *line);
+      if (line->last) return result;
+      continue;
+    }
+    std::array<char, 4096> piece{};
+    std::size_t got = 0;
+    const CURLcode code = curl_easy_recv(easy.get(), piece.data(), piece.size(), &got);
+    if (code == CURLE_AGAIN) {
+      if (!wait_for(POLLIN)) return failed(Reason::kTimeout, "the mail server did not answer in time");
+      continue;
+    }
+    if (code != CURLE_OK || got == 0)
+      return failed(Reason::kConnect, "the mail server closed the connection");
+    bytes += got;
+    if (bytes > kMaxResponseBytes) return failed(Reason::kBadResponse, "the mail server's answer has no end");
+    unread.append(piece.data(), got);
+  }
+}
+
+SmtpResult SmtpClient::Impl::read_greeting(CURLcode code, Greeting& greeting, bool uses_proxy) {
+  SmtpResult last = greeting.replies.empty() ? SmtpResult() : greeting.replies.back();
+  const auto for_a_person = [&](Reason reason, std::string_view why) {
+    SmtpResult result = failed(reason, why);
+    result.permanent = true;
+    return result;
+  };
+  at = code == CURLE_LOGIN_DENIED           ? "AUTH"
+       : code == CURLE_USE_SSL_FAILED       ? "STARTTLS"
+       : code == CURLE_REMOTE_ACCESS_DENIED ? "EHLO"
+                                            : "greeting";
+  if (code == CURLE_OK) {
+    const auto said = [&](int what) {
+      return std::find_if(greeting.replies.rbegin(), greeting.replies.rend(),
+                          [&](const SmtpResult& reply) { return reply.code == what; });
+    };
+    // curl says nothing of a server that offers no AUTH at all.
+    if (!options.username.empty() && said(235) == greeting.replies.rend()) {
+      at = "AUTH";
+      return for_a_person(Reason::kAuth, "the mail server lets nobody log in here");
+    }
+    if (const auto ehlo = said(250); ehlo != greeting.replies.rend()) size_limit = size_in(ehlo->text);
+    curl_easy_getinfo(easy.get(), CURLINFO_ACTIVESOCKET, &socket);
+    void* session = nullptr;
+    curl_tlssessioninfo* tls = nullptr;
+    if (curl_easy_getinfo(easy.get(), CURLINFO_TLS_SSL_PTR, &tls) == CURLE_OK && tls != nullptr)
+      session = tls->internals;
+    encrypted = session != nullptr;
+    return last;
+  }
+  // The answers below 400 were good ones: what failed came after.
+  const bool is_refusal = last.code >= 400;
+  if (code == CURLE_USE_SSL_FAILED) {
+    if (!is_refusal)
+      return for_a_person(Reason::kTls,
+                          "the mail server does not offer STARTTLS: nothing is sent in plain text");
+    SmtpResult result =
+        failed(Reason::kTls, fmt::format("STARTTLS is refused with {}: {}", last.code, last.text));
+    result.permanent = last.code >= 500;
+    return result;
+  }
+  if (code == CURLE_LOGIN_DENIED && !is_refusal)
+    return for_a_person(Reason::kAuth, "the mail server lets nobody log in with PLAIN or LOGIN");
+  const bool is_answer =
+      code == CURLE_LOGIN_DENIED || code == CURLE_REMOTE_ACCESS_DENIED || code == CURLE_WEIRD_SERVER_REPLY;
+  if (is_answer && is_refusal) {
+    easy.reset();
+    return last;
+  }
+  if (greeting.too_slow) {
+    std::string why = fmt::format("nobody answers at {} within {} s", options.server.shown,
+                                  std::chrono::duration_cast<seconds>(kMaxConnectTime).count());
+    double lookup = 0;
+    curl_easy_getinfo(easy.get(), CURLINFO_NAMELOOKUP_TIME, &lookup);
+    return failed(lookup == 0 && !greeting.call.allowed_address ? Reason::kDns : Reason::kTimeout, why);
+  }
+  const Failure failure = why_not_sent(easy.get(), code, options.server, greeting.call, uses_proxy,
+                                       quote(words_of(code, greeting.call), hide));
+  SmtpResult result = failed(failure.reason, failure.error);
+  result.permanent = failure.permanent;
+  result.retry_after = failure.retry_after;
+  return result;
+}
+
+SmtpClient::SmtpClient(HttpOptions way, SmtpOptions options) : impl_(std::make_unique<Impl>()) {
+  init_curl();
+  impl_->hide = way.secrets();
+  if (!options.password.empty()) impl_->hide.push_back(options.password);
+  impl_->way = std::move(way);
+  impl_->options = std::move(options);
+}
+SmtpClient::~SmtpClient() = default;
+
+SmtpResult SmtpClient::open(Duration timeout) {
+  Impl& impl = *impl_;
+  const SmtpOptions& options = impl.options;
+  impl.unread.clear();
+  impl.size_limit = 0;
+  impl.encrypted = false;
+  const Duration budget = std::min(timeout, impl.way.timeout);
+  if (budget <= Duration(0)) return impl.failed(Reason::kTimeout, "no time was left to ask");
+  if (!impl.timer.arm(budget)) return impl.failed(Reason::kIo, "no descriptor is left for a timer");
+  if (const std::string literal = literal_address(options.server.host);
+      !literal.empty() && is_refused_address(literal)) {
+    SmtpResult result =
+        impl.failed(Reason::kBlocked, "the address " + options.server.host + " is one that is never asked");
+    result.permanent = true;
+    return result;
+  }
+  impl.easy.reset(curl_easy_init());
+  LOGBELL_CHECK(impl.easy != nullptr);
+  CURL* easy = impl.easy.get();
+  Greeting greeting;
+  greeting.easy = easy;
+  const auto set = [&](CURLoption option, auto value) { set_option(easy, option, value); };
+  const bool uses_proxy = take_way(easy, options.server, impl.way, budget, greeting.call);
+  // What follows the host is what curl says with EHLO.
+  const bool is_v6 = options.server.host.find(':') != std::string::npos;
+  const std::string url = fmt::format("{}://{}:{}/{}", options.server.scheme,
+                                      is_v6 ? "[" + options.server.host + "]" : options.server.host,
+                                      options.server.port, options.hello);
+  set(CURLOPT_URL, url.c_str());
+  set(CURLOPT_CONNECT_ONLY, 1L);
+  set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(budget.count()));
+  set(CURLOPT_USE_SSL, static_cast<long>(options.starttls == StartTls::kRequired      ? CURLUSESSL_ALL
+                                         : options.starttls == StartTls::kIfAvailable ? CURLUSESSL_TRY
+                                                                                      : CURLUSESSL_NONE));
+  if (!options.username.empty()) {
+    set(CURLOPT_USERNAME, options.username.c_str());
+    set(CURLOPT_PASSWORD, options.password.reveal().c_str());
+    // The line is encrypted, and servers announce what they cannot do (GSSAPI, DIGEST-MD5).
+    set(CURLOPT_LOGIN_OPTIONS, "AUTH=PLAIN;AUTH=LOGIN");
+  }
+  set(CURLOPT_NOPROGRESS, 0L);
+  set(CURLOPT_XFERINFOFUNCTION, &on_greeting);
+  set(CURLOPT_XFERINFODATA, static_cast<void*>(&greeting));
+  set(CURLOPT_HEADERFUNCTION, &on_reply);
+  set(CURLOPT_HEADERDATA, static_cast<void*>(&greeting));
+
+  const CURLcode code = curl_easy_perform(easy);
+  SmtpResult result = impl.read_greeting(code, greeting, uses_proxy);
+  // What the callbacks were given ends here; sending and receiving call none of them.
+  if (impl.easy != nullptr) {
+    set(CURLOPT_NOPROGRESS, 1L);
+    set(CURLOPT_ERRORBUFFER, static_cast<char*>(nullptr));
+  }
+  return result;
+}
+
+std::string_view SmtpClient::at() const {
+  return impl_->at;
+}
+
+SmtpResult SmtpClient::command(std::string_view line) {
+  LOGBELL_CHECK(line.find_first_of(std::string_view("\r\n\0", 3)) == std::string_view::npos);
+  if (std::optional<SmtpResult> broken = impl_->write(std::string(line) + "\r\n")) return *std::move(broken);
+  return impl_->read();
+}
+
+SmtpResult SmtpClient::data(std::string_view message) {
+  std::string wire;
+  wire.reserve(message.size() + 64);
+  bool begins = true;
+  for (const char c : message) {
+    if (begins && c == '.') wire += '.';
+    wire += c;
+    begins = c == '\n';
+  }
+  // Until its last byte is written the server knows of no end, and takes nothing (RFC 5321 §4.1.1.4).
+  wire += begins ? ".\r\n" : "\r\n.\r\n";
+  if (std::optional<SmtpResult> broken = impl_->write(wire)) return *std::move(broken);
+  SmtpResult result = impl_->read();
+  if (result.kind == SmtpResult::Kind::kAnswered) return result;
+  result.kind = SmtpResult::Kind::kLost;
+  result.reason = Reason::kResponseLost;
+  result.error = "sent, but the answer was lost: " + result.error;
+  return result;
+}
+
+void SmtpClient::close() {
+  if (impl_->easy == nullptr) return;
+  std::size_t sent = 0;
+  static constexpr std::string_view kQuit = "QUIT\r\n";
+  static_cast<void>(curl_easy_send(impl_->easy.get(), kQuit.data(), kQuit.size(), &sent));
+  impl_->easy.reset();
+}
+
+bool SmtpClient::is_encrypted() const {
+  return impl_->encrypted;
+}
+
+std::size_t SmtpClient::size_limit() const {
+  return impl_->size_limit;
 }
 
 }  // namespace logbell::sinks

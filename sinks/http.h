@@ -1,7 +1,8 @@
-// HttpClient: one blocking HTTP request with a deadline, and an exact account of how far it got.
-// The only door to libcurl.
+// HttpClient: one blocking HTTP request with a deadline, and an exact account of how far it got. SmtpClient:
+// the same of a conversation with a mail server. The only door to libcurl, so that both resolve names, refuse
+// addresses, check certificates and take proxies alike.
 //
-// Owned by one send loop. It neither retries nor follows redirects. The process ignores SIGPIPE.
+// Owned by one send loop. Neither retries or follows redirects. The process ignores SIGPIPE.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +31,7 @@ inline constexpr rules::Duration kMaxRetryAfter{std::chrono::hours(24)};
 inline constexpr rules::Duration kRetryAfterBadCertificate{std::chrono::minutes(5)};
 
 struct Url {
-  std::string scheme;  // http or https
+  std::string scheme;  // http or https; smtp or smtps
   std::string host;    // lower case, an IPv6 address without brackets
   std::uint16_t port = 0;
   std::string path;   // with what follows a "?"
@@ -41,6 +42,8 @@ struct Url {
 // An absolute http or https URL without user, password and fragment. The error never repeats the text: it may
 // be a secret.
 rules::Result<Url> parse_url(std::string_view text);
+// smtp://host[:port] or smtps://host[:port], and nothing else; the ports are 25 and 465 where none is named.
+rules::Result<Url> parse_mail_server(std::string_view text);
 
 // How to get there; the same fields for every sink that speaks HTTP.
 struct HttpOptions {
@@ -67,6 +70,8 @@ bool read_authorization(FieldReader& fields, HttpOptions& options);
 // always be plain HTTP; others only if `plain_http_elsewhere`.
 std::optional<Url> check_url(FieldReader& fields, std::string_view key, std::string_view text,
                              bool plain_http_elsewhere);
+// Whether the host is an address that is never asked; said as a problem of `key`.
+bool is_refused_host(FieldReader& fields, std::string_view key, const Url& url);
 
 struct HttpHeader {
   std::string name;
@@ -124,6 +129,66 @@ class HttpClient {
   std::unique_ptr<Impl> impl_;
 };
 
+// --- mail
+
+enum class StartTls { kRequired, kIfAvailable, kNone };
+
+// A mail server, and who we are there.
+struct SmtpOptions {
+  Url server;
+  StartTls starttls = StartTls::kRequired;  // of smtp; smtps is encrypted from the first byte
+  std::string username;                     // "": nobody logs in
+  rules::Secret password;
+  std::string hello;  // what we call ourselves; "": the host's name
+};
+
+// What became of one step of a conversation.
+struct SmtpResult {
+  enum class Kind {
+    kAnswered,  // the code and the text are the server's
+    kNotSent,   // reason says why; no message can have been taken
+    kLost,      // a message was sent in full, no answer
+  };
+  Kind kind = Kind::kNotSent;
+  Reason reason = Reason::kOk;
+  bool permanent = false;  // kNotSent: for a person to mend
+  int code = 0;            // RFC 5321 §4.2: 250, 421, 550 …
+  std::string text;        // of all its lines
+  std::string error;       // of kNotSent and kLost; no secret in it
+  std::optional<rules::Duration> retry_after;
+
+  bool is(int from, int to) const { return kind == Kind::kAnswered && code >= from && code <= to; }
+};
+
+// One conversation at a time; curl connects, encrypts and logs in, what follows is said here, line by line,
+// so that each recipient's answer is known and a message that was not ended cannot have been taken.
+class SmtpClient {
+ public:
+  // Of `way` the timeout, the proxy and the certificates; nobody is asked for anything yet.
+  SmtpClient(HttpOptions way, SmtpOptions options);
+  ~SmtpClient();
+
+  // As far as the server would take a message: greeting, STARTTLS, EHLO, AUTH. An answer between 200 and 299
+  // says so; any other is a refusal, and `at` is then what was refused. All of the conversation is over
+  // within min(timeout, way.timeout) from here.
+  SmtpResult open(rules::Duration timeout);
+  std::string_view at() const;  // "greeting", "EHLO", "STARTTLS", "AUTH"
+  // One line, without its end, and the answer to it.
+  SmtpResult command(std::string_view line);
+  // What follows the answer to DATA: lines that end in CRLF. Dots are doubled here.
+  SmtpResult data(std::string_view message);
+  // Takes leave without waiting for an answer.
+  void close();
+
+  bool is_encrypted() const;
+  // Of one message, as the server said; 0: it did not.
+  std::size_t size_limit() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 // A Retry-After header: whole seconds or an HTTP date; nullopt when absent, unreadable or past; capped.
 std::optional<rules::Duration> parse_retry_after(std::string_view header, rules::Timestamp now);
 // `retry_after` of a JSON body, whole or fractional seconds; capped.
@@ -134,6 +199,9 @@ std::optional<rules::Duration> retry_after_in(std::string_view json);
 Outcome outcome_of(const HttpResult& result, const std::vector<rules::Secret>& hide);
 // Status and the beginning of the answer, for people.
 std::string describe(const HttpResult& result, const std::vector<rules::Secret>& hide);
+
+// Code and text of the answer, or why there is none.
+std::string describe(const SmtpResult& result, const std::vector<rules::Secret>& hide);
 
 // `text` of an answer as people may see it: clean, on one line, at most 200 bytes, and without secrets, above
 // all those in `hide`: it may repeat what was asked.

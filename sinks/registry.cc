@@ -5,6 +5,7 @@
 
 #include "sinks/alertmanager.h"
 #include "sinks/console.h"
+#include "sinks/email.h"
 #include "sinks/exec.h"
 #include "sinks/file.h"
 #include "sinks/pagerduty.h"
@@ -60,6 +61,16 @@ std::vector<SinkType> make_types() {
   alertmanager.refresh = seconds(60);
   alertmanager.verifies = ProofLevel::kCredential;
   types.push_back(alertmanager);
+
+  SinkType email;
+  email.key = "email";
+  email.parse = parse_email;
+  email.keys =
+      with({"to", "from", "server", "starttls", "username", "password", "password_file", "hello"}, http);
+  email.verifies = ProofLevel::kDestination;
+  // Who names recipients and sends nothing looks like one who collects addresses.
+  email.verify_every = std::chrono::hours(24);
+  types.push_back(email);
 
   SinkType webhook;
   webhook.key = "webhook";

@@ -86,8 +86,9 @@ struct Verification {
     kUnknown,  // neither: no answer, or one that says nothing of it
   };
   Verdict verdict = Verdict::kUnknown;
-  ProofLevel level = ProofLevel::kStatic;      // what this proves, whatever the verdict
-  Reason reason = Reason::kOk;                 // not of kLive
+  ProofLevel level = ProofLevel::kStatic;  // what this proves, whatever the verdict
+  // kOk of kLive; kPartlyRefused where not everybody behind it would hear, whom the evidence names.
+  Reason reason = Reason::kOk;
   std::string evidence;                        // for people: what was asked and answered; never a secret
   std::optional<rules::Duration> retry_after;  // kUnknown: the sink's own hint
 
@@ -168,6 +169,8 @@ struct SinkType {
   bool stays_open = false;
   // The most that verify() can prove; kStatic: it cannot be asked without a message.
   ProofLevel verifies = ProofLevel::kStatic;
+  // How often it may be asked while it is live, where the destination minds; unset: as often as any.
+  std::optional<rules::Duration> verify_every;
   std::optional<rules::Duration> refresh;
   rules::Duration min_interval{0};  // between two messages: the destination's rate limit
 };

@@ -87,7 +87,7 @@ struct SinkDraft {
 };
 
 const std::vector<std::string>& later_sinks() {
-  static const std::vector<std::string> kNames{"email",     "opsgenie", "teams",
+  static const std::vector<std::string> kNames{"opsgenie", "teams",
                                                "discord",   "telegram", "ntfy",     "slack_bot",
                                                "heartbeat", "smtp",     "msteams"};
   return kNames;
