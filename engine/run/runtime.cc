@@ -260,9 +260,11 @@ void CoreLoop::take(const SinkVerdict& answer, Timestamp now) {
   condition.labels.set("sink", sink->first);
   if (lanes.size() > 1) condition.labels.set("lane", lane);
   condition.severity = "warning";
-  condition.active = answer.unverified;
+  const bool in_part = leaves_somebody_out(found);
+  condition.active = answer.unverified || in_part;
   condition.summary =
-      answer.unverified
+      in_part ? fmt::format("Not everybody behind sink {} would hear: {}.", lane, found.evidence)
+      : answer.unverified
           ? fmt::format("Nobody knows whether sink {} would take a message: since {} it has not said ({}).",
                         lane, rules::format_rfc3339(answer.verdict.unknown_since.value_or(answer.verdict.at)),
                         found.evidence)
@@ -1125,6 +1127,7 @@ void Runtime::tell_verdict(const Verdict& verdict) {
   using Kind = sinks::Verification::Verdict;
   switch (found.verdict) {
     case Kind::kLive:
+      if (leaves_somebody_out(found)) options_.log->warn("Not everybody behind the sink would hear.", fields);
       break;
     case Kind::kDead:
       options_.log->error("The sink is dead: no message would arrive.", fields);

@@ -34,7 +34,12 @@ struct Question {
   std::size_t index = 0;
   std::shared_ptr<const sinks::SinkConfig> config;
   rules::Fingerprint whom = 0;
+  Duration live_for = kVerifyEvery;
 };
+
+Duration live_for(const sinks::SinkType& type) {
+  return type.verify_every.value_or(kVerifyEvery);
+}
 
 std::vector<Question> questions_of(const Config& config) {
   std::vector<Question> questions;
@@ -45,7 +50,7 @@ std::vector<Question> questions_of(const Config& config) {
     for (std::size_t i = 0; i < spec.lanes.size(); ++i) {
       const std::string whom =
           fmt::format("{} {} {}", spec.type, rules::format_fingerprint(spec.settings), i);
-      questions.push_back({name, spec.lanes[i], i, built, rules::hash_bytes(whom)});
+      questions.push_back({name, spec.lanes[i], i, built, rules::hash_bytes(whom), live_for(*type)});
     }
   }
   return questions;
@@ -58,10 +63,11 @@ Verification ask(const Question& question, const Config& config, Timestamp now, 
   return question.config->build(question.index, {config.external_url, config.environment})->verify(attempt);
 }
 
-Duration lasts(Kind verdict) {
+// What an earlier process was told is believed for so long.
+Duration lasts(Kind verdict, Duration live) {
   switch (verdict) {
     case Kind::kLive:
-      return kVerifyEvery;
+      return live;
     case Kind::kDead:
       return kDeadFor;
     case Kind::kUnknown:
@@ -212,7 +218,22 @@ std::string describe_dead(const rules::SinkSpec& sink, const Verdicts& verdicts)
   return fmt::format("{} is dead ({})", sink.name, why);
 }
 
+// A sink that is live, but not for everybody whom it is to tell: of whoever hears nothing nobody else knows.
+void warn_of_those_left_out(const rules::Plan& plan, const Verdicts& verdicts, rules::Problems& problems) {
+  for (const auto& [lane, verdict] : verdicts) {
+    const auto sink = plan.sinks.find(verdict.sink);
+    if (sink != plan.sinks.end() && leaves_somebody_out(verdict.found))
+      problems.warn(sink->second.place, fmt::format("sink \"{}\"", verdict.sink),
+                    "not everybody behind it would hear: " + verdict.found.evidence,
+                    "correct or remove those who are refused");
+  }
+}
+
 }  // namespace
+
+bool leaves_somebody_out(const Verification& found) {
+  return found.verdict == Kind::kLive && found.reason == sinks::Reason::kPartlyRefused;
+}
 
 Verdicts verify_sinks(const Config& config, const Clock& clock, const std::string& state_dir, Dead dead) {
   Memory memory(state_dir);
@@ -228,7 +249,7 @@ Verdicts verify_sinks(const Config& config, const Clock& clock, const std::strin
         before != nullptr && before->found.verdict == Kind::kDead && dead == Dead::kAskedAgain;
     // A time to come is a clock that was set: it says nothing.
     if (before != nullptr && !asked_again && before->at <= now &&
-        now - before->at < lasts(before->found.verdict)) {
+        now - before->at < lasts(before->found.verdict, question.live_for)) {
       verdict.found = before->found;
       verdict.at = before->at;
       verdict.remembered = true;
@@ -281,6 +302,7 @@ void report_dead(const Config& config, const Verdicts& verdicts, const Config* r
   for (const auto& [name, spec] : plan.sinks) {
     if (is_dead(spec, verdicts)) dead.insert(name);
   }
+  warn_of_those_left_out(plan, verdicts, problems);
   if (dead.empty()) return;
   const std::vector<rules::Reach> reaches = rules::reach_of(plan);
   const std::vector<rules::Reach> before =
@@ -345,7 +367,10 @@ void VerifyLoop::take(Verdicts verdicts) {
 Duration VerifyLoop::pause_after(const Verdict& verdict, Due& due) const {
   if (verdict.found.verdict != Kind::kUnknown) {
     due.unknown = 0;
-    return kVerifyEvery;
+    const sinks::SinkType* type = sinks::find_sink_type(config_->plan->sinks.at(verdict.sink).type);
+    LOGBELL_CHECK(type != nullptr);
+    const Duration live = live_for(*type);
+    return verdict.found.verdict == Kind::kDead ? std::min(live, kVerifyDeadEvery) : live;
   }
   const std::uint32_t doublings = due.unknown < kVerifyPatience ? 0 : due.unknown - kVerifyPatience + 1;
   const Duration pause = kVerifyAgain * (1 << std::min<std::uint32_t>(doublings, 5));

@@ -22,8 +22,12 @@
 
 namespace logbell::engine {
 
-// What is live is asked again after this.
+// What is live is asked again after this, unless its type minds being asked so often
+// (SinkType::verify_every).
 inline constexpr rules::Duration kVerifyEvery{std::chrono::minutes(15)};
+// One that minds is asked again after this while it is dead: somebody is mending it, and a server that locks
+// out who tries a wrong password again and again must not be given a reason.
+inline constexpr rules::Duration kVerifyDeadEvery{std::chrono::hours(1)};
 // What said nothing is asked again after this, kVerifyPatience times, then after twice that, up to
 // kVerifyEvery.
 inline constexpr rules::Duration kVerifyAgain{std::chrono::seconds(30)};
@@ -62,11 +66,14 @@ Verdicts verify_sinks(const Config& config, const Clock& clock, const std::strin
                       Dead dead = Dead::kBelieved);
 
 // An error for each rule that would reach nobody, on some way that its alerts can take, because every sink
-// there and each one's fallbacks are dead; a warning for each other sink that is dead. What reaches nobody
-// with the `running` configuration (null: none) and what is `known` of its sinks is no reason to refuse
-// another one.
+// there and each one's fallbacks are dead; a warning for each other sink that is dead, or live but not for
+// all whom it is to tell. What reaches nobody with the `running` configuration (null: none) and what is
+// `known` of its sinks is no reason to refuse another one.
 void report_dead(const Config& config, const Verdicts& verdicts, const Config* running, const Verdicts& known,
                  rules::Problems& problems);
+
+// Live, but not for everybody whom the sink is to tell: the evidence names the others.
+bool leaves_somebody_out(const sinks::Verification& found);
 
 // Whether the sink is dead: each of its lanes.
 bool is_dead(const rules::SinkSpec& sink, const Verdicts& verdicts);
@@ -96,7 +103,7 @@ class VerifyLoop {
     std::uint32_t unknown = 0;  // times in a row
   };
   void take(Verdicts verdicts) REQUIRES(mutex_);
-  rules::Duration pause_after(const Verdict& verdict, Due& due) const;
+  rules::Duration pause_after(const Verdict& verdict, Due& due) const REQUIRES(mutex_);
 
   const Options options_;
   mutable Mutex mutex_;

@@ -513,6 +513,28 @@ TEST_CASE("runtime: a sink that says it is dead when asked is told of elsewhere,
   CHECK(f.told()[1] == "spare: all_resolved SinkDead-");
 }
 
+TEST_CASE("runtime: a sink that is live but not for everybody is told of, until it is", "[run][runtime][F52]") {
+  CoreFixture f(true);
+  f.batch();
+  Verification partly = asked_live();
+  partly.reason = logbell::sinks::Reason::kPartlyRefused;
+  partly.evidence = "1 of 2 recipients are taken";
+  f.queue.push(verdict_of("ops", partly), 0);
+  f.core->step();
+  f.clock.advance(1s);
+  f.core->step();
+  // The others behind it hear of it, too.
+  CHECK(f.told() == Lines{"ops: first_firing SinkUnverified+", "spare: first_firing SinkUnverified+"});
+  REQUIRE(f.view->alerts.size() == 1);
+  CHECK(f.view->alerts[0].alert.annotation("summary") ==
+        "Not everybody behind sink ops would hear: 1 of 2 recipients are taken.");
+  f.queue.push(verdict_of("ops", asked_live()), 0);
+  f.core->step();
+  f.clock.advance(1min);
+  f.core->step();
+  CHECK(f.told().size() == 4);
+}
+
 TEST_CASE("runtime: what refuses messages is dead, whatever it says when asked", "[run][runtime][F52]") {
   CoreFixture f(true);
   f.batch();

@@ -362,8 +362,9 @@ TEST_CASE("verify: what is unknown refuses nothing", "[run][verify][F52]") {
 
 class LoopWorld : public World {
  public:
-  explicit LoopWorld(const std::string& sinks) {
-    config = load(kRule + sinks + "}\nroute: {sinks: [a]}\n");
+  explicit LoopWorld(const std::string& sinks) : LoopWorld(kBase, sinks) {}
+  LoopWorld(const std::string& base, const std::string& sinks) {
+    config = load_text(base + kRule + sinks + "}\nroute: {sinks: [a]}\n");
     VerifyLoop::Options options;
     options.clock = &clock;
     options.tell = [this](const Verdict& verdict) { told.push_back(verdict); };
@@ -399,6 +400,70 @@ TEST_CASE("verify loop: what is live is asked every quarter of an hour", "[run][
   CHECK(world.loop->verdicts().at("a").found.verdict == Kind::kDead);
   CHECK(world.pass(15min) == Duration(15min));
   CHECK(world.script.asked["a"] == 2);
+}
+
+// The world's sinks, and a type that minds being asked.
+std::string with_mail() {
+  return kBase +
+         std::string("  mail: {email: {to: ops@example.com, from: a@example.com, server: 'smtp://mail'}}\n");
+}
+
+TEST_CASE("verify loop: a type that minds being asked is asked once a day", "[run][verify]") {
+  LoopWorld world(with_mail(), "[mail]");
+  for (int i = 0; i < 95; ++i)
+    world.pass(15min);
+  CHECK(world.script.asked["mail"] == 0);
+  CHECK(world.script.asked["a"] == 95);
+  world.script.answers["mail"] = dead();
+  world.pass(15min);
+  CHECK(world.script.asked["mail"] == 1);
+  // Each hour while somebody mends it.
+  world.pass(45min);
+  CHECK(world.script.asked["mail"] == 1);
+  world.pass(15min);
+  CHECK(world.script.asked["mail"] == 2);
+  world.script.answers["mail"] = unknown();
+  world.pass(60min);
+  CHECK(world.script.asked["mail"] == 3);
+  // What says nothing is asked again as any other, but for what it wishes itself.
+  world.pass(30s);
+  CHECK(world.script.asked["mail"] == 4);
+  world.script.answers["mail"] = live();
+  world.pass(30s);
+  world.pass(23h);
+  CHECK(world.script.asked["mail"] == 5);
+  world.pass(1h);
+  CHECK(world.script.asked["mail"] == 6);
+}
+
+TEST_CASE("verify: and a start believes its last answer for a day", "[run][verify]") {
+  World world;
+  const auto config = world.load_text(with_mail() + kRule + "[mail]}\nroute: {sinks: [a]}\n");
+  world.ask(*config);
+  world.clock.advance(Duration(24h) - 1s);
+  CHECK(world.ask(*config).at("mail").remembered);
+  CHECK(world.script.asked["mail"] == 1);
+  CHECK(world.script.asked["a"] == 2);
+  world.clock.advance(1s);
+  CHECK_FALSE(world.ask(*config).at("mail").remembered);
+}
+
+TEST_CASE("verify: one that is live for some of those whom it is to tell is a warning, also when remembered",
+          "[run][verify][F52]") {
+  World world;
+  Verification partly = live();
+  partly.reason = Reason::kPartlyRefused;
+  partly.evidence = "1 of 2 recipients are taken, the others refused: RCPT TO bob@example.com -> 550";
+  world.script.answers["a"] = partly;
+  const std::string rule = std::string(kRule) + "[a]}\nroute: {sinks: [b]}\n";
+  CHECK(world.problems(rule) == std::vector<std::string>{
+                                    "warning: sink \"a\": not everybody behind it would hear: " + partly.evidence});
+  const auto config = world.load(rule);
+  world.ask(*config);
+  const Verdicts again = world.ask(*config);
+  CHECK(again.at("a").remembered);
+  CHECK(leaves_somebody_out(again.at("a").found));
+  CHECK_FALSE(leaves_somebody_out(again.at("b").found));
 }
 
 TEST_CASE("verify loop: what says nothing is asked again soon, then ever more rarely", "[run][verify][F52]") {
