@@ -931,7 +931,7 @@ struct SmtpClient::Impl {
   curl_socket_t socket = CURL_SOCKET_BAD;
   Timer timer;
   std::string unread;
-  std::string_view at = "greeting";
+  std::string_view at = "connect";
   std::size_t size_limit = 0;
   bool encrypted = false;
 
@@ -1006,10 +1006,12 @@ SmtpResult SmtpClient::Impl::read_greeting(CURLcode code, Greeting& greeting, bo
     result.permanent = true;
     return result;
   };
-  at = code == CURLE_LOGIN_DENIED           ? "AUTH"
-       : code == CURLE_USE_SSL_FAILED       ? "STARTTLS"
-       : code == CURLE_REMOTE_ACCESS_DENIED ? "EHLO"
-                                            : "greeting";
+  at = code == CURLE_LOGIN_DENIED                               ? "AUTH"
+       : code == CURLE_USE_SSL_FAILED                           ? "STARTTLS"
+       : greeting.replies.empty()                               ? "connect"
+       : reason_of(code) == Reason::kTls                        ? "TLS"
+       : last.code >= 400 && code != CURLE_REMOTE_ACCESS_DENIED ? "greeting"
+                                                                : "EHLO";
   if (code == CURLE_OK) {
     const auto said = [&](int what) {
       return std::find_if(greeting.replies.rbegin(), greeting.replies.rend(),
@@ -1022,11 +1024,10 @@ SmtpResult SmtpClient::Impl::read_greeting(CURLcode code, Greeting& greeting, bo
     }
     if (const auto ehlo = said(250); ehlo != greeting.replies.rend()) size_limit = size_in(ehlo->text);
     curl_easy_getinfo(easy.get(), CURLINFO_ACTIVESOCKET, &socket);
-    void* session = nullptr;
-    curl_tlssessioninfo* tls = nullptr;
-    if (curl_easy_getinfo(easy.get(), CURLINFO_TLS_SSL_PTR, &tls) == CURLE_OK && tls != nullptr)
-      session = tls->internals;
-    encrypted = session != nullptr;
+    // The second 220 is that of STARTTLS: what came after was encrypted, or curl would not have gone on.
+    encrypted = options.server.scheme == "smtps" ||
+                std::count_if(greeting.replies.begin(), greeting.replies.end(),
+                              [](const SmtpResult& reply) { return reply.code == 220; }) > 1;
     return last;
   }
   // The answers below 400 were good ones: what failed came after.

@@ -172,7 +172,7 @@ class SmtpClient {
   // says so; any other is a refusal, and `at` is then what was refused. All of the conversation is over
   // within min(timeout, way.timeout) from here.
   SmtpResult open(rules::Duration timeout);
-  std::string_view at() const;  // "greeting", "EHLO", "STARTTLS", "AUTH"
+  std::string_view at() const;  // "connect", "greeting", "EHLO", "STARTTLS", "TLS", "AUTH"
   // One line, without its end, and the answer to it.
   SmtpResult command(std::string_view line);
   // What follows the answer to DATA: lines that end in CRLF. Dots are doubled here.

@@ -543,6 +543,15 @@ def webhook(url, **more):
     return {"webhook": {"url": url, **({"secret": secret} if secret else {})}, **more}
 
 
+def email(server, *to, **more):
+    """`server` is an SmtpServer; options of the sink itself are given as `email={…}`."""
+    own = {"from": "logbell@example.com", "server": server.url, "starttls": "required" if server.tls in ("starttls", "required") else "none",
+           **({"ca_file": server.certificate.file} if server.certificate else {}), **more.pop("email", {})}
+    if server.tls == "smtps":
+        own.pop("starttls")
+    return {"email": {"to": list(to) or ["ops@example.com"], **own}, **more}
+
+
 def file_sink(path, audience="machine", **more):
     return {"file": {"path": path}, **({"audience": audience} if audience else {}), **more}
 
