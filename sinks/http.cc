@@ -38,6 +38,8 @@ constexpr std::size_t kQuotedBytes = 200;
 // So old may be what a name led to when a new connection is made. Where the last request found nobody, it is
 // asked anew at once.
 constexpr long kNameSeconds = 60;
+// So long a mail server's answer to QUIT is awaited.
+constexpr Duration kLeaveTime{500};
 // Fewer bytes a second than one, for this long, is a hung sink (FAULTS F42).
 constexpr long kLowSpeedSeconds = 10;
 
@@ -1160,10 +1162,9 @@ SmtpResult SmtpClient::data(std::string_view message) {
 }
 
 void SmtpClient::close() {
+  // RFC 5321 §4.1.1.10 wants the answer awaited; nobody else should have to wait for one that does not come.
   if (impl_->easy == nullptr) return;
-  std::size_t sent = 0;
-  static constexpr std::string_view kQuit = "QUIT\r\n";
-  static_cast<void>(curl_easy_send(impl_->easy.get(), kQuit.data(), kQuit.size(), &sent));
+  if (impl_->timer.arm(std::min(impl_->timer.left(), kLeaveTime))) static_cast<void>(command("QUIT"));
   impl_->easy.reset();
 }
 

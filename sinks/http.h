@@ -177,7 +177,7 @@ class SmtpClient {
   SmtpResult command(std::string_view line);
   // What follows the answer to DATA: lines that end in CRLF. Dots are doubled here.
   SmtpResult data(std::string_view message);
-  // Takes leave without waiting for an answer.
+  // Takes leave; half a second at most, and never beyond the time of the conversation.
   void close();
 
   bool is_encrypted() const;

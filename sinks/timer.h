@@ -22,6 +22,11 @@ class Timer {
     when.it_value.tv_nsec = static_cast<long>(ms % 1000) * 1'000'000;
     return fd_.get() >= 0 && timerfd_settime(fd_.get(), 0, &when, nullptr) == 0;
   }
+  rules::Duration left() const {
+    itimerspec now{};
+    if (timerfd_gettime(fd_.get(), &now) != 0) return rules::Duration(0);
+    return rules::Duration(now.it_value.tv_sec * 1000 + now.it_value.tv_nsec / 1'000'000);
+  }
   int fd() const { return fd_.get(); }
 
  private:

@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 
 #include "tests/sinks/fixtures.h"
+#include "tests/support/http_stub.h"
 #include "tests/support/smtp_stub.h"
 
 namespace {
@@ -411,6 +412,30 @@ TEST_CASE("email: F42 a server that says nothing costs the deadline, and what ma
     CHECK(lost.detail.rfind("the message -> sent, but the answer was lost: ", 0) == 0);
   }
   CHECK(sink->deliver(tests::notification(), tests::attempt()).kind == Outcome::Kind::kDelivered);
+}
+
+TEST_CASE("email: F42 nor does one that does not let go", "[sinks][email][F42]") {
+  SmtpStub stub;
+  stub.then("QUIT", SmtpStub::kHang);
+  CHECK(sink_at(stub)->deliver(tests::notification(), tests::attempt()).kind == Outcome::Kind::kDelivered);
+}
+
+TEST_CASE("email: F46 a proxy that was named is asked to connect, and what it does is said",
+          "[sinks][email][F46]") {
+  tests::HttpStub proxy;
+  FakeFields fields(
+      {{"from", "logbell@example.com"}, {"server", "smtp://mail.example.com:587"}, {"proxy", proxy.url("")}});
+  fields.set_list("to", {"ops@example.com"});
+  const auto config = tests::configure("email", fields);
+  REQUIRE(config != nullptr);
+  proxy.then(tests::StubStep::answer(403, "not that port"));
+  const Outcome outcome = config->build(0, {})->deliver(tests::notification(), tests::attempt(3s));
+  CHECK(outcome.kind == Outcome::Kind::kRejected);
+  CHECK(outcome.reason == Reason::kProxy);
+  CHECK(outcome.detail == "connect -> the proxy answered 403");
+  REQUIRE(proxy.requests().size() == 1);
+  CHECK(proxy.requests()[0].method == "CONNECT");
+  CHECK(proxy.requests()[0].target == "mail.example.com:587");
 }
 
 TEST_CASE("email: nobody there", "[sinks][email][F45]") {

@@ -180,8 +180,7 @@ void SmtpStub::serve(int fd) {
         messages_.push_back(std::move(message));
       }
     } else if (verb == "QUIT") {
-      answer_to(verb, *line, "");
-      connection.say("221 bye");
+      connection.say(answer_to(verb, *line, "221 bye"));
       return;
     } else {
       answer = answer_to(verb, *line, "250 2.1.0 Ok");

@@ -26,8 +26,8 @@ class SmtpStub {
   SmtpStub& operator=(const SmtpStub&) = delete;
 
   // What is said the next time to "greeting", "EHLO", "AUTH" (its credentials), "MAIL", "RCPT", "DATA",
-  // "RSET", "END" (of a message): a line without its end, kHang or kClose. Used up in order; then it says
-  // yes.
+  // "RSET", "QUIT", "END" (of a message): a line without its end, kHang or kClose. Used up in order; then it
+  // says yes.
   void then(const std::string& to, std::string_view answer);
   // To each RCPT that names this address.
   void recipient(const std::string& address, std::string_view answer);
