@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "sinks/http.h"
 #include "tests/sinks/fixtures.h"
 #include "tests/support/http_stub.h"
 #include "tests/support/smtp_stub.h"
@@ -412,6 +413,40 @@ TEST_CASE("email: F42 a server that says nothing costs the deadline, and what ma
     CHECK(lost.detail.rfind("the message -> sent, but the answer was lost: ", 0) == 0);
   }
   CHECK(sink->deliver(tests::notification(), tests::attempt()).kind == Outcome::Kind::kDelivered);
+}
+
+TEST_CASE("email: what is said to the server ends where it should", "[sinks][email]") {
+  SmtpStub stub;
+  SmtpOptions options;
+  options.server = *parse_mail_server(stub.url());
+  options.starttls = StartTls::kNone;
+  SmtpClient client(HttpOptions(), options);
+  for (const char* text : {".a\r\n.\r\n..\r\nb.\r\n", "no end of a line"}) {
+    REQUIRE(client.open(5s).is(200, 299));
+    CHECK(client.command("MAIL FROM:<a@b.c>").is(250, 250));
+    CHECK(client.command("RCPT TO:<a@b.c>").is(250, 250));
+    CHECK(client.command("DATA").is(354, 354));
+    CHECK(client.data(text).text == "2.0.0 Ok: queued as 4XyZ");
+    client.close();
+    CHECK(client.command("NOOP").kind == SmtpResult::Kind::kNotSent);
+  }
+  CHECK(stub.messages() == std::vector<std::string>{".a\r\n.\r\n..\r\nb.\r\n", "no end of a line\r\n"});
+}
+
+TEST_CASE("email: an answer without an end is none", "[sinks][email][F41]") {
+  SmtpStub stub;
+  const auto sink = sink_at(stub);
+  std::string endless;
+  while (endless.size() < 128UL * 1024)
+    endless += "250-and more\r\n";
+  for (const char* to : {"EHLO", "MAIL"}) {
+    stub.then(to, endless + "250 at last");
+    const Outcome outcome = sink->deliver(tests::notification(), tests::attempt());
+    INFO(outcome.detail);
+    CHECK(outcome.kind == Outcome::Kind::kRetry);
+  }
+  stub.then("END", endless + "250 at last");
+  CHECK(sink->deliver(tests::notification(), tests::attempt()).kind == Outcome::Kind::kUnknown);
 }
 
 TEST_CASE("email: F42 nor does one that does not let go", "[sinks][email][F42]") {
