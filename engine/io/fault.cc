@@ -35,7 +35,24 @@ struct Armed {
   }
 };
 
+std::size_t armed_break() {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing in this process changes the environment
+  const char* wanted = std::getenv("LOGBELL_BREAK");
+  if (wanted == nullptr || *wanted == '\0') return kBreaks.size();
+  const std::size_t row = break_row(wanted);
+  if (row == kBreaks.size()) {
+    std::fprintf(stderr, "LOGBELL_BREAK=%s: not a break\n", wanted);
+    std::abort();
+  }
+  return row;
+}
+
 }  // namespace
+
+bool is_broken(std::size_t row) {
+  static const std::size_t armed = armed_break();
+  return row == armed;
+}
 
 void pass_fault_point(std::size_t row) {
   static Armed armed;
@@ -48,6 +65,9 @@ void pass_fault_point(std::size_t row) {
 
 namespace logbell::engine {
 void pass_fault_point(std::size_t /*row*/) {}
+bool is_broken(std::size_t /*row*/) {
+  return false;
+}
 }  // namespace logbell::engine
 
 #endif

@@ -59,6 +59,24 @@ inline constexpr std::array kFaultPoints{
     FaultPoint{"runtime.stop.drained", FaultPoint::Passed::kOnce},
 };
 
+// Breaks: pieces of the way from a line to a person, and of what proves it, that a test takes out, one at a
+// time: the safety check is itself tested by mutation. Armed like a fault point: LOGBELL_BREAK=lane.send. The
+// process goes on and believes that all is well; tests/e2e/broken_test.py asks that a proof says otherwise. A
+// new one is a row here and a LOGBELL_BROKEN in the code.
+inline constexpr std::array kBreaks{
+    std::string_view{"reader.match"},      // no line matches anything
+    std::string_view{"core.told"},         // what the core has to tell is lost before it is committed
+    std::string_view{"store.outbox"},      // the outbox takes nothing
+    std::string_view{"writer.hand_over"},  // nothing reaches its lane
+    std::string_view{"lane.send"},         // the lane never asks its sink
+    std::string_view{"lane.receipt"},      // nothing is sent, and it is called delivered
+    std::string_view{"lane.fallback"},     // what a sink refuses goes nowhere
+    std::string_view{"probe.ask"},         // no sink is asked
+    std::string_view{"probe.shortcut"},    // no sink is asked, and each is called live
+    std::string_view{"drill.settled"},     // nobody hears of receipts
+    std::string_view{"proof.noted"},       // receipts are not written down
+};
+
 // Its row; kFaultPoints.size(): there is none.
 constexpr std::size_t fault_point(std::string_view name) {
   std::size_t row = 0;
@@ -66,6 +84,16 @@ constexpr std::size_t fault_point(std::string_view name) {
     ++row;
   return row;
 }
+
+constexpr std::size_t break_row(std::string_view name) {
+  std::size_t row = 0;
+  while (row < kBreaks.size() && kBreaks.at(row) != name)
+    ++row;
+  return row;
+}
+
+// Whether LOGBELL_BREAK names this row; an unknown name there ends the process with a message.
+bool is_broken(std::size_t row);
 
 // Dies if this pass is the one that is armed. An unknown name or count in LOGBELL_FAULT_POINT ends the
 // process with a message: a test must not pass because nothing was armed.
@@ -76,8 +104,15 @@ void pass_fault_point(std::size_t row);
 #ifdef LOGBELL_FAULT_POINTS
 #define LOGBELL_PASS_FAULT_POINT(name) \
   ::logbell::engine::pass_fault_point(::logbell::engine::fault_point(name))
+#define LOGBELL_BROKEN(name)                                                              \
+  ([] {                                                                                   \
+    static_assert(::logbell::engine::break_row(name) < ::logbell::engine::kBreaks.size(), \
+                  "not a row of kBreaks");                                                \
+    return ::logbell::engine::is_broken(::logbell::engine::break_row(name));              \
+  }())
 #else
 #define LOGBELL_PASS_FAULT_POINT(name) static_cast<void>(0)
+#define LOGBELL_BROKEN(name) (::logbell::engine::break_row(name) == ::logbell::engine::kBreaks.size())
 #endif
 #define LOGBELL_FAULT(name)                                                                      \
   do {                                                                                           \

@@ -460,6 +460,12 @@ void DrillDesk::settled(const Settled& settled) {
                                   : fmt::format("{}: {}", settlement.reason, settlement.detail);
       switch (settlement.state) {
         case DeliveryState::kDelivered:
+          if (settlement.receipt.empty()) {
+            pair.state = DrillPair::State::kFailed;
+            pair.failed_at = "deliver";
+            pair.why = "it is called delivered, without a receipt";
+            break;
+          }
           pair.state = DrillPair::State::kProven;
           pair.receipt = settlement.at;
           pair.receipt_text = settlement.receipt;

@@ -136,6 +136,7 @@ void ProofBook::note(const Key& key, const Proof& proof, std::vector<StoredEntry
 }
 
 void ProofBook::delivered(const rules::Notification& notification, const std::string& receipt, Timestamp at) {
+  if (receipt.empty()) return;  // nothing that anybody gave back
   std::set<Fingerprint> rules;
   for (const rules::Alert& alert : notification.alerts) {
     // The end of an alert proves as much as its beginning; of a drill's, nothing that the beginning did not.

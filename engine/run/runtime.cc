@@ -155,6 +155,7 @@ Instant CoreLoop::step() {
   tick.must_sync = tick.must_sync || !drills_.empty();
   std::move(drills_.begin(), drills_.end(), std::back_inserter(tick.notifications));
   drills_.clear();
+  if (LOGBELL_BROKEN("core.told")) tick.notifications.clear();
   if (!tick.empty() || !tick.counters.empty()) {
     dirty_ = true;
     if (!options_.commit(std::move(tick))) ended_ = true;
@@ -865,6 +866,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
   writer.deliver = [this](Delivery delivery) {
     const std::shared_ptr<Lane> to = lane(delivery.notification.lane);
     if (!to) return false;
+    if (LOGBELL_BROKEN("writer.hand_over")) return true;
     drills_->stored(delivery.notification);
     to->add(std::move(delivery));
     return true;
@@ -1037,9 +1039,9 @@ void Runtime::open_lane(const Config& config, const rules::SinkSpec& sink, std::
   options.health = [this](SinkHealth health) { queue_.push(std::move(health), 0); };
   options.settled = [this](const Settled& settled) {
     const Settlement& settlement = settled.settlement;
-    if (settlement.state == DeliveryState::kDelivered)
+    if (settlement.state == DeliveryState::kDelivered && !LOGBELL_BROKEN("proof.noted"))
       proofs_->delivered(*settled.notification, settlement.receipt, settlement.at);
-    drills_->settled(settled);
+    if (!LOGBELL_BROKEN("drill.settled")) drills_->settled(settled);
   };
   const rules::Result<std::vector<StoredEntry>> elsewhere =
       store_->entries(Lane::elsewhere_prefix(options.lane));

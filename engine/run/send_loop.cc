@@ -506,6 +506,7 @@ const Fallback* SendLoop::Impl::next_fallback(const Notification& notification) 
 }
 
 std::vector<Notification> SendLoop::Impl::stand_ins(const Notification& notification) const {
+  if (LOGBELL_BROKEN("lane.fallback")) return {};
   std::vector<Notification> all;
   const Fallback* fallback = next_fallback(notification);
   if (fallback == nullptr) return all;
@@ -736,6 +737,7 @@ std::optional<Sequence> SendLoop::Impl::choose(Instant now) const {
 }
 
 std::optional<Instant> SendLoop::Impl::step() {
+  if (LOGBELL_BROKEN("lane.send")) return std::nullopt;
   started_ = true;
   const std::optional<Instant> next = draining_ ? work_draining() : work();
   publish();
@@ -835,7 +837,9 @@ void SendLoop::Impl::attempt(Sequence sequence, Duration timeout) {
   attempt.maybe_sent = item.delivery.maybe_sent;
   attempt.timeout = timeout;
   LOGBELL_FAULT("lane.before_send");
-  const Outcome outcome = sink_->deliver(item.delivery.notification, attempt);
+  const Outcome outcome = LOGBELL_BROKEN("lane.receipt")
+                              ? Outcome::delivered("")
+                              : sink_->deliver(item.delivery.notification, attempt);
   LOGBELL_FAULT("lane.answered");
   const Instant now = options_.clock->instant();
   // From its end: when during the attempt the destination counted it cannot be known.

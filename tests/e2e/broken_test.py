@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""The safety check, tested by mutation: pieces of the way from a line to a person, and of what proves it, are taken out one at a time
+(LOGBELL_BREAK, the table in engine/io/fault.h). The process goes on and believes that all is well; each time a proof must say otherwise,
+with the configuration that is proven in full when nothing is broken."""
+import json
+import os
+import re
+import subprocess
+
+import harness
+from harness import Case, configuration, rule, wait_for
+
+
+def breaks():
+    with open(os.path.join(harness.ROOT, "engine", "io", "fault.h")) as file:
+        table = re.search(r"kBreaks\{(.*?)\n\};", file.read(), re.S)[1]
+    return re.findall(r'std::string_view\{"([^"]+)"\}', table)
+
+
+class BrokenTest(Case):
+    """Two sinks: `chat`, and `ops`, which refuses every message and has `mail` as its fallback."""
+
+    def begin(self, broken):
+        log, slack, refusing, fallback = self.log(), self.slack(), self.receiver(lambda path, body: 410), self.receiver()
+        sinks = {"chat": harness.slack(slack.hook()), "ops": harness.webhook(refusing.url, fallback=["mail"]), "mail": harness.webhook(fallback.url)}
+        config = configuration(log.path, {"boom": {"match": "ERROR boom"}}, [rule("Boom", "count_over_time(boom[1h]) >= 1", sinks=["chat"]),
+                                                                              rule("Other", "count_over_time(boom[2h]) >= 2", sinks=["ops"])],
+                               sinks, route={"sinks": ["chat"]})
+        env = dict(os.environ, LOGBELL_BREAK=broken) if broken else None
+        return self.bell(config, env=env)
+
+    def command(self, bell, *args):
+        ended = subprocess.run([harness.binary(), *args, "--format", "json"], capture_output=True, text=True, timeout=60, check=False)
+        self.assertIn(ended.returncode, (0, 1), ended.stderr)
+        return ended.returncode, json.loads(ended.stdout)
+
+    def proofs(self, bell):
+        """What each proof says: True is green."""
+        code, report = self.command(bell, "drill", "--url", bell.url, "--wait", "1s", "Boom")
+        _, other = self.command(bell, "drill", "--url", bell.url, "--wait", "1s", "Other")
+        _, status = self.command(bell, "status", "--url", bell.url)
+        levels = {(one["alertname"], one["sink"]): one for one in status["proofs"]}
+        chat = levels["Boom", "chat"]
+        return {"drill": code == 0 and report["proven"],
+                "fallback": any(pair["instead_of"] == "ops" and pair["state"] == "proven" for pair in other["pairs"] if "instead_of" in pair),
+                "probe": any(proof["by"] == "probe" and proof["level"] == "L2" for proof in chat["proofs"]),
+                "proof": chat["reached"] == "L4"}
+
+    def test_F53_nothing_is_broken_and_every_proof_is_green(self):
+        bell = self.begin(None)
+        self.assertEqual({"drill": True, "fallback": True, "probe": True, "proof": True}, self.proofs(bell))
+
+    def test_F53_each_break_turns_a_proof_red(self):
+        expected = {"reader.match": "drill", "core.told": "drill", "store.outbox": "drill", "writer.hand_over": "drill", "lane.send": "drill",
+                    "lane.receipt": "drill", "lane.fallback": "fallback", "probe.ask": "probe", "probe.shortcut": "probe", "drill.settled": "drill",
+                    "proof.noted": "proof"}
+        self.assertEqual(set(expected), set(breaks()), "a break that no proof is asked about")
+        for broken, red in expected.items():
+            with self.subTest(broken):
+                bell = self.begin(broken)
+                proofs = self.proofs(bell)
+                self.assertFalse(proofs[red], f"{broken} is broken, and the {red} says that all is well")
+                bell.stop()
+
+
+if __name__ == "__main__":
+    harness.main()
