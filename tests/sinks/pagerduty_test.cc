@@ -179,17 +179,17 @@ TEST_CASE("pagerduty: the cut falls well for emoji and right-to-left text", "[si
 TEST_CASE("pagerduty: what is in an alert without end fits, and says that it was cut",
           "[sinks][pagerduty][F48]") {
   std::string much;
-  while (much.size() < 100'000)
+  while (much.size() < 10'000)
     much += "\"\\שלום👍🏽";
   rules::Alert alert = tests::queue_alert(much);
-  for (int i = 0; i < 300; ++i)
+  for (int i = 0; i < 70; ++i)
     alert.labels.set("label_" + std::to_string(i), much);
   alert.annotations.emplace_back("description", much);
   alert.annotations.emplace_back("logs_url", "https://logs.example.com/" + std::string(50'000, 'x'));
   alert.expr = much;
   alert.first_line->text = alert.last_line->text = much;
-  for (int i = 0; i < 100; ++i)
-    alert.top_values.push_back({much, std::vector(100, std::pair<std::string, std::uint64_t>(much, 7))});
+  for (int i = 0; i < 12; ++i)
+    alert.top_values.push_back({much, std::vector(12, std::pair<std::string, std::uint64_t>(much, 7))});
   rules::Notification n = tests::notification({alert});
   n.key = n.fallback_for = much;
   const std::vector<Payload> events = events_of(n);
