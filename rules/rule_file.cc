@@ -73,8 +73,8 @@ const std::vector<ForeignKey> kForeignGroupKeys{
 
 const std::vector<std::string>& built_in_alerts() {
   static const std::vector<std::string> kNames{"InputSilent",    "RuleUnknown", "TimestampSkew", "SinkDead",
-                                               "SinkUnverified", "StateLost",   "SeriesOverflow", "DrillFailed",
-                                               "ProofExpired"};
+                                               "SinkUnverified", "StateLost", "SeriesOverflow", "DrillFailed",
+                                               "ProofExpired", "HeartbeatUnheard"};
   return kNames;
 }
 

@@ -414,6 +414,7 @@ std::optional<int> Process::start(const Loaded& loaded, bool refused, Problems* 
     options.plan_refused = refused;
     options.verify = true;
     options.drills = true;
+    options.heartbeat = true;
     options.verdicts = loaded.verdicts;
     options.wake_main = [this] { waker_.kick(); };
     options.reload = [this] { return desk_.ask(); };

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "engine/io/glob.h"
+#include "engine/run/api.h"
 #include "engine/run/drill_schedule.h"
 #include "engine/run/input_fields.h"
 #include "engine/run/sink_fields.h"
@@ -98,7 +99,7 @@ const std::vector<std::string>& later_sinks() {
 const std::vector<std::string> kTopKeys{
     "environment", "labels",   "instance", "state_dir",  "listen", "external_url", "max_replay_age",
     "sources",     "patterns", "rules",    "rule_files", "sinks",  "route",        "time_intervals",
-    "drills"};
+    "drills",      "heartbeat"};
 const std::vector<ForeignKey> kForeignTopKeys{
     {"receivers", "receivers are called sinks here", "write `sinks:`, a map of names to sinks"},
     {"groups", "groups stand in files of their own",
@@ -110,7 +111,6 @@ const std::vector<ForeignKey> kForeignTopKeys{
     {"silences", "silences are not supported yet", "remove it; `sinks: none` with `until:` quiets a rule"},
     {"templates", "template files are not supported yet", "write the text as an annotation"},
     {"include", "there is no `include:`", "rules may stand in `rule_files:`"},
-    {"heartbeat", "`heartbeat:` is not supported yet", "remove it"},
     {"heartbeats", "`heartbeats:` is not supported yet", "remove it"},
     {"drill", "`drill:` belongs to a sink", "write `drills:` for the schedule"},
     {"proof", "`proof:` is not supported yet", "remove it"},
@@ -153,6 +153,7 @@ class Compiler {
     read_settings(top);
     read_sources(top);
     read_sinks(top);
+    read_heartbeats_of(top);
     read_time_intervals(top);
     read_drills(top);
     read_route(top);
@@ -174,6 +175,13 @@ class Compiler {
       config->sinks[name] = draft.config;
       for (rules::Secret& secret : draft.config->secrets())
         config->secrets.push_back(std::move(secret));
+    }
+    if (config->heartbeat) {
+      for (rules::Secret& secret : config->heartbeat->secrets())
+        config->secrets.push_back(std::move(secret));
+    }
+    for (const auto& [name, listened] : config->listened_for) {
+      if (!listened.token.empty()) config->secrets.push_back(listened.token);
     }
     config->path = path_;
     config->plan = std::move(plan);
@@ -631,6 +639,16 @@ class Compiler {
         fields.error("hours", fmt::format("there is no time interval \"{}\"", hours->value),
                      "define it under `time_intervals:`");
     }
+  }
+
+  // Ours, which must not go the alerts' way, and those that others send.
+  void read_heartbeats_of(const Fields& top) {
+    std::vector<AlertsPath> alerts;
+    for (const auto& [name, draft] : sinks_) {
+      if (draft.config) alerts.push_back({name, draft.config->destination(), draft.config->secrets()});
+    }
+    config_.heartbeat = read_heartbeat(top, world_, alerts);
+    config_.listened_for = read_heartbeats(top, world_, is_loopback(config_.listen));
   }
 
   void read_time_intervals(const Fields& top) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "engine/run/drill_settings.h"
+#include "engine/run/heartbeat_fields.h"
 #include "rules/labels.h"
 #include "rules/plan.h"
 #include "rules/problems.h"
@@ -61,6 +62,8 @@ struct Config {
   std::string external_url;
   std::string environment;
   DrillSettings drills;
+  std::optional<HeartbeatSettings> heartbeat;       // whom it tells that it lives
+  std::map<std::string, ListenedFor> listened_for;  // `heartbeats:`, by name
   std::vector<rules::Secret> secrets;
   std::vector<std::string> files;  // every file it was read from, `path` first
   // Their paths and texts as read, variables not filled in: what load_config() makes the same configuration

@@ -67,6 +67,11 @@ constexpr std::array kFamilies{
     Family{"logbell_feedback_keys_forgotten_total", MetricType::Counter,
            "Messages of logbell's own that would no longer be known if they came back, because there were "
            "too many."},
+    Family{"logbell_heartbeat_last_success_timestamp_seconds", MetricType::Gauge,
+           "When the heartbeat's receiver last took that logbell lives."},
+    Family{"logbell_heartbeats_total", MetricType::Counter,
+           "Heartbeats by what became of them: delivered; reported, that something is bad or that logbell stops; "
+           "withheld, because none was earned; failed, because the receiver did not take it."},
     Family{"logbell_http_connections_turned_away_total", MetricType::Counter,
            "Connections to logbell that lost their place to another because there were too many."},
     Family{"logbell_inotify_overflows_total", MetricType::Counter,

@@ -949,6 +949,18 @@ std::optional<Runtime::Failure> Runtime::begin() {
       tell_verdict(verdict);
   }
 
+  // Whoever is told that it lives.
+  if (options_.heartbeat) {
+    HeartbeatLoop::Options beats;
+    beats.clock = &clock;
+    beats.log = &log;
+    beats.metrics = &metrics;
+    beats.version = options_.version;
+    beats.pulse = [this] { return pulse_of(pulse_facts()); };
+    beats.tell = [this](Condition condition) { queue_.push(std::move(condition), 0); };
+    heartbeat_ = std::make_unique<HeartbeatLoop>(std::move(beats), options_.config);
+  }
+
   // HTTP.
   Api::Options api;
   api.clock = &clock;
@@ -1001,6 +1013,11 @@ std::optional<Runtime::Failure> Runtime::begin() {
     verify_thread_ = run({"verify", [this] { return verify_->step(); },
                           [this](std::optional<Instant> until) { verify_->wait(until); },
                           [this] { return verify_->done(); }, [] {}});
+  }
+  if (heartbeat_) {
+    heartbeat_thread_ = run({"heartbeat", [this] { return heartbeat_->step(); },
+                             [this](std::optional<Instant> until) { heartbeat_->wait(until); },
+                             [this] { return heartbeat_->done(); }, [] {}});
   }
   LOGBELL_FAULT("runtime.started");
   return std::nullopt;
@@ -1091,6 +1108,8 @@ std::vector<MetricValue> Runtime::bounds() const {
        {},
        number(options_.front == nullptr ? 0 : options_.front->turned_away())}};
   values.insert(values.end(), own.begin(), own.end());
+  if (const auto beat = heartbeat_ ? heartbeat_->last_success() : std::nullopt)
+    values.push_back({"logbell_heartbeat_last_success_timestamp_seconds", {}, number(rules::to_unix_ms(*beat)) / 1000});
   return values;
 }
 
@@ -1273,6 +1292,7 @@ void Runtime::reload(const std::shared_ptr<const Config>& config, Verdicts verdi
     // Behind the plan that has these sinks: the reader's barrier brings it.
     told_generation_ = 0;
   }
+  if (heartbeat_) heartbeat_->replace(config);
   LOGBELL_FAULT("runtime.reload.done");
 }
 
@@ -1364,6 +1384,10 @@ bool Runtime::stop(Duration grace) {
   const auto by = [&](Instant at) { return std::max(at, clock.instant() + Duration(50)); };
 
   if (verify_) verify_->stop();
+  // Said while the rest ends, on a thread of its own.
+  if (heartbeat_)
+    heartbeat_->stop(broken ? std::optional<std::string>("it ends: the disk did not keep what was written")
+                            : std::nullopt);
   // Read what is written. After a failed fsync nothing more: it could not be written down.
   reader_->finish(broken ? began : began + grace / 2);
   bool ended = reader_thread_->wait(clock, by(began + grace / 2 + Duration(200)));
@@ -1404,6 +1428,10 @@ bool Runtime::stop(Duration grace) {
              {{"lanes", join(hanging)}});
     ended = false;
   }
+  if (heartbeat_thread_ && !heartbeat_thread_->wait(clock, by(until))) {
+    log.warn("The heartbeat's receiver did not answer in time.");
+    ended = false;
+  }
   LOGBELL_FAULT("runtime.stop.drained");
   writer_->wait_idle(Duration(broken ? 0 : 50));
   writer_->end();
@@ -1419,23 +1447,48 @@ bool Runtime::stop(Duration grace) {
   return ended;
 }
 
+// Reader, core and writer after `limit`.
+std::vector<std::string> Runtime::stalled(Duration limit) const {
+  std::vector<std::string> found;
+  const Instant now = options_.clock->instant();
+  const auto look = [&](const std::string& name, std::optional<Duration> silent, Duration most) {
+    if (silent && *silent > most)
+      found.push_back(fmt::format("{}: no progress for {}", name,
+                                  rules::format_duration(std::chrono::floor<std::chrono::seconds>(*silent))));
+  };
+  look("reader", reader_heartbeat_.silent(now), limit);
+  look("core", core_heartbeat_.silent(now), limit);
+  look("writer", writer_heartbeat_.silent(now), limit);
+  const MutexLock lock(lanes_mutex_);
+  for (const auto& [name, post] : lanes_)
+    look("lane " + name, post.lane->silent(now), kLaneStalled);
+  return found;
+}
+
+// On the heartbeat's thread.
+PulseFacts Runtime::pulse_facts() const {
+  PulseFacts facts;
+  facts.now = options_.clock->now();
+  facts.stalled = stalled(kPulseStalled);
+  facts.ready = ready_;
+  facts.failing_since = writer_->failing_since();
+  facts.lanes = lane_views();
+  if (options_.drill_trouble) facts.drill = options_.drill_trouble();
+  const rules::Plan& plan = *config_.get()->plan;
+  facts.lost_rules = rules_that_reach_nobody(plan, dead_sinks(plan, facts.lanes, verdicts()));
+  const auto streams = stream_views_.get();
+  for (const rules::SourceSpec& source : plan.sources) {
+    if (streams && std::none_of(streams->begin(), streams->end(), [&](const StreamView& stream) {
+          return stream.source == source.name && stream.readable;
+        }))
+      facts.unreadable.push_back(source.name);
+  }
+  return facts;
+}
+
 Health Runtime::health() const {
   Health health;
-  const Instant now = options_.clock->instant();
-  const auto look = [&](const std::string& name, std::optional<Duration> silent, Duration limit) {
-    if (silent && *silent > limit)
-      health.stalled.push_back(
-          fmt::format("{}: no progress for {}", name,
-                      rules::format_duration(std::chrono::floor<std::chrono::seconds>(*silent))));
-  };
-  look("reader", reader_heartbeat_.silent(now), kStalled);
-  look("core", core_heartbeat_.silent(now), kStalled);
-  look("writer", writer_heartbeat_.silent(now), kStalled);
-  {
-    const MutexLock lock(lanes_mutex_);
-    for (const auto& [name, post] : lanes_)
-      look("lane " + name, post.lane->silent(now), kLaneStalled);
-  }
+  health.stalled = stalled(kStalled);
   health.ready = ready_;
   if (const auto since = writer_->failing_since())
     health.degraded.push_back(fmt::format("the state cannot be written since {}; it is kept in memory",

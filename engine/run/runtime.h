@@ -26,6 +26,7 @@
 #include "engine/run/drill.h"
 #include "engine/run/drill_schedule.h"
 #include "engine/run/feedback.h"
+#include "engine/run/heartbeat.h"
 #include "engine/run/log.h"
 #include "engine/run/metrics.h"
 #include "engine/run/proof.h"
@@ -331,6 +332,8 @@ class Runtime {
     bool verify = false;                                  // sinks are asked again and again
     bool drills = false;                                  // and drilled, as the configuration says
     Verdicts verdicts = {};                               // what they have answered already
+    bool heartbeat = false;                               // the configuration's is sent
+    std::function<std::optional<std::string>()> drill_trouble;  // with the last one; may be unset; any thread
     std::function<void()> wake_main;                      // tend() has something to do; any thread
     std::function<std::optional<ReloadAnswer>()> reload;  // somebody asks for one; the HTTP server's thread
   };
@@ -391,6 +394,8 @@ class Runtime {
   void tell_drill(const DrillReport& report);
   void look_at_proofs(rules::Instant now);
   void show_fingerprint(const Config& config);
+  std::vector<std::string> stalled(rules::Duration limit) const;
+  PulseFacts pulse_facts() const;
   std::unique_ptr<Worker> run(Loop loop);
   std::unique_ptr<Worker> run_lane(const std::shared_ptr<Lane>& lane);
   std::shared_ptr<Lane> lane(const std::string& name) const;
@@ -431,7 +436,9 @@ class Runtime {
   std::unique_ptr<PollWaker> reader_waker_;
   std::unique_ptr<ReaderLoop> reader_;
   std::unique_ptr<VerifyLoop> verify_;  // null: sinks are not asked
+  std::unique_ptr<HeartbeatLoop> heartbeat_;  // null: nobody is told that logbell lives
   std::unique_ptr<Worker> verify_thread_;
+  std::unique_ptr<Worker> heartbeat_thread_;
   std::unique_ptr<Worker> writer_thread_;
   std::unique_ptr<Worker> core_thread_;
   std::unique_ptr<Worker> reader_thread_;

@@ -194,7 +194,7 @@ struct LostRule {
 
 // By alertname; the first way of each.
 std::map<std::string, LostRule> lost_rules(const rules::Plan& plan, const std::vector<rules::Reach>& all,
-                                           const Verdicts& verdicts) {
+                                           const std::set<std::string>& dead) {
   std::map<std::string, LostRule> lost;
   for (const rules::Reach& reach : all) {
     // Logbell's own go the ways that are left: nobody's alert is lost with them.
@@ -210,12 +210,20 @@ std::map<std::string, LostRule> lost_rules(const rules::Plan& plan, const std::v
         std::erase_if(sinks, [&](const std::string& name) { return !tells(name); });
       const bool is_lost =
           !sinks.empty() && std::all_of(sinks.begin(), sinks.end(), [&](const std::string& name) {
-            return is_dead(plan.sinks.at(name), verdicts);
+            return dead.count(name) != 0;
           });
       if (is_lost) lost.try_emplace(reach.alert, LostRule{&reach, &way, std::move(sinks)});
     }
   }
   return lost;
+}
+
+std::set<std::string> dead_sinks(const rules::Plan& plan, const Verdicts& verdicts) {
+  std::set<std::string> dead;
+  for (const auto& [name, spec] : plan.sinks) {
+    if (is_dead(spec, verdicts)) dead.insert(name);
+  }
+  return dead;
 }
 
 // "ops-slack is dead (malformed message -> HTTP 404: no_service)"
@@ -307,22 +315,28 @@ bool is_dead(const rules::SinkSpec& sink, const Verdicts& verdicts) {
          });
 }
 
+std::vector<std::string> rules_that_reach_nobody(const rules::Plan& plan, const std::set<std::string>& dead) {
+  std::vector<std::string> names;
+  if (dead.empty()) return names;
+  const std::vector<rules::Reach> reaches = rules::reach_of(plan);
+  for (const auto& [alert, lost] : lost_rules(plan, reaches, dead))
+    names.push_back(alert);
+  return names;
+}
+
 void report_dead(const Config& config, const Verdicts& verdicts, const Config* running, const Verdicts& known,
                  rules::Problems& problems) {
   const rules::Plan& plan = *config.plan;
-  std::set<std::string> dead;
-  for (const auto& [name, spec] : plan.sinks) {
-    if (is_dead(spec, verdicts)) dead.insert(name);
-  }
+  const std::set<std::string> dead = dead_sinks(plan, verdicts);
   warn_of_those_left_out(plan, verdicts, problems);
   if (dead.empty()) return;
   const std::vector<rules::Reach> reaches = rules::reach_of(plan);
   const std::vector<rules::Reach> before =
       running == nullptr ? std::vector<rules::Reach>() : rules::reach_of(*running->plan);
   const std::map<std::string, LostRule> lost_before =
-      running == nullptr ? std::map<std::string, LostRule>() : lost_rules(*running->plan, before, known);
+      running == nullptr ? std::map<std::string, LostRule>() : lost_rules(*running->plan, before, dead_sinks(*running->plan, known));
   std::set<std::string> said;
-  for (const auto& [alert, lost] : lost_rules(plan, reaches, verdicts)) {
+  for (const auto& [alert, lost] : lost_rules(plan, reaches, dead)) {
     if (lost_before.count(alert) != 0) continue;
     std::vector<std::string> which;
     which.reserve(lost.sinks.size());

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -74,6 +75,9 @@ void report_dead(const Config& config, const Verdicts& verdicts, const Config* r
 
 // Live, but not for everybody whom the sink is to tell: the evidence names the others.
 bool leaves_somebody_out(const sinks::Verification& found);
+
+// Rules of whose alerts nobody would hear, on some way that they can take, while these sinks are dead.
+std::vector<std::string> rules_that_reach_nobody(const rules::Plan& plan, const std::set<std::string>& dead);
 
 // Whether the sink is dead: each of its lanes.
 bool is_dead(const rules::SinkSpec& sink, const Verdicts& verdicts);

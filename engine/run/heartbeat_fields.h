@@ -1,0 +1,70 @@
+// `heartbeat:` and `heartbeats:` of a configuration: where logbell says that it lives, and whose heartbeats
+// it listens for.
+//
+// Values; pure but for the secrets' files. Used by the thread that compiles the configuration.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "rules/fields.h"
+#include "rules/problems.h"
+#include "rules/secret.h"
+#include "rules/time.h"
+#include "sinks/http.h"
+
+namespace logbell::engine {
+
+struct ConfigWorld;
+
+// What the receiver understands besides "I live".
+enum class HeartbeatStyle {
+  kHealthchecks,  // healthchecks.io, self-hosted or not, and another logbell: URL/fail, URL/log
+  kSnitch,        // Dead Man's Snitch: a message as ?m=
+  kPlain,         // any request means life; what is bad is said by silence
+};
+std::string_view to_string(HeartbeatStyle style);  // as written: "healthchecks"
+
+// `heartbeat:`. Where logbell says that it lives.
+struct HeartbeatSettings {
+  static constexpr rules::Duration kEvery{std::chrono::minutes(1)};
+  static constexpr rules::Duration kTimeout{std::chrono::seconds(10)};  // as healthchecks.io advises
+
+  rules::Place place;
+  rules::Secret url;
+  std::string shown;  // scheme://host: what may be printed
+  HeartbeatStyle style = HeartbeatStyle::kPlain;
+  rules::Duration every = kEvery;
+  bool get = false;  // GET instead of POST, without a body
+  sinks::HttpOptions http;
+
+  std::vector<rules::Secret> secrets() const;
+};
+
+// One of `heartbeats:`. Whom logbell listens for.
+struct ListenedFor {
+  rules::Place place;
+  rules::Duration every = HeartbeatSettings::kEvery;
+  rules::Duration grace{std::chrono::minutes(2)};
+  rules::Secret token;  // that its sender must know; "": whoever may ask for a reload may send it
+};
+
+// A sink, as far as the heartbeat's way may not be its.
+struct AlertsPath {
+  std::string sink;
+  std::string destination;             // scheme://host, or several, for people
+  std::vector<rules::Secret> secrets;  // its URL is one of them
+};
+
+// Nothing where it is not there or wrong; problems are recorded at their places.
+std::optional<HeartbeatSettings> read_heartbeat(const rules::Fields& top, const ConfigWorld& world,
+                                                const std::vector<AlertsPath>& alerts);
+std::map<std::string, ListenedFor> read_heartbeats(const rules::Fields& top, const ConfigWorld& world,
+                                                   bool only_this_machine);
+
+// What the URL's host and path say.
+HeartbeatStyle guess_style(const sinks::Url& url);
+
+}  // namespace logbell::engine
