@@ -24,6 +24,8 @@
 
 #include "engine/cli/commands.h"
 #include "engine/cli/exit_status.h"
+#include "engine/io/fault.h"
+#include "engine/io/service_manager.h"
 #include "engine/run/config_watch.h"
 #include "engine/run/refusal.h"
 #include "engine/run/runtime.h"
@@ -163,6 +165,16 @@ std::string setting_of(const std::string& text, const std::string& key, const st
   return otherwise;
 }
 
+// Not by the log: whoever hangs may hold its lock.
+void end_stalled(const Watchdog::Progress& of) {
+  const std::string line = fmt::format(
+      "level=error loop={} silent={} msg=\"A loop hangs: the process ends itself, so that its supervisor starts it "
+      "again.\"\n",
+      of.loop, rules::format_duration(std::chrono::floor<std::chrono::seconds>(of.silent.value_or(rules::Duration(0)))));
+  static_cast<void>(!write(STDERR_FILENO, line.data(), line.size()));
+  std::abort();
+}
+
 // The whole process, on its main thread.
 class Process {
  public:
@@ -188,6 +200,7 @@ class Process {
   Texts stored();
   void say_what_is_watched(const Config& config);
   bool has_changed();
+  void report();
   bool should_try_again() const;
   bool watches() const;
   void wait();
@@ -203,6 +216,7 @@ class Process {
   PollWaker waker_{clock_};
   ReloadDesk desk_{[this] { waker_.kick(); }};
   Front front_;
+  ServiceManager manager_ = ServiceManager::of_environment();
   std::unique_ptr<Runtime> runtime_;  // null: parked
   std::uint64_t generation_ = 1;
   bool refused_ = false;  // the configuration on disk is not the one that runs
@@ -221,6 +235,7 @@ class Process {
 int Process::run() {
   if (const std::optional<int> failed = begin()) return *failed;
   for (;;) {
+    report();
     wait();
     bool hup = false;
     for (int signal = next_signal(); signal != 0; signal = next_signal()) {
@@ -252,12 +267,19 @@ int Process::run() {
 void Process::wait() {
   if (kept_signal_ != 0) return;
   std::vector<int> fds{signals_.fd()};
-  rules::Instant until = clock_.instant() + kTend;
+  rules::Instant until = std::min(clock_.instant() + kTend, manager_.next(clock_.instant()));
   if (watches()) {
     until = std::min(until, watch_.next());
     if (watch_.fd() >= 0) fds.push_back(watch_.fd());
   }
   waker_.wait(until, fds);
+}
+
+// To whoever supervises the process. Parked it is ready, too: that is what --on-refusal=stay wants.
+void Process::report() {
+  if (!manager_.listens()) return;
+  const Health health = runtime_ ? runtime_->health() : Health{{}, true, {}};
+  manager_.look(clock_.instant(), health.ready && (!runtime_ || runtime_->reload_done()), health.stalled.empty());
 }
 
 int Process::next_signal() {
@@ -415,6 +437,8 @@ std::optional<int> Process::start(const Loaded& loaded, bool refused, Problems* 
     options.verify = true;
     options.drills = true;
     options.heartbeat = true;
+    options.stalled = end_stalled;
+    options.stall_limit = fault_duration("LOGBELL_FAULT_STALL_MS").value_or(options.stall_limit);
     options.verdicts = loaded.verdicts;
     options.wake_main = [this] { waker_.kick(); };
     options.reload = [this] { return desk_.ask(); };
@@ -567,6 +591,7 @@ bool Process::should_try_again() const {
 
 // `say`: also what was said before; without it, somebody looks at the same files each minute.
 void Process::reload(bool say) {
+  if (say) manager_.reloading(monotonic_us());
   try_again_at_ = clock_.instant() + kTryAgain;
   const bool somebody_waits = desk_.wanted();
   ConfigInputs inputs;
@@ -622,6 +647,7 @@ void Process::reload(bool say) {
 }
 
 int Process::end(int status) {
+  manager_.stopping();
   // Ending because of the disk, it still has seconds to tell somebody: a supervisor's first signal is no
   // second one.
   if (status != kExitIo) signals_.let_through();

@@ -16,12 +16,16 @@ namespace {
 struct Armed {
   std::size_t row = kFaultPoints.size();
   std::atomic<int> passes_left{0};
+  bool hangs = false;
 
   Armed() {
     // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing in this process changes the environment
     const char* wanted = std::getenv("LOGBELL_FAULT_POINT");
     if (wanted == nullptr || *wanted == '\0') return;
-    const std::string_view text = wanted;
+    std::string_view text = wanted;
+    constexpr std::string_view kHang = ":hang";
+    hangs = text.size() > kHang.size() && text.substr(text.size() - kHang.size()) == kHang;
+    if (hangs) text.remove_suffix(kHang.size());
     const std::size_t colon = text.rfind(':');
     const std::string_view count = colon == std::string_view::npos ? "1" : text.substr(colon + 1);
     int passes = 0;
@@ -56,7 +60,24 @@ bool is_broken(std::size_t row) {
 
 void pass_fault_point(std::size_t row) {
   static Armed armed;
-  if (row == armed.row && armed.passes_left.fetch_sub(1) == 1) ::kill(::getpid(), SIGKILL);
+  if (row != armed.row || armed.passes_left.fetch_sub(1) != 1) return;
+  while (armed.hangs)
+    ::pause();
+  ::kill(::getpid(), SIGKILL);
+}
+
+std::optional<rules::Duration> fault_duration(const char* variable) {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing in this process changes the environment
+  const char* text = std::getenv(variable);
+  if (text == nullptr) return std::nullopt;
+  std::int64_t ms = 0;
+  const std::string_view all = text;
+  const auto [end, error] = std::from_chars(all.data(), all.data() + all.size(), ms);
+  if (error != std::errc() || end != all.data() + all.size() || ms <= 0) {
+    std::fprintf(stderr, "%s=%s: no milliseconds\n", variable, text);
+    std::abort();
+  }
+  return rules::Duration(ms);
 }
 
 }  // namespace logbell::engine
@@ -67,6 +88,9 @@ namespace logbell::engine {
 void pass_fault_point(std::size_t /*row*/) {}
 bool is_broken(std::size_t /*row*/) {
   return false;
+}
+std::optional<rules::Duration> fault_duration(const char* /*variable*/) {
+  return std::nullopt;
 }
 }  // namespace logbell::engine
 

@@ -1,8 +1,10 @@
-// Fault points: places where a test lets the process die, as if it had been killed just there.
+// Fault points: places where a test lets the process die, as if it had been killed just there, or a thread
+// hang.
 //
 // Only builds with LOGBELL_FAULT_POINTS have them (the presets of the tests do, release does not); elsewhere
 // LOGBELL_FAULT checks the name and is nothing. Armed from outside: LOGBELL_FAULT_POINT=store.commit.done:3
-// kills the process (SIGKILL) when it passes that point for the third time. Thread-safe.
+// kills the process (SIGKILL) when it passes that point for the third time; with :3:hang the thread that
+// passes it stays there for ever. Thread-safe.
 //
 // A new point is a row of the table and a LOGBELL_FAULT in the code: without the row it does not compile,
 // without the code tests/tidy_test.cc fails, and one that tests/e2e/crash_points_test.py does not reach fails
@@ -11,7 +13,10 @@
 
 #include <array>
 #include <cstddef>
+#include <optional>
 #include <string_view>
+
+#include "rules/time.h"
 
 namespace logbell::engine {
 
@@ -98,6 +103,10 @@ bool is_broken(std::size_t row);
 // Dies if this pass is the one that is armed. An unknown name or count in LOGBELL_FAULT_POINT ends the
 // process with a message: a test must not pass because nothing was armed.
 void pass_fault_point(std::size_t row);
+
+// What a test sets instead of a bound that takes too long to wait for, as LOGBELL_FAULT_STALL_MS=7000;
+// nothing in builds without fault points.
+std::optional<rules::Duration> fault_duration(const char* variable);
 
 }  // namespace logbell::engine
 

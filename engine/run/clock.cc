@@ -16,6 +16,12 @@ rules::Instant SystemClock::instant() const {
       std::chrono::seconds(at.tv_sec) + std::chrono::nanoseconds(at.tv_nsec)));
 }
 
+std::int64_t monotonic_us() {
+  timespec at{};
+  clock_gettime(CLOCK_MONOTONIC, &at);
+  return static_cast<std::int64_t>(at.tv_sec) * 1'000'000 + at.tv_nsec / 1000;
+}
+
 std::int64_t birth_clock_ns() {
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME_COARSE, &now);

@@ -127,7 +127,7 @@ Pulse pulse_of(const PulseFacts& facts) {
     const std::string& first = facts.stalled.front();  // "core: no progress for 31s"
     return {Pulse::Kind::kSilent, first.substr(0, first.rfind(": ")) + " does not get on"};
   }
-  if (!facts.ready) return {Pulse::Kind::kSilent, "what is written has not been read to its end yet"};
+  if (!facts.ready) return {Pulse::Kind::kStarting, "what is written has not been read to its end yet"};
 
   std::vector<std::string> bad;
   for (const std::string& rule : facts.lost_rules)
@@ -221,22 +221,26 @@ std::optional<Instant> HeartbeatLoop::step() {
   const bool says =
       pulse.kind == Pulse::Kind::kEarned || (pulse.kind == Pulse::Kind::kBad && sender_->knows(Beat::kBad));
   const bool changed = !said_ || said_->kind != pulse.kind || said_->reason != pulse.reason;
-  if (changed && pulse.kind != Pulse::Kind::kEarned && (!last_ || last_->reason != pulse.reason))
+  // A start takes its time; how long, its receiver judges.
+  const bool starting = pulse.kind == Pulse::Kind::kStarting;
+  if (changed && pulse.kind != Pulse::Kind::kEarned && !starting && (!last_ || last_->reason != pulse.reason))
     options_.log->warn(says ? "The heartbeat says that something is bad." : "The heartbeat is withheld.",
                        {{"reason", pulse.reason}});
-  if (changed && pulse.kind == Pulse::Kind::kEarned && last_ && last_->kind != Pulse::Kind::kEarned)
+  if (changed && pulse.kind == Pulse::Kind::kEarned && last_ && last_->kind != Pulse::Kind::kEarned &&
+      last_->kind != Pulse::Kind::kStarting)
     options_.log->info("The heartbeat is earned again.");
   last_ = pulse;
 
   // News at once, but no more often than the receiver counts.
   const bool may = !last_attempt_ || now >= *last_attempt_ + std::min<Duration>(kPulseGap, settings.every);
   const bool news = changed && says && said_ && may;
-  if (now < due_ && !news) return std::min(due_, now + kPulseLook);
+  const Duration look = starting ? kStartLook : kPulseLook;
+  if (now < due_ && !news) return std::min(due_, now + look);
   due_ = now + settings.every;
   said_ = pulse;
   if (!says) {
     count("withheld");
-    return std::min(due_, now + kPulseLook);
+    return std::min(due_, now + look);
   }
   last_attempt_ = now;
   const Beat beat = pulse.kind == Pulse::Kind::kEarned ? Beat::kAlive : Beat::kBad;

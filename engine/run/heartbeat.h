@@ -28,6 +28,8 @@ namespace logbell::engine {
 
 // How often it is looked whether a ping is still earned: what is bad is told then, not at the next ping.
 inline constexpr rules::Duration kPulseLook{std::chrono::seconds(5)};
+// The same until the first one.
+inline constexpr rules::Duration kStartLook{std::chrono::seconds(1)};
 // A loop that has not got on for so long earns none: twice what reader, core and writer wait at most.
 inline constexpr rules::Duration kPulseStalled{std::chrono::seconds(10)};
 // Who should have heard of it has waited too long (SINKS.md §12).
@@ -50,6 +52,7 @@ struct Pulse {
     kBad,       // nobody would, or not in time: `reason`
     kDoubtful,  // not earned; bad, should it last
     kSilent,    // not earned, and not known why: a loop does not get on
+    kStarting,  // not earned yet
   };
   Kind kind = Kind::kSilent;
   std::string reason;  // of all but kEarned; the same as long as the same is wrong

@@ -832,7 +832,10 @@ std::optional<Runtime::Failure> Runtime::begin() {
   core.publish = [this](std::shared_ptr<const CoreView> view) { core_view_.set(std::move(view)); };
   // Ready is also known: what was found is on the disk, should this process die at once.
   core.first_pass = [this] {
-    writer_->after_commit([this] { ready_ = true; });
+    writer_->after_commit([this] {
+      ready_ = true;
+      if (options_.wake_main) options_.wake_main();
+    });
     grown_ = true;
   };
   core.plan_changed = [this](std::uint64_t generation) {
@@ -1018,6 +1021,13 @@ std::optional<Runtime::Failure> Runtime::begin() {
     heartbeat_thread_ = run({"heartbeat", [this] { return heartbeat_->step(); },
                              [this](std::optional<Instant> until) { heartbeat_->wait(until); },
                              [this] { return heartbeat_->done(); }, [] {}});
+  }
+  if (options_.stalled) {
+    watchdog_ = std::make_unique<Watchdog>(Watchdog::Options{
+        &clock, options_.stall_limit, [this] { return progress(); }, options_.stalled});
+    watchdog_thread_ = run({"watchdog", [this] { return watchdog_->step(); },
+                            [this](std::optional<Instant> until) { watchdog_->wait(until); },
+                            [this] { return watchdog_->done(); }, [] {}});
   }
   LOGBELL_FAULT("runtime.started");
   return std::nullopt;
@@ -1383,6 +1393,7 @@ bool Runtime::stop(Duration grace) {
   // At least a moment for each step, however short the grace: what is written is read in milliseconds.
   const auto by = [&](Instant at) { return std::max(at, clock.instant() + Duration(50)); };
 
+  if (watchdog_) watchdog_->stop();  // from here on `grace` is the bound
   if (verify_) verify_->stop();
   // Said while the rest ends, on a thread of its own.
   if (heartbeat_)
@@ -1447,6 +1458,14 @@ bool Runtime::stop(Duration grace) {
   return ended;
 }
 
+// Of the loops that nothing stands in for.
+std::vector<Watchdog::Progress> Runtime::progress() const {
+  const Instant now = options_.clock->instant();
+  return {{"reader", reader_heartbeat_.silent(now)},
+          {"core", core_heartbeat_.silent(now)},
+          {"writer", writer_heartbeat_.silent(now)}};
+}
+
 // Reader, core and writer after `limit`.
 std::vector<std::string> Runtime::stalled(Duration limit) const {
   std::vector<std::string> found;
@@ -1456,9 +1475,8 @@ std::vector<std::string> Runtime::stalled(Duration limit) const {
       found.push_back(fmt::format("{}: no progress for {}", name,
                                   rules::format_duration(std::chrono::floor<std::chrono::seconds>(*silent))));
   };
-  look("reader", reader_heartbeat_.silent(now), limit);
-  look("core", core_heartbeat_.silent(now), limit);
-  look("writer", writer_heartbeat_.silent(now), limit);
+  for (const Watchdog::Progress& one : progress())
+    look(one.loop, one.silent, limit);
   const MutexLock lock(lanes_mutex_);
   for (const auto& [name, post] : lanes_)
     look("lane " + name, post.lane->silent(now), kLaneStalled);

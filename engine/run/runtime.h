@@ -35,6 +35,7 @@
 #include "engine/run/send_loop.h"
 #include "engine/run/verify.h"
 #include "engine/run/waker.h"
+#include "engine/run/watchdog.h"
 #include "engine/run/writer.h"
 
 namespace logbell::engine {
@@ -332,6 +333,9 @@ class Runtime {
     bool verify = false;                                  // sinks are asked again and again
     bool drills = false;                                  // and drilled, as the configuration says
     Verdicts verdicts = {};                               // what they have answered already
+    // Of a loop that has hung for `stall_limit`: ends the process. Unset: nobody looks.
+    std::function<void(const Watchdog::Progress&)> stalled;
+    rules::Duration stall_limit = Watchdog::kLimit;
     bool heartbeat = false;                               // the configuration's is sent
     std::function<std::optional<std::string>()> drill_trouble;  // with the last one; may be unset; any thread
     std::function<void()> wake_main;                      // tend() has something to do; any thread
@@ -395,6 +399,7 @@ class Runtime {
   void look_at_proofs(rules::Instant now);
   void show_fingerprint(const Config& config);
   std::vector<std::string> stalled(rules::Duration limit) const;
+  std::vector<Watchdog::Progress> progress() const;
   PulseFacts pulse_facts() const;
   std::unique_ptr<Worker> run(Loop loop);
   std::unique_ptr<Worker> run_lane(const std::shared_ptr<Lane>& lane);
@@ -439,6 +444,8 @@ class Runtime {
   std::unique_ptr<HeartbeatLoop> heartbeat_;  // null: nobody is told that logbell lives
   std::unique_ptr<Worker> verify_thread_;
   std::unique_ptr<Worker> heartbeat_thread_;
+  std::unique_ptr<Watchdog> watchdog_;  // null: nobody looks
+  std::unique_ptr<Worker> watchdog_thread_;
   std::unique_ptr<Worker> writer_thread_;
   std::unique_ptr<Worker> core_thread_;
   std::unique_ptr<Worker> reader_thread_;

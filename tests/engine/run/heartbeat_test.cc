@@ -174,7 +174,7 @@ TEST_CASE("heartbeat: it is earned while whoever should hear would", "[run][hear
   const std::vector<Row> rows{
       {"a loop hangs", [](PulseFacts& f) { f.stalled = {"core: no progress for 31s"}; }, Kind::kSilent,
        "core does not get on"},
-      {"it has just begun", [](PulseFacts& f) { f.ready = false; }, Kind::kSilent,
+      {"it has just begun", [](PulseFacts& f) { f.ready = false; }, Kind::kStarting,
        "what is written has not been read to its end yet"},
       {"a rule reaches nobody", [](PulseFacts& f) { f.lost_rules = {"Boom"}; }, Kind::kBad,
        "rule Boom reaches nobody: its sinks are dead"},
@@ -416,6 +416,18 @@ TEST_CASE("heartbeat: one each `every`, from the start", "[run][heartbeat]") {
   CHECK((*body)["labels"]["environment"].string() == "production");
   CHECK(f.receiver.summaries[0] == "api-7 ok");
   CHECK(f.told == Lines{"HeartbeatUnheard-"});  // an earlier process may have raised it
+}
+
+TEST_CASE("heartbeat: a start is no trouble, and its end is told within a second", "[run][heartbeat]") {
+  LoopFixture f;
+  f.pulse = {Kind::kStarting, "what is written has not been read to its end yet"};
+  f.run(90s);
+  CHECK(f.news() == kNothing);
+  CHECK(f.count("withheld") == 2);
+  f.pulse = {Kind::kEarned, ""};
+  f.run(1s);
+  CHECK(f.news() == Lines{"alive"});
+  CHECK(f.logged.empty());
 }
 
 TEST_CASE("heartbeat: a loop that hangs is told by silence", "[run][heartbeat][F54]") {

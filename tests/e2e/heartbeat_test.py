@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""F54: a heartbeat is sent only while whoever should hear of an alert would; a loop that hangs stops it, and after a while the process. And
+what systemd is told of all that."""
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+
+import harness
+from harness import Case, configuration, rule, wait_for
+
+sys.path.insert(0, os.path.join(harness.ROOT, "tests", "support"))
+from heartbeat_server import HeartbeatServer  # noqa: E402
+
+BOOM = {"boom": {"match": "ERROR boom"}}
+# A loop that has not got on for so long earns nothing (kPulseStalled), and what is said is looked at each kPulseLook; and a busy machine.
+WITHHELD_AFTER = 10 + 5 + 2
+
+
+class HeartbeatTest(Case):
+    def config(self, log, server, sinks=None, **heartbeat):
+        sinks = sinks or {"ops": harness.webhook(self.receiver().url)}
+        return configuration(log.path, BOOM, [rule("Boom", "count_over_time(boom[1h]) >= 1", sinks=list(sinks))], sinks,
+                             route={"sinks": list(sinks), "group_interval": "1s"},
+                             heartbeat={"url": server.url(), "style": "healthchecks", "every": "1s", **heartbeat})
+
+    def server(self, **options):
+        return self.closing(HeartbeatServer(**options))
+
+    def test_F54_a_loop_that_hangs_stops_it_and_then_the_process(self):
+        bells = []
+        # Two lives at a time: in one the reader hangs once a line matches, in the other the core at its first commit.
+        for point in ("reader.matched:1:hang", "core.ticked:1:hang"):
+            name = point.split(".")[0]
+            log, server = self.log(name + ".log"), self.server()
+            os.mkdir(self.path(name))
+            bell = self.closing(harness.Logbell(self.path(name), self.config(log, server),
+                                                env={"LOGBELL_FAULT_POINT": point, "LOGBELL_FAULT_STALL_MS": "20000"}))
+            self.bells.append(bell)
+            bells.append((bell.start(ready=False), log, server))
+        (reading, log, heard), (core, _, unheard) = bells
+        reading.await_ready()
+        wait_for(lambda: len(heard.of("success")) >= 2, "heartbeats", context=reading.tail)
+        hung = time.monotonic()
+        log.write("ERROR boom")
+        self.assertEqual(-signal.SIGABRT, reading.process.wait(60), reading.tail())
+        self.assertGreater(time.monotonic() - hung, 15)
+        self.assertLess(heard.of("success")[-1]["at"] - hung, WITHHELD_AFTER)
+        self.assertEqual({"success"}, set(heard.kinds()), "nothing that it said could be relied on")
+        self.assertIn("level=error loop=reader silent=2", reading.said())
+        self.assertIn("The heartbeat is withheld", reading.said())
+        # What never was ready has never earned one.
+        self.assertEqual(-signal.SIGABRT, core.process.wait(60), core.tail())
+        self.assertIn("level=error loop=core", core.said())
+        self.assertEqual([], unheard.kinds())
+
+    def test_F54_a_rule_that_reaches_nobody_any_more_is_told_with_its_reason(self):
+        log, server, slack = self.log(), self.server(), self.slack()
+        bell = self.bell(self.config(log, server, {"ops": harness.slack(slack.hook())}))
+        wait_for(lambda: server.of("success"), "heartbeat", context=bell.tail)
+        slack.revoke(slack.hook())
+        log.write("ERROR boom")
+        told = json.loads(wait_for(lambda: server.of("fail"), "a failure", context=bell.tail)[0]["body"])
+        self.assertEqual("failing", told["status"])
+        self.assertIn("rule Boom reaches nobody: its sinks are dead", told["reason"])
+        self.assertEqual(bell.metric("logbell_heartbeats_total", outcome="failed"), 0)
+        everything = str(server.pings) + bell.said().split("level=info", 1)[1]
+        self.assertNotIn(server.check, everything)
+        self.assertNotIn(slack.hook().rsplit("/", 1)[1], everything)
+        slack.restore(slack.hook())
+        bell.reload()
+        at = len(server.kinds())
+        wait_for(lambda: "success" in server.kinds()[at:], "heartbeat again", context=bell.tail)
+
+    def test_F54_the_log_is_gone(self):
+        log, server = self.log(), self.server()
+        os.unlink(log.path)
+        bell = self.bell(self.config(log, server))
+        told = wait_for(lambda: server.of("fail"), "a failure", context=bell.tail)[0]
+        self.assertIn("no readable file: source app", told["body"])
+        self.assertEqual([], server.of("success"))
+        log.reopen()
+        log.write("INFO here it is")
+        wait_for(lambda: server.of("success"), "heartbeat", 30, context=bell.tail)
+
+    def test_it_says_when_it_is_asked_to_stop_and_nothing_when_it_is_killed(self):
+        log, server = self.log(), self.server()
+        bell = self.bell(self.config(log, server, every="1h"))
+        wait_for(lambda: bell.metric("logbell_heartbeats_total", outcome="delivered") == 1, "heartbeat", context=bell.tail)
+        self.assertAlmostEqual(time.time(), bell.metric("logbell_heartbeat_last_success_timestamp_seconds"), delta=30)
+        self.assertEqual("ok", json.loads(server.pings[0]["body"])["status"])
+        self.assertEqual(0, bell.stop())
+        self.assertEqual(["success", "log"], server.kinds())
+        self.assertEqual("stopping", json.loads(server.pings[1]["body"])["status"])
+        bell.start()
+        wait_for(lambda: len(server.pings) == 3, "heartbeat", context=bell.tail)
+        bell.kill()
+        self.assertEqual(["success", "log", "success"], server.kinds())
+
+    def test_a_receiver_that_knows_no_such_check_is_told_to_the_sinks(self):
+        for old in (False, True):
+            log, server, ops = self.log(f"{old}.log"), self.server(old=old), self.receiver()
+            gone = server.url().rsplit("/", 1)[0] + "/5bf66975-d4c7-4bf5-bcc8-b8d8a82ea278"
+            bell = self.bell(self.config(log, server, {"ops": harness.webhook(ops.url)}, url=gone))
+            wait_for(lambda: ops.alerts("firing", alertname="HeartbeatUnheard"), "HeartbeatUnheard", context=bell.tail)
+            self.assertNotIn("5bf66975", str(ops.bodies()))
+            bell.configure(self.config(log, server, {"ops": harness.webhook(ops.url)}))
+            bell.reload()
+            bell.await_quiet("HeartbeatUnheard")
+            wait_for(lambda: ops.alerts("resolved", alertname="HeartbeatUnheard"), "its end", context=bell.tail)
+            bell.stop()
+
+
+class SystemdTest(Case):
+    def test_systemd_hears_ready_reloading_signs_of_life_and_stopping(self):
+        path, heard = self.path("notify"), []
+        with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as manager:
+            manager.bind(path)
+            manager.settimeout(harness.DEADLINE)
+
+            def until(wanted):
+                while True:
+                    message = manager.recv(4096).decode()
+                    heard.append(message.split("\n")[0])
+                    if heard[-1] == wanted:
+                        return message
+
+            log = self.log()
+            sinks = {"ops": harness.webhook(self.receiver().url)}
+            config = configuration(log.path, BOOM, [rule("Boom", "count_over_time(boom[1h]) >= 1", sinks=["ops"])], sinks,
+                                   route={"sinks": ["ops"]})
+            bell = self.bell(config, start=False, env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "900000"})
+            bell.start(ready=False)
+            until("READY=1")
+            self.assertEqual(200, bell.get("/-/ready")[0])
+            until("WATCHDOG=1")
+            until("WATCHDOG=1")
+            before = time.clock_gettime(time.CLOCK_MONOTONIC)
+            bell.reload()
+            reloading = until("RELOADING=1")
+            at = int(reloading.split("MONOTONIC_USEC=")[1].split("\n")[0]) / 1e6
+            self.assertTrue(before <= at <= time.clock_gettime(time.CLOCK_MONOTONIC), (before, at))
+            until("READY=1")
+            self.assertEqual(0, bell.stop())
+            until("STOPPING=1")
+            self.assertEqual(2, heard.count("READY=1"))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1].startswith("F"):
+        sys.argv[1:] = ["-k", f"test_{sys.argv[1]}_"]
+    harness.main()
