@@ -74,7 +74,8 @@ const std::vector<ForeignKey> kForeignGroupKeys{
 const std::vector<std::string>& built_in_alerts() {
   static const std::vector<std::string> kNames{"InputSilent",    "RuleUnknown", "TimestampSkew", "SinkDead",
                                                "SinkUnverified", "StateLost", "SeriesOverflow", "DrillFailed",
-                                               "ProofExpired", "HeartbeatUnheard"};
+                                               "ProofExpired", "HeartbeatUnheard", "HeartbeatMissing",
+                                               "HeartbeatFailing"};
   return kNames;
 }
 

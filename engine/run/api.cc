@@ -34,7 +34,10 @@ constexpr std::array kEndpoints{
     Endpoint{"/api/v1/proof", "GET", "what proves that each rule reaches each of its sinks, and since when"},
     Endpoint{"/api/v1/drills", "GET", "drills of this process, the newest first; /api/v1/drills/ID is one"},
     Endpoint{"/api/v1/drills", "POST", "begins a drill, as `logbell drill` does"},
+    Endpoint{"/api/v1/heartbeats", "GET", "whose heartbeats are listened for; POST to …/NAME sends one"},
 };
+
+constexpr std::string_view kHeartbeats = "/api/v1/heartbeats/";
 
 // Prometheus's zero time: never evaluated.
 constexpr std::string_view kNever = "0001-01-01T00:00:00Z";
@@ -180,6 +183,14 @@ bool is_loopback_host(const std::string& host) {
          std::count(host.begin(), host.end(), '.') == 3;
 }
 
+// In a time that does not depend on where they differ.
+bool same_secret(std::string_view given, std::string_view wanted) {
+  unsigned difference = given.size() == wanted.size() ? 0 : 1;
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    difference |= static_cast<unsigned char>(wanted[i]) ^ static_cast<unsigned char>(i < given.size() ? given[i] : '\0');
+  return difference == 0;
+}
+
 std::string lines(const std::vector<std::string>& items) {
   std::string out;
   for (const std::string& item : items)
@@ -254,6 +265,7 @@ HttpResponse Api::handle(const HttpRequest& request) const {
   if (request.path == "/") {
     return reads ? page() : failure(405, "bad_method", "this page is only read");
   }
+  if (request.path.rfind(kHeartbeats, 0) == 0) return heartbeat(request);
   constexpr std::string_view kOneDrill = "/api/v1/drills/";
   if (request.path.compare(0, kOneDrill.size(), kOneDrill) == 0 && reads)
     return drill(std::string_view(request.path).substr(kOneDrill.size()));
@@ -282,6 +294,7 @@ HttpResponse Api::handle(const HttpRequest& request) const {
   if (found->path == "/api/v1/sources") return sources();
   if (found->path == "/api/v1/proof") return proof();
   if (found->path == "/api/v1/drills") return reads ? drills() : begin_drill(request);
+  if (found->path == "/api/v1/heartbeats") return heartbeats();
   return sinks();
 }
 
@@ -331,6 +344,51 @@ HttpResponse Api::reload(const HttpRequest& request) const {
   return answer(202,
                 "The configuration is being read. What came of it: the log, and "
                 "logbell_config_last_reload_successful on /metrics.\n");
+}
+
+// As healthchecks.io takes them: /NAME lives, /NAME/fail is bad, /NAME/log changes nothing.
+HttpResponse Api::heartbeat(const HttpRequest& request) const {
+  if (request.method != "POST") {
+    HttpResponse response = failure(405, "bad_method", "a heartbeat is a POST");
+    response.headers.emplace_back("Allow", "POST");
+    return response;
+  }
+  std::string name = request.path.substr(kHeartbeats.size());
+  Heard::Word word = Heard::Word::kAlive;
+  if (const std::size_t slash = name.find('/'); slash != std::string::npos) {
+    const std::string rest = name.substr(slash + 1);
+    name.resize(slash);
+    if (rest != "fail" && rest != "log")
+      return failure(404, "not_found", "a heartbeat is posted to NAME, NAME/fail or NAME/log");
+    word = rest == "fail" ? Heard::Word::kFail : Heard::Word::kLog;
+  }
+  const std::optional<rules::Secret> token = options_.heard == nullptr ? std::nullopt : options_.heard->token(name);
+  if (!token) return failure(404, "not_found", "no heartbeat of that name is listened for: see `heartbeats:`");
+  if (token->empty()) {
+    if (std::optional<HttpResponse> no = refuse_change(request)) return *std::move(no);
+  } else if (!same_secret(request.header("Authorization"), "Bearer " + token->reveal())) {
+    HttpResponse response = failure(401, "unauthorized", "this heartbeat needs its token: Authorization: Bearer …");
+    response.headers.emplace_back("WWW-Authenticate", "Bearer");
+    return response;
+  }
+  if (!options_.heard->hear(name, word, request.body))
+    return failure(404, "not_found", "no heartbeat of that name is listened for: see `heartbeats:`");
+  return answer(200, "OK\n");
+}
+
+HttpResponse Api::heartbeats() const {
+  Json list = Json::Array{};
+  for (const Heard::View& view : options_.heard == nullptr ? std::vector<Heard::View>() : options_.heard->views()) {
+    Json json;
+    json.set("name", view.name)
+        .set("state", view.missing ? "missing" : view.failing ? "failing" : view.heard_at ? "ok" : "not heard yet")
+        .set("heard_at", time_or_null(view.heard_at));
+    if (view.failing) json.set("reason", view.reason);
+    list.push(std::move(json));
+  }
+  Json data;
+  data.set("heartbeats", std::move(list));
+  return success(std::move(data));
 }
 
 HttpResponse Api::alerts() const {

@@ -18,6 +18,7 @@
 #include "engine/io/http_server.h"
 #include "engine/run/clock.h"
 #include "engine/run/drill.h"
+#include "engine/run/heard.h"
 #include "engine/run/metrics.h"
 #include "engine/run/proof.h"
 #include "engine/run/reader.h"
@@ -107,6 +108,7 @@ class Api {
     std::function<Verdicts()> verdicts;              // may be missing: sinks are not asked
     std::function<std::vector<ProofView>()> proofs;  // may be missing, as may this: nothing runs
     DrillDesk* drills = nullptr;                     // outlives me
+    Heard* heard = nullptr;  // others' heartbeats; null: nobody is listened for; outlives me
     std::function<std::vector<MetricValue>()>
         bounds;  // how full what waits is, and what was forgotten; may be unset
     std::function<std::string(const std::string& sink)> destination;  // where a sink leads, without secrets
@@ -120,11 +122,14 @@ class Api {
   HttpResponse healthy() const;
   HttpResponse ready() const;
   HttpResponse reload(const HttpRequest& request) const;
+  // Why the request may not change anything; nothing: it may.
   std::optional<HttpResponse> refuse_change(const HttpRequest& request) const;
   HttpResponse begin_drill(const HttpRequest& request) const;
   HttpResponse drills() const;
   HttpResponse drill(std::string_view id) const;
   HttpResponse proof() const;
+  HttpResponse heartbeat(const HttpRequest& request) const;
+  HttpResponse heartbeats() const;
   HttpResponse alerts() const;
   HttpResponse rules(const HttpRequest& request) const;
   HttpResponse sources() const;

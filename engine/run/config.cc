@@ -99,7 +99,7 @@ const std::vector<std::string>& later_sinks() {
 const std::vector<std::string> kTopKeys{
     "environment", "labels",   "instance", "state_dir",  "listen", "external_url", "max_replay_age",
     "sources",     "patterns", "rules",    "rule_files", "sinks",  "route",        "time_intervals",
-    "drills",      "heartbeat"};
+    "drills",      "heartbeat", "heartbeats"};
 const std::vector<ForeignKey> kForeignTopKeys{
     {"receivers", "receivers are called sinks here", "write `sinks:`, a map of names to sinks"},
     {"groups", "groups stand in files of their own",
@@ -111,7 +111,6 @@ const std::vector<ForeignKey> kForeignTopKeys{
     {"silences", "silences are not supported yet", "remove it; `sinks: none` with `until:` quiets a rule"},
     {"templates", "template files are not supported yet", "write the text as an annotation"},
     {"include", "there is no `include:`", "rules may stand in `rule_files:`"},
-    {"heartbeats", "`heartbeats:` is not supported yet", "remove it"},
     {"drill", "`drill:` belongs to a sink", "write `drills:` for the schedule"},
     {"proof", "`proof:` is not supported yet", "remove it"},
     {"max_proof_age", "`max_proof_age:` is not supported yet", "remove it"},

@@ -67,6 +67,8 @@ constexpr std::array kFamilies{
     Family{"logbell_feedback_keys_forgotten_total", MetricType::Counter,
            "Messages of logbell's own that would no longer be known if they came back, because there were "
            "too many."},
+    Family{"logbell_heartbeat_heard_timestamp_seconds", MetricType::Gauge,
+           "When a heartbeat that others send to logbell was last heard."},
     Family{"logbell_heartbeat_last_success_timestamp_seconds", MetricType::Gauge,
            "When the heartbeat's receiver last took that logbell lives."},
     Family{"logbell_heartbeats_total", MetricType::Counter,

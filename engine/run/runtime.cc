@@ -881,6 +881,11 @@ std::optional<Runtime::Failure> Runtime::begin() {
   if (options_.driver != nullptr) writer.step_instead = [this] { options_.driver->step_writer(); };
   writer_ = std::make_unique<Writer>(std::move(writer));
   writer_->store(std::move(first_entries));
+  heard_ = std::make_unique<Heard>(
+      Heard::Options{&clock, [this](Condition condition) { queue_.push(std::move(condition), 0); },
+                     [this](std::vector<StoredEntry> entries) { writer_->store(std::move(entries)); },
+                     options_.wake_main},
+      config.listened_for, *own);
 
   // Sinks, with what waits for them.
   for (const auto& [name, sink] : plan->sinks) {
@@ -977,6 +982,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
   api.core = [this] { return core_view_.get(); };
   api.streams = [this] { return stream_views_.get(); };
   api.lanes = [this] { return lane_views(); };
+  api.heard = heard_.get();
   api.verdicts = [this] { return verdicts(); };
   api.proofs = [this] { return this->proofs(); };
   api.drills = drills_.get();
@@ -1120,6 +1126,11 @@ std::vector<MetricValue> Runtime::bounds() const {
   values.insert(values.end(), own.begin(), own.end());
   if (const auto beat = heartbeat_ ? heartbeat_->last_success() : std::nullopt)
     values.push_back({"logbell_heartbeat_last_success_timestamp_seconds", {}, number(rules::to_unix_ms(*beat)) / 1000});
+  for (const Heard::View& view : heard_->views()) {
+    if (view.heard_at)
+      values.push_back({"logbell_heartbeat_heard_timestamp_seconds", {{"heartbeat", view.name}},
+                     number(rules::to_unix_ms(*view.heard_at)) / 1000});
+  }
   return values;
 }
 
@@ -1303,6 +1314,7 @@ void Runtime::reload(const std::shared_ptr<const Config>& config, Verdicts verdi
     told_generation_ = 0;
   }
   if (heartbeat_) heartbeat_->replace(config);
+  heard_->replace(config->listened_for);
   LOGBELL_FAULT("runtime.reload.done");
 }
 
@@ -1363,6 +1375,7 @@ void Runtime::tend() {
   }
   for (const DrillReport& report : drills_->take_ended())
     tell_drill(report);
+  heard_->tend();
   const Instant now = options_.clock->instant();
   look_at_proofs(now);
   if (grown_.exchange(false)) trim_at_ = now + kTrimAfter;
@@ -1411,6 +1424,7 @@ bool Runtime::stop(Duration grace) {
     log.warn("The core did not end in time: what is left is read again at the next start.");
     ended = false;
   }
+  heard_->keep();
   writer_->close();
   if (!broken && !writer_->wait_idle(
                      std::max(Duration(50), std::chrono::floor<Duration>(std::min<std::chrono::microseconds>(

@@ -26,6 +26,7 @@
 #include "engine/run/drill.h"
 #include "engine/run/drill_schedule.h"
 #include "engine/run/feedback.h"
+#include "engine/run/heard.h"
 #include "engine/run/heartbeat.h"
 #include "engine/run/log.h"
 #include "engine/run/metrics.h"
@@ -435,6 +436,7 @@ class Runtime {
   CoreQueue queue_{kQueueBytes};
   std::unique_ptr<CoreLoop> core_;
   std::unique_ptr<Writer> writer_;
+  std::unique_ptr<Heard> heard_;
   mutable Mutex lanes_mutex_;
   std::map<std::string, Post> lanes_ GUARDED_BY(lanes_mutex_);
   std::vector<Post> retired_;  // of removed sinks; the main thread's

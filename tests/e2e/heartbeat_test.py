@@ -114,6 +114,46 @@ class HeartbeatTest(Case):
             bell.stop()
 
 
+    def test_another_logbell_listens(self):
+        token, ops, log = "a-long-token-of-ours", self.receiver(), self.log("their.log")
+        with open(self.path("token"), "w") as file:
+            file.write(token + "\n")
+        os.chmod(self.path("token"), 0o600)
+        os.mkdir(self.path("theirs"))
+        there = configuration(log.path, BOOM, [rule("Boom", "count_over_time(boom[1h]) >= 1", sinks=["ops"])],
+                              {"ops": harness.webhook(ops.url)}, route={"sinks": ["ops"], "group_interval": "1s"},
+                              heartbeats={"orders-api": {"every": "1s", "grace": "3s", "token_file": self.path("token")}})
+        listening = self.closing(harness.Logbell(self.path("theirs"), there))
+        self.bells.append(listening)
+        listening.start()
+        url = listening.url + "/api/v1/heartbeats/orders-api"
+        self.assertEqual(401, harness.http_request(url, "POST")[0])
+        self.assertEqual(404, harness.http_request(url + "2", "POST")[0])
+
+        slack, mine = self.slack(), self.log()
+        config = configuration(mine.path, BOOM, [rule("Boom", "count_over_time(boom[1h]) >= 1", sinks=["ops"])],
+                               {"ops": harness.slack(slack.hook())}, route={"sinks": ["ops"]},
+                               heartbeat={"url": url, "every": "1s", "bearer_token_file": self.path("token")})
+        bell = self.bell(config)
+        wait_for(lambda: listening.metric("logbell_heartbeat_heard_timestamp_seconds", heartbeat="orders-api"), "heartbeat", context=bell.tail)
+        self.assertEqual("ok", listening.api("heartbeats")["heartbeats"][0]["state"])
+        slack.revoke(slack.hook())
+        mine.write("ERROR boom")
+        bad = wait_for(lambda: ops.alerts("firing", alertname="HeartbeatFailing"), "HeartbeatFailing", context=listening.tail)[0]
+        self.assertIn("rule Boom reaches nobody", bad["annotations"]["summary"])
+        self.assertEqual("orders-api", bad["labels"]["heartbeat"])
+        bell.kill()
+        wait_for(lambda: ops.alerts("firing", alertname="HeartbeatMissing"), "HeartbeatMissing", 30, context=listening.tail)
+        # Still so after a restart there, and over once it lives.
+        listening.restart()
+        self.assertEqual(1, len(listening.await_firing("HeartbeatMissing")))
+        slack.restore(slack.hook())
+        bell.start()
+        wait_for(lambda: ops.alerts("resolved", alertname="HeartbeatMissing"), "its end", 30, context=listening.tail)
+        for who in (bell, listening):
+            self.assertNotIn(token, who.said())
+
+
 class SystemdTest(Case):
     def test_systemd_hears_ready_reloading_signs_of_life_and_stopping(self):
         path, heard = self.path("notify"), []

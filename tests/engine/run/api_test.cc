@@ -82,12 +82,14 @@ struct ApiFixture {
     options.core = [this] { return view; };
     options.streams = [this] { return streams; };
     options.lanes = [this] { return std::vector<LaneView>{lane}; };
+    options.heard = heard.get();
     options.destination = [](const std::string& sink) { return sink == "chat" ? "hooks.slack.com" : ""; };
     api = std::make_unique<Api>(std::move(options));
   }
   HttpResponse ask(const std::string& method, const std::string& path, HttpRequest::Fields headers = {},
-                   HttpRequest::Fields query = {}) const {
+                   HttpRequest::Fields query = {}, const std::string& body = {}) const {
     HttpRequest request;
+    request.body = body;
     request.method = method;
     request.path = path;
     request.headers = std::move(headers);
@@ -113,6 +115,7 @@ struct ApiFixture {
   Health health{{}, true, {}};
   int reloads = 0;
   std::optional<ReloadAnswer> reload_answer;
+  std::unique_ptr<Heard> heard;
   std::unique_ptr<Api> api;
 };
 
@@ -299,4 +302,61 @@ TEST_CASE("api: the port stays while who answers on it changes", "[run][api]") {
   CHECK_FALSE(Front().serve(address, nullptr));  // taken
   front.close();
   CHECK(front.address().empty());
+}
+
+TEST_CASE("api: a heartbeat is taken from whoever may say that somebody lives", "[run][api][heartbeat]") {
+  ApiFixture f;
+  const HttpRequest::Fields here{{"Host", "127.0.0.1:9733"}};
+  const std::string path = "/api/v1/heartbeats/orders-api";
+  CHECK(f.ask("POST", path, here).status == 404);  // nobody is listened for
+
+  std::map<std::string, ListenedFor> wanted;
+  wanted["orders-api"];
+  wanted["guarded"].token = rules::Secret("a-long-token");
+  Heard::Options options;
+  options.clock = &f.clock;
+  options.tell = [](const Condition&) {};
+  options.store = [](const std::vector<StoredEntry>&) {};
+  f.heard = std::make_unique<Heard>(std::move(options), wanted, std::vector<StoredEntry>{});
+  f.make(true);
+  const auto state = [&](std::size_t which) {
+    return std::string(f.json("/api/v1/heartbeats")["heartbeats"].at(which)["state"].string());
+  };
+  CHECK(state(1) == "not heard yet");
+  const HttpResponse taken = f.ask("POST", path, here);
+  CHECK(taken.status == 200);
+  CHECK(taken.body == "OK\n");
+  CHECK(state(1) == "ok");
+  CHECK(f.ask("POST", path + "/fail", here, {}, "no queue").status == 200);
+  CHECK(state(1) == "failing");
+  CHECK(f.json("/api/v1/heartbeats")["heartbeats"].at(1)["reason"].string() == "no queue");
+  CHECK(f.ask("POST", path + "/log", here).status == 200);
+  CHECK(state(1) == "failing");
+  CHECK(f.ask("POST", path, here).status == 200);
+
+  CHECK(f.ask("POST", "/api/v1/heartbeats/nobody", here).status == 404);
+  CHECK(f.ask("POST", "/api/v1/heartbeats/", here).status == 404);
+  CHECK(f.ask("POST", path + "/start", here).status == 404);
+  CHECK(f.ask("POST", path + "/fail/", here).status == 404);
+  CHECK(f.ask("GET", path, here).status == 405);
+  CHECK(f.ask("POST", "/api/v1/heartbeats", here).status == 405);
+  // A page in a browser, by a name that leads here.
+  CHECK(f.ask("POST", path, {{"Host", "evil.example.com"}}).status == 403);
+  CHECK(f.ask("POST", path, {{"Host", "localhost:9733"}, {"Origin", "https://evil.example.com"}}).status == 403);
+
+  const std::string guarded = "/api/v1/heartbeats/guarded";
+  const auto with = [&](const std::string& authorization) {
+    return f.ask("POST", guarded, {{"Host", "logbell.ops:9733"}, {"Authorization", authorization}}).status;
+  };
+  for (const bool loopback : {true, false}) {
+    f.make(loopback);
+    CHECK(with("Bearer a-long-token") == 200);
+    CHECK(with("Bearer a-long-tokeN") == 401);
+    CHECK(with("Bearer a-long-token2") == 401);
+    CHECK(with("Bearer ") == 401);
+    CHECK(with("") == 401);
+    CHECK(f.ask("POST", guarded, here).status == 401);
+    CHECK(f.ask("POST", path, here).status == (loopback ? 200 : 403));
+  }
+  CHECK(f.ask("GET", "/api/v1/heartbeats").body.find("a-long-token") == std::string::npos);
 }

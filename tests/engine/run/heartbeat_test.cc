@@ -150,6 +150,37 @@ TEST_CASE("heartbeat: what is wrong with it is said", "[run][heartbeat]") {
       Lines{"warning: heartbeat: the heartbeat ends on this machine: should that die, nobody would notice"});
 }
 
+TEST_CASE("heartbeat: whom it listens for", "[run][heartbeat]") {
+  const Loaded loaded =
+      load("heartbeats:\n  api: {}\n  batch: {every: 1h, grace: 10m, token_file: /run/token}\n",
+           {{"/run/token", "a-long-token\n"}});
+  CHECK(loaded.problems == kNothing);
+  REQUIRE(loaded.config != nullptr);
+  const auto& all = loaded.config->listened_for;
+  REQUIRE(all.size() == 2);
+  CHECK(all.at("api").every == 1min);
+  CHECK(all.at("api").grace == 2min);
+  CHECK(all.at("api").token.empty());
+  CHECK(all.at("batch").every == 1h);
+  CHECK(all.at("batch").grace == 10min);
+  CHECK(all.at("batch").token.reveal() == "a-long-token");
+  CHECK(std::count(loaded.config->secrets.begin(), loaded.config->secrets.end(), all.at("batch").token) == 1);
+
+  const auto problems = [](const std::string& rest) { return load(rest).problems; };
+  CHECK(problems("heartbeats: {a/b: {}}\n") ==
+        Lines{R"(heartbeat "a/b": a heartbeat cannot be called that)"});
+  CHECK(problems("heartbeats: {api: {evry: 1m}}\n") == Lines{R"(heartbeat "api": unknown key "evry")"});
+  CHECK(problems("heartbeats: {api: {every: 0s}}\n") ==
+        Lines{R"(heartbeat "api": "every" is at least 1s and at most 1d)"});
+  CHECK(problems("heartbeats: {api: {timeout: 1m}}\n") ==
+        Lines{R"(heartbeat "api": how late it may be is `grace:`)"});
+  CHECK(
+      problems("listen: 0.0.0.0:9733\nheartbeats: {api: {}}\n") ==
+      Lines{
+          R"(heartbeat "api": logbell listens where other machines can ask, and without a token each of them )"
+          "could say that this one lives"});
+}
+
 // --- what earns it
 
 PulseFacts healthy() {
