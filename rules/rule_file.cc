@@ -74,7 +74,7 @@ const std::vector<ForeignKey> kForeignGroupKeys{
 const std::vector<std::string>& built_in_alerts() {
   static const std::vector<std::string> kNames{"InputSilent",    "RuleUnknown", "TimestampSkew", "SinkDead",
                                                "SinkUnverified", "StateLost", "SeriesOverflow", "DrillFailed",
-                                               "ProofExpired", "HeartbeatUnheard", "HeartbeatMissing",
+                                               "ProofExpired", "DeliveryDelayed", "HeartbeatUnheard", "HeartbeatMissing",
                                                "HeartbeatFailing"};
   return kNames;
 }

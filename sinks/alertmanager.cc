@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <set>
 #include <span>
+#include <string>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "rules/json.h"
 #include "sinks/encode.h"
 #include "sinks/expect.h"
 #include "sinks/http.h"
@@ -28,6 +31,7 @@ class AlertmanagerSink final : public Sink {
       : url_(std::move(url)), hide_(options.secrets()), client_(options), context_(std::move(context)) {}
   Outcome deliver(const rules::Notification& notification, const Attempt& attempt) override;
   Verification verify(const Attempt& attempt) override;
+  ReadBack read_back(const rules::Notification& notification, const Attempt& attempt) override;
 
  private:
   // One deliver(), which may be several requests.
@@ -199,6 +203,41 @@ Verification AlertmanagerSink::verify(const Attempt& attempt) {
   request.timeout = client_.budget(attempt.timeout);
   request.now = attempt.now;
   return judge("POST []", client_.post(request), "", kExpected, hide_);
+}
+
+// GET /api/v2/alerts?filter=drill="…" (api/v2/openapi.yaml): what it holds, and which of its receivers each
+// goes to. Whether those tell anybody is theirs to prove.
+ReadBack AlertmanagerSink::read_back(const rules::Notification& notification, const Attempt& attempt) {
+  HttpRequest request;
+  // The ID of a drill is ours: hex digits.
+  request.url = Secret(fmt::format("{}?filter=drill%3D%22{}%22", url_, notification.drill));
+  request.timeout = client_.budget(attempt.timeout);
+  request.now = attempt.now;
+  const HttpResult result = client_.get(request);
+  ReadBack back;
+  const auto json = rules::Json::parse(result.is_success() ? std::string_view(result.body) : "");
+  if (!json || !json->is_array()) {
+    back.evidence = fmt::format("GET alerts -> {}", describe(result, hide_));
+    return back;
+  }
+  back.answered = true;
+  std::set<std::string> receivers;
+  for (std::size_t i = 0; i < notification.alerts.size(); ++i) {
+    const rules::Labels& labels = notification.alerts[i].labels;
+    for (const rules::Json& held : json->array()) {
+      const bool same = std::all_of(labels.begin(), labels.end(), [&](const rules::Labels::Pair& label) {
+        return held["labels"][label_name(label.first)].string() == label.second;
+      });
+      if (!same || held["receivers"].array().empty()) continue;
+      back.found.push_back(i);
+      for (const rules::Json& receiver : held["receivers"].array())
+        receivers.insert(quote(receiver["name"].string(), hide_));
+      break;
+    }
+  }
+  back.evidence = back.found.empty() ? "it does not hold the alert, or no receiver of it gets it"
+                                     : fmt::format("its receivers: {}", fmt::join(receivers, ", "));
+  return back;
 }
 
 class AlertmanagerConfig final : public SinkConfig {

@@ -59,6 +59,7 @@ std::vector<SinkType> make_types() {
   alertmanager.pages = true;
   alertmanager.per_alert = true;
   alertmanager.refresh = seconds(60);
+  alertmanager.reads_back = true;
   alertmanager.verifies = ProofLevel::kCredential;
   types.push_back(alertmanager);
 

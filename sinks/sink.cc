@@ -57,6 +57,10 @@ Verification Sink::verify(const Attempt& /*attempt*/) {
                                "this type of sink cannot be asked without a message");
 }
 
+ReadBack Sink::read_back(const rules::Notification& /*notification*/, const Attempt& /*attempt*/) {
+  return {};
+}
+
 Outcome Outcome::delivered(std::string receipt) {
   Outcome outcome;
   outcome.kind = Kind::kDelivered;

@@ -99,6 +99,13 @@ struct Verification {
 };
 std::string_view to_string(Verification::Verdict verdict);  // "live"
 
+// What was found where a message was brought, read back by what it said.
+struct ReadBack {
+  bool answered = false;           // else nothing is known
+  std::vector<std::size_t> found;  // which of the notification's alerts are there
+  std::string evidence;            // for people; never a secret
+};
+
 // What a message may say of its own delivery.
 struct Attempt {
   std::uint32_t number = 1;
@@ -114,6 +121,9 @@ class Sink {
   // Asks whether a message would arrive; nobody sees anything of it. Of a type that cannot be asked
   // (SinkType::verifies is kStatic) it is not called.
   virtual Verification verify(const Attempt& attempt);
+  // Looks for what deliver() has brought there (L5). Only of a type that reads back (SinkType::reads_back),
+  // and of drills only.
+  virtual ReadBack read_back(const rules::Notification& notification, const Attempt& attempt);
 };
 
 // What sinks share: set once per process.
@@ -169,6 +179,7 @@ struct SinkType {
   bool stays_open = false;
   // The most that verify() can prove; kStatic: it cannot be asked without a message.
   ProofLevel verifies = ProofLevel::kStatic;
+  bool reads_back = false;  // what was delivered can be looked for: read_back()
   // How often it may be asked while it is live, where the destination minds; unset: as often as any.
   std::optional<rules::Duration> verify_every;
   std::optional<rules::Duration> refresh;

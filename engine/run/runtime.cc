@@ -48,6 +48,11 @@ double latency(Timestamp caused_at, Timestamp settled_at) {
   return std::max(0.0, static_cast<double>((settled_at - caused_at).count()) / 1000);
 }
 
+// Whether a built-in alert about a sink is one that this sink will hardly tell.
+bool is_about_its_way(std::string_view alertname) {
+  return alertname == "DrillFailed" || alertname == "DeliveryDelayed";
+}
+
 // In a SinkDead that a question raised, not a message.
 constexpr std::string_view kNoMessage = "no message would arrive";
 
@@ -105,8 +110,8 @@ CoreLoop::CoreLoop(std::unique_ptr<Pipeline> pipeline, Options options)
   for (const AlertView& view : pipeline_->alerts()) {
     if (!view.alert.built_in) continue;
     const auto sink = plan_->sinks.find(std::string(view.alert.labels.get("sink")));
-    if (sink != plan_->sinks.end() && view.alert.name() == "DrillFailed") {
-      undrilled_.insert(sink->first);
+    if (sink != plan_->sinks.end() && is_about_its_way(view.alert.name())) {
+      avoided_[sink->first].insert(std::string(view.alert.name()));
       route_around(sink->second);
     }
     if (view.alert.name() != "SinkDead") continue;
@@ -307,16 +312,16 @@ void CoreLoop::route_around(const rules::SinkSpec& sink) {
   const std::map<std::string, WhyDead>& known = dead_lanes_[sink.name];
   const bool dead = std::all_of(sink.lanes.begin(), sink.lanes.end(),
                                 [&](const std::string& lane) { return known.count(lane) != 0; });
-  pipeline_->set_sink_dead(sink.name, dead || undrilled_.count(sink.name) != 0);
+  pipeline_->set_sink_dead(sink.name, dead || !avoided_[sink.name].empty());
 }
 
 void CoreLoop::take(const Condition& condition, Timestamp now) {
   const auto sink = plan_->sinks.find(std::string(condition.labels.get("sink")));
-  if (condition.alertname == "DrillFailed" && sink != plan_->sinks.end()) {
+  if (sink != plan_->sinks.end() && is_about_its_way(condition.alertname)) {
     if (condition.active) {
-      undrilled_.insert(sink->first);
+      avoided_[sink->first].insert(condition.alertname);
     } else {
-      undrilled_.erase(sink->first);
+      avoided_[sink->first].erase(condition.alertname);
     }
     route_around(sink->second);
   }
@@ -673,6 +678,29 @@ void Lane::sink_alive(const std::string& sink, const std::string& lane) {
   options_.health({sink, lane, false, {}});
 }
 
+std::vector<Condition> delays_of(const std::vector<LaneView>& lanes, Timestamp now) {
+  std::map<std::string, const LaneView*> late;
+  for (const LaneView& view : lanes) {
+    const LaneView*& worst = late.try_emplace(view.sink, nullptr).first->second;
+    if (!view.oldest || view.state == SinkState::kDead || now - *view.oldest < kDeliveryDelayed) continue;
+    if (worst == nullptr || *view.oldest < *worst->oldest) worst = &view;
+  }
+  std::vector<Condition> conditions;
+  for (const auto& [sink, view] : late) {
+    Condition condition;
+    condition.alertname = "DeliveryDelayed";
+    condition.labels.set("sink", sink);
+    condition.active = view != nullptr;
+    condition.summary =
+        view == nullptr ? fmt::format("Nothing waits for long at sink {} any more.", sink)
+                        : fmt::format("Notifications wait at sink {} ({} of them), the oldest since {}: {}.",
+                                      view->lane, view->pending, rules::format_rfc3339(*view->oldest),
+                                      view->last_error.empty() ? "it has not answered" : view->last_error);
+    conditions.push_back(std::move(condition));
+  }
+  return conditions;
+}
+
 // --- the whole
 
 namespace {
@@ -952,6 +980,8 @@ std::optional<Runtime::Failure> Runtime::begin() {
     verify.clock = &clock;
     verify.state_dir = config.state_dir;
     verify.tell = [this](const Verdict& verdict) { tell_verdict(verdict); };
+    verify.found = [this](const std::string& name, const rules::Notification& drill,
+                          const sinks::ReadBack& back) { tell_read_back(name, drill, back); };
     verify_ = std::make_unique<VerifyLoop>(std::move(verify), options_.config, options_.verdicts);
     for (const auto& [lane, verdict] : verify_->verdicts())
       tell_verdict(verdict);
@@ -1029,8 +1059,8 @@ std::optional<Runtime::Failure> Runtime::begin() {
                              [this] { return heartbeat_->done(); }, [] {}});
   }
   if (options_.stalled) {
-    watchdog_ = std::make_unique<Watchdog>(Watchdog::Options{
-        &clock, options_.stall_limit, [this] { return progress(); }, options_.stalled});
+    watchdog_ = std::make_unique<Watchdog>(
+        Watchdog::Options{&clock, options_.stall_limit, [this] { return progress(); }, options_.stalled});
     watchdog_thread_ = run({"watchdog", [this] { return watchdog_->step(); },
                             [this](std::optional<Instant> until) { watchdog_->wait(until); },
                             [this] { return watchdog_->done(); }, [] {}});
@@ -1075,6 +1105,10 @@ void Runtime::open_lane(const Config& config, const rules::SinkSpec& sink, std::
     if (settlement.state == DeliveryState::kDelivered && !LOGBELL_BROKEN("proof.noted"))
       proofs_->delivered(*settled.notification, settlement.receipt, settlement.at);
     if (!LOGBELL_BROKEN("drill.settled")) drills_->settled(settled);
+    const rules::Notification& about = *settled.notification;
+    if (verify_ && settlement.state == DeliveryState::kDelivered && !about.drill.empty() &&
+        !about.is_resolved())
+      verify_->look_for(about.lane, about);
   };
   const rules::Result<std::vector<StoredEntry>> elsewhere =
       store_->entries(Lane::elsewhere_prefix(options.lane));
@@ -1125,11 +1159,13 @@ std::vector<MetricValue> Runtime::bounds() const {
        number(options_.front == nullptr ? 0 : options_.front->turned_away())}};
   values.insert(values.end(), own.begin(), own.end());
   if (const auto beat = heartbeat_ ? heartbeat_->last_success() : std::nullopt)
-    values.push_back({"logbell_heartbeat_last_success_timestamp_seconds", {}, number(rules::to_unix_ms(*beat)) / 1000});
+    values.push_back(
+        {"logbell_heartbeat_last_success_timestamp_seconds", {}, number(rules::to_unix_ms(*beat)) / 1000});
   for (const Heard::View& view : heard_->views()) {
     if (view.heard_at)
-      values.push_back({"logbell_heartbeat_heard_timestamp_seconds", {{"heartbeat", view.name}},
-                     number(rules::to_unix_ms(*view.heard_at)) / 1000});
+      values.push_back({"logbell_heartbeat_heard_timestamp_seconds",
+                        {{"heartbeat", view.name}},
+                        number(rules::to_unix_ms(*view.heard_at)) / 1000});
   }
   return values;
 }
@@ -1188,9 +1224,31 @@ void Runtime::tell_verdict(const Verdict& verdict) {
   queue_.push(SinkVerdict{verdict, unverified}, 0);
 }
 
+// On the thread of the questions.
+void Runtime::tell_read_back(const std::string& lane, const rules::Notification& drill,
+                             const sinks::ReadBack& back) {
+  for (const std::size_t index : back.found) {
+    const rules::Alert& alert = drill.alerts.at(index);
+    proofs_->proven(alert.rule, drill.sink,
+                    {sinks::ProofLevel::kReadBack, options_.clock->now(), "drill", back.evidence});
+  }
+  const LogFields fields{{"lane", lane},
+                         {"drill", drill.drill},
+                         {"found", std::to_string(back.found.size())},
+                         {"of", std::to_string(drill.alerts.size())},
+                         {"evidence", back.evidence}};
+  if (!back.answered || back.found.size() < drill.alerts.size()) {
+    options_.log->warn("What a drill has brought there is not all to be found.", fields);
+  } else {
+    options_.log->info("What a drill has brought there was found.", fields);
+  }
+}
+
 void Runtime::look_at_proofs(Instant now) {
   if (!schedule_ || now < proofs_seen_ + kLookAtProofs) return;
   proofs_seen_ = now;
+  for (Condition& condition : delays_of(lane_views(), options_.clock->now()))
+    queue_.push(std::move(condition), 0);
   const std::shared_ptr<const Config> config = config_.get();
   const rules::Plan& plan = *config->plan;
   const std::vector<ProofView> views = proofs();
@@ -1238,6 +1296,11 @@ void Runtime::tell_drill(const DrillReport& report) {
                           more > 0 ? fmt::format(" and {} more", more) : "", wrong->failed_at, wrong->why)
             : fmt::format("A drill of {}{} did not arrive at sink {}: {}.", join(names),
                           more > 0 ? fmt::format(" and {} more", more) : "", wrong->lane, wrong->why);
+    {
+      const MutexLock lock(trouble_mutex_);
+      drill_trouble_.erase(sink);
+      if (condition.active) drill_trouble_[sink] = condition.summary;
+    }
     queue_.push(std::move(condition), 0);
   }
   // A rule's line that gets through ends what a former one's failure has raised.
@@ -1247,6 +1310,10 @@ void Runtime::tell_drill(const DrillReport& report) {
     condition.labels.set("sink", "");
     condition.summary = "A drill got through.";
     condition.active = false;
+    {
+      const MutexLock lock(trouble_mutex_);
+      drill_trouble_.erase("");
+    }
     queue_.push(std::move(condition), 0);
   }
   options_.metrics->count("logbell_drills_total", {{"outcome", failed == 0 ? "proven" : "failed"}});
@@ -1505,7 +1572,10 @@ PulseFacts Runtime::pulse_facts() const {
   facts.ready = ready_;
   facts.failing_since = writer_->failing_since();
   facts.lanes = lane_views();
-  if (options_.drill_trouble) facts.drill = options_.drill_trouble();
+  {
+    const MutexLock lock(trouble_mutex_);
+    if (!drill_trouble_.empty()) facts.drill = drill_trouble_.begin()->second;
+  }
   const rules::Plan& plan = *config_.get()->plan;
   facts.lost_rules = rules_that_reach_nobody(plan, dead_sinks(plan, facts.lanes, verdicts()));
   const auto streams = stream_views_.get();

@@ -155,7 +155,8 @@ class CoreLoop {
   std::uint64_t steps_seen_ = 0;
   std::optional<CoreInput> waiting_;                                  // taken out of the queue by wait()
   std::map<std::string, std::map<std::string, WhyDead>> dead_lanes_;  // by sink and lane
-  std::set<std::string> undrilled_;  // sinks that the last drill did not reach
+  // Sinks that the last drill did not reach, or where messages wait for long: by the alerts that say so.
+  std::map<std::string, std::set<std::string>> avoided_;
   bool dirty_ = true;  // something has changed since the last view
   bool show_now_ = true;
   rules::Instant shown_at_;
@@ -308,6 +309,11 @@ class Driver {
   virtual void step_writer() = 0;
 };
 
+// DeliveryDelayed for each sink: whether something has waited there for kDeliveryDelayed, and it is not dead
+// (of that SinkDead tells).
+inline constexpr rules::Duration kDeliveryDelayed{std::chrono::minutes(5)};
+std::vector<Condition> delays_of(const std::vector<LaneView>& lanes, rules::Timestamp now);
+
 class Runtime {
  public:
   // Weight of the batches that wait for the core: reading is never far ahead, the log file is the buffer.
@@ -330,15 +336,14 @@ class Runtime {
     std::string version;
     int stdin_fd = 0;
     rules::Duration lock_wait = Store::kLockWait;
-    bool plan_refused = false;                            // an older configuration runs
-    bool verify = false;                                  // sinks are asked again and again
-    bool drills = false;                                  // and drilled, as the configuration says
-    Verdicts verdicts = {};                               // what they have answered already
+    bool plan_refused = false;  // an older configuration runs
+    bool verify = false;        // sinks are asked again and again
+    bool drills = false;        // and drilled, as the configuration says
+    Verdicts verdicts = {};     // what they have answered already
     // Of a loop that has hung for `stall_limit`: ends the process. Unset: nobody looks.
     std::function<void(const Watchdog::Progress&)> stalled;
     rules::Duration stall_limit = Watchdog::kLimit;
     bool heartbeat = false;                               // the configuration's is sent
-    std::function<std::optional<std::string>()> drill_trouble;  // with the last one; may be unset; any thread
     std::function<void()> wake_main;                      // tend() has something to do; any thread
     std::function<std::optional<ReloadAnswer>()> reload;  // somebody asks for one; the HTTP server's thread
   };
@@ -398,6 +403,7 @@ class Runtime {
   void tell_verdict(const Verdict& verdict);
   void tell_drill(const DrillReport& report);
   void look_at_proofs(rules::Instant now);
+  void tell_read_back(const std::string& lane, const rules::Notification& drill, const sinks::ReadBack& back);
   void show_fingerprint(const Config& config);
   std::vector<std::string> stalled(rules::Duration limit) const;
   std::vector<Watchdog::Progress> progress() const;
@@ -433,6 +439,8 @@ class Runtime {
   std::unique_ptr<DrillDesk> drills_;
   std::unique_ptr<DrillSchedule> schedule_;  // null: only on demand; the main thread's, as is this
   rules::Instant proofs_seen_;
+  mutable Mutex trouble_mutex_;
+  std::map<std::string, std::string> drill_trouble_ GUARDED_BY(trouble_mutex_);  // by sink, of its last drill
   CoreQueue queue_{kQueueBytes};
   std::unique_ptr<CoreLoop> core_;
   std::unique_ptr<Writer> writer_;
@@ -442,7 +450,7 @@ class Runtime {
   std::vector<Post> retired_;  // of removed sinks; the main thread's
   std::unique_ptr<PollWaker> reader_waker_;
   std::unique_ptr<ReaderLoop> reader_;
-  std::unique_ptr<VerifyLoop> verify_;  // null: sinks are not asked
+  std::unique_ptr<VerifyLoop> verify_;        // null: sinks are not asked
   std::unique_ptr<HeartbeatLoop> heartbeat_;  // null: nobody is told that logbell lives
   std::unique_ptr<Worker> verify_thread_;
   std::unique_ptr<Worker> heartbeat_thread_;

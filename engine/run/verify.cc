@@ -404,7 +404,46 @@ Duration VerifyLoop::pause_after(const Verdict& verdict, Due& due) const {
   return std::min(std::max(pause, verdict.found.retry_after.value_or(Duration(0))), kVerifyEvery);
 }
 
+void VerifyLoop::look_for(const std::string& lane, rules::Notification notification) {
+  const MutexLock lock(mutex_);
+  const auto sink = config_->plan->sinks.find(notification.sink);
+  const sinks::SinkType* type =
+      sink == config_->plan->sinks.end() ? nullptr : sinks::find_sink_type(sink->second.type);
+  if (stopped_ || !options_.found || type == nullptr || !type->reads_back ||
+      looked_for_.size() >= kMaxLookedFor)
+    return;
+  looked_for_.emplace_back(lane, std::move(notification));
+  changed_.notify_all();
+}
+
+// Whether there was something to look for.
+bool VerifyLoop::look() {
+  std::shared_ptr<const Config> config;
+  std::pair<std::string, rules::Notification> wanted;
+  {
+    const MutexLock lock(mutex_);
+    if (stopped_ || looked_for_.empty()) return false;
+    wanted = std::move(looked_for_.front());
+    looked_for_.pop_front();
+    config = config_;
+  }
+  const auto spec = config->plan->sinks.find(wanted.second.sink);
+  if (spec == config->plan->sinks.end()) return true;
+  const std::vector<std::string>& lanes = spec->second.lanes;
+  const auto lane = std::find(lanes.begin(), lanes.end(), wanted.first);
+  if (lane == lanes.end()) return true;
+  sinks::Attempt attempt;
+  attempt.now = options_.clock->now();
+  attempt.timeout = kVerifyTimeout;
+  const auto sink = config->sinks.at(spec->first)
+                        ->build(static_cast<std::size_t>(lane - lanes.begin()),
+                                {config->external_url, config->environment});
+  options_.found(wanted.first, wanted.second, sink->read_back(wanted.second, attempt));
+  return true;
+}
+
 std::optional<Instant> VerifyLoop::step() {
+  if (look()) return options_.clock->instant();
   std::shared_ptr<const Config> config;
   std::uint64_t revision = 0;
   std::string lane;
@@ -448,7 +487,7 @@ std::optional<Instant> VerifyLoop::step() {
 
 void VerifyLoop::wait(std::optional<Instant> until) {
   const MutexLock lock(mutex_);
-  while (!stopped_ && seen_ == revision_) {
+  while (!stopped_ && seen_ == revision_ && looked_for_.empty()) {
     const Instant now = options_.clock->instant();
     if (until && now >= *until) return;
     if (until) {

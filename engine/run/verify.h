@@ -7,6 +7,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -18,6 +19,7 @@
 #include "engine/io/thread_annotations.h"
 #include "engine/run/clock.h"
 #include "engine/run/config.h"
+#include "rules/notification.h"
 #include "rules/problems.h"
 #include "sinks/sink.h"
 
@@ -89,6 +91,9 @@ class VerifyLoop {
     const Clock* clock = nullptr;  // outlives me
     std::string state_dir;
     std::function<void(const Verdict&)> tell;  // of every answer
+    // What was found of a message that was brought to this lane; may be unset: nothing is looked for.
+    std::function<void(const std::string& lane, const rules::Notification&, const sinks::ReadBack&)> found =
+        {};
   };
   // `first`: what is known already.
   VerifyLoop(Options options, std::shared_ptr<const Config> config, Verdicts first);
@@ -98,6 +103,8 @@ class VerifyLoop {
   bool done() const;
 
   void replace(std::shared_ptr<const Config> config, Verdicts first);
+  // Looks for a drill's message that was taken, at a sink that can be asked for it. Thread-safe.
+  void look_for(const std::string& lane, rules::Notification notification);
   void stop();
   Verdicts verdicts() const;
 
@@ -107,6 +114,7 @@ class VerifyLoop {
     std::uint32_t unknown = 0;  // times in a row
   };
   void take(Verdicts verdicts) REQUIRES(mutex_);
+  bool look();
   rules::Duration pause_after(const Verdict& verdict, Due& due) const REQUIRES(mutex_);
 
   const Options options_;
@@ -117,6 +125,9 @@ class VerifyLoop {
   std::uint64_t seen_ GUARDED_BY(mutex_) = 0;      // by the last step()
   Verdicts verdicts_ GUARDED_BY(mutex_);
   std::map<std::string, Due> due_ GUARDED_BY(mutex_);  // by lane
+  // Messages that wait to be looked for: those of a few drills; of more nothing is proven beyond the receipt.
+  static constexpr std::size_t kMaxLookedFor = 100;
+  std::deque<std::pair<std::string, rules::Notification>> looked_for_ GUARDED_BY(mutex_);  // by lane
   bool stopped_ GUARDED_BY(mutex_) = false;
 };
 

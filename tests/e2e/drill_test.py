@@ -87,6 +87,19 @@ class DrillTest(Case):
         self.assertEqual(0, self.drill(bell)[0])
         wait_for(lambda: other.alerts("resolved", alertname="DrillFailed", sink="chat"), "its end", context=bell.tail)
 
+    def test_F53_alertmanager_is_asked_who_gets_it(self):
+        log, receiver = self.log(), self.receiver()
+        peer = self.closing(harness.Alertmanager(self.path("am"), receiver.url))
+        bell = self.bell(self.config(log, {"am": harness.alertmanager(peer.url)}))
+        code, report = self.report(bell, "Boom")
+        self.assertEqual(0, code, report)
+        proof = wait_for(lambda: [one for one in bell.api("proof")["proofs"] if one["alertname"] == "Boom" and one["reached"] == "L5"], "read back", context=bell.tail)[0]
+        self.assertEqual(("L5", "its receivers: test"), (proof["proofs"][-1]["level"], proof["proofs"][-1]["evidence"]))
+        # Behind Alertmanager it is plainly a drill, too.
+        told = wait_for(lambda: receiver.alerts("firing", alertname="Boom"), "its own webhook", context=bell.tail)[0]
+        self.assertTrue(told["annotations"]["summary"].startswith("[DRILL] "))
+        self.assertEqual(report["id"], told["labels"]["drill"])
+
     def test_F53_through_the_log_itself(self):
         log, slack = self.log(), self.slack()
         bell = self.bell(self.config(log, {"chat": harness.slack(slack.hook())}))

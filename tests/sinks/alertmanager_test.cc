@@ -200,3 +200,43 @@ TEST_CASE("alertmanager: F48 too large for what is in between, it goes in halves
     CHECK_FALSE(refused.sink_is_dead);
   }
 }
+
+TEST_CASE("alertmanager: what a drill has brought there is found by its ID, with its receivers",
+          "[sinks][alertmanager][F53]") {
+  HttpStub stub;
+  const auto sink = sink_to(stub);
+  rules::Notification drill = tests::notification();
+  drill.drill = "00ab";
+  drill.alerts.front().labels.set("drill", "00ab");
+  drill.alerts.push_back(drill.alerts.front());
+  drill.alerts.back().labels.set("queue", "other");
+  const auto held = [&](const rules::Alert& alert, const std::string& receivers) {
+    return R"({"labels":)" + to_json(alert.labels).dump() + R"(,"receivers":[)" + receivers + "]}";
+  };
+  SECTION("one of two") {
+    rules::Alert another = drill.alerts[1];
+    another.labels.set("queue", "a third");
+    stub.then(StubStep::answer(200, "[" + held(another, R"({"name":"night"})") + "," +
+                                        held(drill.alerts[0], R"({"name":"ops"},{"name":"db"})") + "]"));
+    const ReadBack back = sink->read_back(drill, tests::attempt());
+    CHECK(back.answered);
+    CHECK(back.found == std::vector<std::size_t>{0});
+    CHECK(back.evidence == "its receivers: db, ops");
+    CHECK(stub.requests().front().method == "GET");
+    CHECK(stub.requests().front().target == "/api/v2/alerts?filter=drill%3D%2200ab%22");
+  }
+  SECTION("what no receiver gets is not found") {
+    stub.then(StubStep::answer(200, "[" + held(drill.alerts[0], "") + "]"));
+    const ReadBack back = sink->read_back(drill, tests::attempt());
+    CHECK(back.answered);
+    CHECK(back.found.empty());
+  }
+  SECTION("no answer says nothing") {
+    stub.then(GENERATE(StubStep::answer(503, "later"), StubStep::answer(200, "{}"),
+                       StubStep::answer(200, "<html>")));
+    const ReadBack back = sink->read_back(drill, tests::attempt());
+    CHECK_FALSE(back.answered);
+    CHECK(back.found.empty());
+    CHECK(back.evidence.find("GET alerts -> HTTP") == 0);
+  }
+}

@@ -9,6 +9,8 @@ old=True 200 `OK (not found)` as the service did; ever more than five pings a mi
   with HeartbeatServer() as server:
       server.url()       the ping URL of its check
       server.pings       what counted: [{"kind": "success", "at": monotonic seconds, "body": …}, …]
+
+As a program it prints the ping URL of its check, then a line for each ping that counts: its kind, and its body on one line.
 """
 import http.server
 import re
@@ -23,7 +25,7 @@ MAX_BODY = 10_000
 class HeartbeatServer:
     def __init__(self, port=0, a_minute=None, old=False):
         self.check, self.a_minute, self.old = str(uuid.uuid4()), a_minute, old
-        self.pings, self.answers, self.requests = [], [], []
+        self.pings, self.answers, self.requests, self.shown = [], [], [], False
         self._lock = threading.Lock()
         outer = self
 
@@ -67,6 +69,8 @@ class HeartbeatServer:
                     return 400, "invalid url format"
                 word = "success" if int(word) == 0 else "fail"
             self.pings.append({"kind": word, "at": now, "body": body[:MAX_BODY]})
+            if self.shown:
+                print(word, " ".join(body[:MAX_BODY].split()), flush=True)
             return 200, "OK"
 
     def url(self):
@@ -90,3 +94,10 @@ class HeartbeatServer:
 
     def __exit__(self, *_):
         self.close()
+
+
+if __name__ == "__main__":
+    with HeartbeatServer() as only:
+        only.shown = True
+        print(only.url(), flush=True)
+        threading.Event().wait()

@@ -513,7 +513,8 @@ TEST_CASE("runtime: a sink that says it is dead when asked is told of elsewhere,
   CHECK(f.told()[1] == "spare: all_resolved SinkDead-");
 }
 
-TEST_CASE("runtime: a sink that is live but not for everybody is told of, until it is", "[run][runtime][F52]") {
+TEST_CASE("runtime: a sink that is live but not for everybody is told of, until it is",
+          "[run][runtime][F52]") {
   CoreFixture f(true);
   f.batch();
   Verification partly = asked_live();
@@ -947,6 +948,33 @@ TEST_CASE("runtime: what a start has found of its sinks is told, and so is what 
   CHECK(house.told("spare.jsonl")[1].find("resolved") != std::string::npos);
   CHECK(degraded().find("is dead") == std::string::npos);
   CHECK(house.stop());
+}
+
+TEST_CASE("runtime: what waits for long at a sink that is not dead is told", "[run][runtime]") {
+  const rules::Timestamp now = CoreWorld::at(0);
+  const auto lane = [&](const char* sink, const char* name, SinkState state,
+                        std::optional<rules::Duration> age) {
+    LaneView view;
+    view.sink = sink;
+    view.lane = name;
+    view.state = state;
+    view.pending = age ? 3 : 0;
+    if (age) view.oldest = now - *age;
+    view.last_error = "server_error: HTTP 503";
+    return view;
+  };
+  std::vector<std::string> active;
+  for (const Condition& condition : delays_of(
+           {lane("well", "well", SinkState::kAlive, {}), lane("new", "new", SinkState::kFailing, 5min - 1ms),
+            lane("late", "late#1", SinkState::kFailing, 5min), lane("late", "late#2", SinkState::kAlive, {}),
+            lane("dead", "dead", SinkState::kDead, 1h)},
+           now)) {
+    CHECK(condition.alertname == "DeliveryDelayed");
+    if (condition.active) active.push_back(condition.summary);
+  }
+  CHECK(active ==
+        Lines{"Notifications wait at sink late#1 (3 of them), the oldest since 2026-05-01T07:55:00Z: "
+              "server_error: HTTP 503."});
 }
 
 TEST_CASE("runtime: a drill goes the whole way, and nothing real moves", "[run][runtime][F53]") {
