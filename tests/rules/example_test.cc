@@ -262,6 +262,10 @@ TEST_CASE("example: the mark stands where it changes nothing", "[rules][example]
        pattern({R"(^\[(?P<level>\w+)\]\[[^\]]*\]$)"}, {"level"}),
        "[example][ logbell-drill:1f4b9c ]",
        {"example"}},
+      {"never beside a letter, whatever may stand there",
+       pattern({R"(^foo\S*bar$)"}),
+       "foo%logbell-drill:1f4b9c!abar",
+       {}},
       {"a label to the end of the line",
        pattern({R"(failed: (?P<why>.*))"}, {"why"}),
        "logbell-drill:1f4b9c failed: example",
@@ -297,6 +301,10 @@ TEST_CASE("example: the pattern's own examples come first", "[rules][example]") 
   REQUIRE(json.has_value());
   CHECK(json->text == R"({"logbell": "logbell-drill:1f4b9c", "ts": "x", "msg": "queue orders"})");
   CHECK(check_line(spec, LineFormat::kJson, *json).labels == std::vector<std::string>{"orders\"}"});
+  // The name of the mark's member is one that the line does not have.
+  spec.examples = {R"({"msg":"queue orders ","logbell":"x"})"};
+  CHECK(marked_line(spec, LineFormat::kJson, kMark)->text ==
+        R"({"msg":"queue orders ","logbell":"x","logbell_drill":"logbell-drill:1f4b9c"})");
   // Of several lines the first: the others belong to it.
   PatternSpec trace = pattern({R"((?s)boom.*\n\tat x)"});
   trace.examples = {"boom\n\tat x"};
@@ -343,6 +351,8 @@ TEST_CASE("example: what `match` looks for in a line of JSON or logfmt", "[rules
       {"the whole object", LineFormat::kJson, pattern({R"x(^\{"a":1,"b":"(?P<b>\w+)".*\}$)x"}, {"b"}),
        R"({"a":1,"b":"example" ,"logbell":"logbell-drill:1f4b9c"})"},
       {"no JSON at all", LineFormat::kJson, pattern({"^panic: "}), "panic: logbell-drill:1f4b9c"},
+      {"braces around something are no JSON", LineFormat::kJson, pattern({R"("a" "b")"}),
+       R"("a" "b" logbell-drill:1f4b9c)"},
       {"a message in logfmt", LineFormat::kLogfmt, pattern({"stored in backup"}),
        R"(msg="stored in backup" logbell=logbell-drill:1f4b9c)"},
       {"a field in logfmt", LineFormat::kLogfmt, pattern({R"(^level=error .*code=(?P<code>\S+)$)"}, {"code"}),
