@@ -1296,11 +1296,6 @@ void Runtime::tell_drill(const DrillReport& report) {
                           more > 0 ? fmt::format(" and {} more", more) : "", wrong->failed_at, wrong->why)
             : fmt::format("A drill of {}{} did not arrive at sink {}: {}.", join(names),
                           more > 0 ? fmt::format(" and {} more", more) : "", wrong->lane, wrong->why);
-    {
-      const MutexLock lock(trouble_mutex_);
-      drill_trouble_.erase(sink);
-      if (condition.active) drill_trouble_[sink] = condition.summary;
-    }
     queue_.push(std::move(condition), 0);
   }
   // A rule's line that gets through ends what a former one's failure has raised.
@@ -1310,10 +1305,6 @@ void Runtime::tell_drill(const DrillReport& report) {
     condition.labels.set("sink", "");
     condition.summary = "A drill got through.";
     condition.active = false;
-    {
-      const MutexLock lock(trouble_mutex_);
-      drill_trouble_.erase("");
-    }
     queue_.push(std::move(condition), 0);
   }
   options_.metrics->count("logbell_drills_total", {{"outcome", failed == 0 ? "proven" : "failed"}});
@@ -1572,9 +1563,12 @@ PulseFacts Runtime::pulse_facts() const {
   facts.ready = ready_;
   facts.failing_since = writer_->failing_since();
   facts.lanes = lane_views();
-  {
-    const MutexLock lock(trouble_mutex_);
-    if (!drill_trouble_.empty()) facts.drill = drill_trouble_.begin()->second;
+  if (const auto core = core_view_.get()) {
+    for (const AlertView& view : core->alerts) {
+      if (view.alert.built_in && view.alert.name() == "DrillFailed" &&
+          view.alert.state == rules::AlertState::kFiring)
+        facts.drill = view.alert.annotation("summary");
+    }
   }
   const rules::Plan& plan = *config_.get()->plan;
   facts.lost_rules = rules_that_reach_nobody(plan, dead_sinks(plan, facts.lanes, verdicts()));

@@ -439,8 +439,6 @@ class Runtime {
   std::unique_ptr<DrillDesk> drills_;
   std::unique_ptr<DrillSchedule> schedule_;  // null: only on demand; the main thread's, as is this
   rules::Instant proofs_seen_;
-  mutable Mutex trouble_mutex_;
-  std::map<std::string, std::string> drill_trouble_ GUARDED_BY(trouble_mutex_);  // by sink, of its last drill
   CoreQueue queue_{kQueueBytes};
   std::unique_ptr<CoreLoop> core_;
   std::unique_ptr<Writer> writer_;

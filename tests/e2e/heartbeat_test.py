@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 
@@ -74,6 +75,15 @@ class HeartbeatTest(Case):
         bell.reload()
         at = len(server.kinds())
         wait_for(lambda: "success" in server.kinds()[at:], "heartbeat again", context=bell.tail)
+
+    def test_F54_a_drill_that_does_not_arrive(self):
+        log, server, slack, other = self.log(), self.server(), self.slack(), self.receiver()
+        bell = self.bell(self.config(log, server, {"ops": harness.slack(slack.hook()), "other": harness.webhook(other.url)}))
+        wait_for(lambda: server.of("success"), "heartbeat", context=bell.tail)
+        slack.revoke(slack.hook())
+        self.assertEqual(1, subprocess.run([harness.binary(), "drill", "--url", bell.url, "--wait", "30s"], capture_output=True).returncode)
+        told = wait_for(lambda: server.of("fail"), "a failure", context=bell.tail)[0]
+        self.assertIn("A drill of Boom did not arrive at sink ops", told["body"])
 
     def test_F54_the_log_is_gone(self):
         log, server = self.log(), self.server()
