@@ -93,6 +93,7 @@ std::string thread_of(const rules::Notification& notification) {
 
 // In brackets, which are no part of what a thread is called by (RFC 5256 §2.1).
 std::string subject_of(const rules::Notification& notification, const SinkContext& context) {
+  if (!notification.drill.empty()) return headline(notification, context);  // "[DRILL] Boom": nothing fires
   return fmt::format("[{}] {}", status_of(notification), headline(notification, context));
 }
 
@@ -170,18 +171,23 @@ void say_links(Mail& mail, const rules::Alert* alert, const SinkContext& context
 }
 
 // What it is in one sentence, and the figures: also what a phone shows of it in its list.
-void say_alert(Mail& mail, const rules::Alert& alert, const rules::Labels& common, const Attempt& attempt) {
+void say_alert(Mail& mail, const rules::Notification& notification, const rules::Alert& alert,
+               const rules::Labels& common, const Attempt& attempt) {
   MailText what(summary_of(alert), kMaxMailSummary, Lines::kKeep);
   const MailText which(labels_text(labels_beyond(alert.labels, common)), kMaxMailField);
   if (what.empty() && which.empty()) what = MailText(alert.name(), kMaxMailSummary);
-  mail.say(alert.is_firing() ? Literal("FIRING: ") : Literal("RESOLVED: "));
+  mail.say(!notification.drill.empty() ? Literal("DRILL: ")
+           : alert.is_firing()         ? Literal("FIRING: ")
+                                       : Literal("RESOLVED: "));
   mail.say(what);
   if (!which.empty()) mail.say((what.empty() ? MailText() : MailText(Literal("\n"))) + which);
   mail.say(MailText(Literal("\n")) + MailText(facts_of(alert, attempt), kMaxMailField) + MailText("\n"));
 }
 
-void say_single(Mail& mail, const rules::Alert& alert, const Attempt& attempt, const SinkContext& context) {
-  say_alert(mail, alert, alert.labels, attempt);
+void say_single(Mail& mail, const rules::Notification& notification, const Attempt& attempt,
+                const SinkContext& context) {
+  const rules::Alert& alert = notification.alerts.front();
+  say_alert(mail, notification, alert, alert.labels, attempt);
   const std::string_view description = alert.annotation("description");
   if (!description.empty() && description != summary_of(alert))
     mail.say(Literal("\n") + MailText(description, kMaxMailDescription, Lines::kKeep) + Literal("\n"));
@@ -200,7 +206,7 @@ void say_several(Mail& mail, const rules::Notification& notification, const Atte
                  const SinkContext& context) {
   const rules::Labels common = notification.common_labels();
   for (const rules::Alert& alert : notification.alerts) {
-    say_alert(mail, alert, common, attempt);
+    say_alert(mail, notification, alert, common, attempt);
     mail.say("\n");
   }
   mail.say(Literal("All: ") + MailText(labels_text(common), kMaxMailField) + Literal("\n"));
@@ -644,7 +650,7 @@ Mail email_message(const rules::Notification& notification, const Attempt& attem
   if (!notification.text.empty())
     mail.say(MailText(notification.text, kMaxMailText, Lines::kKeep) + Literal("\n"));
   if (notification.alerts.size() == 1) {
-    say_single(mail, notification.alerts.front(), attempt, context);
+    say_single(mail, notification, attempt, context);
   } else if (!notification.alerts.empty()) {
     say_several(mail, notification, attempt, context);
   } else {

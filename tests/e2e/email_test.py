@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Mail, against aiosmtpd: what arrives is read by Python's email package, as a mail program would. F40: a dead sink's fallback is mail.
 F43: the answer to a message is lost. F44: certificates. F52: is anybody there."""
+import subprocess
 import sys
 
 import harness
@@ -8,7 +9,7 @@ from harness import Case, configuration, rule, wait_for
 
 import smtp_server  # noqa: E402  (harness knows where)
 
-BOOM = {"boom": {"match": "ERROR boom on (?P<queue>\\w+)", "labels": ["queue"]}}
+BOOM = {"boom": {"match": "ERROR boom on (?P<queue>\\w+)", "labels": ["queue"], "examples": ["ERROR boom on orders"]}}
 LOGIN = {"username": "logbell", "password": "right-or-wrong"}
 
 
@@ -53,6 +54,18 @@ class EmailTest(Case):
         bell.await_metric(2, "logbell_notifications_total", sink="mail", outcome="delivered")
         self.assertEqual(2, len(server.messages))
         self.assertRegex(bell.said(), r"receipt=.*250 2\.0\.0 Ok: queued as T00001")
+
+    def test_email_a_drill_is_one_mail_that_says_so(self):
+        log, server = self.log(), self.server()
+        bell = self.bell(self.config(log, {"mail": harness.email(server)}))
+        ended = subprocess.run([harness.binary(), "drill", "--url", bell.url], capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(0, ended.returncode, ended.stdout + ended.stderr)
+        mail = self.rings(bell, server)[0]
+        self.assertEqual("[DRILL] Boom · e2e", mail["mail"]["Subject"])
+        self.assertIsNone(mail["mail"]["Importance"])
+        self.assertIn("A drill: nothing is wrong.", mail["text"])
+        self.assertNotIn("FIRING", mail["text"])
+        self.assertEqual(1, len(server.messages))
 
     def test_email_smtps(self):
         log, server = self.log(), self.server(certificate=self.certificate(), tls="smtps")

@@ -181,6 +181,9 @@ TEST_CASE("email: what is told of an end, of several, of a text", "[sinks][email
   check_golden("email_refused.eml",
                message(tests::text_notification(rules::NotifyReason::kRefused,
                                                 "logbell.yaml:3:1: no sinks\nlogbell.yaml:4:1: no rules")));
+  rules::Notification drill = tests::notification({tests::queue_alert()}, rules::NotifyReason::kDrill);
+  drill.drill = "d1";
+  check_golden("email_drill.eml", message(drill));
   rules::Notification late = tests::notification();
   late.fallback_for = "oncall";
   Attempt again = tests::attempt();

@@ -62,9 +62,8 @@ TEST_CASE("registry: the menu", "[sinks][registry]") {
   std::vector<std::string_view> keys;
   for (const SinkType& type : sink_types())
     keys.push_back(type.key);
-  CHECK(keys == std::vector<std::string_view>{"slack", "pagerduty", "alertmanager", "email", "webhook", "exec",
-                                              "file",
-                                              "console"});
+  CHECK(keys == std::vector<std::string_view>{"slack", "pagerduty", "alertmanager", "email", "webhook",
+                                              "exec", "file", "console"});
   CHECK(find_sink_type("slack")->tells_people);
   CHECK(find_sink_type("slack")->min_interval == std::chrono::seconds(1));
   CHECK(find_sink_type("pagerduty")->pages);
