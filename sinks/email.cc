@@ -294,6 +294,7 @@ Outcome EmailSink::send(const rules::Notification& notification, const Attempt& 
     }
   }
   std::vector<std::string> not_told;
+  not_told.reserve(refusals.size());
   for (const Refusal& refusal : refusals)
     not_told.push_back(fmt::format("{} ({})", refusal.address, describe(refusal.answer)));
   if (taken == 0) {

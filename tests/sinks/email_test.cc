@@ -103,7 +103,7 @@ TEST_CASE("email: delivered, with the server's own number as the receipt", "[sin
   SmtpStub stub;
   const auto sink = sink_at(stub, {{"ops@example.com", "oncall@example.com"}, {}});
   const Outcome outcome = sink->deliver(tests::notification(), tests::attempt());
-  CHECK(outcome.detail == "");
+  CHECK(outcome.detail.empty());
   CHECK(outcome.kind == Outcome::Kind::kDelivered);
   CHECK(outcome.receipt ==
         "250 2.0.0 Ok: queued as 4XyZ, as <logbell.8f2c0d1e2f3a4b5c6d7e8f9012345678@example.com>");
@@ -199,7 +199,9 @@ TEST_CASE("email: hostile text is text", "[sinks][email]") {
     alert.labels.set("alertname", text);
     alert.labels.set("service", text);
     alert.labels.set("severity", text);
-    alert.annotations = {{"summary", text}, {"description", text + "\n.\n" + text}, {"runbook_url", text}};
+    std::string description = text;
+    description.append("\n.\n").append(text);
+    alert.annotations = {{"summary", text}, {"description", description}, {"runbook_url", text}};
     alert.first_line->text = text;
     alert.last_line->text = text;
     alert.top_values = {{text, {{text, 1}}}};
