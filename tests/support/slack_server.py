@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A stand-in for Slack's incoming webhooks, on loopback.
+"""A stand-in for Slack's incoming webhooks and for the part of its Web API that posts, on loopback.
 
 It answers as hooks.slack.com does: `ok` for what Slack would show, Slack's own words for what it refuses, 429 with
 Retry-After beyond one message a second. Everything that arrives is kept in a journal; `--render` prints each message as a
@@ -15,6 +15,10 @@ For tests, over HTTP or as a class in their own process:
                                {"revoke": PATH, "status": 404, "body": "no_service"}, {"restore": PATH}
                                {"burst": 25, "rate": 1.0}
   DELETE /_control             no scripted answers, no revoked hooks, a full bucket
+
+The Web API is at URL/api (api_url of a slack_app sink): auth.test, users.conversations, conversations.info, .history and .replies,
+chat.postMessage, chat.update and chat.getPermalink, for one bot's token and the channels of SlackServer.api. Its calls are no part
+of the journal: GET /_api has them, and what the channels show now. Scripted answers are for a method by its path, /api/chat.update.
 
 Modes of a scripted answer: answer (status, body, headers, delay), never (reads, never answers), stall (does not even read),
 drip (a byte every `interval` seconds), drop (the message is taken, the answer lost), half (half an answer), close, reset.
@@ -470,6 +474,170 @@ def render(payload, colour=False, width=78, at=None):
     return "\n".join(f"{bar} {line}".rstrip() for line in body), paper.mentions
 
 
+# --- the Web API --------------------------------------------------------------------------------------------------------
+
+TOKEN = "xoxb-123456789012-abcdefghijklSTANDIN"
+SCOPES = "chat:write,channels:read,channels:history"
+
+
+class Failed(Exception):
+    """`ok: false` with one of Slack's words."""
+
+
+class WebApi:
+    """One workspace, one bot. Used under its server's lock."""
+
+    def __init__(self, burst=3, rate=1.0):
+        self.token, self.scopes = TOKEN, SCOPES
+        self.burst, self.rate = burst, rate
+        self.channels = {}
+        self.calls = []  # {"method", "args", "at", "monotonic", "status", "answer", "mode"}
+        self.buckets = {}
+        self.last_ts = 0
+        self.add_channel("C0STANDIN1", "ops")
+
+    def add_channel(self, channel, name, **facts):
+        self.channels[channel] = {"name": name, "is_member": True, "is_archived": False, "is_private": False, **facts,
+                                  "messages": []}
+
+    def shown(self, channel="C0STANDIN1"):
+        """What a person sees in the channel: its messages, oldest first, without those that stand in threads only."""
+        return [m for m in self.channels[channel]["messages"] if m["thread_ts"] is None or m["broadcast"]]
+
+    def thread(self, ts, channel="C0STANDIN1"):
+        return [m for m in self.channels[channel]["messages"] if m["thread_ts"] == ts]
+
+    def answer(self, method, headers, body):
+        """(status, answer, headers, args) as Slack would answer; what it does to the channels is done."""
+        kind = headers.get("Content-Type", "").split(";")[0].strip()
+        args = dict(urllib.parse.parse_qsl(body.decode(errors="replace"))) if kind.endswith("urlencoded") else {}
+        if kind == "application/json" and method in ("chat.postMessage", "chat.update"):  # the others read forms only
+            try:
+                args = json.loads(body.decode())
+            except ValueError:
+                return 200, {"ok": False, "error": "invalid_json"}, {}, {}
+        token = headers.get("Authorization", "")
+        if token != f"Bearer {self.token}":
+            return 200, {"ok": False, "error": "invalid_auth" if token else "not_authed"}, {}, args
+        more = {"X-OAuth-Scopes": self.scopes}
+        try:
+            wait = self.wait(method, args)
+            if wait:
+                return 429, {"ok": False, "error": "ratelimited"}, {**more, "Retry-After": str(wait)}, args
+            handler = self.METHODS.get(method)
+            if handler is None:
+                raise Failed("unknown_method")
+            return 200, {"ok": True, **handler(self, args)}, more, args
+        except Failed as failed:
+            return 200, {"ok": False, "error": str(failed)}, more, args
+        except Refused as refused:
+            return 200, {"ok": False, "error": refused.word, "response_metadata": {"messages": [f"[ERROR] {refused.why}"]}}, more, args
+
+    def wait(self, method, args):
+        if method != "chat.postMessage":
+            return 0
+        return self.buckets.setdefault(args.get("channel"), Bucket(self.burst, self.rate)).take()
+
+    def need(self, *scopes):
+        if not set(scopes) & set(self.scopes.split(",")):
+            raise Failed("missing_scope")
+
+    def find(self, args, by_name=False):
+        wanted = args.get("channel", "")
+        for channel, facts in self.channels.items():
+            if wanted == channel or (by_name and wanted == "#" + facts["name"]):
+                return channel, facts
+        raise Failed("channel_not_found")
+
+    def message(self, facts, ts):
+        return next((m for m in facts["messages"] if m["ts"] == ts), None)
+
+    def check(self, args):
+        if args.get("text") is None and not args.get("blocks"):
+            raise Failed("no_text")
+        validate({key: args[key] for key in ("text", "blocks") if args.get(key)} or {"text": " "})
+
+    def auth_test(self, _):
+        return {"url": "https://standin.slack.com/", "team_id": "T0STANDIN", "bot_id": "B0STANDIN", "user_id": "U0STANDIN"}
+
+    def users_conversations(self, args):
+        self.need("channels:read", "groups:read")
+        mine = [{"id": i, "name": c["name"], "is_archived": c["is_archived"], "is_private": c["is_private"]}
+                for i, c in self.channels.items() if c["is_member"]]
+        return self.page("channels", mine, args)
+
+    def conversations_info(self, args):
+        self.need("channels:read", "groups:read")
+        channel, facts = self.find(args)
+        return {"channel": {"id": channel, **{k: v for k, v in facts.items() if k != "messages"}}}
+
+    def page(self, name, items, args):
+        begin, limit = int(args.get("cursor") or 0), int(args.get("limit", 100))
+        more = begin + limit < len(items)
+        return {name: items[begin:begin + limit], "has_more": more,
+                "response_metadata": {"next_cursor": str(begin + limit) if more else ""}}
+
+    def listed(self, messages, args):
+        return [{"type": "message", "text": m["text"], "ts": m["ts"], "blocks": m["blocks"],
+                 **({"metadata": m["metadata"]} if args.get("include_all_metadata") == "true" and m["metadata"] else {})}
+                for m in messages if float(m["ts"]) > float(args.get("oldest") or 0)]
+
+    def conversations_history(self, args):
+        self.need("channels:history", "groups:history")
+        channel, facts = self.find(args)
+        if not facts["is_member"]:
+            raise Failed("not_in_channel")
+        return self.page("messages", self.listed(reversed(self.shown(channel)), args), args)
+
+    def conversations_replies(self, args):
+        self.need("channels:history", "groups:history")
+        channel, facts = self.find(args)
+        first = self.message(facts, args.get("ts"))
+        if first is None:
+            raise Failed("thread_not_found")
+        return self.page("messages", self.listed([first, *self.thread(first["ts"], channel)], args), args)
+
+    def post(self, args):
+        self.need("chat:write")
+        channel, facts = self.find(args, by_name=True)
+        if facts["is_archived"]:
+            raise Failed("is_archived")
+        if not facts["is_member"] and (facts["is_private"] or "chat:write.public" not in self.scopes.split(",")):
+            raise Failed("not_in_channel")
+        thread = args.get("thread_ts")
+        if thread and self.message(facts, thread) is None:
+            raise Failed("thread_not_found")
+        self.check(args)
+        self.last_ts = max(self.last_ts + 1, int(time.time() * 1_000_000))
+        message = {"ts": f"{self.last_ts // 1_000_000}.{self.last_ts % 1_000_000:06d}", "text": args.get("text", ""),
+                   "blocks": args.get("blocks") or [], "metadata": args.get("metadata"), "thread_ts": thread,
+                   "broadcast": bool(args.get("reply_broadcast")), "updates": 0}
+        facts["messages"].append(message)
+        return {"channel": channel, "ts": message["ts"], "message": {"text": message["text"]}}
+
+    def update(self, args):
+        self.need("chat:write")
+        channel, facts = self.find(args)
+        message = self.message(facts, args.get("ts"))
+        if message is None:
+            raise Failed("message_not_found")
+        self.check(args)
+        # What is not named stays as it was.
+        message.update({key: args[key] for key in ("text", "blocks", "metadata") if key in args}, updates=message["updates"] + 1)
+        return {"channel": channel, "ts": message["ts"], "text": message["text"]}
+
+    def permalink(self, args):
+        channel, facts = self.find(args)
+        if self.message(facts, args.get("message_ts")) is None:
+            raise Failed("message_not_found")
+        return {"channel": channel,
+                "permalink": f"https://standin.slack.com/archives/{channel}/p{args['message_ts'].replace('.', '')}"}
+
+    METHODS = {"auth.test": auth_test, "users.conversations": users_conversations, "conversations.info": conversations_info,
+               "conversations.history": conversations_history, "conversations.replies": conversations_replies,
+               "chat.postMessage": post, "chat.update": update, "chat.getPermalink": permalink}
+
+
 # --- the server ---------------------------------------------------------------------------------------------------------
 
 class Bucket:
@@ -505,6 +673,7 @@ class SlackServer:
         self.revoked = {}  # path -> (status, body)
         self.buckets = {}
         self.not_before = {}  # path -> monotonic time that a 429 asked to wait for
+        self.api = WebApi()
         self.stopping = threading.Event()
         owner = self
 
@@ -525,6 +694,15 @@ class SlackServer:
 
     def hook(self, name="OPS"):
         return f"{self.url}/services/TSTANDIN/B{name}/abcdefghijklmnop{name}"
+
+    @property
+    def api_url(self):
+        return self.url + "/api"
+
+    def calls(self, *methods):
+        """What the Web API was asked for, in order."""
+        with self.lock:
+            return [call for call in self.api.calls if not methods or call["method"] in methods]
 
     def start(self):
         self.thread = threading.Thread(target=self.serve_forever, daemon=True)
@@ -646,6 +824,22 @@ class SlackServer:
         with self.lock:
             self.not_before[path] = time.monotonic() + seconds
 
+    def call(self, method, headers, body, script):
+        """What the Web API answers, once it has done it: (status, text, headers)."""
+        mode = script.get("mode", "answer") if script else None
+        with self.changed:
+            if mode in ("never", "close", "reset") or (script and "status" in script):
+                args = body.decode(errors="replace")
+                status, answer, more = (script or {}).get("status"), script.get("body", ""), script.get("headers", {})
+            else:
+                status, answer, more, args = self.api.answer(method, headers, body)
+                answer = json.dumps(answer)
+                more = {"Content-Type": "application/json; charset=utf-8", **more}
+            self.api.calls.append({"method": method, "args": args, "at": time.time(), "monotonic": time.monotonic(),
+                                   "status": status, "answer": answer, "mode": mode})
+            self.changed.notify_all()
+        return status, answer, more
+
     def record(self, entry):
         with self.changed:
             journal = self.probes if entry["probe"] else self.journal
@@ -707,6 +901,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif url.path == "/_probes" and self.command == "GET":
             with owner.lock:
                 self.answer(200, json.dumps(owner.probes), {"Content-Type": "application/json"})
+        elif url.path == "/_api" and self.command == "GET":
+            with owner.lock:
+                self.answer(200, json.dumps({"calls": owner.api.calls, "channels": owner.api.channels}), {"Content-Type": "application/json"})
         elif url.path == "/_journal" and self.command == "DELETE":
             with owner.lock:
                 owner.journal.clear()
@@ -729,6 +926,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.own():
             return
         owner, path = self.server_owner, urllib.parse.urlsplit(self.path).path
+        if path.startswith("/api/"):
+            body, script = self.body(), owner.next_script(path)
+            status, text, headers = owner.call(path[len("/api/"):], self.headers, body, script)
+            return self.answer_as(script, status, text, headers)
         # Slack's answer to what is no JSON is how a webhook is asked whether it is there: no message, and none's script.
         body, probe = None, False
         if not owner.stalls(path):
@@ -763,6 +964,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if mode in ("never", "close", "reset", "drop"):
             entry["status"] = entry["answer"] = None
         owner.record(entry)
+        self.answer_as(script, status, text, headers)
+
+    def answer_as(self, script, status, text, headers):
+        """The answer, in the script's mode."""
+        owner, mode = self.server_owner, script.get("mode", "answer") if script else None
         if script and script.get("delay"):
             owner.stopping.wait(script["delay"])
         if mode == "never":

@@ -186,6 +186,92 @@ class SlackServerTest(unittest.TestCase):
         self.assertEqual(405, self.post(b"", method="GET")[0])
 
 
+class WebApiTest(unittest.TestCase):
+    def setUp(self):
+        self.slack = slack_server.SlackServer().start()
+        self.addCleanup(self.slack.close)
+        self.ops = "C0STANDIN1"
+
+    def raw(self, method, body, kind, token=slack_server.TOKEN):
+        connection = http.client.HTTPConnection("127.0.0.1", self.slack.port, timeout=10)
+        self.addCleanup(connection.close)
+        headers = {"Content-Type": kind, **({"Authorization": f"Bearer {token}"} if token else {})}
+        connection.request("POST", "/api/" + method, body, headers)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read()), dict(response.getheaders())
+
+    def ask(self, method, **fields):
+        return self.raw(method, urllib.parse.urlencode(fields), "application/x-www-form-urlencoded")[1]
+
+    def tell(self, method, **fields):
+        return self.raw(method, json.dumps(fields), "application/json; charset=utf-8")[1]
+
+    def test_a_token_is_known_or_not(self):
+        status, answer, headers = self.raw("auth.test", "", "application/x-www-form-urlencoded")
+        self.assertEqual((200, True, slack_server.SCOPES), (status, answer["ok"], headers["X-OAuth-Scopes"]))
+        for token, word in (("xoxb-other", "invalid_auth"), (None, "not_authed")):
+            self.assertEqual({"ok": False, "error": word}, self.raw("auth.test", "", "application/json", token)[1])
+        self.assertEqual("unknown_method", self.ask("chat.shout")["error"])
+
+    def test_a_message_is_posted_changed_and_answered(self):
+        first = self.tell("chat.postMessage", channel="#ops", text="fires", blocks=[section("fires")])
+        self.assertEqual((True, self.ops), (first["ok"], first["channel"]))
+        self.assertIn("/archives/C0STANDIN1/p", self.ask("chat.getPermalink", channel=self.ops, message_ts=first["ts"])["permalink"])
+        self.assertTrue(self.tell("chat.update", channel=self.ops, ts=first["ts"], text="is over")["ok"])
+        [message] = self.slack.api.shown()
+        self.assertEqual(("is over", [section("fires")], 1), (message["text"], message["blocks"], message["updates"]), "blocks stay")
+        self.tell("chat.postMessage", channel=self.ops, thread_ts=first["ts"], text="quietly")
+        self.tell("chat.postMessage", channel=self.ops, thread_ts=first["ts"], text="aloud", reply_broadcast=True)
+        self.assertEqual(["is over", "aloud"], [m["text"] for m in self.slack.api.shown()])
+        self.assertEqual(["is over", "quietly", "aloud"],
+                         [m["text"] for m in self.ask("conversations.replies", channel=self.ops, ts=first["ts"])["messages"]])
+        for method, fields, word in (("chat.update", {"ts": "1.1", "text": "x"}, "message_not_found"),
+                                     ("chat.postMessage", {"thread_ts": "1.1", "text": "x"}, "thread_not_found"),
+                                     ("chat.update", {"ts": first["ts"], "text": "x", "blocks": [section("x" * 3001)]}, "invalid_blocks")):
+            self.assertEqual(word, self.tell(method, channel=self.ops, **fields)["error"])
+
+    def test_history_shows_metadata_to_who_asks_and_goes_page_by_page(self):
+        self.slack.api.burst = 9
+        stamps = [self.tell("chat.postMessage", channel=self.ops, text=str(i), metadata={"event_type": "e", "event_payload": {"i": i}})["ts"]
+                  for i in range(3)]
+        page = self.ask("conversations.history", channel=self.ops, limit=2, include_all_metadata="true")
+        self.assertEqual(["2", "1"], [m["text"] for m in page["messages"]], "the newest first")
+        self.assertEqual({"i": 2}, page["messages"][0]["metadata"]["event_payload"])
+        self.assertTrue(page["has_more"])
+        rest = self.ask("conversations.history", channel=self.ops, limit=2, cursor=page["response_metadata"]["next_cursor"])
+        self.assertEqual([("0", False)], [(m["text"], "metadata" in m) for m in rest["messages"]])
+        later = self.ask("conversations.history", channel=self.ops, oldest=stamps[1])
+        self.assertEqual(["2"], [m["text"] for m in later["messages"]], "what is at `oldest` is not meant")
+
+    def test_what_a_bot_may_not(self):
+        api = self.slack.api
+        api.add_channel("C0PRIVATE1", "private", is_member=False, is_private=True)
+        api.add_channel("C0PUBLIC01", "public", is_member=False)
+        api.add_channel("C0OLD00001", "old", is_archived=True)
+        says = lambda channel: self.tell("chat.postMessage", channel=channel, text="x").get("error")  # noqa: E731
+        self.assertEqual(["not_in_channel", "not_in_channel", "is_archived", "channel_not_found"],
+                         [says(c) for c in ("C0PRIVATE1", "C0PUBLIC01", "C0OLD00001", "C0NOWHERE1")])
+        self.assertEqual(["C0STANDIN1", "C0OLD00001"], [c["id"] for c in self.ask("users.conversations")["channels"]])
+        self.assertTrue(self.ask("conversations.info", channel="C0OLD00001")["channel"]["is_archived"])
+        self.assertEqual("channel_not_found", self.tell("conversations.info", channel=self.ops)["error"], "JSON is not read there")
+        api.scopes = "chat:write,chat:write.public"
+        self.assertEqual([None, "not_in_channel"], [says(c) for c in ("C0PUBLIC01", "C0PRIVATE1")])
+        self.assertEqual("missing_scope", self.ask("conversations.history", channel=self.ops)["error"])
+
+    def test_limits_and_scripts(self):
+        for _ in range(3):
+            self.tell("chat.postMessage", channel=self.ops, text="x")
+        status, answer, headers = self.raw("chat.postMessage", json.dumps({"channel": self.ops, "text": "x"}), "application/json")
+        self.assertEqual((429, "ratelimited", "1"), (status, answer["error"], headers["Retry-After"]))
+        self.slack.script({"status": 200, "body": '{"ok":false,"error":"fatal_error"}'}, {"mode": "drop"}, hook="/api/chat.update")
+        ts = self.slack.api.shown()[0]["ts"]
+        self.assertEqual("fatal_error", self.tell("chat.update", channel=self.ops, ts=ts, text="y")["error"])
+        with self.assertRaises((http.client.HTTPException, OSError)):
+            self.tell("chat.update", channel=self.ops, ts=ts, text="y")
+        self.assertEqual("y", self.slack.api.shown()[0]["text"], "taken, and the answer lost")
+        self.assertEqual(["answer", "drop"], [call["mode"] for call in self.slack.calls("chat.update")])
+
+
 class RenderTest(unittest.TestCase):
     def seen(self, payload):
         slack_server.validate(payload)
