@@ -10,6 +10,7 @@
 #include "sinks/file.h"
 #include "sinks/pagerduty.h"
 #include "sinks/slack.h"
+#include "sinks/slack_app.h"
 #include "sinks/webhook.h"
 
 namespace logbell::sinks {
@@ -37,6 +38,16 @@ std::vector<SinkType> make_types() {
   slack.min_interval = seconds(1);
   slack.verifies = ProofLevel::kCredential;
   types.push_back(slack);
+
+  SinkType slack_app;
+  slack_app.key = "slack_app";
+  slack_app.parse = parse_slack_app;
+  slack_app.keys = with({"token", "token_file", "channel", "api_url"}, http);
+  // chat.postMessage: one a second and channel.
+  slack_app.min_interval = seconds(1);
+  slack_app.follows = true;
+  slack_app.verifies = ProofLevel::kDestination;
+  types.push_back(slack_app);
 
   SinkType pagerduty;
   pagerduty.key = "pagerduty";

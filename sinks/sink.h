@@ -56,6 +56,8 @@ struct Outcome {
   // first.
   bool truncated = false;
   bool sink_is_dead = false;  // kRejected: not this message but the destination or secret is refused
+  // kDelivered: a message of its own, whatever first_receipt named: what follows in this episode follows it.
+  bool begins = false;
   // kPartlyRefused: which of the notification's alerts, which `detail` names; the others arrived.
   std::vector<std::size_t> refused;
 
@@ -112,6 +114,9 @@ struct Attempt {
   rules::Timestamp now;                               // wall time
   bool maybe_sent = false;                            // an earlier attempt may have arrived
   rules::Duration timeout{std::chrono::seconds(15)};  // connecting at most 5 s of it
+  // SinkType::follows: the receipt of the message that this one follows, the first one of its group and
+  // episode that arrived here; "": none is known.
+  std::string first_receipt;
 };
 
 class Sink {
@@ -177,6 +182,8 @@ struct SinkType {
   bool per_alert = false;
   // What fires there stays open until its end is told, an incident say: a drill is ended right behind itself.
   bool stays_open = false;
+  // Its messages follow one another: it is told what it gave back for the first one of an episode.
+  bool follows = false;
   // The most that verify() can prove; kStatic: it cannot be asked without a message.
   ProofLevel verifies = ProofLevel::kStatic;
   bool reads_back = false;  // what was delivered can be looked for: read_back()

@@ -10,13 +10,9 @@
 
 namespace logbell::sinks {
 
-// The body of a request: Block Kit, within Slack's limits. Text from logs stands in plain_text and rich_text
-// only, which Slack does not parse; the top-level `text` is what a lock screen shows.
+// The body of a request: slack_message(), and whose delivery it is.
 Payload slack_payload(const rules::Notification& notification, const Attempt& attempt,
                       const SinkContext& context);
-// The same in a few lines of text, for when Slack refuses the blocks.
-Payload slack_minimal_payload(const rules::Notification& notification, const Attempt& attempt,
-                              const SinkContext& context);
 
 // Null when problems were recorded.
 std::unique_ptr<SinkConfig> parse_slack(FieldReader& fields);

@@ -89,7 +89,7 @@ struct SinkDraft {
 
 const std::vector<std::string>& later_sinks() {
   static const std::vector<std::string> kNames{"opsgenie", "teams",
-                                               "discord",   "telegram", "ntfy",     "slack_bot",
+                                               "discord",   "telegram", "ntfy",
                                                "heartbeat", "smtp",     "msteams"};
   return kNames;
 }

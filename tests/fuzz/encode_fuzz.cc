@@ -20,6 +20,7 @@
 #include "sinks/encode.h"
 #include "sinks/message.h"
 #include "sinks/slack.h"
+#include "sinks/slack_message.h"
 #include "sinks/webhook.h"
 #include "tests/fuzz/support.h"
 
@@ -168,7 +169,7 @@ void check_messages(const rules::Notification& notification, const fuzz::Words& 
   LOGBELL_CHECK(sinks::count_units(slack["text"].string()) <= 4000);
   check_mrkdwn(slack["text"].string(), false);
 
-  const Json minimal = read_back(sinks::slack_minimal_payload(notification, attempt, context));
+  const Json minimal = read_back(sinks::slack_minimal_message(notification, attempt, context));
   LOGBELL_CHECK(!minimal["text"].string().empty() && sinks::count_units(minimal["text"].string()) <= 4000);
   check_mrkdwn(minimal["text"].string(), false);
 

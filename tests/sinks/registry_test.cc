@@ -15,6 +15,7 @@ using tests::configure;
 using tests::FakeFields;
 
 const std::string kRoutingKey = "R0123456789ABCDEF0123456SECRETSE";
+const std::string kBotToken = "xoxb-1234567890-abcdefSECRETSECRET";
 const std::string kHook = "https://hooks.slack.com/services/T0AAAAAA1/B0BBBBBB2/abcdefABCDEF123456";
 
 // Remembers which fields were asked for.
@@ -62,10 +63,14 @@ TEST_CASE("registry: the menu", "[sinks][registry]") {
   std::vector<std::string_view> keys;
   for (const SinkType& type : sink_types())
     keys.push_back(type.key);
-  CHECK(keys == std::vector<std::string_view>{"slack", "pagerduty", "alertmanager", "email", "webhook",
-                                              "exec", "file", "console"});
+  CHECK(keys == std::vector<std::string_view>{"slack", "slack_app", "pagerduty", "alertmanager", "email",
+                                              "webhook", "exec", "file", "console"});
   CHECK(find_sink_type("slack")->tells_people);
   CHECK(find_sink_type("slack")->min_interval == std::chrono::seconds(1));
+  CHECK(find_sink_type("slack_app")->min_interval == std::chrono::seconds(1));
+  CHECK(find_sink_type("slack_app")->follows);
+  CHECK_FALSE(find_sink_type("slack")->follows);
+  CHECK(find_sink_type("slack_app")->verifies == ProofLevel::kDestination);
   CHECK(find_sink_type("pagerduty")->pages);
   CHECK(find_sink_type("pagerduty")->per_alert);
   CHECK(find_sink_type("pagerduty")->stays_open);
@@ -117,6 +122,11 @@ TEST_CASE("registry: good configurations say where they lead, and no secret", "[
        {{"webhook_url", kHook}, {"proxy", "http://proxy:3128"}, {"proxy_auth", "u:p"}},
        "https://hooks.slack.com",
        2},
+      {"slack_app", {{"token", kBotToken}, {"channel", "#ops"}}, "https://slack.com #ops", 1},
+      {"slack_app",
+       {{"token", kBotToken}, {"channel", "C012AB3CD"}, {"api_url", "http://127.0.0.1:8060/api/"}},
+       "http://127.0.0.1:8060 C012AB3CD",
+       1},
       {"pagerduty", {{"routing_key", kRoutingKey}}, "https://events.pagerduty.com", 1},
       {"pagerduty",
        {{"routing_key", kRoutingKey}, {"url", "https://events.eu.pagerduty.com/"}},
@@ -171,6 +181,36 @@ TEST_CASE("registry: what is wrong is said once, with its field, and without the
   };
   const std::vector<Row> rows = {
       {"nothing given", "slack", {}, "webhook_url"},
+      {"no token", "slack_app", {{"channel", "#ops"}}, "token"},
+      {"no channel", "slack_app", {{"token", kBotToken}}, "channel"},
+      {"a person's token",
+       "slack_app",
+       {{"token", "xoxp-1234567890-SECRETSECRET"}, {"channel", "#ops"}},
+       "token"},
+      {"an app's token",
+       "slack_app",
+       {{"token", "xapp-1-1234567890-SECRETSECRET"}, {"channel", "#ops"}},
+       "token"},
+      {"a token that expires",
+       "slack_app",
+       {{"token", "xoxe.xoxb-1-1234567890-SECRETSECRET"}, {"channel", "#ops"}},
+       "token"},
+      {"no token at all", "slack_app", {{"token", "SECRETSECRETSECRETSECRET"}, {"channel", "#ops"}}, "token"},
+      {"half a token", "slack_app", {{"token", "xoxb-SECRETSECRET"}, {"channel", "#ops"}}, "token"},
+      {"a channel without its mark", "slack_app", {{"token", kBotToken}, {"channel", "ops"}}, "channel"},
+      {"a channel that cannot be",
+       "slack_app",
+       {{"token", kBotToken}, {"channel", "#Ops Alerts"}},
+       "channel"},
+      {"a person", "slack_app", {{"token", kBotToken}, {"channel", "@boss"}}, "channel"},
+      {"plain HTTP to the world",
+       "slack_app",
+       {{"token", kBotToken}, {"channel", "#ops"}, {"api_url", "http://slack.com/api"}},
+       "api_url"},
+      {"a question in it",
+       "slack_app",
+       {{"token", kBotToken}, {"channel", "#ops"}, {"api_url", "https://slack.com/api?x=1"}},
+       "api_url"},
       {"no URL", "slack", {{"webhook_url", "SECRETSECRET"}}, "webhook_url"},
       {"plain HTTP to the world",
        "slack",

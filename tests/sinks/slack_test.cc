@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "sinks/slack_message.h"
 #include "tests/sinks/fixtures.h"
 #include "tests/sinks/slack_samples.h"
 #include "tests/support/http_stub.h"
@@ -79,14 +80,14 @@ TEST_CASE("slack: the messages, as they are sent", "[sinks][slack]") {
   }
   tests::check_golden(
       "slack_minimal.json",
-      slack_minimal_payload(tests::notification(), tests::attempt(), tests::context()).json().dump(2) + "\n");
+      slack_minimal_message(tests::notification(), tests::attempt(), tests::context()).json().dump(2) + "\n");
 }
 
 TEST_CASE("slack: every message is within Slack's limits", "[sinks][slack][F48]") {
   for (const tests::SlackSample& sample : tests::slack_samples()) {
     INFO(sample.name);
     check_limits(slack_payload(sample.notification, sample.attempt, tests::context()).json());
-    const Json minimal = slack_minimal_payload(sample.notification, sample.attempt, tests::context()).json();
+    const Json minimal = slack_minimal_message(sample.notification, sample.attempt, tests::context()).json();
     CHECK(minimal.object().size() == 1);
     CHECK(count_units(minimal["text"].string()) <= 4000);
     CHECK_FALSE(minimal["text"].string().empty());
@@ -97,7 +98,7 @@ TEST_CASE("slack: the cut falls well for emoji and right-to-left text", "[sinks]
   for (const tests::SlackSample& sample : tests::slack_cut_samples()) {
     INFO(sample.name);
     const Json payload = slack_payload(sample.notification, sample.attempt, tests::context()).json();
-    const Json minimal = slack_minimal_payload(sample.notification, sample.attempt, tests::context()).json();
+    const Json minimal = slack_minimal_message(sample.notification, sample.attempt, tests::context()).json();
     for (const Json& message : {payload, minimal}) {
       visit(message, [&](std::string_view, std::string_view shown) {
         CHECK(shown.find("\uFFFD") == std::string_view::npos);
@@ -153,7 +154,7 @@ TEST_CASE("slack: text from logs is never a mention, a link or mark-up", "[sinks
         CHECK(text.find("://") == std::string::npos);
       };
       no_markup(std::string(payload["text"].string()));
-      no_markup(std::string(slack_minimal_payload(n, attempt, tests::context()).json()["text"].string()));
+      no_markup(std::string(slack_minimal_message(n, attempt, tests::context()).json()["text"].string()));
       for (const Json& block : payload["blocks"].array()) {
         const std::string_view type = block["type"].string();
         CHECK((type == "header" || type == "section" || type == "context" || type == "rich_text"));
@@ -318,7 +319,7 @@ TEST_CASE("slack: what refuses the blocks gets plain text in the same attempt", 
     CHECK(outcome.detail.find(words) != std::string::npos);
     REQUIRE(stub.requests().size() == 2);
     CHECK(stub.requests()[1].body ==
-          slack_minimal_payload(tests::notification(), tests::attempt(), tests::context()).dump());
+          slack_minimal_message(tests::notification(), tests::attempt(), tests::context()).dump());
   }
   SECTION("too large for a proxy on the way") {
     HttpStub stub;
@@ -378,7 +379,7 @@ TEST_CASE("slack: every sample makes a message and a minimal one", "[sinks][slac
     Json minimal;
     minimal.set("name", sample.name + ", minimal");
     minimal.set("payload",
-                slack_minimal_payload(sample.notification, sample.attempt, tests::context()).json());
+                slack_minimal_message(sample.notification, sample.attempt, tests::context()).json());
     messages.push_back(std::move(minimal));
   }
   CHECK(messages.size() >= 100);

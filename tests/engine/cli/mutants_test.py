@@ -20,10 +20,12 @@ import sys
 import tempfile
 
 BUILT_IN = ["InputSilent", "RuleUnknown", "TimestampSkew", "SinkDead", "StateLost", "SeriesOverflow"]
-SINK_TYPES = {"slack", "pagerduty", "alertmanager", "webhook", "file", "console"}
+SINK_TYPES = {"slack", "slack_app", "pagerduty", "alertmanager", "webhook", "file", "console"}
 MACHINES = {"file", "console"}  # they tell nobody, unless a machine reads them
 GOOD_SECRET = "https://hooks.slack.com/services/TABCDEF12/BABCDEF12/" + "abcdefghijklmnopqrstuvwx"
 GOOD_KEY = "0123456789abcdef0123456789abcdeF"
+GOOD_TOKEN = "xoxb-123456789012-abcdefghijkl"
+GOOD = {"pagerduty": GOOD_KEY, "slack_app": GOOD_TOKEN}  # else GOOD_SECRET
 MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"?(.*?)"?\s*$')
 
 
@@ -50,10 +52,10 @@ class Configuration:
                 for key, value in settings.items():
                     if key.endswith("_file"):
                         settings[key] = str(scratch / f"secret-{len(self.files)}")
-                        self.files[settings[key]] = GOOD_KEY if kind == "pagerduty" else GOOD_SECRET
+                        self.files[settings[key]] = GOOD.get(kind, GOOD_SECRET)
                     elif isinstance(value, str):
                         for name in re.findall(r"\$\{(\w+)", value):
-                            self.env[name] = GOOD_KEY if kind == "pagerduty" else GOOD_SECRET
+                            self.env[name] = GOOD.get(kind, GOOD_SECRET)
                 if "path" in settings:
                     settings["path"] = str(scratch / "alerts.jsonl")
         self.main["state_dir"] = str(scratch / "state")
@@ -189,7 +191,7 @@ def mutants(base):
             for key, value in fields.items():
                 if key.endswith("_file"):
                     for what, content in [("missing", None), ("empty", ""), ("a line break", "\n"), ("a placeholder", "changeme\n"),
-                                          *([("cut short", GOOD_KEY[1:])] if kind == "pagerduty" else [])]:
+                                          *([("cut short", GOOD[kind][1:])] if kind in GOOD else [])]:
                         mutant = base.copy()
                         mutant.files[value] = content
                         yield f"{sink}.{key} {what}", mutant, users
