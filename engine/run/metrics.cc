@@ -120,6 +120,9 @@ constexpr std::array kFamilies{
     Family{"logbell_sink_rate_limited_total", MetricType::Counter,
            "Answers of a sink that asked to be left alone for a while."},
     Family{"logbell_sink_state", MetricType::Gauge, "1 for the state that a sink is in."},
+    Family{"logbell_sink_threads_forgotten_total", MetricType::Counter,
+           "Episodes whose first message a sink that goes on from it no longer knows, because there were too "
+           "many."},
     Family{"logbell_sink_verdict", MetricType::Gauge,
            "1 for what a sink, asked without a message, says of one: live, dead or unknown."},
     Family{"logbell_sink_verified_timestamp_seconds", MetricType::Gauge,
@@ -662,6 +665,7 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
                       {{"sink", name}, {"outcome", std::string(outcome)}, {"reason", std::string(reason)}});
       }
       page.add_zero("logbell_sink_payload_truncated_total", {{"sink", name}});
+      page.add_zero("logbell_sink_threads_forgotten_total", {{"sink", name}});
       if (latency_.count(name) == 0)
         page.add_histogram("logbell_notification_latency_seconds", {{"sink", name}}, kLatencyBounds, none, 0);
     }

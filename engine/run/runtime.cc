@@ -486,7 +486,8 @@ std::string Lane::elsewhere_prefix(const std::string& lane) {
   return fmt::format("{}{}/", kElsewherePrefix, lane);
 }
 
-Lane::Lane(Options options, Setting setting) : options_(std::move(options)), elsewhere_(options_.elsewhere) {
+Lane::Lane(Options options, Setting setting)
+    : options_(std::move(options)), elsewhere_(options_.elsewhere), firsts_(options_.lane, options_.firsts) {
   start(std::move(setting));
 }
 
@@ -498,6 +499,7 @@ void Lane::start(Setting setting) {
   loop.lane = options_.lane;
   loop.fallbacks = std::move(setting.fallbacks);
   loop.min_interval = setting.min_interval;
+  follows_ = setting.follows;
   loop.clock = options_.clock;
   loop.log = this;
   loop.told_elsewhere = elsewhere_;
@@ -592,8 +594,19 @@ bool Lane::begin(DeliveryId id) {
 void Lane::settle(const std::vector<Settled>& settled) {
   std::vector<Settlement> settlements;
   settlements.reserve(settled.size());
-  for (const Settled& one : settled)
+  const std::uint64_t forgotten = firsts_.forgotten();
+  for (const Settled& one : settled) {
     settlements.push_back(one.settlement);
+    if (one.settlement.state != DeliveryState::kDelivered) continue;
+    std::vector<StoredEntry> entries = firsts_.delivered(
+        *one.notification, follows_ ? one.settlement.receipt : std::string(), one.begins, one.settlement.at);
+    // The writer commits it with what is settled.
+    if (!entries.empty()) options_.writer->store(std::move(entries));
+  }
+  if (firsts_.forgotten() > forgotten) {
+    options_.metrics->count("logbell_sink_threads_forgotten_total", {{"sink", options_.sink}},
+                            static_cast<double>(firsts_.forgotten() - forgotten));
+  }
   options_.writer->settle(options_.sink, std::move(settlements));
   LOGBELL_FAULT("lane.settled");
   for (const Settled& one : settled) {
@@ -612,6 +625,10 @@ void Lane::told_elsewhere(const std::string& alert, bool of_firing) {
   options_.writer->store(
       {{elsewhere_prefix(options_.lane) + rules::format_fingerprint(rules::hash_bytes(alert)),
         of_firing ? std::optional<std::string>(alert) : std::nullopt}});
+}
+
+std::string Lane::first_receipt(const rules::Notification& notification) {
+  return follows_ ? firsts_.of(notification) : std::string();
 }
 
 void Lane::say(const Settled& settled) {
@@ -805,14 +822,16 @@ std::optional<Runtime::Failure> Runtime::begin() {
   rules::Result<std::vector<Delivery>> undelivered = store_->undelivered();
   if (!undelivered) return broken_read(undelivered.error());
   std::vector<StoredEntry> totals;
-  std::set<std::string> elsewhere;  // prefixes of lanes whose fallbacks were told of something
+  std::set<std::string> remembered;  // lanes of which there is something to forget once they are gone
   for (const StoredEntry& entry : *own) {
     const std::string_view key = entry.key;
     if (key.substr(0, Writer::kTotalsPrefix.size()) == Writer::kTotalsPrefix) totals.push_back(entry);
     if (key.substr(0, kTextsPrefix.size()) == kTextsPrefix)
       stored_texts_.insert(std::string(key.substr(kTextsPrefix.size())));
-    if (key.substr(0, Lane::kElsewherePrefix.size()) == Lane::kElsewherePrefix)
-      elsewhere.insert(std::string(key.substr(0, key.rfind('/') + 1)));
+    for (const std::string_view prefix : {Lane::kElsewherePrefix, FirstReceipts::kPrefix}) {
+      if (key.substr(0, prefix.size()) == prefix && key.rfind('/') >= prefix.size())
+        remembered.emplace(key.substr(prefix.size(), key.rfind('/') - prefix.size()));
+    }
     if (key == kStateLostKey && entry.value) {
       std::int64_t at = 0;
       std::from_chars(entry.value->data(), entry.value->data() + entry.value->size(), at);
@@ -920,10 +939,8 @@ std::optional<Runtime::Failure> Runtime::begin() {
     for (std::size_t i = 0; i < sink.lanes.size(); ++i)
       open_lane(config, sink, i);
   }
-  for (const std::string& prefix : elsewhere) {
-    const std::string name =
-        prefix.substr(Lane::kElsewherePrefix.size(), prefix.size() - Lane::kElsewherePrefix.size() - 1);
-    if (!lane(name)) forget_elsewhere(name);
+  for (const std::string& name : remembered) {
+    if (!lane(name)) forget_lane(name);
   }
   Commit buried;
   for (Delivery& delivery : *undelivered) {
@@ -1086,8 +1103,10 @@ Lane::Setting Runtime::setting(const Config& config, const rules::SinkSpec& sink
   setting.sink =
       marked(config.sinks.at(sink.name)->build(lane, {config.external_url, config.environment}), feedback_);
   setting.fallbacks = fallbacks_of(*config.plan);
-  if (const sinks::SinkType* type = sinks::find_sink_type(sink.type); type != nullptr)
+  if (const sinks::SinkType* type = sinks::find_sink_type(sink.type); type != nullptr) {
     setting.min_interval = type->min_interval;
+    setting.follows = type->follows;
+  }
   return setting;
 }
 
@@ -1119,18 +1138,22 @@ void Runtime::open_lane(const Config& config, const rules::SinkSpec& sink, std::
     options_.log->warn("What the fallbacks were told of could not be read: they may not hear how it ends.",
                        {{"lane", options.lane}, {"reason", elsewhere.error().message}});
   }
+  rules::Result<std::vector<StoredEntry>> firsts = store_->entries(FirstReceipts::prefix(options.lane));
+  if (firsts) options.firsts = *std::move(firsts);  // else what follows begins anew
   Post post{std::make_shared<Lane>(std::move(options), setting(config, sink, index)), nullptr};
   const MutexLock lock(lanes_mutex_);
   lanes_[sink.lanes[index]] = std::move(post);
 }
 
-// Its sink is gone: it will hear no end that a fallback should hear too.
-void Runtime::forget_elsewhere(const std::string& lane) {
-  rules::Result<std::vector<StoredEntry>> entries = store_->entries(Lane::elsewhere_prefix(lane));
-  if (!entries) return;  // nobody asks for them
-  for (StoredEntry& entry : *entries)
-    entry.value.reset();
-  writer_->store(*std::move(entries));
+// Its sink is gone: it will hear no end, of which a fallback should hear too, and nothing follows there.
+void Runtime::forget_lane(const std::string& lane) {
+  for (const std::string& prefix : {Lane::elsewhere_prefix(lane), FirstReceipts::prefix(lane)}) {
+    rules::Result<std::vector<StoredEntry>> entries = store_->entries(prefix);
+    if (!entries || entries->empty()) continue;  // nobody asks for them
+    for (StoredEntry& entry : *entries)
+      entry.value.reset();
+    writer_->store(*std::move(entries));
+  }
 }
 
 std::unique_ptr<Worker> Runtime::run_lane(const std::shared_ptr<Lane>& lane) {
@@ -1407,7 +1430,7 @@ void Runtime::tend() {
     }
     const std::string name = it->lane->name();
     it = retired_.erase(it);
-    if (!lane(name)) forget_elsewhere(name);
+    if (!lane(name)) forget_lane(name);
     const rules::Result<std::vector<Delivery>> rows = store_->undelivered();
     for (const Delivery& row : rows ? *rows : std::vector<Delivery>{}) {
       if (row.notification.lane != name) continue;

@@ -26,6 +26,7 @@
 #include "engine/run/drill.h"
 #include "engine/run/drill_schedule.h"
 #include "engine/run/feedback.h"
+#include "engine/run/first_receipts.h"
 #include "engine/run/heard.h"
 #include "engine/run/heartbeat.h"
 #include "engine/run/log.h"
@@ -226,12 +227,14 @@ class Lane final : public DeliveryLog {
     std::function<void(SinkHealth)> health;
     std::function<void(const Settled&)> settled;  // and written down, or about to be; may be unset
     std::set<std::string> elsewhere;              // what the store has under elsewhere_prefix()
+    std::vector<StoredEntry> firsts;              // and under FirstReceipts::prefix()
   };
   // What a (new) configuration makes of the lane.
   struct Setting {
     std::unique_ptr<sinks::Sink> sink;
     Fallbacks fallbacks;
     rules::Duration min_interval{0};
+    bool follows = false;
   };
   // Where the store has the alerts of whose firing a fallback of this lane was told: each under the prefix
   // and a hash.
@@ -257,6 +260,7 @@ class Lane final : public DeliveryLog {
   bool begin(DeliveryId id) override;
   void settle(const std::vector<Settled>& settled) override;
   void told_elsewhere(const std::string& alert, bool of_firing) override;
+  std::string first_receipt(const rules::Notification& notification) override;
   void sink_dead(const std::string& sink, const std::string& lane, const std::string& why) override;
   void sink_alive(const std::string& sink, const std::string& lane) override;
 
@@ -270,6 +274,8 @@ class Lane final : public DeliveryLog {
   // Owned by the lane's thread.
   std::unique_ptr<SendLoop> loop_;
   std::set<std::string> elsewhere_;  // alerts that a fallback was told of
+  FirstReceipts firsts_;
+  bool follows_ = false;  // the sink wants them
   bool draining_ = false;
   bool done_ = false;
 
@@ -399,7 +405,7 @@ class Runtime {
   void know_own_files(const Config& config);
   Lane::Setting setting(const Config& config, const rules::SinkSpec& sink, std::size_t lane);
   void open_lane(const Config& config, const rules::SinkSpec& sink, std::size_t index);
-  void forget_elsewhere(const std::string& lane);
+  void forget_lane(const std::string& lane);
   void tell_verdict(const Verdict& verdict);
   void tell_drill(const DrillReport& report);
   void look_at_proofs(rules::Instant now);

@@ -239,8 +239,8 @@ class SendLoop::Impl {
   Settlement settlement(const Item& item, DeliveryState state, std::string_view outcome,
                         std::string_view reason);
   void end(Sequence sequence, Settlement settlement, Batch& batch);
-  void settle(const Item& item, Settlement settlement, bool truncated = false) {
-    options_.log->settle({{std::move(settlement), &item.delivery.notification, truncated}});
+  void settle(const Item& item, Settlement settlement, bool truncated = false, bool begins = false) {
+    options_.log->settle({{std::move(settlement), &item.delivery.notification, truncated, begins}});
   }
   void told_elsewhere(Sequence sequence, Item& item);
   void drop_outdated(const Notification& news);
@@ -836,6 +836,7 @@ void SendLoop::Impl::attempt(Sequence sequence, Duration timeout) {
   attempt.now = options_.clock->now();
   attempt.maybe_sent = item.delivery.maybe_sent;
   attempt.timeout = timeout;
+  attempt.first_receipt = options_.log->first_receipt(item.delivery.notification);
   LOGBELL_FAULT("lane.before_send");
   const Outcome outcome = LOGBELL_BROKEN("lane.receipt")
                               ? Outcome::delivered("")
@@ -881,7 +882,7 @@ void SendLoop::Impl::succeeded(Sequence sequence, const Outcome& outcome) {
   Settlement delivered = settlement(item, DeliveryState::kDelivered, "delivered", to_string(outcome.reason));
   delivered.receipt = outcome.receipt;
   delivered.detail = outcome.detail;
-  settle(item, std::move(delivered), outcome.truncated);
+  settle(item, std::move(delivered), outcome.truncated, outcome.begins);
   remove(sequence);
   if (news) options_.log->sink_alive(options_.sink, options_.lane);
 }

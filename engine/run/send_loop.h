@@ -44,6 +44,7 @@ struct Settled {
   Settlement settlement;
   const rules::Notification* notification = nullptr;  // valid during the call
   bool truncated = false;                             // delivered, but not the whole of it
+  bool begins = false;                                // sinks::Outcome::begins
 };
 
 // What the loop needs from its owner. Called on the loop's thread, from step() only.
@@ -59,6 +60,8 @@ class DeliveryLog {
   // the end too. Called before the settle() that carries it, and durable with it. `alert`: a name of the
   // loop's own.
   virtual void told_elsewhere(const std::string& alert, bool of_firing) = 0;
+  // What the sink gave back for the first message of the notification's episode; "": nothing is known.
+  virtual std::string first_receipt(const rules::Notification& /*notification*/) { return {}; }
   // The lane's sink refuses for good: the circuit opened, or it refused a message that nobody else can speak
   // of. Once, until it is alive again. `why` is for people, and names who is not heard of.
   virtual void sink_dead(const std::string& sink, const std::string& lane, const std::string& why) = 0;

@@ -530,6 +530,10 @@ def slack(url, **more):
     return {"slack": {"webhook_url": url}, **more}
 
 
+def slack_app(server, channel="#ops", token=slack_server.TOKEN, **more):
+    return {"slack_app": {"token": token, "channel": channel, "api_url": server.api_url}, **more}
+
+
 def pagerduty(url, key=pagerduty_server.KEY, **more):
     return {"pagerduty": {"routing_key": key, "url": url}, **more}
 

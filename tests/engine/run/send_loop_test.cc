@@ -65,6 +65,7 @@ class MemoryLog final : public DeliveryLog {
       // Not Catch's assertions: they belong to one thread, and one test has more.
       LOGBELL_CHECK(one.notification != nullptr);
       all.push_back({one.notification->key, one.settlement});
+      if (one.begins) begun_anew.push_back(one.notification->key);
       const auto row = rows.find(one.settlement.id);
       if (row == rows.end()) continue;
       LOGBELL_CHECK(row->second.notification.key == one.notification->key);
@@ -108,7 +109,12 @@ class MemoryLog final : public DeliveryLog {
     return {};
   }
 
+  std::string first_receipt(const Notification& notification) override {
+    return "first of " + notification.group_key;
+  }
+
   bool refuse = false;
+  Keys begun_anew;
   std::size_t largest = 0;
   std::vector<DeliveryId> begun;
   std::vector<std::pair<std::string, Settlement>> all;
@@ -247,6 +253,22 @@ TEST_CASE("send_loop: delivers, and settles with the receipt", "[run][send_loop]
   CHECK(attempt.now == lane.clock.now());
   CHECK_FALSE(attempt.maybe_sent);
   CHECK(attempt.timeout == SendLoop::kTimeout);
+}
+
+TEST_CASE("send_loop: a sink is told what its message follows, and says when that follows nothing",
+          "[run][send_loop]") {
+  Lane lane;
+  Outcome anew = Outcome::delivered("receipt");
+  anew.begins = true;
+  lane.script.next = {down(), anew};
+  lane.add(lane.firing("a", "group"));
+  lane.run(1min);
+  lane.add(lane.resolve("b", "group"));
+  lane.run(1min);
+  CHECK(lane.script.keys() == Keys{"a", "a", "b"});
+  for (const tests::FakeSink::Sent& sent : lane.script.sent)
+    CHECK(sent.attempt.first_receipt == "first of group");
+  CHECK(lane.log.begun_anew == Keys{"a"});
 }
 
 TEST_CASE("send_loop: the most urgent first, then the oldest", "[run][send_loop]") {
