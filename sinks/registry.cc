@@ -47,6 +47,7 @@ std::vector<SinkType> make_types() {
   slack_app.min_interval = seconds(1);
   slack_app.follows = true;
   slack_app.verifies = ProofLevel::kDestination;
+  slack_app.reads_back = true;
   types.push_back(slack_app);
 
   SinkType pagerduty;

@@ -114,6 +114,7 @@ class SlackAppSink final : public Sink {
   }
   Outcome deliver(const rules::Notification& notification, const Attempt& attempt) override;
   Verification verify(const Attempt& attempt) override;
+  ReadBack read_back(const rules::Notification& notification, const Attempt& attempt) override;
 
  private:
   // What looking for a message has found.
@@ -332,26 +333,23 @@ SlackAppSink::Search SlackAppSink::search(std::string_view method,
   return {};
 }
 
-// An earlier attempt's message, where that would have put it. Never for longer than half of what is left.
+// A notification's message, where deliver() would have put it.
 SlackAppSink::Search SlackAppSink::look(const rules::Notification& notification,
                                         const std::optional<MessageRef>& first, const Attempt& attempt,
                                         Duration& left) {
-  const Duration kept = left / 2;
-  Duration mine = left - kept;
   Search in_thread;
   if (first) {
     in_thread = search("conversations.replies", {{"channel", first->channel}, {"ts", first->ts}},
-                       notification, attempt, mine);
+                       notification, attempt, left);
+    if (in_thread.found || in_thread.complete) return in_thread;
   }
-  Search all = in_thread;
-  if (!in_thread.found && !in_thread.complete) {
-    if (id_.empty()) find_channel(attempt, mine);
-    if (!id_.empty()) all = search("conversations.history", {{"channel", id_}}, notification, attempt, mine);
-    // In a thread that could not be read it may be all the same.
-    if (first && !all.found) all.complete = false;
-  }
-  left = kept + std::max(Duration(0), mine);
-  return all;
+  Search in_channel;
+  if (id_.empty()) find_channel(attempt, left);
+  if (!id_.empty())
+    in_channel = search("conversations.history", {{"channel", id_}}, notification, attempt, left);
+  // In a thread that could not be read it may be all the same.
+  if (first && !in_channel.found) in_channel.complete = false;
+  return in_channel;
 }
 
 // --- telling
@@ -457,7 +455,11 @@ Outcome SlackAppSink::deliver(const rules::Notification& notification, const Att
   if (moved && !notification.is_resolved()) first.reset();
   Attempt said = attempt;
   if (attempt.maybe_sent) {
-    const Search earlier = look(notification, first, attempt, left);
+    // Whatever is found out, there must be time to tell.
+    Duration searching = left / 2;
+    left -= searching;
+    const Search earlier = look(notification, first, attempt, searching);
+    left += std::max(Duration(0), searching);
     if (earlier.found) {
       Outcome outcome = Outcome::delivered(receipt(*earlier.found, attempt, left));
       outcome.detail = "found in Slack: an earlier attempt had arrived";
@@ -472,6 +474,21 @@ Outcome SlackAppSink::deliver(const rules::Notification& notification, const Att
   Outcome outcome = post(notification, said, left);
   outcome.begins = outcome.kind == Outcome::Kind::kDelivered;
   return outcome;
+}
+
+ReadBack SlackAppSink::read_back(const rules::Notification& notification, const Attempt& attempt) {
+  Duration left = client_.budget(attempt.timeout);
+  const Search search = look(notification, {}, attempt, left);
+  ReadBack back;
+  back.answered = search.found || search.complete;
+  back.evidence = "conversations.history -> it cannot be read";
+  if (back.answered) back.evidence = "conversations.history -> it is not there";
+  if (search.found) {
+    for (std::size_t i = 0; i < notification.alerts.size(); ++i)
+      back.found.push_back(i);
+    back.evidence = fmt::format("conversations.history -> {} {}", search.found->channel, search.found->ts);
+  }
+  return back;
 }
 
 // --- asking without a message

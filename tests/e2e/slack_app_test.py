@@ -127,6 +127,7 @@ class SlackAppTest(Case):
         shown, replies = self.message(slack, bell)
         self.assertIn("[DRILL]", shown)
         self.assertEqual([], replies)
+        wait_for(lambda: "What a drill has brought there was found." in bell.said(), "it is read back", context=bell.tail)
 
     def test_app_a_token_that_is_not_known_stops_the_start(self):
         slack, self.app = self.slack(), self.log()

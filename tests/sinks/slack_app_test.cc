@@ -397,6 +397,26 @@ TEST_CASE("slack_app: F43 what may have been sent is looked for first", "[sinks]
   }
 }
 
+TEST_CASE("slack_app: what was posted is read back by its delivery's id", "[sinks][slack_app][F53]") {
+  const auto read_back = [](const StubStep& step) {
+    HttpStub stub;
+    stub.then(step);
+    const ReadBack back = app_to(stub)->read_back(tests::notification(), tests::attempt());
+    CHECK(methods(stub) == Methods{"conversations.history"});
+    return back;
+  };
+  const ReadBack there = read_back(history(tests::notification().key));
+  CHECK(there.answered);
+  CHECK(there.found == std::vector<std::size_t>{0});
+  CHECK(there.evidence == "conversations.history -> C012AB3CD 1777629601.000100");
+  const ReadBack gone = read_back(history("another"));
+  CHECK(gone.answered);
+  CHECK(gone.found.empty());
+  for (const StubStep& step :
+       {refused("missing_scope"), StubStep::answer(503), StubStep::answer(200, "<html>")})
+    CHECK_FALSE(read_back(step).answered);
+}
+
 TEST_CASE("slack_app: text from logs is never a mention, a link or mark-up", "[sinks][slack_app]") {
   for (const std::string& hostile : tests::hostile_texts()) {
     INFO(hostile);
