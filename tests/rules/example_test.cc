@@ -81,7 +81,8 @@ std::vector<std::string> without_mark(const std::string& line) {
     if (at == std::string::npos) continue;
     for (const std::string before : {"", " ", ",", ", "}) {
       for (const std::string after : {"", " ", ",", ", "}) {
-        const std::string piece = before + what + after;
+        std::string piece = before;
+        piece.append(what).append(after);
         if (at >= before.size() && line.compare(at - before.size(), piece.size(), piece) == 0)
           out.push_back(line.substr(0, at - before.size()) + line.substr(at + what.size() + after.size()));
       }
