@@ -187,7 +187,8 @@ bool is_loopback_host(const std::string& host) {
 bool same_secret(std::string_view given, std::string_view wanted) {
   unsigned difference = given.size() == wanted.size() ? 0 : 1;
   for (std::size_t i = 0; i < wanted.size(); ++i)
-    difference |= static_cast<unsigned char>(wanted[i]) ^ static_cast<unsigned char>(i < given.size() ? given[i] : '\0');
+    difference |= static_cast<unsigned char>(wanted[i]) ^
+                  static_cast<unsigned char>(i < given.size() ? given[i] : '\0');
   return difference == 0;
 }
 
@@ -299,13 +300,22 @@ HttpResponse Api::handle(const HttpRequest& request) const {
 }
 
 HttpResponse Api::metrics() const {
+  const MutexLock lock(mutex_);
+  const rules::Instant now = options_.clock->instant();
+  if (metrics_at_ && now < *metrics_at_ + kPageFor) {
+    HttpResponse again = answer(200, metrics_page_);
+    again.content_type = Metrics::kContentType;
+    return again;
+  }
   ScrapeView view;
   if (const auto streams = options_.streams()) view.streams = *streams;
   view.lanes = options_.lanes();
   if (options_.verdicts) view.verdicts = options_.verdicts();
   if (options_.bounds) view.bounds = options_.bounds();
   view.now = options_.clock->now();
-  HttpResponse response = answer(200, options_.metrics->render(view, ProcessUse::measure()));
+  metrics_page_ = options_.metrics->render(view, ProcessUse::measure());
+  metrics_at_ = now;
+  HttpResponse response = answer(200, metrics_page_);
   response.content_type = Metrics::kContentType;
   return response;
 }
@@ -362,12 +372,15 @@ HttpResponse Api::heartbeat(const HttpRequest& request) const {
       return failure(404, "not_found", "a heartbeat is posted to NAME, NAME/fail or NAME/log");
     word = rest == "fail" ? Heard::Word::kFail : Heard::Word::kLog;
   }
-  const std::optional<rules::Secret> token = options_.heard == nullptr ? std::nullopt : options_.heard->token(name);
-  if (!token) return failure(404, "not_found", "no heartbeat of that name is listened for: see `heartbeats:`");
+  const std::optional<rules::Secret> token =
+      options_.heard == nullptr ? std::nullopt : options_.heard->token(name);
+  if (!token)
+    return failure(404, "not_found", "no heartbeat of that name is listened for: see `heartbeats:`");
   if (token->empty()) {
     if (std::optional<HttpResponse> no = refuse_change(request)) return *std::move(no);
   } else if (!same_secret(request.header("Authorization"), "Bearer " + token->reveal())) {
-    HttpResponse response = failure(401, "unauthorized", "this heartbeat needs its token: Authorization: Bearer …");
+    HttpResponse response =
+        failure(401, "unauthorized", "this heartbeat needs its token: Authorization: Bearer …");
     response.headers.emplace_back("WWW-Authenticate", "Bearer");
     return response;
   }
@@ -378,10 +391,14 @@ HttpResponse Api::heartbeat(const HttpRequest& request) const {
 
 HttpResponse Api::heartbeats() const {
   Json list = Json::Array{};
-  for (const Heard::View& view : options_.heard == nullptr ? std::vector<Heard::View>() : options_.heard->views()) {
+  for (const Heard::View& view :
+       options_.heard == nullptr ? std::vector<Heard::View>() : options_.heard->views()) {
     Json json;
     json.set("name", view.name)
-        .set("state", view.missing ? "missing" : view.failing ? "failing" : view.heard_at ? "ok" : "not heard yet")
+        .set("state", view.missing    ? "missing"
+                      : view.failing  ? "failing"
+                      : view.heard_at ? "ok"
+                                      : "not heard yet")
         .set("heard_at", time_or_null(view.heard_at));
     if (view.failing) json.set("reason", view.reason);
     list.push(std::move(json));

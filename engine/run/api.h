@@ -95,6 +95,9 @@ class ReloadDesk {
 
 class Api {
  public:
+  // A page of metrics is shown again for so long: whoever asks for hundreds at once delays no health check.
+  static constexpr rules::Duration kPageFor{20};
+
   struct Options {
     const Clock* clock = nullptr;  // both must outlive me
     const Metrics* metrics = nullptr;
@@ -137,6 +140,9 @@ class Api {
   HttpResponse page() const;
 
   const Options options_;
+  mutable Mutex mutex_;
+  mutable std::string metrics_page_ GUARDED_BY(mutex_);
+  mutable std::optional<rules::Instant> metrics_at_ GUARDED_BY(mutex_);
 };
 
 // The port, and which Api answers on it: a parked process that starts to run keeps its port and its callers.

@@ -52,7 +52,8 @@ constexpr std::array kFamilies{
     Family{"logbell_commit_failures_total", MetricType::Counter,
            "Commits that the store refused (disk full); what was in them is kept in memory and tried again."},
     Family{"logbell_config_info", MetricType::Gauge,
-           "1, with fingerprints of what runs: environments that watch for the same, route it in the same way and "
+           "1, with fingerprints of what runs: environments that watch for the same, route it in the same "
+           "way and "
            "know the same sinks have the same."},
     Family{"logbell_config_last_reload_success_timestamp_seconds", MetricType::Gauge,
            "When a configuration was last accepted."},
@@ -72,7 +73,8 @@ constexpr std::array kFamilies{
     Family{"logbell_heartbeat_last_success_timestamp_seconds", MetricType::Gauge,
            "When the heartbeat's receiver last took that logbell lives."},
     Family{"logbell_heartbeats_total", MetricType::Counter,
-           "Heartbeats by what became of them: delivered; reported, that something is bad or that logbell stops; "
+           "Heartbeats by what became of them: delivered; reported, that something is bad or that logbell "
+           "stops; "
            "withheld, because none was earned; failed, because the receiver did not take it."},
     Family{"logbell_http_connections_turned_away_total", MetricType::Counter,
            "Connections to logbell that lost their place to another because there were too many."},
@@ -309,8 +311,10 @@ class Page {
       buckets.count = buckets.count.value_or(0) + value;
     }
   }
-  void add_zero(std::string_view name, const Labels& labels) {
-    if (valid(name, labels)) family(name).values.emplace(repaired(labels), 0.0);
+  // Only where there is none yet.
+  void add_zero(std::string_view name, const Labels& labels) { add_missing(name, labels, 0); }
+  void add_missing(std::string_view name, const Labels& labels, double value) {
+    if (valid(name, labels)) family(name).values.emplace(repaired(labels), value);
   }
   void add_histogram(std::string_view name, const Labels& labels, const std::vector<double>& bounds,
                      const std::vector<std::uint64_t>& counts, double sum) {
@@ -645,9 +649,16 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
   // What exists from the start.
   const std::vector<std::uint64_t> none(kLatencyBounds.size() + 1);
   if (plan_) {
+    // Counted and committed, though the core has not shown its series yet.
+    const auto committed = [&](const char* name, const Labels& labels) REQUIRES(mutex_) {
+      const auto family = committed_.find(name);
+      if (family == committed_.end()) return 0.0;
+      const auto series = family->second.find(labels);
+      return series == family->second.end() ? 0.0 : series->second;
+    };
     for (const rules::SourceSpec& source : plan_->sources) {
-      page.add_zero("logbell_source_lines_total", {{"source", source.name}});
-      page.add_zero("logbell_source_bytes_total", {{"source", source.name}});
+      for (const char* name : {"logbell_source_lines_total", "logbell_source_bytes_total"})
+        page.add_missing(name, {{"source", source.name}}, committed(name, {{"source", source.name}}));
     }
     for (const rules::PatternSpec& pattern : plan_->patterns) {
       if (pattern.labels.empty() && !pattern.metric)

@@ -1170,7 +1170,16 @@ std::shared_ptr<Lane> Runtime::lane(const std::string& name) const {
 
 std::vector<MetricValue> Runtime::bounds() const {
   const auto number = [](auto of) { return static_cast<double>(of); };
-  std::vector<MetricValue> values = proof_ages(proofs());
+  std::vector<MetricValue> values;
+  {
+    const MutexLock lock(ages_mutex_);
+    const Instant now = options_.clock->instant();
+    if (!ages_at_ || now >= *ages_at_ + kAgesFor) {
+      ages_ = proof_ages(proofs());
+      ages_at_ = now;
+    }
+    values = ages_;
+  }
   const std::vector<MetricValue> own{
       {"logbell_queue_bytes", {{"queue", "core"}}, number(queue_.weight())},
       {"logbell_queue_bytes", {{"queue", "writer"}}, number(writer_->queued_bytes())},

@@ -330,6 +330,7 @@ class Runtime {
   static constexpr rules::Duration kTrimAfter{
       std::chrono::seconds(1)};  // a start or a reload: its commits are done
   static constexpr rules::Duration kStateLostFires{std::chrono::hours(1)};
+  static constexpr rules::Duration kAgesFor{std::chrono::seconds(1)};  // proofs' ages in a scrape
   static constexpr rules::Duration kLookAtProofs{std::chrono::seconds(30)};  // what is due, what is too old
 
   struct Options {
@@ -442,6 +443,10 @@ class Runtime {
   Feedback feedback_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<ProofBook> proofs_;
+  // For scrapes: many at once ask the routes once.
+  mutable Mutex ages_mutex_;
+  mutable std::vector<MetricValue> ages_ GUARDED_BY(ages_mutex_);
+  mutable std::optional<rules::Instant> ages_at_ GUARDED_BY(ages_mutex_);
   std::unique_ptr<DrillDesk> drills_;
   std::unique_ptr<DrillSchedule> schedule_;  // null: only on demand; the main thread's, as is this
   rules::Instant proofs_seen_;

@@ -163,6 +163,17 @@ TEST_CASE("metrics: a counter moves when it is committed, a gauge at once", "[ru
   CHECK(has(scrape(metrics), "logbell_pattern_matches_total{pattern=\"oom\"} 7"));
 }
 
+TEST_CASE("metrics: what a source has read shows once it is committed, before the core shows its series",
+          "[run][metrics]") {
+  Metrics metrics("1", kNow);
+  metrics.set_plan(plan());
+  metrics.publish({}, false);
+  metrics.commit({{"logbell_source_lines_total", {{"source", "api"}}, 7}});
+  CHECK(has(scrape(metrics), "logbell_source_lines_total{source=\"api\"} 7"));
+  metrics.publish({{"logbell_source_lines_total", {{"source", "api"}}, 9}}, false);
+  CHECK(has(scrape(metrics), "logbell_source_lines_total{source=\"api\"} 7"));
+}
+
 TEST_CASE("metrics: what a reload removes is gone, what it keeps goes on", "[run][metrics]") {
   Metrics metrics("1", kNow);
   metrics.set_plan(plan());
