@@ -378,7 +378,7 @@ Outcome SlackAppSink::post(const rules::Notification& notification, const Attemp
   bool truncated = whole.was_cut();
   std::string why;
   if (!answer.ok()) {
-    const Outcome refused = outcome_of_answer(answer, hide_);
+    Outcome refused = outcome_of_answer(answer, hide_);
     if (!is_refused_as_it_is(refused)) return refused;
     // The formatted message is refused; what it says must arrive all the same (FAULTS F48).
     Payload minimal = slack_app_minimal_message(notification, attempt, context_);

@@ -401,7 +401,7 @@ TEST_CASE("slack_app: what was posted is read back by its delivery's id", "[sink
   const auto read_back = [](const StubStep& step) {
     HttpStub stub;
     stub.then(step);
-    const ReadBack back = app_to(stub)->read_back(tests::notification(), tests::attempt());
+    ReadBack back = app_to(stub)->read_back(tests::notification(), tests::attempt());
     CHECK(methods(stub) == Methods{"conversations.history"});
     return back;
   };

@@ -59,7 +59,7 @@ inline std::vector<SlackSample> slack_samples() {
   using rules::NotifyReason;
   std::vector<SlackSample> all;
   const auto add = [&](std::string name, rules::Notification n, sinks::Attempt a, bool golden = false) {
-    all.push_back({std::move(name), std::move(n), a, golden});
+    all.push_back({std::move(name), std::move(n), std::move(a), golden});
   };
   add("firing", notification(), attempt(), true);
 

@@ -86,10 +86,10 @@ TEST_CASE("verify: what Slack's Web API says of a token and a channel", "[sinks]
     HttpStub stub;
     for (const StubStep& step : steps)
       stub.then(step);
-    const Verification answer = tests::make_sink("slack_app", {{"token", "xoxb-1234567890-SECRETSECRET"},
-                                                               {"channel", channel},
-                                                               {"api_url", stub.url("/api")}})
-                                    ->verify(tests::attempt(2s));
+    Verification answer = tests::make_sink("slack_app", {{"token", "xoxb-1234567890-SECRETSECRET"},
+                                                         {"channel", channel},
+                                                         {"api_url", stub.url("/api")}})
+                              ->verify(tests::attempt(2s));
     CHECK(stub.requests().size() == steps.size());
     for (const tests::StubRequest& request : stub.requests())
       CHECK(request.target.find("chat.") == std::string::npos);  // nothing that anybody could see
@@ -106,9 +106,9 @@ TEST_CASE("verify: what Slack's Web API says of a token and a channel", "[sinks]
   const auto channel = [](const char* facts) {
     return StubStep::answer(200, std::string(R"({"ok":true,"channel":{"id":"C012AB3CD",)") + facts + "}}");
   };
-  const char* kScopes = "chat:write,channels:read,channels:history";
-  const auto kL1 = ProofLevel::kNetwork;
-  const auto kL2 = ProofLevel::kCredential;
+  const char* scopes_of_all = "chat:write,channels:read,channels:history";
+  const auto l1 = ProofLevel::kNetwork;
+  const auto l2 = ProofLevel::kCredential;
   struct Answer {
     std::vector<StubStep> steps;
     Verdict verdict;
@@ -117,7 +117,7 @@ TEST_CASE("verify: what Slack's Web API says of a token and a channel", "[sinks]
     const char* name = "C012AB3CD";
   };
   std::vector<Answer> rows{
-      {{token(kScopes), channel(R"("is_member":true)")},
+      {{token(scopes_of_all), channel(R"("is_member":true)")},
        Verdict::kLive,
        ProofLevel::kDestination,
        Reason::kOk},
@@ -125,47 +125,48 @@ TEST_CASE("verify: what Slack's Web API says of a token and a channel", "[sinks]
        Verdict::kLive,
        ProofLevel::kDestination,
        Reason::kOk},
-      {{token(kScopes), channel(R"("is_member":false)")}, Verdict::kDead, kL2, Reason::kAuth},
-      {{token(kScopes), channel(R"("is_member":true,"is_archived":true)")},
+      {{token(scopes_of_all), channel(R"("is_member":false)")}, Verdict::kDead, l2, Reason::kAuth},
+      {{token(scopes_of_all), channel(R"("is_member":true,"is_archived":true)")},
        Verdict::kDead,
-       kL2,
+       l2,
        Reason::kGone},
-      {{token("channels:read,chat:write.customize")}, Verdict::kDead, kL2, Reason::kAuth},
-      {{token(kScopes), word("channel_not_found")}, Verdict::kDead, kL2, Reason::kGone},
-      {{token(kScopes), word("missing_scope")}, Verdict::kLive, kL2, Reason::kOk},
-      {{token(kScopes), word("token_revoked")}, Verdict::kDead, kL1, Reason::kAuth},
-      {{token(kScopes), word("invalid_auth")}, Verdict::kDead, kL1, Reason::kAuth},
-      {{token(kScopes), word("account_inactive")}, Verdict::kDead, kL1, Reason::kAuth},
-      {{token(kScopes), StubStep::answer(503)}, Verdict::kUnknown, kL2, Reason::kServerError},
-      {{token(kScopes), word("a_word_of_next_year")}, Verdict::kUnknown, kL2, Reason::kBadResponse},
-      {{word("ratelimited", 429)}, Verdict::kUnknown, kL1, Reason::kRateLimited},
-      {{word("internal_error")}, Verdict::kUnknown, kL1, Reason::kBadResponse},
-      {{StubStep::answer(200, "<html>")}, Verdict::kUnknown, kL1, Reason::kBadResponse},
-      {{StubStep::answer(401)}, Verdict::kDead, kL1, Reason::kAuth},
-      {{StubStep::answer(403)}, Verdict::kDead, kL1, Reason::kAuth},
-      {{StubStep::of(StubStep::Kind::kClose)}, Verdict::kUnknown, kL1, Reason::kResponseLost},
+      {{token("channels:read,chat:write.customize")}, Verdict::kDead, l2, Reason::kAuth},
+      {{token(scopes_of_all), word("channel_not_found")}, Verdict::kDead, l2, Reason::kGone},
+      {{token(scopes_of_all), word("missing_scope")}, Verdict::kLive, l2, Reason::kOk},
+      {{token(scopes_of_all), word("token_revoked")}, Verdict::kDead, l1, Reason::kAuth},
+      {{token(scopes_of_all), word("invalid_auth")}, Verdict::kDead, l1, Reason::kAuth},
+      {{token(scopes_of_all), word("account_inactive")}, Verdict::kDead, l1, Reason::kAuth},
+      {{token(scopes_of_all), StubStep::answer(503)}, Verdict::kUnknown, l2, Reason::kServerError},
+      {{token(scopes_of_all), word("a_word_of_next_year")}, Verdict::kUnknown, l2, Reason::kBadResponse},
+      {{word("ratelimited", 429)}, Verdict::kUnknown, l1, Reason::kRateLimited},
+      {{word("internal_error")}, Verdict::kUnknown, l1, Reason::kBadResponse},
+      {{StubStep::answer(200, "<html>")}, Verdict::kUnknown, l1, Reason::kBadResponse},
+      {{StubStep::answer(401)}, Verdict::kDead, l1, Reason::kAuth},
+      {{StubStep::answer(403)}, Verdict::kDead, l1, Reason::kAuth},
+      {{StubStep::of(StubStep::Kind::kClose)}, Verdict::kUnknown, l1, Reason::kResponseLost},
       // By its name, among the channels that the bot is in.
-      {{token(kScopes), StubStep::answer(200, R"({"ok":true,"channels":[{"id":"C012AB3CD","name":"ops"}]})"),
+      {{token(scopes_of_all),
+        StubStep::answer(200, R"({"ok":true,"channels":[{"id":"C012AB3CD","name":"ops"}]})"),
         channel(R"("is_member":true)")},
        Verdict::kLive,
        ProofLevel::kDestination,
        Reason::kOk,
        "#ops"},
-      {{token(kScopes), StubStep::answer(200, R"({"ok":true,"channels":[]})")},
+      {{token(scopes_of_all), StubStep::answer(200, R"({"ok":true,"channels":[]})")},
        Verdict::kDead,
-       kL2,
+       l2,
        Reason::kAuth,
        "#ops"},
       {{token("chat:write,chat:write.public"), StubStep::answer(200, R"({"ok":true,"channels":[]})")},
        Verdict::kLive,
-       kL2,
+       l2,
        Reason::kOk,
        "#ops"},
   };
   for (const char* dead : {"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired",
                            "not_allowed_token_type", "access_denied", "ekm_access_denied",
                            "team_access_not_granted", "enterprise_is_restricted"})
-    rows.push_back({{word(dead)}, Verdict::kDead, kL1, Reason::kAuth});
+    rows.push_back({{word(dead)}, Verdict::kDead, l1, Reason::kAuth});
   for (const Answer& row : rows) {
     const Verification answer = ask(row.name, row.steps);
     INFO(row.steps.back().body << ": " << answer.evidence);

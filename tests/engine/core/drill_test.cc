@@ -12,7 +12,9 @@ using rules::Notification;
 
 namespace {
 
-constexpr auto at = tests::CoreWorld::at;
+rules::Timestamp at(std::int64_t ms) {
+  return tests::CoreWorld::at(ms);
+}
 const std::string kId = "00000000000000ab";
 
 DrillFiring firing(std::size_t rule, rules::Labels element = {}) {

@@ -14,7 +14,6 @@ using engine::Condition;
 using engine::DrillDesk;
 using engine::DrillSchedule;
 using engine::DrillSettings;
-using engine::Proof;
 using engine::ProofView;
 using rules::Duration;
 using rules::Timestamp;

@@ -76,9 +76,9 @@ struct Book {
     }
     return lines;
   }
-  engine::Verdicts verdicts(std::map<std::string, sinks::Verification> found) const {
+  engine::Verdicts verdicts(const std::map<std::string, sinks::Verification>& found) const {
     engine::Verdicts all;
-    for (auto& [lane, verification] : found) {
+    for (const auto& [lane, verification] : found) {
       all[lane].lane = lane;
       all[lane].found = verification;
       all[lane].at = clock.now();
