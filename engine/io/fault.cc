@@ -54,8 +54,8 @@ std::size_t armed_break() {
 }  // namespace
 
 bool is_broken(std::size_t row) {
-  static const std::size_t armed = armed_break();
-  return row == armed;
+  static const std::size_t kArmed = armed_break();
+  return row == kArmed;
 }
 
 void pass_fault_point(std::size_t row) {

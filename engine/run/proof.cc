@@ -103,12 +103,13 @@ void ProofBook::replace_plan(std::shared_ptr<const rules::Plan> plan) {
     const MutexLock lock(mutex_);
     plan_ = std::move(plan);
     loaded_ = options_.clock->now();
+    const rules::Plan& now = *plan_;
     std::set<Fingerprint> rules;
     for (const rules::AlertingRule& rule : plan_->rules)
       rules.insert(rule.identity());
     std::erase_if(known_, [&](const auto& entry) {
-      const auto sink = plan_->sinks.find(entry.first.second);
-      const bool stays = rules.count(entry.first.first) != 0 && sink != plan_->sinks.end() &&
+      const auto sink = now.sinks.find(entry.first.second);
+      const bool stays = rules.count(entry.first.first) != 0 && sink != now.sinks.end() &&
                          sink->second.settings == entry.second.whom;
       if (!stays) gone.push_back({name_of(entry.first), std::nullopt});
       return !stays;
