@@ -74,6 +74,8 @@ std::string format(const Json& report) {
       end = fmt::format("receipt: {}", pair["receipt"].string());
     } else if (state == "failed") {
       end = fmt::format("FAILED at {}: {}", pair["failed_at"].string(), pair["reason"].string());
+    } else if (state == "skipped") {
+      end = fmt::format("skipped at {}: {}", pair["failed_at"].string(), pair["reason"].string());
     } else {
       end = "waits";
       if (!pair["reason"].string().empty()) end += fmt::format("; last: {}", pair["reason"].string());

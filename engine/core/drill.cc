@@ -59,6 +59,25 @@ rules::Duration longest_wait(const rules::Route& route) {
   return longest;
 }
 
+// Whether mute and active times, and nothing else, are why nobody is told now: those of each node that takes
+// the alert; of the root where the rule has sinks of its own.
+bool is_muted(const rules::Plan& plan, const rules::AlertingRule& rule, const Labels& labels, Timestamp now) {
+  if (!plan.has_route) return false;
+  const auto within = [&](const std::string& name) {
+    const auto interval = plan.time_intervals.find(name);
+    return interval != plan.time_intervals.end() && interval->second.contains(now);
+  };
+  const auto muted = [&](const rules::Route* node) {
+    const auto& mute = node->options.mute_time_intervals;
+    const auto& active = node->options.active_time_intervals;
+    return std::any_of(mute.begin(), mute.end(), within) ||
+           (!active.empty() && std::none_of(active.begin(), active.end(), within));
+  };
+  if (!rule.sinks.empty()) return muted(&plan.route);
+  const std::vector<const rules::Route*> nodes = plan.route.match(labels);
+  return std::all_of(nodes.begin(), nodes.end(), muted);
+}
+
 // What the live route makes of these alerts, no two of which look alike: alerts by sink.
 using AlertsBySink = std::map<std::string, std::vector<Alert>>;
 void send_through(const rules::Plan& plan, const std::vector<std::pair<std::size_t, Alert>>& alerts,
@@ -165,9 +184,13 @@ DrillTold drill(const rules::Plan& plan, const std::string& id, std::size_t part
   for (const DrillFiring& firing : firings) {
     const rules::AlertingRule& rule = plan.rules[firing.rule];
     if (heard.count(rule.identity()) != 0 || !said.insert(firing.rule).second) continue;
-    const bool silent = rule.silent && now < rule.silent->until;
-    out.untold.emplace_back(firing.rule, silent ? fmt::format("sinks: none, {}", rule.silent->reason)
-                                                : std::string("its route is muted at this time"));
+    if (rule.silent && now < rule.silent->until) {
+      out.untold.push_back({firing.rule, fmt::format("sinks: none, {}", rule.silent->reason), false});
+    } else if (is_muted(plan, rule, shadow_alert(plan, firing, now).labels, now)) {
+      out.untold.push_back({firing.rule, "its route is muted at this time", false});
+    } else {
+      out.untold.push_back({firing.rule, "its route tells nobody", true});
+    }
   }
   return out;
 }

@@ -31,8 +31,13 @@ struct DrillTold {
   // it, to be sent after it. All have `drill` set, keys made of the drill and the lane, and on each alert a
   // label `drill`, so that no end of a drill ever resolves a real alert.
   std::vector<rules::Notification> notifications;
-  // Rules whose alerts go nowhere just now, with the reason: muted, `sinks: none`.
-  std::vector<std::pair<std::size_t, std::string>> untold;
+  // Rules whose alerts go nowhere just now.
+  struct Untold {
+    std::size_t rule = 0;  // index into Plan::rules
+    std::string why;       // muted, `sinks: none`
+    bool lost = false;     // neither: its way is broken
+  };
+  std::vector<Untold> untold;
 };
 
 // What an element of the rule's result looks like when a pattern with these labels has matched: what the

@@ -11,9 +11,9 @@
 
 #include "engine/core/dispatcher.h"
 #include "engine/core/rule_state.h"
-#include "rules/rule_file.h"
 #include "rules/json.h"
 #include "rules/redact.h"
+#include "rules/rule_file.h"
 
 namespace logbell::engine {
 
@@ -343,7 +343,10 @@ struct Pipeline::Impl {
       const std::string name(condition.labels.get("sink"));
       const bool is_dead = condition.alertname == "SinkDead";
       const auto sink = plan->sinks.find(name);
-      if (name.empty() ||
+      const std::string rule(condition.labels.get("rule"));
+      const bool has_rule = rule.empty() || std::any_of(plan->rules.begin(), plan->rules.end(),
+                                                        [&](const auto& one) { return one.name == rule; });
+      if ((name.empty() && has_rule) ||
           (sink != plan->sinks.end() && has_lane(sink->second, condition.labels.get("lane")))) {
         if (is_dead) ++dead_lanes[name];
         ++at;
@@ -784,7 +787,7 @@ struct Pipeline::Impl {
     RuleSlot& rule = rules[i];
     for (const Step& step : steps) {
       if (step.to == AlertState::kPending)
-        rule.labels_of[step.alert.labels] = 
+        rule.labels_of[step.alert.labels] =
             alert_labels(*plan, plan->rules[i], step.alert.labels, step.alert.value);
       rules::Transition transition{step.from, step.to, step.at, make_alert(i, step.alert, step.to, step.at)};
       transition.alert.resolve_reason = reason;

@@ -11,6 +11,7 @@
 #include "rules/example.h"
 #include "rules/expr.h"
 #include "rules/json.h"
+#include "rules/reach.h"
 #include "rules/redact.h"
 
 namespace logbell::engine {
@@ -46,6 +47,14 @@ std::optional<std::uint32_t> source_of(const rules::Plan& plan, const rules::Ale
   return std::nullopt;
 }
 
+bool may_reach(const rules::AlertingRule& rule, const rules::Reach& reach, const std::string& sink) {
+  const auto holds = [&](const std::vector<std::string>& sinks) {
+    return std::find(sinks.begin(), sinks.end(), sink) != sinks.end();
+  };
+  return holds(rule.sinks) || std::any_of(reach.ways.begin(), reach.ways.end(),
+                                          [&](const rules::Way& way) { return holds(way.sinks); });
+}
+
 std::string sample(const std::string& line) {
   return rules::clean_text(rules::redact(line), rules::kMaxSampleBytes);
 }
@@ -72,13 +81,16 @@ std::string_view to_string(DrillPair::State state) {
       return "proven";
     case DrillPair::State::kFailed:
       return "failed";
+    case DrillPair::State::kSkipped:
+      return "skipped";
   }
   return "";
 }
 
 bool DrillReport::proven() const {
-  return ended && std::all_of(pairs.begin(), pairs.end(),
-                              [](const DrillPair& pair) { return pair.state == DrillPair::State::kProven; });
+  return ended && !pairs.empty() && std::all_of(pairs.begin(), pairs.end(), [](const DrillPair& pair) {
+           return pair.state == DrillPair::State::kProven;
+         });
 }
 
 std::string in_envelope(const rules::SourceSpec& source, std::string_view text, const rules::Facts& facts,
@@ -163,6 +175,8 @@ rules::Result<DrillReport> DrillDesk::begin(const rules::Plan& plan, const Reque
   std::vector<Line> lines;
 
   const std::string one_mark = fmt::format("{}{}", kMark, drill.report.id);
+  const std::vector<rules::Reach> reaches =
+      request.sink.empty() ? std::vector<rules::Reach>() : rules::reach_of(plan);
   std::map<std::pair<std::uint32_t, std::uint32_t>, std::string> mark_of;  // a line a pattern and source
   for (std::size_t i = 0; i < plan.rules.size(); ++i) {
     const rules::AlertingRule& written = plan.rules[i];
@@ -172,6 +186,10 @@ rules::Result<DrillReport> DrillDesk::begin(const rules::Plan& plan, const Reque
       continue;
     // Who asks for everything does not ask for what tells nobody on purpose.
     if (request.rules.empty() && written.silent && now < written.silent->until) continue;
+    if (!request.sink.empty() && !may_reach(written, reaches.at(i), request.sink)) {
+      if (request.rules.empty()) continue;
+      return wrong(fmt::format("no alert of rule \"{}\" goes to sink \"{}\"", written.name, request.sink));
+    }
     Rule rule;
     rule.index = i;
     rule.alert = written.name;
@@ -212,7 +230,9 @@ rules::Result<DrillReport> DrillDesk::begin(const rules::Plan& plan, const Reque
     if (!trouble.empty()) fail(drill, drill.rules.back(), "line", trouble);
   }
   if (request.how == How::kIssue && !drill.rules.empty()) drill.marks[one_mark] = {};
-  if (drill.rules.empty()) return wrong("there is no rule to drill: each has `sinks: none`");
+  if (drill.rules.empty())
+    return wrong(request.sink.empty() ? "there is no rule to drill: each has `sinks: none`"
+                                      : fmt::format("no rule's alerts go to sink \"{}\"", request.sink));
   if (request.how == How::kIssue) drill.report.mark = one_mark;
   if (request.how == How::kViaLog) {
     for (const Line& line : lines)
@@ -294,11 +314,12 @@ std::string DrillDesk::claim(std::string_view line) {
   return {};
 }
 
-void DrillDesk::fail(Drill& drill, Rule& rule, std::string_view hop, const std::string& why) {
+void DrillDesk::fail(Drill& drill, Rule& rule, std::string_view hop, const std::string& why,
+                     DrillPair::State as) {
   DrillPair pair;
   pair.alert = rule.alert;
   pair.rule = rule.identity;
-  pair.state = DrillPair::State::kFailed;
+  pair.state = as;
   pair.read = rule.read;
   pair.failed_at = hop;
   pair.why = why;
@@ -326,7 +347,8 @@ std::vector<Notification> DrillDesk::matched(const std::vector<DrillLine>& lines
       if (drill.generation != plan.generation) {
         for (Rule& rule : drill.rules) {
           if (!rule.waits_for.empty())
-            fail(drill, rule, "match", "the configuration was changed meanwhile: drill again");
+            fail(drill, rule, "match", "the configuration was changed meanwhile: drill again",
+                 DrillPair::State::kSkipped);
         }
         settle_end(drill);
         ended = ended || drill.report.ended;
@@ -392,9 +414,11 @@ std::vector<Notification> DrillDesk::matched(const std::vector<DrillLine>& lines
           }
           out.push_back(std::move(notification));
         }
-        for (const auto& [index, why] : told.untold) {
-          fail(drill, *rules.at(index), "route", "it tells nobody now: " + why);
-          heard.insert(rules.at(index)->identity);
+        for (const DrillTold::Untold& untold : told.untold) {
+          Rule& rule = *rules.at(untold.rule);
+          fail(drill, rule, "route", "it tells nobody now: " + untold.why,
+               untold.lost ? DrillPair::State::kFailed : DrillPair::State::kSkipped);
+          heard.insert(rule.identity);
         }
         // In the order of the rules, whichever sink was first.
         std::map<rules::Fingerprint, std::size_t> order;
@@ -405,7 +429,9 @@ std::vector<Notification> DrillDesk::matched(const std::vector<DrillLine>& lines
             [&](const DrillPair& a, const DrillPair& b) { return order[a.rule] < order[b.rule]; });
         for (const auto& [index, rule] : rules) {
           if (heard.count(rule->identity) == 0)
-            fail(drill, *rule, "route", fmt::format("its alerts do not go to \"{}\"", drill.sink));
+            fail(drill, *rule, "route",
+                 fmt::format("with the labels of this line its alerts do not go to \"{}\"", drill.sink),
+                 DrillPair::State::kSkipped);
         }
       }
       settle_end(drill);

@@ -35,7 +35,12 @@ namespace logbell::engine {
 
 // How far one rule got on its way to one lane of a sink.
 struct DrillPair {
-  enum class State { kWaiting, kProven, kFailed };
+  enum class State {
+    kWaiting,
+    kProven,
+    kFailed,
+    kSkipped,  // not proven, and no news of the way either: muted now, a reload in between
+  };
   std::string alert;
   rules::Fingerprint rule = 0;  // its identity
   std::string sink;             // "": it did not get so far
@@ -66,7 +71,7 @@ struct DrillReport {
   std::string source;
   std::string mark;
 
-  bool proven() const;  // it has ended, and nothing failed
+  bool proven() const;  // it has ended, there was something to prove, and all of it is
 };
 
 class DrillDesk {
@@ -162,7 +167,8 @@ class DrillDesk {
   };
 
   std::string new_id();
-  static void fail(Drill& drill, Rule& rule, std::string_view hop, const std::string& why);
+  static void fail(Drill& drill, Rule& rule, std::string_view hop, const std::string& why,
+                   DrillPair::State as = DrillPair::State::kFailed);
   static DrillPair& pair_of(Drill& drill, const rules::Alert& alert, const rules::Notification& notification);
   void settle_end(Drill& drill) REQUIRES(mutex_);
   void forget_old() REQUIRES(mutex_);

@@ -333,8 +333,21 @@ void CoreLoop::forget_removed_sinks(Timestamp now) {
   const rules::Plan& plan = *plan_;
   for (const AlertView& view : pipeline_->alerts()) {
     const std::string_view alertname = view.alert.name();
+    if (!view.alert.built_in) continue;
     const std::string name(view.alert.labels.get("sink"));
-    if (!view.alert.built_in || name.empty()) continue;
+    if (const std::string rule(view.alert.labels.get("rule")); alertname == "DrillFailed" && !rule.empty()) {
+      if (std::any_of(plan.rules.begin(), plan.rules.end(),
+                      [&](const auto& one) { return one.name == rule; }))
+        continue;
+      Condition gone;
+      gone.alertname = alertname;
+      gone.labels.set("rule", rule);
+      gone.summary = fmt::format("Rule {} is no longer in the configuration.", rule);
+      gone.active = false;
+      pipeline_->set_condition(gone, now);
+      continue;
+    }
+    if (name.empty()) continue;
     const std::string lane(view.alert.labels.get("lane"));
     const auto sink = plan.sinks.find(name);
     if (sink != plan.sinks.end()) {
@@ -1295,56 +1308,72 @@ void Runtime::look_at_proofs(Instant now) {
     queue_.push(std::move(condition), 0);
 }
 
+// Of each sink that it reached or should have, and of each rule: whether it got to any sink. Neither says
+// anything of another.
 void Runtime::tell_drill(const DrillReport& report) {
-  std::map<std::string, std::vector<const DrillPair*>> by_sink;  // "": what got to none
-  for (const DrillPair& pair : report.pairs)
-    by_sink[pair.sink].push_back(&pair);
-  std::size_t failed = 0;
-  for (const auto& [sink, pairs] : by_sink) {
+  using State = DrillPair::State;
+  constexpr std::size_t kNamed = 3;
+  struct About {
     const DrillPair* wrong = nullptr;
-    std::vector<std::string> names;
-    for (const DrillPair* pair : pairs) {
-      if (pair->state == DrillPair::State::kProven) continue;
-      ++failed;
-      wrong = wrong == nullptr ? pair : wrong;
-      if (std::find(names.begin(), names.end(), pair->alert) == names.end()) names.push_back(pair->alert);
-      options_.log->error("A drill failed: nobody would be told that way.", {{"drill", report.id},
-                                                                             {"rule", pair->alert},
-                                                                             {"sink", pair->lane},
-                                                                             {"hop", pair->failed_at},
-                                                                             {"reason", pair->why}});
+    std::vector<std::string> alerts;  // of what is wrong
+    bool proven = false;
+  };
+  std::map<std::string, About> sinks;
+  std::map<std::string, About> rules;
+  std::map<State, std::size_t> counts;
+  for (const DrillPair& pair : report.pairs) {
+    ++counts[pair.state];
+    if (pair.state == State::kSkipped) continue;
+    const bool failed = pair.state == State::kFailed;
+    About& about = pair.sink.empty() ? rules[pair.alert] : sinks[pair.sink];
+    if (!pair.sink.empty()) rules[pair.alert].proven = true;  // it got there, whatever the sink says
+    if (!failed) continue;
+    if (about.wrong == nullptr) about.wrong = &pair;
+    if (std::find(about.alerts.begin(), about.alerts.end(), pair.alert) == about.alerts.end())
+      about.alerts.push_back(pair.alert);
+    options_.log->error("A drill failed: nobody would be told that way.", {{"drill", report.id},
+                                                                           {"rule", pair.alert},
+                                                                           {"sink", pair.lane},
+                                                                           {"hop", pair.failed_at},
+                                                                           {"reason", pair.why}});
+  }
+  const auto tell = [&](const char* label, const std::string& name, bool active, std::string summary) {
+    Condition condition;
+    condition.alertname = "DrillFailed";
+    condition.labels.set(label, name);
+    condition.active = active;
+    condition.summary = std::move(summary);
+    queue_.push(std::move(condition), 0);
+  };
+  for (auto& [sink, about] : sinks) {
+    if (about.wrong == nullptr) {
+      tell("sink", sink, false, fmt::format("A drill has reached sink {}.", sink));
+      continue;
     }
-    Condition condition;
-    condition.alertname = "DrillFailed";
-    condition.labels.set("sink", sink);
-    condition.active = wrong != nullptr;
-    constexpr std::size_t kNamed = 3;
-    const std::size_t more = names.size() > kNamed ? names.size() - kNamed : 0;
-    names.resize(std::min(names.size(), kNamed));
-    condition.summary =
-        wrong == nullptr ? fmt::format("A drill has reached sink {}.", sink)
-        : sink.empty()
-            ? fmt::format("A drill of {}{} got to no sink: at \"{}\", {}.", join(names),
-                          more > 0 ? fmt::format(" and {} more", more) : "", wrong->failed_at, wrong->why)
-            : fmt::format("A drill of {}{} did not arrive at sink {}: {}.", join(names),
-                          more > 0 ? fmt::format(" and {} more", more) : "", wrong->lane, wrong->why);
-    queue_.push(std::move(condition), 0);
+    const std::size_t more = about.alerts.size() > kNamed ? about.alerts.size() - kNamed : 0;
+    about.alerts.resize(std::min(about.alerts.size(), kNamed));
+    tell("sink", sink, true,
+         fmt::format("A drill of {}{} did not arrive at sink {}: {}.", join(about.alerts),
+                     more > 0 ? fmt::format(" and {} more", more) : "", about.wrong->lane, about.wrong->why));
   }
-  // A rule's line that gets through ends what a former one's failure has raised.
-  if (by_sink.count("") == 0 && failed == 0) {
-    Condition condition;
-    condition.alertname = "DrillFailed";
-    condition.labels.set("sink", "");
-    condition.summary = "A drill got through.";
-    condition.active = false;
-    queue_.push(std::move(condition), 0);
+  for (const auto& [rule, about] : rules) {
+    if (about.wrong == nullptr) {
+      tell("rule", rule, false, fmt::format("A drill of {} has got to its sinks.", rule));
+    } else {
+      tell("rule", rule, true,
+           fmt::format("A drill of {} got to no sink: at \"{}\", {}.", rule, about.wrong->failed_at,
+                       about.wrong->why));
+    }
   }
-  options_.metrics->count("logbell_drills_total", {{"outcome", failed == 0 ? "proven" : "failed"}});
-  options_.metrics->count("logbell_drills_total", {{"outcome", failed == 0 ? "failed" : "proven"}}, 0);
+  const char* outcome = counts[State::kFailed] > 0 ? "failed" : report.proven() ? "proven" : "skipped";
+  for (const char* name : {"proven", "failed", "skipped"})  // counters are there from the start
+    options_.metrics->count("logbell_drills_total", {{"outcome", name}},
+                            std::string_view(name) == outcome ? 1 : 0);
   options_.log->info("A drill has ended.", {{"drill", report.id},
                                             {"scheduled", report.scheduled ? "true" : "false"},
-                                            {"proven", std::to_string(report.pairs.size() - failed)},
-                                            {"failed", std::to_string(failed)}});
+                                            {"proven", std::to_string(counts[State::kProven])},
+                                            {"failed", std::to_string(counts[State::kFailed])},
+                                            {"skipped", std::to_string(counts[State::kSkipped])}});
 }
 
 // For --on-refusal=stay: what runs now is the last good configuration.

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """F53: everything is green, but would anybody hear? A marked line goes the whole way, and ends in a receipt; nothing real moves."""
+import datetime
 import json
 import re
 import subprocess
@@ -99,6 +100,39 @@ class DrillTest(Case):
         told = wait_for(lambda: receiver.alerts("firing", alertname="Boom"), "its own webhook", context=bell.tail)[0]
         self.assertTrue(told["annotations"]["summary"].startswith("[DRILL] "))
         self.assertEqual(report["id"], told["labels"]["drill"])
+
+    def test_F53_what_fails_for_one_rule_is_ended_by_that_rule_alone(self):
+        log, chat, other = self.log(), self.receiver(), self.receiver()
+        patterns = {**PATTERNS, "tight": {"match": "^Ready$"}}
+        rules = [rule("Boom", "count_over_time(boom[1m]) >= 3", sinks=["chat"]), rule("Tight", "count_over_time(tight[1m]) >= 3", sinks=["chat"]),
+                 rule("Night", "count_over_time(boom[2m]) >= 3", labels={"team": "night"})]
+        # Always would be refused: all months but one that is far away.
+        now = datetime.datetime.now(datetime.timezone.utc).month
+        most = {"name": "most", "time_intervals": [{"months": [str(month) for month in range(1, 13) if month != (now + 5) % 12 + 1]}]}
+        route = {"sinks": ["other"], "group_by": ["alertname"], "group_interval": "1s",
+                 "routes": [{"matchers": ['team="night"'], "sinks": ["chat"], "mute_time_intervals": ["most"]}]}
+        bell = self.bell(configuration(log.path, patterns, rules, {"chat": harness.webhook(chat.url), "other": harness.webhook(other.url)}, route=route,
+                                       time_intervals=[most]))
+        self.assertEqual(1, self.drill(bell, "Tight")[0])
+        self.assertEqual(["Tight"], [alert["labels"]["rule"] for alert in bell.await_firing("DrillFailed")])
+        # Another rule gets through: that says nothing of this one.
+        self.assertEqual(0, self.drill(bell, "Boom")[0])
+        # Muted at the moment: not proven, and no alarm.
+        code, out, _ = self.drill(bell, "Night")
+        self.assertEqual(1, code, out)
+        self.assertIn("skipped at route: it tells nobody now: its route is muted at this time", out)
+        # Whoever asks for one sink asks of no rule that does not go there.
+        code, _, err = self.drill(bell, "--sink", "other")
+        self.assertEqual(64, code, err)
+        self.assertIn('no rule\'s alerts go to sink "other"', err)
+        code, report = self.report(bell, "--sink", "chat", "Boom")
+        self.assertEqual((0, [("Boom", "chat", "proven", "")]), (code, self.ways(report)))
+        self.assertEqual(["Tight"], [alert["labels"]["rule"] for alert in bell.firing("DrillFailed")])
+        # Gone with its rule.
+        bell.configure(configuration(log.path, PATTERNS, rules[:1], {"chat": harness.webhook(chat.url), "other": harness.webhook(other.url)},
+                                     route={"sinks": ["other"], "group_by": ["alertname"], "group_interval": "1s"}))
+        bell.reload()
+        bell.await_quiet("DrillFailed")
 
     def test_F53_through_the_log_itself(self):
         log, slack = self.log(), self.slack()

@@ -92,7 +92,8 @@ TEST_CASE("drill: one message a sink, over the real route, plainly a drill", "[c
     CHECK(later.notifications[0].key != chat.key);
   }
   SECTION("only one sink") {
-    const DrillTold one = engine::drill(*plan, kId, 0, {firing(0, element), firing(1)}, {"chat"}, at(0), at(5));
+    const DrillTold one =
+        engine::drill(*plan, kId, 0, {firing(0, element), firing(1)}, {"chat"}, at(0), at(5));
     REQUIRE(one.notifications.size() == 1);
     CHECK(one.notifications[0].sink == "chat");
     CHECK(one.untold.empty());
@@ -153,6 +154,23 @@ TEST_CASE("drill: what tells nobody just now is named", "[core][drill]") {
   const DrillTold told = engine::drill(*plan, kId, 0, {firing(0), firing(1)}, {}, at(0), at(0));
   CHECK(told.notifications.empty());
   REQUIRE(told.untold.size() == 2);
-  CHECK(told.untold[0] == std::pair<std::size_t, std::string>{0, "its route is muted at this time"});
-  CHECK(told.untold[1] == std::pair<std::size_t, std::string>{1, "sinks: none, being mended"});
+  CHECK(told.untold[0].rule == 0);
+  CHECK(told.untold[0].why == "its route is muted at this time");
+  CHECK_FALSE(told.untold[0].lost);
+  CHECK(told.untold[1].rule == 1);
+  CHECK(told.untold[1].why == "sinks: none, being mended");
+  CHECK_FALSE(told.untold[1].lost);
+}
+
+TEST_CASE("drill: a route that tells nobody, though nothing mutes it, is no mute", "[core][drill]") {
+  tests::CoreWorld world;
+  world.pattern("error");
+  world.sink("chat");
+  world.rule("Errors", "count_over_time(error[1m]) >= 3");
+  world.route({});  // no configuration that loads is so: somebody has broken the way
+  const auto plan = world.plan();
+  const DrillTold told = engine::drill(*plan, kId, 0, {firing(0)}, {}, at(0), at(0));
+  REQUIRE(told.untold.size() == 1);
+  CHECK(told.untold[0].why == "its route tells nobody");
+  CHECK(told.untold[0].lost);
 }

@@ -184,9 +184,24 @@ TEST_CASE("drill desk: what fails on the way is said where it fails", "[run][dri
     CHECK(desk.desk->take_ended().size() == 1);
   }
   SECTION("the rule does not reach the sink that was asked for") {
-    const std::string id = desk.begin({.rules = {"Silence"}, .sink = "pager"}).id;
+    CHECK(desk.desk->begin(*desk.plan, {.rules = {"Silence"}, .sink = "pager"}).error().message ==
+          "no alert of rule \"Silence\" goes to sink \"pager\"");
+  }
+  SECTION("of all rules those are meant that reach the sink") {
+    const std::string id = desk.begin({.sink = "pager"}).id;
+    CHECK(desk.match(desk.all_found()).size() == 1);
+    CHECK(desk.pairs(id) == Lines{"Errors -> pager: waiting"});
+  }
+  SECTION("what is muted now says nothing of the way") {
+    desk.world.written.has_route = true;
+    desk.world.written.rules[1].sinks.clear();
+    desk.world.route({"chat"}).options.mute_time_intervals = {"always"};
+    desk.world.written.time_intervals["always"].entries.emplace_back();
+    desk.plan = desk.world.plan();
+    const std::string id = desk.begin({.rules = {"Silence"}}).id;
     CHECK(desk.match(desk.all_found()).empty());
-    CHECK(desk.pairs(id) == Lines{"Silence -> : failed at route"});
+    CHECK(desk.pairs(id) == Lines{"Silence -> : skipped at route"});
+    CHECK_FALSE(desk.desk->report(id)->proven());
   }
   SECTION("a reload in between") {
     const std::string id = desk.begin().id;
@@ -194,7 +209,7 @@ TEST_CASE("drill desk: what fails on the way is said where it fails", "[run][dri
     ++desk.world.written.generation;
     desk.plan = desk.world.plan();
     CHECK(desk.match(lines).empty());
-    CHECK(desk.pairs(id) == Lines{"Errors -> : failed at match", "Silence -> : failed at match"});
+    CHECK(desk.pairs(id) == Lines{"Errors -> : skipped at match", "Silence -> : skipped at match"});
   }
   SECTION("nobody reads the lines") {
     const std::string id = desk.begin({.rules = {"Silence"}, .how = How::kViaLog}).id;
@@ -208,6 +223,18 @@ TEST_CASE("drill desk: what fails on the way is said where it fails", "[run][dri
     CHECK_FALSE(desk.desk->begin(*desk.plan, {.sink = "nope"}));
     CHECK_FALSE(desk.desk->begin(*desk.plan, {.source = "nope"}));
   }
+}
+
+TEST_CASE("drill desk: what proves nothing is not proven", "[run][drill]") {
+  DrillReport report;
+  report.ended = CoreWorld::at(0);
+  CHECK_FALSE(report.proven());
+  report.pairs.emplace_back();
+  report.pairs.back().state = State::kProven;
+  CHECK(report.proven());
+  report.pairs.emplace_back();
+  report.pairs.back().state = State::kSkipped;
+  CHECK_FALSE(report.proven());
 }
 
 TEST_CASE("drill desk: only a mark that was issued here, is fresh and unused marks a line",
