@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/run/wait.h"
 #include "rules/json.h"
 #include "rules/labels.h"
 #include "sinks/http.h"
@@ -349,13 +350,7 @@ void HeartbeatLoop::count(const char* outcome, double by) const {
 void HeartbeatLoop::wait(std::optional<Instant> until) {
   const MutexLock lock(mutex_);
   while (!fresh_ && !stopping_) {
-    const Instant now = options_.clock->instant();
-    if (until && now >= *until) return;
-    if (until) {
-      changed_.wait_for(mutex_, *until - now);
-    } else {
-      changed_.wait(mutex_);
-    }
+    if (!wait_for_news(changed_, mutex_, *options_.clock, until)) return;
   }
 }
 

@@ -13,6 +13,7 @@
 
 #include "engine/io/fault.h"
 #include "engine/run/compare.h"
+#include "engine/run/wait.h"
 #include "rules/labels.h"
 #include "sinks/registry.h"
 
@@ -563,13 +564,7 @@ void Lane::wait(std::optional<Instant> until) {
   heartbeat_.rest();
   const MutexLock lock(mutex_);
   while (mailbox_.empty() && !replacement_ && (!drain_by_ || draining_)) {
-    if (!until) {
-      changed_.wait(mutex_);
-      continue;
-    }
-    const Instant now = options_.clock->instant();
-    if (now >= *until) return;
-    changed_.wait_for(mutex_, *until - now);
+    if (!wait_for_news(changed_, mutex_, *options_.clock, until)) return;
   }
 }
 

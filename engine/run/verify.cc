@@ -13,6 +13,7 @@
 
 #include "engine/io/fault.h"
 #include "engine/run/small_file.h"
+#include "engine/run/wait.h"
 #include "rules/reach.h"
 #include "rules/redact.h"
 #include "sinks/registry.h"
@@ -488,13 +489,7 @@ std::optional<Instant> VerifyLoop::step() {
 void VerifyLoop::wait(std::optional<Instant> until) {
   const MutexLock lock(mutex_);
   while (!stopped_ && seen_ == revision_ && looked_for_.empty()) {
-    const Instant now = options_.clock->instant();
-    if (until && now >= *until) return;
-    if (until) {
-      changed_.wait_for(mutex_, *until - now);
-    } else {
-      changed_.wait(mutex_);
-    }
+    if (!wait_for_news(changed_, mutex_, *options_.clock, until)) return;
   }
 }
 

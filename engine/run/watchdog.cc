@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/run/wait.h"
+
 namespace logbell::engine {
 
 using rules::Duration;
@@ -23,13 +25,7 @@ std::optional<Instant> Watchdog::step() {
 void Watchdog::wait(std::optional<Instant> until) {
   const MutexLock lock(mutex_);
   while (!stopped_) {
-    const Instant now = options_.clock->instant();
-    if (until && now >= *until) return;
-    if (until) {
-      changed_.wait_for(mutex_, *until - now);
-    } else {
-      changed_.wait(mutex_);
-    }
+    if (!wait_for_news(changed_, mutex_, *options_.clock, until)) return;
   }
 }
 
