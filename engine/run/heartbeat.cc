@@ -21,6 +21,7 @@ using rules::Timestamp;
 namespace {
 
 constexpr const char* kMetric = "logbell_heartbeats_total";
+constexpr const char* kLastSuccess = "logbell_heartbeat_last_success_timestamp_seconds";
 // What a snitch shows of a message, about (snitcher's README).
 constexpr std::size_t kSnitchBytes = 250;
 
@@ -246,11 +247,12 @@ std::optional<Instant> HeartbeatLoop::step() {
   last_attempt_ = now;
   const Beat beat = pulse.kind == Pulse::Kind::kEarned ? Beat::kAlive : Beat::kBad;
   const BeatOutcome outcome = say(beat, pulse.reason, settings.http.timeout);
-  count(!outcome.taken ? "failed" : beat == Beat::kAlive ? "delivered" : "reported");
+  // Before it is counted: who sees the count sees the time too.
   if (outcome.taken && beat == Beat::kAlive) {
-    const MutexLock lock(mutex_);
-    last_success_ = options_.clock->now();
+    const auto at = rules::to_unix_ms(options_.clock->now());
+    options_.metrics->set(kLastSuccess, {}, static_cast<double>(at) / 1000);
   }
+  count(!outcome.taken ? "failed" : beat == Beat::kAlive ? "delivered" : "reported");
   if (!outcome.taken && !outcome.refused)
     due_ = now + std::max(std::min<Duration>(kPulseAgain, settings.every),
                           std::min(outcome.retry_after.value_or(Duration(0)), settings.every));
@@ -371,11 +373,6 @@ void HeartbeatLoop::stop(std::optional<std::string> bad) {
   stopping_ = true;
   bad_ = std::move(bad);
   changed_.notify_all();
-}
-
-std::optional<Timestamp> HeartbeatLoop::last_success() const {
-  const MutexLock lock(mutex_);
-  return last_success_;
 }
 
 }  // namespace logbell::engine

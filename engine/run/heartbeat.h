@@ -123,8 +123,6 @@ class HeartbeatLoop {
   void replace(std::shared_ptr<const Config> config);
   // One last word, then done. `bad`: what the process dies of, where it is not asked to end.
   void stop(std::optional<std::string> bad);
-  // When a ping was taken last.
-  std::optional<rules::Timestamp> last_success() const;
 
  private:
   struct Order {
@@ -163,7 +161,6 @@ class HeartbeatLoop {
   bool stopping_ GUARDED_BY(mutex_) = false;
   std::optional<std::string> bad_ GUARDED_BY(mutex_);
   bool done_ GUARDED_BY(mutex_) = false;
-  std::optional<rules::Timestamp> last_success_ GUARDED_BY(mutex_);
 };
 
 }  // namespace logbell::engine

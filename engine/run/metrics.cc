@@ -598,9 +598,9 @@ void Metrics::count(std::string_view name, const Labels& labels, double by) {
   own_[std::string(name)][labels] += by;
 }
 
-void Metrics::set_total(std::string_view name, const Labels& labels, double total) {
+void Metrics::set(std::string_view name, const Labels& labels, double value) {
   const MutexLock lock(mutex_);
-  own_[std::string(name)][labels] = total;
+  own_[std::string(name)][labels] = value;
 }
 
 void Metrics::observe(Histogram& histogram, const std::vector<double>& bounds, double value) {

@@ -68,9 +68,9 @@ class Metrics {
   // From the writer, after the commit: new totals of counters.
   void commit(const std::vector<MetricValue>& totals);
 
-  // A counter of this process. `name` is one of the table in metrics.cc.
+  // A counter of this process; `set` takes its total, or what a gauge shows. `name` is one of the table in metrics.cc.
   void count(std::string_view name, const rules::Labels& labels = {}, double by = 1);
-  void set_total(std::string_view name, const rules::Labels& labels, double total);
+  void set(std::string_view name, const rules::Labels& labels, double value);
   void observe_latency(const std::string& sink, double seconds);
   void observe_commit(double seconds);
 

@@ -913,9 +913,9 @@ std::optional<Runtime::Failure> Runtime::begin() {
   writer.commit = [this](const Commit& commit) {
     rules::Result<std::vector<Delivery>> added = store_->commit(commit);
     const StoreCounters counters = store_->counters();
-    options_.metrics->set_total("logbell_outbox_superseded_total", {},
+    options_.metrics->set("logbell_outbox_superseded_total", {},
                                 static_cast<double>(counters.superseded));
-    options_.metrics->set_total("logbell_outbox_unreadable_total", {},
+    options_.metrics->set("logbell_outbox_unreadable_total", {},
                                 static_cast<double>(counters.unreadable));
     return added;
   };
@@ -1198,9 +1198,6 @@ std::vector<MetricValue> Runtime::bounds() const {
        {},
        number(options_.front == nullptr ? 0 : options_.front->turned_away())}};
   values.insert(values.end(), own.begin(), own.end());
-  if (const auto beat = heartbeat_ ? heartbeat_->last_success() : std::nullopt)
-    values.push_back(
-        {"logbell_heartbeat_last_success_timestamp_seconds", {}, number(rules::to_unix_ms(*beat)) / 1000});
   for (const Heard::View& view : heard_->views()) {
     if (view.heard_at)
       values.push_back({"logbell_heartbeat_heard_timestamp_seconds",

@@ -100,7 +100,7 @@ Writer::Writer(Options options) : options_(std::move(options)) {
     std::uint64_t total = 0;
     std::from_chars(text.data(), text.data() + text.size(), total);
     totals_[entry.key] = total;
-    options_.metrics->set_total("logbell_notifications_total", total_labels(entry.key),
+    options_.metrics->set("logbell_notifications_total", total_labels(entry.key),
                                 static_cast<double>(total));
   }
 }
@@ -519,7 +519,7 @@ void Writer::succeeded(std::vector<Delivery> added) {
     counters.push_back({name.first, name.second, value});
   options_.metrics->commit(counters);
   for (const auto& [key, total] : pending_.totals)
-    options_.metrics->set_total("logbell_notifications_total", total_labels(key), static_cast<double>(total));
+    options_.metrics->set("logbell_notifications_total", total_labels(key), static_cast<double>(total));
   std::vector<std::string> left;
   for (const Held& held : pending_.notifications) {
     if (held.left) left.push_back(held.notification.key);
