@@ -85,7 +85,8 @@ struct SinkSpec {
   bool stays_open = false;          // what fires there stays so until its end is told: a drill is ended too
   std::optional<Duration> refresh;  // re-send while firing
   bool send_resolved = true;
-  std::vector<std::string> fallback;  // tried in order when it fails for good
+  std::uint32_t messages_per_minute = 0;  // more, and one speaks for all that wait; 0: each for itself
+  std::vector<std::string> fallback;      // tried in order when it fails for good
 };
 
 struct Plan {

@@ -189,6 +189,32 @@ Alert in_short(Alert alert) {
   return alert;
 }
 
+// "Boom 3 firing, 1 resolved; Full 2 firing; and 4 more rules".
+std::string counted(const std::vector<Alert>& alerts) {
+  constexpr std::size_t kMaxNamed = 15;
+  struct Count {
+    std::string_view name;
+    std::size_t firing = 0;
+    std::size_t resolved = 0;
+  };
+  std::vector<Count> counts;
+  for (const Alert& alert : alerts) {
+    auto known = std::find_if(counts.begin(), counts.end(), [&](const Count& c) { return c.name == alert.name(); });
+    if (known == counts.end()) known = counts.insert(counts.end(), Count{alert.name()});
+    ++(alert.is_firing() ? known->firing : known->resolved);
+  }
+  std::string out;
+  for (std::size_t i = 0; i < std::min(counts.size(), kMaxNamed); ++i) {
+    const Count& count = counts[i];
+    if (i > 0) out += "; ";
+    out += count.name;
+    if (count.firing > 0) out += fmt::format(" {} firing", count.firing);
+    if (count.resolved > 0) out += fmt::format("{} {} resolved", count.firing > 0 ? "," : "", count.resolved);
+  }
+  if (counts.size() > kMaxNamed) out += fmt::format("; and {} more rules", counts.size() - kMaxNamed);
+  return out;
+}
+
 std::vector<std::string> delivery_notes(const Notification& notification, const Attempt& attempt) {
   std::vector<std::string> notes;
   if (!notification.drill.empty())
@@ -197,6 +223,9 @@ std::vector<std::string> delivery_notes(const Notification& notification, const 
   if (!notification.fallback_for.empty()) {
     notes.push_back(fmt::format("In place of the sink \"{}\", which refused it.", notification.fallback_for));
   }
+  if (!attempt.speaks_for.empty())
+    notes.push_back(fmt::format("A storm: one message instead of {}. In it: {}.", attempt.speaks_for.size(),
+                                counted(notification.alerts)));
   if (attempt.maybe_sent)
     notes.emplace_back("This may be a duplicate (the answer to the first one was lost).");
   // An empty created_at would be 1970: then nothing is known of a delay.

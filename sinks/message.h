@@ -44,7 +44,7 @@ rules::Duration lasted(const rules::Alert& alert, rules::Timestamp now);
 rules::Alert in_short(rules::Alert alert);
 
 // What must be said about this delivery itself: that it speaks in place of another sink, may be a duplicate,
-// is late.
+// is late; and what it is about, when it speaks for many.
 std::vector<std::string> delivery_notes(const rules::Notification& notification, const Attempt& attempt);
 // Later than this is worth saying.
 inline constexpr rules::Duration kDelayWorthSaying{std::chrono::minutes(2)};

@@ -18,6 +18,9 @@ namespace {
 
 using std::chrono::seconds;
 
+// More than one in three seconds, and nobody reads any.
+constexpr std::uint32_t kReadByPeople = 20;
+
 std::vector<std::string_view> with(std::vector<std::string_view> keys,
                                    const std::vector<std::string_view>& more) {
   keys.insert(keys.end(), more.begin(), more.end());
@@ -36,6 +39,7 @@ std::vector<SinkType> make_types() {
   slack.keys = with({"webhook_url", "webhook_url_file"}, http);
   // Slack's own limit for incoming webhooks; going past it can cost the app.
   slack.min_interval = seconds(1);
+  slack.messages_per_minute = kReadByPeople;
   slack.verifies = ProofLevel::kCredential;
   types.push_back(slack);
 
@@ -45,6 +49,7 @@ std::vector<SinkType> make_types() {
   slack_app.keys = with({"token", "token_file", "channel", "api_url"}, http);
   // chat.postMessage: one a second and channel.
   slack_app.min_interval = seconds(1);
+  slack_app.messages_per_minute = kReadByPeople;
   slack_app.follows = true;
   slack_app.verifies = ProofLevel::kDestination;
   slack_app.reads_back = true;
@@ -80,6 +85,7 @@ std::vector<SinkType> make_types() {
   email.parse = parse_email;
   email.keys =
       with({"to", "from", "server", "starttls", "username", "password", "password_file", "hello"}, http);
+  email.messages_per_minute = kReadByPeople;
   email.verifies = ProofLevel::kDestination;
   // Who names recipients and sends nothing looks like one who collects addresses.
   email.verify_every = std::chrono::hours(24);

@@ -4,6 +4,7 @@
 // nor counts. Repeating a notification with the same key must be harmless wherever the protocol allows it.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -114,6 +115,8 @@ struct Attempt {
   rules::Timestamp now;                               // wall time
   bool maybe_sent = false;                            // an earlier attempt may have arrived
   rules::Duration timeout{std::chrono::seconds(15)};  // connecting at most 5 s of it
+  // Of a storm: what this message speaks for, in order; empty: for itself. Valid during the call.
+  std::vector<const rules::Notification*> speaks_for;
   // SinkType::follows: the receipt of the message that this one follows, the first one of its group and
   // episode that arrived here; "": none is known.
   std::string first_receipt;
@@ -191,6 +194,9 @@ struct SinkType {
   std::optional<rules::Duration> verify_every;
   std::optional<rules::Duration> refresh;
   rules::Duration min_interval{0};  // between two messages: the destination's rate limit
+  // More than so many a minute, and one message speaks for all that wait; 0: each for itself. Not of a type
+  // that is told alert by alert.
+  std::uint32_t messages_per_minute = 0;
 };
 
 }  // namespace logbell::sinks

@@ -87,8 +87,14 @@ bool is_ts(std::string_view text) {
          digits(text.substr(dot + 1));
 }
 
-// "C012AB3CD 1748000000.123456 https://…": what a receipt of ours begins with.
+// At the end of a receipt: the message speaks for others too.
+constexpr std::string_view kShared = " shared";
+
+// "C012AB3CD 1748000000.123456 https://…": what a receipt of ours begins with. None of a message that nothing
+// may follow.
 std::optional<MessageRef> read_receipt(std::string_view receipt) {
+  if (receipt.size() >= kShared.size() && receipt.substr(receipt.size() - kShared.size()) == kShared)
+    return std::nullopt;
   const std::size_t space = receipt.find(' ');
   if (space == std::string_view::npos) return std::nullopt;
   const std::string_view rest = receipt.substr(space + 1);
@@ -121,6 +127,7 @@ class SlackAppSink final : public Sink {
   struct Search {
     std::optional<MessageRef> found;
     bool complete = false;  // everything was looked at: if it was not found, it is not there
+    bool shared = false;    // it speaks for others too: nobody may change it into one of them
   };
   Answer call(std::string_view method, std::string body, bool is_json, Duration timeout,
               const Attempt& attempt, Duration& left);
@@ -249,12 +256,40 @@ bool is_refused_as_it_is(const Outcome& outcome) {
   return outcome.kind == kRejected && outcome.reason == Reason::kBadRequest;
 }
 
-Payload metadata_of(const rules::Notification& notification) {
-  return Payload::object()
-      .set("event_type", kEventType)
-      .set("event_payload", Payload::object()
-                                .set("delivery_id", JsonString(notification.key, 255))
-                                .set("reason", JsonString(rules::to_string(notification.reason))));
+// Keys are long, and metadata has a limit.
+std::string short_of(const rules::Notification& notification) {
+  return rules::format_fingerprint(rules::hash_bytes(notification.key));
+}
+
+Payload metadata_of(const rules::Notification& notification, const Attempt& attempt) {
+  Payload payload = Payload::object();
+  payload.set("delivery_id", JsonString(notification.key, 255))
+      .set("reason", JsonString(rules::to_string(notification.reason)));
+  if (!attempt.speaks_for.empty()) {
+    Payload others = Payload::array();
+    for (const rules::Notification* one : attempt.speaks_for)
+      others.push(JsonString(short_of(*one)));
+    payload.set("speaks_for", std::move(others));
+  }
+  return Payload::object().set("event_type", kEventType).set("event_payload", std::move(payload));
+}
+
+// Whether a message that Slack has is this delivery, or spoke for it too; and for a part of it, where that is
+// one of several.
+enum class Says { kNothing, kPart, kAll };
+Says says(const Json& payload, const rules::Notification& notification, const Attempt& attempt) {
+  if (payload["delivery_id"].string() == notification.key) return Says::kAll;
+  const auto holds = [&](const rules::Notification& one) {
+    const auto& known = payload["speaks_for"].array();
+    return payload["delivery_id"].string() == one.key ||
+           std::any_of(known.begin(), known.end(),
+                       [&](const Json& id) { return id.string() == short_of(one); });
+  };
+  if (attempt.speaks_for.empty()) return holds(notification) ? Says::kAll : Says::kNothing;
+  const auto held = std::count_if(attempt.speaks_for.begin(), attempt.speaks_for.end(),
+                                  [&](const rules::Notification* one) { return holds(*one); });
+  if (held == 0) return Says::kNothing;
+  return static_cast<std::size_t>(held) == attempt.speaks_for.size() ? Says::kAll : Says::kPart;
 }
 
 // --- asking
@@ -314,6 +349,7 @@ SlackAppSink::Search SlackAppSink::search(std::string_view method,
   fields.emplace_back("limit", std::to_string(kHistoryPage));
   const std::string& channel = fields.front().second;
   std::string cursor;
+  bool part = false;
   for (int page = 0; page < kMaxHistoryPages; ++page) {
     std::vector<std::pair<std::string_view, std::string>> asked = fields;
     if (!cursor.empty()) asked.emplace_back("cursor", cursor);
@@ -321,14 +357,16 @@ SlackAppSink::Search SlackAppSink::search(std::string_view method,
     if (!answer.ok()) return {};
     for (const Json& message : answer.json["messages"].array()) {
       const Json& metadata = message["metadata"];
-      if (metadata["event_type"].string() != kEventType.view() ||
-          metadata["event_payload"]["delivery_id"].string() != notification.key ||
-          !is_ts(message["ts"].string()))
-        continue;
-      return {MessageRef{channel, std::string(message["ts"].string())}, true};
+      if (metadata["event_type"].string() != kEventType.view() || !is_ts(message["ts"].string())) continue;
+      const Says said = says(metadata["event_payload"], notification, attempt);
+      part = part || said == Says::kPart;
+      if (said != Says::kAll) continue;
+      const bool shared = metadata["event_payload"]["delivery_id"].string() != notification.key;
+      return {MessageRef{channel, std::string(message["ts"].string())}, true, shared};
     }
     cursor = std::string(answer.json["response_metadata"]["next_cursor"].string());
-    if (cursor.empty()) return {std::nullopt, !answer.json["has_more"].boolean()};
+    // What has arrived in part may be a duplicate in part.
+    if (cursor.empty()) return {std::nullopt, !part && !answer.json["has_more"].boolean()};
   }
   return {};
 }
@@ -462,6 +500,7 @@ Outcome SlackAppSink::deliver(const rules::Notification& notification, const Att
     left += std::max(Duration(0), searching);
     if (earlier.found) {
       Outcome outcome = Outcome::delivered(receipt(*earlier.found, attempt, left));
+      if (earlier.shared) outcome.receipt += kShared;
       outcome.detail = "found in Slack: an earlier attempt had arrived";
       return outcome;
     }
@@ -663,12 +702,13 @@ bool check_token(FieldReader& fields, std::string_view token) {
 
 Payload slack_app_message(const rules::Notification& notification, const Attempt& attempt,
                           const SinkContext& context) {
-  return slack_message(notification, attempt, context).set("metadata", metadata_of(notification));
+  return slack_message(notification, attempt, context).set("metadata", metadata_of(notification, attempt));
 }
 
 Payload slack_app_minimal_message(const rules::Notification& notification, const Attempt& attempt,
                                   const SinkContext& context) {
-  return slack_minimal_message(notification, attempt, context).set("metadata", metadata_of(notification));
+  return slack_minimal_message(notification, attempt, context)
+      .set("metadata", metadata_of(notification, attempt));
 }
 
 Payload slack_app_reply(const rules::Notification& notification, const Attempt& attempt,

@@ -391,6 +391,12 @@ Payload webhook_payload(const rules::Notification& notification, const Attempt& 
   out.set("alerts", std::move(list));
   out.set("reason", JsonString(rules::to_string(notification.reason)));
   out.set("deliveryKey", JsonString(notification.key));
+  if (!attempt.speaks_for.empty()) {
+    Payload keys = Payload::array();
+    for (const rules::Notification* one : attempt.speaks_for)
+      keys.push(JsonString(one->key));
+    out.set("coalescedKeys", std::move(keys));
+  }
   out.set("notes", std::move(notes));
   return out;
 }

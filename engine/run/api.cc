@@ -582,6 +582,7 @@ HttpResponse Api::sinks() const {
             .set("handed_over", lane.handed_over)
             .set("superseded", lane.superseded)
             .set("rate_limited", lane.rate_limited)
+            .set("coalesced", lane.coalesced)
             .set("verification", verification_of(verdicts, lane.lane));
         found.push(std::move(json));
       }

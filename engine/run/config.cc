@@ -531,8 +531,22 @@ class Compiler {
     }
   }
 
+  // 0: each notification is a message, however many there are.
+  static void read_messages_per_minute(const Fields& fields, const sinks::SinkType& type, rules::SinkSpec& spec) {
+    // Ten a second is more than anybody reads.
+    constexpr std::int64_t kMost = 600;
+    spec.messages_per_minute = type.messages_per_minute;
+    const auto most = fields.integer("messages_per_minute", 0, kMost);
+    if (!most) return;
+    if (type.per_alert && *most > 0)
+      fields.error("messages_per_minute", fmt::format("a sink of type `{}` is told alert by alert", type.key),
+                   "remove it; what it shows together is set there");
+    spec.messages_per_minute = static_cast<std::uint32_t>(*most);
+  }
+
   void read_sink(const yaml::Entry& entry, SinkDraft& draft) {
-    static const std::vector<std::string> kGeneric{"fallback", "audience", "send_resolved", "drill"};
+    static const std::vector<std::string> kGeneric{"fallback", "audience", "send_resolved", "drill",
+                                                   "messages_per_minute"};
     const std::string subject = fmt::format("sink \"{}\"", entry.key);
     const auto is_name = [](const std::string& name) {
       return !name.empty() &&
@@ -581,6 +595,7 @@ class Compiler {
     draft.spec.per_alert = type->per_alert;
     draft.spec.stays_open = type->stays_open;
     draft.spec.refresh = type->refresh;
+    read_messages_per_minute(fields, *type, draft.spec);
     if (const auto resolved = fields.boolean("send_resolved")) draft.spec.send_resolved = *resolved;
     if (const auto drill = fields.boolean("drill"); drill && !*drill) config_.drills.never.insert(entry.key);
     if (fields.word("audience", {"machine"})) draft.spec.machine_audience = true;

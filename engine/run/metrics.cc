@@ -112,6 +112,8 @@ constexpr std::array kFamilies{
            "Evaluations refused because elements met many to many."},
     Family{"logbell_rule_unknown", MetricType::Gauge,
            "1 if a rule's windows are not known in full: what rests on them does not fire, or not resolve."},
+    Family{"logbell_notifications_coalesced_total", MetricType::Counter,
+           "Notifications of a storm that another one's message spoke for."},
     Family{"logbell_rules_without_sink", MetricType::Gauge, "Rules that reach nobody."},
     Family{"logbell_sample_lines_dropped_total", MetricType::Counter,
            "Lines that matched and were not kept for messages because a pattern has too many."},
@@ -713,6 +715,7 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
     SinkState state = SinkState::kUnknown;
     std::uint64_t pending = 0;
     std::uint64_t rate_limited = 0;
+    std::uint64_t coalesced = 0;
     std::uint64_t forgotten = 0;
     std::optional<rules::Timestamp> oldest;
   };
@@ -726,6 +729,7 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
     use.state = worse(use.state, lane.state);
     use.pending += lane.pending;
     use.rate_limited += lane.rate_limited;
+    use.coalesced += lane.coalesced;
     use.forgotten += lane.forgotten;
     if (lane.oldest && (!use.oldest || *lane.oldest < *use.oldest)) use.oldest = lane.oldest;
   }
@@ -736,6 +740,7 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
                use.state == state ? 1 : 0);
     }
     page.add("logbell_sink_rate_limited_total", {{"sink", name}}, static_cast<double>(use.rate_limited));
+    page.add("logbell_notifications_coalesced_total", {{"sink", name}}, static_cast<double>(use.coalesced));
     page.add("logbell_fallback_alerts_forgotten_total", {{"sink", name}}, static_cast<double>(use.forgotten));
     page.add("logbell_outbox_pending", {{"sink", name}}, static_cast<double>(use.pending));
     const double age = use.oldest ? std::max(0.0, seconds(view.now) - seconds(*use.oldest)) : 0;

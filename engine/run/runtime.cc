@@ -513,6 +513,7 @@ void Lane::start(Setting setting) {
   loop.lane = options_.lane;
   loop.fallbacks = std::move(setting.fallbacks);
   loop.min_interval = setting.min_interval;
+  loop.per_minute = setting.per_minute;
   follows_ = setting.follows;
   loop.clock = options_.clock;
   loop.log = this;
@@ -595,8 +596,8 @@ LaneView Lane::view() const {
   return view;
 }
 
-bool Lane::begin(DeliveryId id) {
-  return options_.writer->begin(id);
+bool Lane::begin(const std::vector<DeliveryId>& ids) {
+  return options_.writer->begin(ids);
 }
 
 void Lane::settle(const std::vector<Settled>& settled) {
@@ -606,8 +607,11 @@ void Lane::settle(const std::vector<Settled>& settled) {
   for (const Settled& one : settled) {
     settlements.push_back(one.settlement);
     if (one.settlement.state != DeliveryState::kDelivered) continue;
-    std::vector<StoredEntry> entries = firsts_.delivered(
-        *one.notification, follows_ ? one.settlement.receipt : std::string(), one.begins, one.settlement.at);
+    // A message that speaks for others too cannot be followed: it would be changed into one of them.
+    const bool followed = follows_ && !one.coalesced;
+    std::vector<StoredEntry> entries =
+        firsts_.delivered(*one.notification, followed ? one.settlement.receipt : std::string(),
+                          one.begins && followed, one.settlement.at);
     // The writer commits it with what is settled.
     if (!entries.empty()) options_.writer->store(std::move(entries));
   }
@@ -651,6 +655,7 @@ void Lane::say(const Settled& settled) {
   if (!about.drill.empty()) fields.emplace_back("drill", about.drill);
   if (settlement.maybe_sent) fields.emplace_back("maybe_sent", "true");
   if (settlement.id <= 0) fields.emplace_back("undurable", "true");
+  if (settled.coalesced) fields.emplace_back("coalesced", "true");
   if (!settlement.detail.empty()) fields.emplace_back("detail", settlement.detail);
   // Every minute for as long as an alert fires.
   const bool routine = about.reason == rules::NotifyReason::kRefresh;
@@ -1111,6 +1116,7 @@ Lane::Setting Runtime::setting(const Config& config, const rules::SinkSpec& sink
   setting.sink =
       marked(config.sinks.at(sink.name)->build(lane, {config.external_url, config.environment}), feedback_);
   setting.fallbacks = fallbacks_of(*config.plan);
+  setting.per_minute = sink.messages_per_minute;
   if (const sinks::SinkType* type = sinks::find_sink_type(sink.type); type != nullptr) {
     setting.min_interval = type->min_interval;
     setting.follows = type->follows;

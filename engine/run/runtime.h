@@ -234,6 +234,7 @@ class Lane final : public DeliveryLog {
     std::unique_ptr<sinks::Sink> sink;
     Fallbacks fallbacks;
     rules::Duration min_interval{0};
+    std::uint32_t per_minute = 0;
     bool follows = false;
   };
   // Where the store has the alerts of whose firing a fallback of this lane was told: each under the prefix
@@ -257,7 +258,7 @@ class Lane final : public DeliveryLog {
   void rest() { heartbeat_.rest(); }
   std::optional<rules::Duration> silent(rules::Instant now) const { return heartbeat_.silent(now); }
 
-  bool begin(DeliveryId id) override;
+  bool begin(const std::vector<DeliveryId>& ids) override;
   void settle(const std::vector<Settled>& settled) override;
   void told_elsewhere(const std::string& alert, bool of_firing) override;
   std::string first_receipt(const rules::Notification& notification) override;

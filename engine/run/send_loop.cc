@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "engine/io/fault.h"
+#include "engine/run/coalesce.h"
 #include "engine/run/thread_annotations.h"
 #include "sinks/message.h"
 
@@ -45,6 +46,8 @@ struct Item {
   // It came after whatever the fallbacks had been told by then (RecentAlerts::now); 0: nobody knows.
   std::uint64_t stamp = 0;
   bool tried = false;  // while draining
+  // How many one message may speak for with it among them: half as many each time one was not taken.
+  std::size_t company = SendLoop::kMaxCoalesced;
   Instant added;
   Instant expires_at;
   // Failed while the lane was well otherwise. Twice, and it is the message rather than the destination: then
@@ -200,7 +203,10 @@ Fallbacks fallbacks_of(const rules::Plan& plan) {
 class SendLoop::Impl {
  public:
   Impl(std::unique_ptr<sinks::Sink> sink, Options options)
-      : sink_(std::move(sink)), options_(std::move(options)), random_(options_.seed) {
+      : sink_(std::move(sink)),
+        options_(std::move(options)),
+        random_(options_.seed),
+        allowance_(options_.per_minute) {
     LOGBELL_CHECK(sink_ && options_.clock != nullptr && options_.log != nullptr);
     counts_.sink = options_.sink;
     counts_.lane = options_.lane;
@@ -239,8 +245,8 @@ class SendLoop::Impl {
   Settlement settlement(const Item& item, DeliveryState state, std::string_view outcome,
                         std::string_view reason);
   void end(Sequence sequence, Settlement settlement, Batch& batch);
-  void settle(const Item& item, Settlement settlement, bool truncated = false, bool begins = false) {
-    options_.log->settle({{std::move(settlement), &item.delivery.notification, truncated, begins}});
+  void settle(const Item& item, Settlement settlement) {
+    options_.log->settle({{std::move(settlement), &item.delivery.notification}});
   }
   void told_elsewhere(Sequence sequence, Item& item);
   void drop_outdated(const Notification& news);
@@ -254,13 +260,20 @@ class SendLoop::Impl {
   bool copy_before(Sequence sequence);
   void hand_over();
   void end_drills();
+  template <typename Visit>  // (Sequence) -> bool: go on
+  void in_turn(Visit visit) const;
   std::optional<Sequence> choose(Instant now) const;
+  std::vector<Sequence> together_with(Sequence first, Instant now) const;
+  bool can_join(const Item& item, const Item& first) const;
   std::optional<Instant> next(Instant now) const;
-  Instant gate() const { return std::max({pause_until_, hint_until_, spaced_until_, store_until_}); }
+  Instant gate() const {
+    return std::max({pause_until_, hint_until_, spaced_until_, store_until_, allowance_.next()});
+  }
 
   void attempt(Sequence sequence, Duration timeout);
   void lane_works();
-  void succeeded(Sequence sequence, const Outcome& outcome);
+  void succeeded(const std::vector<Sequence>& sequences, const Outcome& outcome);
+  void not_delivered(const std::vector<Sequence>& others, const Outcome& outcome);
   void failed(Sequence sequence, const Outcome& outcome, Instant now);
   void rejected(Sequence sequence, const Outcome& outcome, Instant now);
   void keep_dead(Instant now);
@@ -313,8 +326,10 @@ class SendLoop::Impl {
   Instant pause_until_;   // our back-off
   Instant hint_until_;    // the sink's own
   Instant spaced_until_;  // min_interval
-  Instant store_until_;   // the store said no
-  Instant probe_at_;      // while dead
+  Allowance allowance_;
+  Sequence late_ = 0;    // up to here what waits is late: the lane did not work, or nobody ran
+  Instant store_until_;  // the store said no
+  Instant probe_at_;     // while dead
   Duration probe_interval_{0};
 
   bool draining_ = false;
@@ -378,6 +393,7 @@ void SendLoop::Impl::take_over(Impl& former) {
   const Instant now = options_.clock->instant();
   hint_until_ = former.hint_until_;
   spaced_until_ = former.spaced_until_;
+  allowance_.take_over(former.allowance_);
   // Whoever stands in now has been told nothing yet.
   const bool same_fallbacks = options_.fallbacks == former.options_.fallbacks;
   while (!former.items_.empty()) {
@@ -718,26 +734,90 @@ bool SendLoop::Impl::copy_before(Sequence sequence) {
   return found;
 }
 
+// The head of each group: what is critical and fresh as it came, what is critical and late the newest first,
+// the rest as it came.
+template <typename Visit>
+void SendLoop::Impl::in_turn(Visit visit) const {
+  const Sequence late = failures_ > 0 || dead_ ? last_ : late_;
+  const auto fresh = turns_.lower_bound({0, late + 1});
+  const auto rest = turns_.lower_bound({1, 0});
+  for (auto turn = fresh; turn != rest; ++turn) {
+    if (!visit(turn->second)) return;
+  }
+  for (auto turn = fresh; turn != turns_.begin();) {
+    if (!visit((--turn)->second)) return;
+  }
+  for (auto turn = rest; turn != turns_.end(); ++turn) {
+    if (!visit(turn->second)) return;
+  }
+}
+
 std::optional<Sequence> SendLoop::Impl::choose(Instant now) const {
   std::optional<Sequence> chosen;
   std::uint32_t fewest = std::numeric_limits<std::uint32_t>::max();
-  for (const auto& turn : turns_) {
-    const Item& item = items_.at(turn.second);
+  in_turn([&](Sequence head) {
+    const Item& item = items_.at(head);
     // A dead sink is probed at its own times, whatever a message's are.
-    if (draining_ ? item.tried : !dead_ && item.not_before > now) continue;
-    if (!draining_ && dead_ && now < probe_at_ && !may_try(item)) continue;
-    if (failures_ == 0 && !dead_) return turn.second;
+    if (draining_ ? item.tried : !dead_ && item.not_before > now) return true;
+    if (!draining_ && dead_ && now < probe_at_ && !may_try(item)) return true;
+    if (failures_ == 0 && !dead_) {
+      chosen = head;
+      return false;
+    }
     // One probe at a time, and not always the same: it may be that message alone which the sink chokes on.
     const std::uint32_t probes = item.outage == outage_ ? item.probes : 0;
-    if (probes >= fewest) continue;
+    if (probes >= fewest) return true;
     fewest = probes;
-    chosen = turn.second;
-  }
+    chosen = head;
+    return true;
+  });
   return chosen;
+}
+
+// Whether one message can speak for both. What follows an earlier message is no new one to whoever reads.
+bool SendLoop::Impl::can_join(const Item& item, const Item& first) const {
+  const Notification& notification = item.delivery.notification;
+  return !item.not_before && notification.drill.empty() && notification.text.empty() &&
+         notification.reason != rules::NotifyReason::kRefresh &&
+         notification.fallback_for == first.delivery.notification.fallback_for &&
+         options_.log->first_receipt(notification).empty();
+}
+
+// What one message speaks for: `first`, unless more wait than may leave. A group's in their order, none left
+// out between two.
+std::vector<Sequence> SendLoop::Impl::together_with(Sequence first, Instant now) const {
+  std::vector<Sequence> all{first};
+  const Item& head = items_.at(first);
+  if (!allowance_.is_bounded() || items_.size() == 1 || allowance_.left(now) > 1) return all;
+  if (failures_ > 0 || refusals_ > 0 || dead_ || !can_join(head, head)) return all;
+  std::size_t alerts = head.delivery.notification.alerts.size();
+  std::size_t most = head.company;
+  const auto join = [&](Sequence sequence) {
+    const Item& item = items_.at(sequence);
+    most = std::min(most, item.company);
+    if (all.size() >= most || (draining_ && item.tried) || !can_join(item, head)) return false;
+    alerts += item.delivery.notification.alerts.size();
+    if (alerts > kMaxCoalescedAlerts) return false;
+    all.push_back(sequence);
+    return true;
+  };
+  const auto rest_of_group = [&](Sequence of) {
+    const std::set<Sequence>& members = groups_.at(items_.at(of).group).members;
+    for (auto next = members.upper_bound(of); next != members.end(); ++next) {
+      if (!join(*next)) return;
+    }
+  };
+  rest_of_group(first);
+  in_turn([&](Sequence other) {
+    if (other != first && join(other)) rest_of_group(other);
+    return all.size() < most && alerts <= kMaxCoalescedAlerts;
+  });
+  return all;
 }
 
 std::optional<Instant> SendLoop::Impl::step() {
   if (LOGBELL_BROKEN("lane.send")) return std::nullopt;
+  if (!started_) late_ = last_;
   started_ = true;
   const std::optional<Instant> next = draining_ ? work_draining() : work();
   publish();
@@ -818,39 +898,64 @@ std::optional<Instant> SendLoop::Impl::work_draining() {
 }
 
 void SendLoop::Impl::attempt(Sequence sequence, Duration timeout) {
-  Item& item = items_.at(sequence);
-  drop_outdated(item.delivery.notification);
+  drop_outdated(items_.at(sequence).delivery.notification);
+  const std::vector<Sequence> together = together_with(sequence, options_.clock->instant());
+  std::vector<DeliveryId> ids;
+  ids.reserve(together.size());
+  for (const Sequence one : together)
+    ids.push_back(items_.at(one).delivery.id);
   LOGBELL_FAULT("lane.before_mark");
-  if (!options_.log->begin(item.delivery.id)) {
+  if (!options_.log->begin(ids)) {
     store_until_ = options_.clock->instant() + kStoreRetry;
     ++drain_failures_;
     return;
   }
-  ++item.delivery.attempts;
+  sinks::Attempt attempt;
+  std::vector<const Notification*> speaks_for;
+  speaks_for.reserve(together.size());
+  for (const Sequence one : together) {
+    Item& item = items_.at(one);
+    ++item.delivery.attempts;
+    item.tried = item.tried || draining_;
+    speaks_for.push_back(&item.delivery.notification);
+    attempt.number = std::max(attempt.number, item.delivery.attempts);
+    attempt.maybe_sent = attempt.maybe_sent || item.delivery.maybe_sent;
+  }
+  Item& item = items_.at(sequence);
   if (item.outage != outage_) item.probes = 0;
   item.outage = outage_;
   ++item.probes;
   ++counts_.attempts;
-  sinks::Attempt attempt;
-  attempt.number = item.delivery.attempts;
   attempt.now = options_.clock->now();
-  attempt.maybe_sent = item.delivery.maybe_sent;
   attempt.timeout = timeout;
-  attempt.first_receipt = options_.log->first_receipt(item.delivery.notification);
+  const bool many = together.size() > 1;
+  if (!many) attempt.first_receipt = options_.log->first_receipt(item.delivery.notification);
+  const Notification said = one_message(speaks_for);
+  if (many) attempt.speaks_for = std::move(speaks_for);
+  allowance_.take(options_.clock->instant());
   LOGBELL_FAULT("lane.before_send");
-  const Outcome outcome = LOGBELL_BROKEN("lane.receipt")
-                              ? Outcome::delivered("")
-                              : sink_->deliver(item.delivery.notification, attempt);
+  const Outcome outcome =
+      LOGBELL_BROKEN("lane.receipt") ? Outcome::delivered("") : sink_->deliver(said, attempt);
   LOGBELL_FAULT("lane.answered");
   const Instant now = options_.clock->instant();
   // From its end: when during the attempt the destination counted it cannot be known.
   spaced_until_ = now + options_.min_interval;
   if (outcome.kind == Outcome::Kind::kDelivered) {
-    succeeded(sequence, outcome);
+    succeeded(together, outcome);
     return;
   }
+  if (outcome.kind != Outcome::Kind::kUnknown) allowance_.give_back();
   counts_.last_error = describe(outcome);
   counts_.last_error_at = options_.clock->now();
+  // One of them may be what the sink chokes on: which one, is found out by halves.
+  for (const Sequence one : together) {
+    if (many && outcome.reason != sinks::Reason::kRateLimited) items_.at(one).company = together.size() / 2;
+  }
+  if (many && outcome.kind == Outcome::Kind::kRejected && !outcome.sink_is_dead) {
+    not_delivered(together, outcome);
+    return;
+  }
+  not_delivered({together.begin() + 1, together.end()}, outcome);
   if (outcome.kind == Outcome::Kind::kRejected) {
     rejected(sequence, outcome, now);
   } else {
@@ -858,8 +963,29 @@ void SendLoop::Impl::attempt(Sequence sequence, Duration timeout) {
   }
 }
 
+// They wait on; what the outcome means for the lane is decided elsewhere.
+void SendLoop::Impl::not_delivered(const std::vector<Sequence>& others, const Outcome& outcome) {
+  if (others.empty()) return;
+  const bool unknown = outcome.kind == Outcome::Kind::kUnknown;
+  std::vector<Settled> batch;
+  batch.reserve(others.size());
+  for (const Sequence one : others) {
+    Item& item = items_.at(one);
+    item.tried = false;
+    item.delivery.maybe_sent = item.delivery.maybe_sent || unknown;
+    Settlement waits =
+        settlement(item, DeliveryState::kPending, unknown ? "unknown" : "retry", to_string(outcome.reason));
+    waits.detail = outcome.detail;
+    batch.push_back({std::move(waits), &item.delivery.notification});
+  }
+  options_.log->settle(batch);
+}
+
 void SendLoop::Impl::lane_works() {
-  if (dead_ || failures_ > 0) ++outage_;
+  if (dead_ || failures_ > 0) {
+    ++outage_;
+    late_ = last_;
+  }
   proven_ = true;
   dead_ = false;
   overlong_ = false;
@@ -870,20 +996,27 @@ void SendLoop::Impl::lane_works() {
   pause_until_ = Instant();
 }
 
-void SendLoop::Impl::succeeded(Sequence sequence, const Outcome& outcome) {
+void SendLoop::Impl::succeeded(const std::vector<Sequence>& sequences, const Outcome& outcome) {
   const bool news = told_dead_ || !proven_;
   lane_works();
   told_dead_ = false;
-  ++counts_.delivered;
+  counts_.delivered += sequences.size();
+  counts_.coalesced += sequences.size() - 1;
   counts_.last_delivered = options_.clock->now();
   counts_.last_receipt = outcome.receipt;
 
-  const Item& item = items_.at(sequence);
-  Settlement delivered = settlement(item, DeliveryState::kDelivered, "delivered", to_string(outcome.reason));
-  delivered.receipt = outcome.receipt;
-  delivered.detail = outcome.detail;
-  settle(item, std::move(delivered), outcome.truncated, outcome.begins);
-  remove(sequence);
+  Batch batch;
+  for (const Sequence one : sequences) {
+    const Item& item = items_.at(one);
+    Settlement delivered =
+        settlement(item, DeliveryState::kDelivered, "delivered", to_string(outcome.reason));
+    delivered.receipt = outcome.receipt;
+    delivered.detail = outcome.detail;
+    batch.ended.push_back(remove(one));
+    batch.settled.push_back({std::move(delivered), &batch.ended.back().delivery.notification,
+                             outcome.truncated, outcome.begins, sequences.size() > 1});
+  }
+  options_.log->settle(batch.settled);
   if (news) options_.log->sink_alive(options_.sink, options_.lane);
 }
 

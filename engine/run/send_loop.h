@@ -8,7 +8,11 @@
 // What it decides, and why:
 // - Most urgent first, then oldest; but a group speaks in order, and as long as they wait together so do
 //   groups that speak of the same alert, as after a reload that groups otherwise. Whoever waits behind an
-//   older delivery lends it its urgency.
+//   older delivery lends it its urgency. What an outage made late comes after what is fresh, and the newest
+//   of it first: of the critical ones that is what is wrong now.
+// - A storm is told in few messages: where more wait than may leave (Allowance), one speaks for all of them
+// and
+//   its receipt is that of each.
 // - A passing failure (timeout, 5xx, answer lost) pauses the whole lane, full jitter from kBaseBackoff to
 //   kMaxBackoff; then one delivery probes, another one each time. The sink's own hint wins, up to kMaxHint.
 // - A sink that refuses for good opens the circuit. What has a fallback goes there at once; what has none
@@ -45,14 +49,15 @@ struct Settled {
   const rules::Notification* notification = nullptr;  // valid during the call
   bool truncated = false;                             // delivered, but not the whole of it
   bool begins = false;                                // sinks::Outcome::begins
+  bool coalesced = false;                             // delivered in a message that spoke for others too
 };
 
 // What the loop needs from its owner. Called on the loop's thread, from step() only.
 class DeliveryLog {
  public:
   virtual ~DeliveryLog() = default;
-  // Marks the row in flight before anything leaves; false: do not send now (the store is gone).
-  virtual bool begin(DeliveryId id) = 0;
+  // Marks the rows in flight before anything leaves; false: do not send now (the store is gone).
+  virtual bool begin(const std::vector<DeliveryId>& ids) = 0;
   // Records what became of attempts, with the fallbacks that speak instead, all in one transaction; durable
   // when it returns. Several at once only when a lane is handed to its fallbacks or given up.
   virtual void settle(const std::vector<Settled>& settled) = 0;
@@ -90,6 +95,7 @@ struct LaneView {
   std::uint64_t handed_over = 0;   // whose fallbacks were told, instead of this sink or too
   std::uint64_t superseded = 0;    // unsent ones that a newer one replaced
   std::uint64_t rate_limited = 0;  // answers that asked to be left alone
+  std::uint64_t coalesced = 0;     // that another one's message spoke for
   std::uint64_t forgotten = 0;     // alerts whose fallback will hear no resolve: there were kMaxElsewhere
 };
 
@@ -145,6 +151,9 @@ class SendLoop {
   static constexpr rules::Duration kStoreRetry{1000};
   // Settled in one transaction: a few MB of notifications at most.
   static constexpr std::size_t kMaxBatch = 256;
+  // What one message speaks for at most: beyond it nobody reads it, and its answer decides over too much.
+  static constexpr std::size_t kMaxCoalesced = 100;
+  static constexpr std::size_t kMaxCoalescedAlerts = 1000;
   // Alerts that a fallback was told of and whose resolve it must hear too. Beyond it the oldest are
   // forgotten: their fallback hears no resolve.
   static constexpr std::size_t kMaxElsewhere = 10'000;
@@ -166,6 +175,7 @@ class SendLoop {
     std::string lane;
     Fallbacks fallbacks;  // of every sink: what came here in another's place goes on along its list
     rules::Duration min_interval{0};       // SinkType::min_interval
+    std::uint32_t per_minute = 0;          // SinkSpec::messages_per_minute
     const Clock* clock = nullptr;          // must outlive me
     DeliveryLog* log = nullptr;            // must outlive me
     std::uint64_t seed = 0;                // for jitter

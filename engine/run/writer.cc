@@ -157,12 +157,12 @@ void Writer::after_commit(std::function<void()> call) {
   work_.notify_one();
 }
 
-bool Writer::begin(DeliveryId id) {
-  return ask({id, {}, {}, nullptr});
+bool Writer::begin(std::vector<DeliveryId> ids) {
+  return ask({std::move(ids), {}, {}, nullptr});
 }
 
 void Writer::settle(const std::string& sink, std::vector<Settlement> settlements) {
-  if (!settlements.empty()) ask({0, sink, std::move(settlements), nullptr});
+  if (!settlements.empty()) ask({{}, sink, std::move(settlements), nullptr});
 }
 
 bool Writer::ask(Request request) {
@@ -355,7 +355,8 @@ void Writer::hold(Notification notification) {
 
 void Writer::take(Request request) {
   bool must_wait = false;
-  if (request.settlements.empty()) must_wait = mark(request.begin);
+  for (const DeliveryId id : request.begin)
+    must_wait = mark(id) || must_wait;
   for (Settlement& settlement : request.settlements)
     must_wait = settle_one(request.sink, std::move(settlement)) || must_wait;
   if (must_wait) {

@@ -69,8 +69,8 @@ class Writer {
   // Calls it, once, on the writer's thread: after the commit of what was submitted before and may not wait
   // for its age; or when the store refuses that commit.
   void after_commit(std::function<void()> call);
-  // Marks a delivery in flight; returns when that is committed. False: do not send.
-  bool begin(DeliveryId id);
+  // Marks deliveries in flight, in one commit; returns when that is done. False: do not send.
+  bool begin(std::vector<DeliveryId> ids);
   // Returns when committed, or when the store has refused and it is kept in memory.
   void settle(const std::string& sink, std::vector<Settlement> settlements);
   // Nothing more goes in but settlements; the next step() commits whatever there is.
@@ -99,7 +99,7 @@ class Writer {
     bool may_send = false;
   };
   struct Request {  // begin, or settle with settlements
-    DeliveryId begin = 0;
+    std::vector<DeliveryId> begin;
     std::string sink;
     std::vector<Settlement> settlements;
     Waiter* waiter = nullptr;  // lives on the stack of who waits

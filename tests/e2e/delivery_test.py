@@ -58,6 +58,40 @@ class RateLimited(Delivery):
         self.assertEqual(queues, {q for q in queues for m in chat.messages() if q in m["rendered"]})
 
 
+class Storm(Delivery):
+    def storm(self, sinks, count=40):
+        bell = self.ring(sinks, {"sinks": sorted(sinks), "group_by": ["..."], "group_interval": "1s"})
+        self.app.write(*[f"ERROR boom on queue-{i:02}" for i in range(count)])
+        return bell
+
+    def test_F47_a_storm_is_told_in_few_messages_and_names_whatever_there_is(self):
+        chat = self.slack(burst=1000, rate=1000)
+        bell = self.storm({"ops": {**harness.slack(chat.hook()), "messages_per_minute": 12}})
+        bell.await_metric(40, "logbell_notifications_total", sink="ops", outcome="delivered")
+        self.assertEqual(6, len(chat.messages()), "five for one each, and one for the others")
+        last = chat.messages()[-1]["rendered"]
+        self.assertIn("one message instead of 35", last)
+        self.assertIn("Boom 35 firing", last)
+        # A lane says how it stands at the end of its step.
+        bell.await_metric(34, "logbell_notifications_coalesced_total", sink="ops")
+        bell.await_metric(0, "logbell_outbox_pending", sink="ops")
+        # The next one within this minute: it waits its turn, and is itself again.
+        self.app.write("ERROR boom on another")
+        wait_for(lambda: len(chat.messages()) == 7 and "another" in chat.messages()[6]["rendered"], "the next one", 40, bell.tail)
+
+    def test_F47_the_slack_app_changes_no_message_for_many_into_one_of_them(self):
+        server = self.slack(burst=1000, rate=1000)
+        bell = self.storm({"ops": {**harness.slack_app(server), "messages_per_minute": 12}})
+        bell.await_metric(40, "logbell_notifications_total", sink="ops", outcome="delivered")
+        said = server.api.shown()
+        self.assertEqual(6, len(said))
+        many = json.dumps(said[-1])
+        # A change of one that the message for many was about.
+        self.app.write("ERROR boom on queue-39", "ERROR boom on queue-40")
+        wait_for(lambda: len(server.api.shown()) == 7, "a message", 40, bell.tail)
+        self.assertEqual(many, json.dumps(server.api.shown()[5]))
+
+
 class Hung(Delivery):
     def test_F42_a_sink_that_never_answers_delays_no_other(self):
         silent, chat = self.receiver(lambda path, body: None), self.slack()

@@ -154,6 +154,17 @@ void Receivers::take(Receiver& receiver, const rules::Notification& notification
 Outcome Receivers::deliver(Receiver& receiver, const rules::Notification& notification,
                            const sinks::Attempt& attempt) {
   std::mt19937_64& random = *world_.random;
+  // Who hears one message for many has heard each.
+  std::vector<const rules::Notification*> said = attempt.speaks_for;
+  if (said.empty()) said = {&notification};
+  const auto take_all = [&] {
+    for (const rules::Notification* one : said)
+      take(receiver, *one);
+  };
+  const auto excuse_all = [&] {
+    for (const rules::Notification* one : said)
+      ++by_key_[one->key].excuses;
+  };
   Mood mood = receiver.mood;
   if (mood == Mood::kFlaky) {
     static constexpr Mood kMoods[] = {Mood::kWell, Mood::kBroken, Mood::kLimited, Mood::kLosing,
@@ -164,7 +175,7 @@ Outcome Receivers::deliver(Receiver& receiver, const rules::Notification& notifi
   switch (mood) {
     case Mood::kWell:
     case Mood::kFlaky:
-      take(receiver, notification);
+      take_all();
       world_.after_effect();
       return Outcome::delivered("receipt");
     case Mood::kBroken:
@@ -172,8 +183,8 @@ Outcome Receivers::deliver(Receiver& receiver, const rules::Notification& notifi
     case Mood::kHanging: {
       const bool taken = random() % 2 == 0;
       if (taken) {
-        take(receiver, notification);
-        ++by_key_[notification.key].excuses;
+        take_all();
+        excuse_all();
       }
       world_.time_passes(attempt.timeout);
       return taken ? Outcome::unknown("no answer") : Outcome::retry(Reason::kTimeout, "no answer");
@@ -185,8 +196,8 @@ Outcome Receivers::deliver(Receiver& receiver, const rules::Notification& notifi
       return Outcome::retry(Reason::kRateLimited, "429", after);
     }
     case Mood::kLosing:
-      take(receiver, notification);
-      ++by_key_[notification.key].excuses;
+      take_all();
+      excuse_all();
       world_.after_effect();
       return Outcome::unknown("the answer was lost");
     case Mood::kDead:

@@ -59,6 +59,9 @@ class SimSinkConfig final : public sinks::SinkConfig {
 constexpr std::string_view kSlackUrl =
     "https://hooks.slack.com/services/TABCDEF12/BABCDEF12/abcdefghijklmnopqrstuvwx";
 
+// Of a storm: one message for a few, for many, each for itself.
+constexpr int kMessages[] = {4, 20, 0};
+
 std::string yaml(const Setup& setup, const fs::path& directory) {
   std::string text = fmt::format(
       "environment: sim\n"
@@ -87,12 +90,14 @@ std::string yaml(const Setup& setup, const fs::path& directory) {
   }
   text += fmt::format(
       "sinks:\n"
-      "  chat: {{slack: {{webhook_url: '{}'}}, fallback: [mail]}}\n"
-      "  hook: {{webhook: {{url: 'https://hook.example.org/a'}}, fallback: [mail]}}\n"
-      "  mail: {{webhook: {{url: 'https://mail.example.org/b'}}}}\n"
+      "  chat: {{slack: {{webhook_url: '{0}'}}, messages_per_minute: {1}, fallback: [mail]}}\n"
+      "  hook: {{webhook: {{url: 'https://hook.example.org/a'}}, messages_per_minute: {2}, fallback: "
+      "[mail]}}\n"
+      "  mail: {{webhook: {{url: 'https://mail.example.org/b'}}, messages_per_minute: {3}}}\n"
       "  peers: {{alertmanager: {{urls: ['http://am-1.example.org:9093', "
       "'http://am-2.example.org:9093']}}}}\n",
-      kSlackUrl);
+      kSlackUrl, kMessages[setup.grouping % 3], kMessages[(setup.grouping + 1) % 3],
+      kMessages[(setup.grouping + 2) % 3]);
   if (setup.spare) text += "  spare: {webhook: {url: 'https://spare.example.org/c'}}\n";
   static constexpr const char* kGroupBy[] = {"[alertname]", "[alertname, queue]", "['...']"};
   text += fmt::format(

@@ -109,6 +109,33 @@ TEST_CASE("message: a delivery says that it is late, doubtful or in another's pl
   CHECK(delivery_notes(n, attempt).size() == 3);
 }
 
+TEST_CASE("message: one message for many says which rules and how many of each", "[sinks][message]") {
+  rules::Notification n = tests::notification();
+  Attempt attempt = tests::attempt();
+  attempt.speaks_for = {&n, &n, &n};
+  rules::Alert alert = n.alerts.front();
+  n.alerts.clear();
+  const auto add = [&](const std::string& name, bool firing) {
+    alert.labels.set("alertname", name);
+    alert.state = firing ? rules::AlertState::kFiring : rules::AlertState::kResolved;
+    n.alerts.push_back(alert);
+  };
+  add("Full", true);
+  add("Boom", true);
+  add("Full", true);
+  add("Boom", false);
+  add("Over", false);
+  const std::vector<std::string> notes = delivery_notes(n, attempt);
+  REQUIRE(notes.size() == 1);
+  CHECK(
+      notes[0] ==
+      "A storm: one message instead of 3. In it: Full 2 firing; Boom 1 firing, 1 resolved; Over 1 resolved.");
+  n.alerts.clear();
+  for (int i = 0; i < 18; ++i)
+    add(fmt::format("R{}", i), true);
+  CHECK(delivery_notes(n, attempt)[0].find("R14 1 firing; and 3 more rules.") != std::string::npos);
+}
+
 TEST_CASE("message: what is not about an alert becomes one where nothing else is known", "[sinks][message]") {
   const std::vector<rules::Alert> alerts =
       alerts_or_text(tests::text_notification(NotifyReason::kRefused, "a.yaml:1:2: no"), tests::context());

@@ -397,6 +397,66 @@ TEST_CASE("slack_app: F43 what may have been sent is looked for first", "[sinks]
   }
 }
 
+TEST_CASE("slack_app: F43 a message for many is known by each of them", "[sinks][slack_app][F43]") {
+  rules::Notification a = tests::notification();
+  rules::Notification b = a;
+  rules::Notification c = a;
+  a.key = "a";
+  b.key = "b";
+  c.key = "c";
+  rules::Notification both = a;
+  both.key = "coalesced/1";
+  const auto of_two = [&](Attempt attempt) {
+    attempt.speaks_for = {&a, &b};
+    return attempt;
+  };
+  // What Slack has of it, as we have sent it.
+  const auto kept = [&](const rules::Notification& n, const Attempt& attempt) {
+    const rules::Json metadata = slack_app_message(n, attempt, tests::context()).json()["metadata"];
+    return StubStep::answer(200, R"({"ok":true,"messages":[{"ts":"1777629601.000100","metadata":)" +
+                                     metadata.dump() + R"(}],"has_more":false})");
+  };
+  const StubStep there = kept(both, of_two(tests::attempt()));
+  HttpStub stub;
+  stub.then(there);
+  stub.then(link());
+  SECTION("by all of them, whatever they are called together") {
+    rules::Notification another = both;
+    another.key = "coalesced/2";
+    CHECK(app_to(stub)->deliver(another, of_two(again())).kind == Kind::kDelivered);
+    CHECK(methods(stub) == Methods{"conversations.history", "chat.getPermalink"});
+  }
+  SECTION("by one of them, which may not make it a message of its own") {
+    const Outcome outcome = app_to(stub)->deliver(b, again());
+    CHECK(outcome.kind == Kind::kDelivered);
+    CHECK_FALSE(outcome.begins);
+    CHECK(methods(stub) == Methods{"conversations.history", "chat.getPermalink"});
+    HttpStub next;
+    next.then(posted());
+    CHECK(app_to(next)->deliver(b, following(outcome.receipt)).begins);
+    CHECK(methods(next) == Methods{"chat.postMessage", "chat.getPermalink"});
+  }
+  SECTION("with one more it is another one, in part a duplicate") {
+    HttpStub other;
+    other.then(there);
+    other.then(posted());
+    Attempt attempt = again();
+    attempt.speaks_for = {&a, &b, &c};
+    rules::Notification three = a;
+    three.key = "coalesced/3";
+    CHECK(app_to(other)->deliver(three, attempt).kind == Kind::kDelivered);
+    CHECK(methods(other) == Methods{"conversations.history", "chat.postMessage", "chat.getPermalink"});
+    CHECK(other.requests()[1].body.find("duplicate") != std::string::npos);
+  }
+  SECTION("by nobody else") {
+    HttpStub other;
+    other.then(there);
+    other.then(posted());
+    CHECK(app_to(other)->deliver(c, again()).kind == Kind::kDelivered);
+    CHECK(other.requests()[1].body.find("duplicate") == std::string::npos);
+  }
+}
+
 TEST_CASE("slack_app: what was posted is read back by its delivery's id", "[sinks][slack_app][F53]") {
   const auto read_back = [](const StubStep& step) {
     HttpStub stub;

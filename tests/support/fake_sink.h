@@ -21,6 +21,7 @@ class FakeSink final : public sinks::Sink {
     rules::Notification notification;
     sinks::Attempt attempt;
     rules::Instant at;
+    std::vector<rules::Notification> spoke_for;  // Attempt::speaks_for, which is gone by now
   };
   struct Script {
     const engine::Clock* clock = nullptr;
@@ -41,7 +42,10 @@ class FakeSink final : public sinks::Sink {
   explicit FakeSink(Script& script) : script_(script) {}  // must outlive me
 
   sinks::Outcome deliver(const rules::Notification& notification, const sinks::Attempt& attempt) override {
-    script_.sent.push_back({notification, attempt, script_.clock->instant()});
+    std::vector<rules::Notification> spoke_for;
+    for (const rules::Notification* one : attempt.speaks_for)
+      spoke_for.push_back(*one);
+    script_.sent.push_back({notification, attempt, script_.clock->instant(), std::move(spoke_for)});
     if (script_.answer) return script_.answer(notification, attempt);
     if (script_.next.empty()) return script_.always;
     sinks::Outcome outcome = std::move(script_.next.front());

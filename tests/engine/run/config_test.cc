@@ -678,3 +678,25 @@ TEST_CASE("config: whatever of a sink's settings changes, it is another sink", "
   CHECK(hook != settings("{webhook: {url: 'https://example.com/', probe: {path: /b}}}"));
   CHECK(hook != settings("{webhook: {url: 'https://example.com/', probe: {path: /a, expect: [200]}}}"));
 }
+
+TEST_CASE("config: a storm at a sink that people read is told in few messages", "[run][config]") {
+  World world;
+  const auto most = [&](const std::string& sink) {
+    Problems problems;
+    const auto config = world.load(
+        "sources: [{name: app, files: [a.log]}]\npatterns: {e: {match: E}}\n"
+        "rules: [{alert: A, expr: 'count_over_time(e[1m]) > 1', sinks: [s]}]\n"
+        "route: {sinks: [s]}\nsinks: {s: " +
+            sink + "}\n",
+        problems);
+    REQUIRE(config);
+    return config->plan->sinks.at("s").messages_per_minute;
+  };
+  const std::string slack = "{slack: {webhook_url: '${SLACK_WEBHOOK_URL}'}";
+  CHECK(most(slack + "}") == 20);
+  CHECK(most(slack + ", messages_per_minute: 5}") == 5);
+  CHECK(most(slack + ", messages_per_minute: 0}") == 0);
+  CHECK(most("{webhook: {url: 'https://example.com/'}}") == 0);
+  CHECK(most("{webhook: {url: 'https://example.com/'}, messages_per_minute: 60}") == 60);
+  CHECK(most("{alertmanager: {url: 'http://am:9093'}}") == 0);
+}

@@ -54,9 +54,9 @@ Notification about(Notification notification, int number) {
 // What a row of the outbox becomes, as the store does it.
 class MemoryLog final : public DeliveryLog {
  public:
-  bool begin(DeliveryId id) override {
+  bool begin(const std::vector<DeliveryId>& ids) override {
     if (refuse) return false;
-    begun.push_back(id);
+    begun.insert(begun.end(), ids.begin(), ids.end());
     return true;
   }
   void settle(const std::vector<Settled>& settled) override {
@@ -110,10 +110,13 @@ class MemoryLog final : public DeliveryLog {
   }
 
   std::string first_receipt(const Notification& notification) override {
+    if (!follows && followed.count(notification.key) == 0) return {};
     return "first of " + notification.group_key;
   }
 
   bool refuse = false;
+  bool follows = false;            // every one follows a message
+  std::set<std::string> followed;  // or these
   Keys begun_anew;
   std::size_t largest = 0;
   std::vector<DeliveryId> begun;
@@ -258,6 +261,7 @@ TEST_CASE("send_loop: delivers, and settles with the receipt", "[run][send_loop]
 TEST_CASE("send_loop: a sink is told what its message follows, and says when that follows nothing",
           "[run][send_loop]") {
   Lane lane;
+  lane.log.follows = true;
   Outcome anew = Outcome::delivered("receipt");
   anew.begins = true;
   lane.script.next = {down(), anew};
@@ -1732,9 +1736,9 @@ namespace {
 class StoreLog final : public DeliveryLog {
  public:
   explicit StoreLog(Store& store) : store_(store) {}
-  bool begin(DeliveryId id) override {
+  bool begin(const std::vector<DeliveryId>& ids) override {
     Commit commit;
-    commit.in_flight = {id};
+    commit.in_flight = ids;
     return store_.commit(commit).has_value();
   }
   void settle(const std::vector<Settled>& settled) override {
@@ -1789,8 +1793,9 @@ std::unique_ptr<SendLoop> start(Store& store, StoreLog& log, FakeSink::Script& s
   auto loop = std::make_unique<SendLoop>(std::make_unique<FakeSink>(script), options);
   auto rows = store.undelivered();
   REQUIRE(rows);
-  for (Delivery& row : *rows)
-    loop->add(std::move(row));
+  for (Delivery& row : *rows) {
+    if (row.notification.lane == options.lane) loop->add(std::move(row));
+  }
   return loop;
 }
 
@@ -1997,6 +2002,270 @@ TEST_CASE("send_loop: F49 stopping, a dead sink is tried once, one that fails an
 
 // --- what others see
 
+// --- storms
+
+namespace {
+
+// Ten a minute: five at once, then one each twelve seconds.
+SendLoop::Options ten_a_minute() {
+  SendLoop::Options options;
+  options.per_minute = 10;
+  return options;
+}
+
+Keys spoken_for(const FakeSink::Sent& sent) {
+  Keys keys;
+  for (const Notification& one : sent.spoke_for)
+    keys.push_back(one.key);
+  return keys;
+}
+
+Keys names(int from, int to) {
+  Keys keys;
+  for (int i = from; i <= to; ++i)
+    keys.push_back(fmt::format("{}", i));
+  return keys;
+}
+
+}  // namespace
+
+TEST_CASE("send_loop: where more wait than may leave, one message speaks for all of them", "[run][send_loop]") {
+  Lane lane(ten_a_minute());
+  for (int i = 1; i <= 30; ++i)
+    lane.add(lane.firing(fmt::format("{}", i), "", i == 30 ? 0 : 1));
+  lane.now();
+  REQUIRE(lane.script.sent.size() == 5);
+  // What is critical does not wait behind the others.
+  CHECK(lane.script.keys()[0] == "30");
+  for (int i = 0; i < 4; ++i)
+    CHECK(lane.script.sent[static_cast<std::size_t>(i)].spoke_for.empty());
+  CHECK(spoken_for(lane.script.sent[4]) == names(4, 29));
+  CHECK(lane.script.sent[4].notification.alerts.size() == 26);
+  CHECK(lane.log.all.size() == 30);
+  for (const auto& [key, settlement] : lane.log.all) {
+    CHECK(settlement.state == DeliveryState::kDelivered);
+    CHECK(settlement.receipt == "receipt");
+  }
+  CHECK(lane.log.largest == 26);  // in one transaction
+  CHECK(lane.loop->view().delivered == 30);
+  CHECK(lane.loop->view().coalesced == 25);
+  CHECK(lane.loop->idle());
+
+  // The next one waits for its turn, with what comes meanwhile.
+  const Instant begin = lane.clock.instant();
+  lane.add(lane.firing("31"));
+  lane.run(11s);
+  lane.add(lane.firing("32"));
+  CHECK(lane.script.sent.size() == 5);
+  lane.run(1s);
+  REQUIRE(lane.script.sent.size() == 6);
+  CHECK(lane.script.sent[5].at == begin + 12s);
+  CHECK(spoken_for(lane.script.sent[5]) == Keys{"31", "32"});
+  // A quiet minute, and each is a message again.
+  lane.run(1min);
+  lane.add(lane.firing("33"));
+  lane.add(lane.firing("34"));
+  lane.now();
+  CHECK(lane.script.sent.size() == 8);
+}
+
+TEST_CASE("send_loop: without a bound each is a message of its own", "[run][send_loop]") {
+  Lane lane;
+  for (int i = 1; i <= 300; ++i)
+    lane.add(lane.firing(fmt::format("{}", i)));
+  lane.now();
+  CHECK(lane.script.sent.size() == 300);
+}
+
+TEST_CASE("send_loop: one message has an alert once, as the last of them knows it", "[run][send_loop]") {
+  Lane lane(ten_a_minute());
+  for (int i = 1; i <= 4; ++i)
+    lane.add(lane.firing(fmt::format("{}", i)));
+  lane.add(lane.firing("a1", "a"));
+  lane.add(lane.firing("b1", "b"));
+  lane.add(lane.resolve("a2", "a"));
+  lane.now();
+  REQUIRE(lane.script.sent.size() == 5);
+  const FakeSink::Sent& sent = lane.script.sent[4];
+  CHECK(spoken_for(sent) == Keys{"a1", "a2", "b1"});
+  REQUIRE(sent.notification.alerts.size() == 2);
+  CHECK(sent.notification.alerts[0].labels.get("group") == "b");  // what fires comes first
+  CHECK(sent.notification.alerts[0].is_firing());
+  CHECK(sent.notification.alerts[1].labels.get("group") == "a");
+  CHECK_FALSE(sent.notification.alerts[1].is_firing());
+}
+
+TEST_CASE("send_loop: one message for many is bounded", "[run][send_loop]") {
+  Lane lane(ten_a_minute());
+  SECTION("in notifications") {
+    for (int i = 1; i <= 250; ++i)
+      lane.add(lane.firing(fmt::format("{}", i)));
+    lane.now();
+    REQUIRE(lane.script.sent.size() == 5);
+    CHECK(lane.script.sent[4].spoke_for.size() == SendLoop::kMaxCoalesced);
+    lane.run(12s);
+    CHECK(lane.script.sent[5].spoke_for.size() == SendLoop::kMaxCoalesced);
+    lane.run(12s);
+    CHECK(lane.script.sent[6].spoke_for.size() == 46);
+  }
+  SECTION("in alerts") {
+    for (int i = 1; i <= 10; ++i) {
+      Notification many = lane.firing(fmt::format("{}", i));
+      for (int j = 0; j < 299; ++j)
+        many.alerts.push_back(alert(true, fmt::format("{} {}", i, j)));
+      lane.add(many);
+    }
+    lane.now();
+    REQUIRE(lane.script.sent.size() == 5);
+    CHECK(spoken_for(lane.script.sent[4]) == names(5, 7));
+    CHECK(lane.script.sent[4].notification.alerts.size() == 900);
+  }
+}
+
+TEST_CASE("send_loop: of a message for many that is not taken the bad one is found by halves", "[run][send_loop]") {
+  Lane lane(ten_a_minute());
+  Outcome answer = refused();
+  SECTION("refused") {}
+  SECTION("failed") {
+    answer = down();
+  }
+  SECTION("answer lost") {
+    answer = Outcome::unknown("lost");
+  }
+  const bool lost = answer.kind == Outcome::Kind::kUnknown;
+  lane.script.answer = [&](const Notification& n, const sinks::Attempt& a) {
+    const auto is_bad = [](const Notification* one) { return one->key == "20"; };
+    const bool bad = n.key == "20" || std::any_of(a.speaks_for.begin(), a.speaks_for.end(), is_bad);
+    return bad ? answer : Outcome::delivered("receipt");
+  };
+  for (int i = 1; i <= 36; ++i)
+    lane.add(lane.firing(fmt::format("{}", i)));
+  lane.run(10min);
+  std::set<std::string> told;
+  for (const auto& [key, settlement] : lane.log.all) {
+    if (settlement.state == DeliveryState::kDelivered) CHECK(told.insert(key).second);
+  }
+  CHECK(told.size() == 35);
+  CHECK(told.count("20") == 0);
+  CHECK(lane.loop->view().state != SinkState::kDead);
+  CHECK(lane.loop->view().pending == (answer.kind == Outcome::Kind::kRejected ? 0U : 1U));
+  std::size_t arrived = 0;
+  for (const FakeSink::Sent& sent : lane.script.sent) {
+    std::vector<Notification> said = sent.spoke_for;
+    if (said.empty()) said = {sent.notification};
+    const auto is_bad = [](const Notification& one) { return one.key == "20"; };
+    if (std::any_of(said.begin(), said.end(), is_bad)) continue;
+    ++arrived;
+    // Whoever may get it again is told so.
+    if (sent.notification.key == "1") CHECK_FALSE(sent.attempt.maybe_sent);
+    if (said.front().key == "36") CHECK(sent.attempt.maybe_sent == lost);
+  }
+  CHECK(arrived <= (answer.kind == Outcome::Kind::kRejected ? 12U : 30U));
+}
+
+TEST_CASE("send_loop: a rate limit that one message for many meets leaves them together", "[run][send_loop]") {
+  Lane lane(ten_a_minute());
+  for (int i = 0; i < 4; ++i)
+    lane.script.next.push_back(Outcome::delivered("receipt"));
+  lane.script.next.push_back(Outcome::retry(Reason::kRateLimited, "429", Duration(30'000)));
+  for (int i = 1; i <= 20; ++i)
+    lane.add(lane.firing(fmt::format("{}", i)));
+  lane.run(29s);
+  CHECK(lane.script.sent.size() == 5);
+  lane.run(2min);
+  CHECK(lane.loop->idle());
+  // One of them asks whether it may go on; the others follow.
+  CHECK(lane.script.sent.size() <= 9);
+}
+
+TEST_CASE("send_loop: what has words or a thread of its own is told alone", "[run][send_loop]") {
+  Lane lane(ten_a_minute());
+  for (int i = 1; i <= 4; ++i)
+    lane.add(lane.firing(fmt::format("{}", i)));
+  Notification other = lane.firing("other");
+  SECTION("a drill") {
+    other.drill = "d1";
+  }
+  SECTION("a summary") {
+    other.text = "what was";
+  }
+  SECTION("a refresh") {
+    other.reason = NotifyReason::kRefresh;
+  }
+  SECTION("in another sink's place") {
+    other.fallback_for = "chat";
+  }
+  SECTION("it follows a message") {
+    lane.log.followed.insert("other");
+  }
+  lane.add(other);
+  lane.add(lane.firing("5"));
+  lane.add(lane.firing("6"));
+  lane.run(1min);
+  CHECK(lane.loop->idle());
+  for (const FakeSink::Sent& sent : lane.script.sent) {
+    for (const Notification& one : sent.spoke_for)
+      CHECK(one.key != "other");
+  }
+  CHECK(lane.loop->view().coalesced == 1);
+}
+
+TEST_CASE("send_loop: what stands in for one sink is told together", "[run][send_loop]") {
+  Lane lane(ten_a_minute());
+  for (int i = 1; i <= 20; ++i) {
+    Notification n = lane.firing(fmt::format("{}", i));
+    n.fallback_for = "chat";
+    lane.add(n);
+  }
+  lane.now();
+  REQUIRE(lane.script.sent.size() == 5);
+  CHECK(lane.script.sent[4].spoke_for.size() == 16);
+  CHECK(lane.script.sent[4].notification.fallback_for == "chat");
+}
+
+TEST_CASE("send_loop: F47 after an outage the newest of what is critical comes first", "[run][send_loop]") {
+  Lane lane;
+  lane.script.always = down();
+  lane.add(lane.firing("warning"));
+  for (int i = 1; i <= 5; ++i) {
+    lane.add(lane.firing(fmt::format("{}", i), "", 0));
+    lane.run(20min);
+  }
+  lane.add(lane.firing("change of 2", "group of 2", 0));
+  lane.script.sent.clear();
+  lane.script.always = Outcome::delivered("receipt");
+  while (lane.script.sent.empty()) {
+    lane.loop->step();
+    lane.clock.advance(1s);
+  }
+  lane.add(lane.firing("fresh", "", 0));
+  lane.run(10min);
+  const Keys keys = lane.script.keys();
+  REQUIRE(keys.size() == 8);
+  // The first one is whoever's turn it was to probe.
+  CHECK(keys[1] == "fresh");
+  Keys late(keys.begin() + 2, keys.end());
+  late.erase(std::remove(late.begin(), late.end(), "change of 2"), late.end());
+  CHECK(std::is_sorted(late.begin(), late.end() - 1, std::greater<>()));
+  CHECK(late.back() == "warning");
+  const auto at = [&](const std::string& key) { return std::find(keys.begin(), keys.end(), key) - keys.begin(); };
+  CHECK(at("2") < at("change of 2"));
+}
+
+TEST_CASE("send_loop: F47 so does what an earlier process left", "[run][send_loop]") {
+  Lane lane;
+  for (int i = 1; i <= 3; ++i)
+    lane.add(lane.firing(fmt::format("{}", i), "", 0));
+  lane.restart();
+  lane.now();
+  CHECK(lane.script.keys() == Keys{"3", "2", "1"});
+  lane.script.sent.clear();
+  for (int i = 4; i <= 6; ++i)
+    lane.add(lane.firing(fmt::format("{}", i), "", 0));
+  lane.now();
+  CHECK(lane.script.keys() == Keys{"4", "5", "6"});
+}
+
 TEST_CASE("send_loop: the view says how the lane stands", "[run][send_loop]") {
   Lane lane;
   const Timestamp began = lane.clock.now();
@@ -2109,7 +2378,7 @@ class Chaos {
       for (std::size_t i = 0; i + 1 < history.size(); ++i)
         must(history[i]->state == DeliveryState::kPending, "went on after its end", key);
     }
-    must(lane_.log.begun.size() == lane_.script.sent.size(), "marked and sent differ");
+    must(lane_.log.begun.size() == sent_, "marked and sent differ");
   }
 
  private:
@@ -2126,6 +2395,8 @@ class Chaos {
     SendLoop::Options options;
     if (has_fallback_) options = with_fallbacks({{"mail", {"mail"}}});
     if (draw(0, 1) == 0) options.min_interval = 1s;
+    if (draw(0, 1) == 0) options.per_minute = static_cast<std::uint32_t>(draw(4, 20));
+    per_minute_ = options.per_minute;
     options.seed = seed;
     min_interval_ = options.min_interval;
     return options;
@@ -2156,6 +2427,7 @@ class Chaos {
   void die() {
     ++lives_;
     run_.clear();
+    arrived_.clear();  // each process has its own
     // A hint outlives the process with the rows that wait, as wall time.
     const Timestamp until =
         lane_.clock.now() + std::chrono::floor<Duration>(not_before_ - lane_.clock.instant());
@@ -2168,23 +2440,38 @@ class Chaos {
 
   Outcome answer(const Notification& n, const sinks::Attempt& attempt) {
     const Instant at = lane_.clock.instant();
-    const DeliveryId id = lane_.log.begun.back();
-    const Delivery& row = lane_.log.rows.at(id);
-    must(row.notification.key == n.key, "not marked before it left");
-    must(row.state == DeliveryState::kPending, "sent after its end");
-    must(superseded_.count(n.key) == 0, "sent although superseded");
+    std::vector<const Notification*> said = attempt.speaks_for;
+    if (said.empty()) said = {&n};
+    must(said.size() == 1 || per_minute_ > 0, "spoke for another one");
+    must(said.size() <= SendLoop::kMaxCoalesced, "spoke for too many");
+    must(lane_.log.begun.size() >= sent_ + said.size(), "not marked before it left");
+    std::uint32_t number = 0;
+    bool maybe_sent = false;
+    std::set<DeliveryId> before;
+    for (std::size_t i = 0; i < said.size(); ++i) {
+      const DeliveryId id = lane_.log.begun[lane_.log.begun.size() - said.size() + i];
+      const Delivery& row = lane_.log.rows.at(id);
+      must(row.notification.key == said[i]->key, "not marked before it left");
+      must(row.state == DeliveryState::kPending, "sent after its end");
+      must(superseded_.count(said[i]->key) == 0, "sent although superseded");
+      for (const auto& [other, older] : lane_.log.rows) {
+        if (other >= id) break;
+        must(older.notification.group_key != said[i]->group_key || older.state != DeliveryState::kPending ||
+                 before.count(other) != 0,
+             "overtaken");
+      }
+      before.insert(id);
+      number = std::max(number, row.attempts + 1);
+      maybe_sent = maybe_sent || row.maybe_sent;
+    }
+    sent_ += said.size();
     must(!busy_, "two at a time");
-    must(attempt.number == row.attempts + 1, "wrong number");
-    must(attempt.maybe_sent == row.maybe_sent, "wrong maybe_sent");
+    must(attempt.number == number, "wrong number");
+    must(attempt.maybe_sent == maybe_sent, "wrong maybe_sent");
     must(attempt.now == lane_.clock.now(), "wrong time");
     must(at >= not_before_, "earlier than the sink has asked for");
     must(lane_.script.sent.size() < 2 || lives_ != lives_at_last_ || at >= last_end_ + min_interval_,
          "too close");
-    for (const auto& [other, older] : lane_.log.rows) {
-      if (other >= id) break;
-      must(older.notification.group_key != n.group_key || older.state != DeliveryState::kPending,
-           "overtaken");
-    }
 
     busy_ = true;
     Outcome outcome = react(n, attempt);
@@ -2192,6 +2479,12 @@ class Chaos {
     const Instant end = lane_.clock.instant();
     last_end_ = end;
     lives_at_last_ = lives_;
+    if (outcome.kind == Outcome::Kind::kDelivered || outcome.kind == Outcome::Kind::kUnknown) {
+      arrived_.push_back(at);
+      const auto minute =
+          std::count_if(arrived_.begin(), arrived_.end(), [&](Instant one) { return one > at - 1min; });
+      must(per_minute_ == 0 || minute <= per_minute_, "too many in a minute");
+    }
     if (outcome.retry_after) {
       not_before_ = end + std::min(*outcome.retry_after, SendLoop::kMaxHint);
       stepped_ = false;
@@ -2216,7 +2509,10 @@ class Chaos {
   }
   Outcome react(const Notification& n, const sinks::Attempt& attempt) {
     lane_.clock.advance(Duration(draw(0, 500)));
-    if (poisoned_.count(n.key) != 0 && mood_ == Mood::kWell) return down();
+    const auto poisons = [&](const Notification* one) { return poisoned_.count(one->key) != 0; };
+    const bool poisoned = poisoned_.count(n.key) != 0 ||
+                          std::any_of(attempt.speaks_for.begin(), attempt.speaks_for.end(), poisons);
+    if (poisoned && mood_ == Mood::kWell) return down();
     switch (mood_) {
       case Mood::kWell:
         return Outcome::delivered("ok");
@@ -2239,6 +2535,9 @@ class Chaos {
   std::uint64_t seed_ = 0;
   bool has_fallback_ = false;
   Duration min_interval_{0};
+  std::uint32_t per_minute_ = 0;
+  std::size_t sent_ = 0;           // notifications, not messages
+  std::vector<Instant> arrived_;   // messages of this process
   Lane lane_;
   Mood mood_ = Mood::kWell;
   int last_ = 0;

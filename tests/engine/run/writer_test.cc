@@ -90,7 +90,7 @@ struct WriterFixture {
   // What a send loop's call answers, with the writer stepped by hand meanwhile.
   bool begin(DeliveryId id) {
     bool may = false;
-    std::thread lane([&] { may = writer->begin(id); });
+    std::thread lane([&] { may = writer->begin({id}); });
     writer->wait(clock.instant() + 1h);
     writer->step();
     lane.join();
@@ -518,12 +518,12 @@ TEST_CASE("writer: while the store refuses, the core waits once too much state i
 TEST_CASE("writer: ended, it keeps nobody waiting", "[run][writer]") {
   WriterFixture f;
   bool may = true;
-  std::thread lane([&] { may = f.writer->begin(1); });
+  std::thread lane([&] { may = f.writer->begin({1}); });
   f.writer->wait(f.clock.instant() + 1h);
   f.writer->end();
   lane.join();
   CHECK_FALSE(may);
-  CHECK_FALSE(f.writer->begin(2));
+  CHECK_FALSE(f.writer->begin({2}));
   f.writer->settle("chat", {settled(2, DeliveryState::kDelivered)});
 }
 
