@@ -51,6 +51,8 @@ std::string title_of(Section section, const Side& b) {
       return "Routes";
     case Section::kSinks:
       return "Sinks";
+    case Section::kProof:
+      return "How it is proven";
   }
   return "";
 }

@@ -201,11 +201,46 @@ Named sinks_of(const Config& config, bool with_destinations) {
     Facts facts{{"type", spec.type},
                 {"usable", built != config.sinks.end() ? "yes" : "no: see `logbell check`"},
                 {"fallback", fmt::format("{}", fmt::join(spec.fallback, ", "))},
-                {"send_resolved", spec.send_resolved ? "true" : "false"}};
+                {"send_resolved", spec.send_resolved ? "true" : "false"},
+                {"messages_per_minute", std::to_string(spec.messages_per_minute)}};
     if (with_destinations)
       facts.emplace_back("leads to", built == config.sinks.end() ? "" : built->second->destination());
     put(out, name, std::move(facts));
   }
+  return out;
+}
+
+// --- how it is known that somebody is told
+
+void compare_heartbeat(const Config& a, const Config& b, std::vector<Difference>& out) {
+  const auto whom = [](const std::optional<HeartbeatSettings>& heartbeat) {
+    return heartbeat ? fmt::format("{} each {}", heartbeat->shown, rules::format_duration(heartbeat->every))
+                     : std::string("nobody");
+  };
+  const std::string from = whom(a.heartbeat);
+  const std::string to = whom(b.heartbeat);
+  if (from == to) return;
+  const Section section = !b.heartbeat ? Section::kFewer : !a.heartbeat ? Section::kMore : Section::kProof;
+  out.push_back({section, "the heartbeat", "told", from, to});
+}
+
+Named drills_of(const Config& config) {
+  const DrillSettings& drills = config.drills;
+  Named out;
+  out["drills"] = {{"by themselves", drills.scheduled ? "yes" : "no"},
+                   {"every", drills.scheduled ? rules::format_duration(drills.every) : ""},
+                   {"pages_every", drills.scheduled ? rules::format_duration(drills.pages_every) : ""},
+                   {"hours", drills.hours},
+                   {"never", fmt::format("{}", fmt::join(drills.never, ", "))}};
+  return out;
+}
+
+Named listened_for(const Config& config) {
+  Named out;
+  for (const auto& [name, one] : config.listened_for)
+    out[name] = {{"every", rules::format_duration(one.every)},
+                 {"grace", rules::format_duration(one.grace)},
+                 {"token", one.token.empty() ? "no" : "yes"}};
   return out;
 }
 
@@ -266,6 +301,8 @@ std::string_view to_string(Section section) {
       return "routes";
     case Section::kSinks:
       return "sinks";
+    case Section::kProof:
+      return "proof";
   }
   return "";
 }
@@ -277,6 +314,9 @@ std::vector<Difference> compare(const Config& a, const Config& b) {
   compare_named(Section::kPatterns, "pattern", patterns_of(a), patterns_of(b), out);
   compare_named(Section::kRoutes, "", routes_of(a), routes_of(b), out);
   compare_named(Section::kSinks, "sink", sinks_of(a, true), sinks_of(b, true), out);
+  compare_heartbeat(a, b, out);
+  compare_named(Section::kProof, "", drills_of(a), drills_of(b), out);
+  compare_named(Section::kProof, "the heartbeat of", listened_for(a), listened_for(b), out);
   std::stable_sort(out.begin(), out.end(),
                    [](const Difference& x, const Difference& y) { return x.section < y.section; });
   return out;

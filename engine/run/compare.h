@@ -12,7 +12,7 @@
 namespace logbell::engine {
 
 struct Difference {
-  enum class Section { kFewer, kOtherwise, kMore, kRules, kPatterns, kRoutes, kSinks };
+  enum class Section { kFewer, kOtherwise, kMore, kRules, kPatterns, kRoutes, kSinks, kProof };
   Section section = Section::kRules;
   std::string subject;  // `rule "QueueUnreachable"`
   std::string what;     // what of it: "told", "expr", "type"; "" where it is all of it
@@ -23,7 +23,8 @@ std::string_view to_string(Difference::Section section);  // "fewer"
 
 // In the order of sections, then of names. kFewer: a rule of whose alerts fewer sinks that tell somebody hear
 // in `b`, in all or on the way on which the fewest do; kOtherwise: as many, but others, of another type, or
-// on other ways. Of time intervals the names are compared.
+// on other ways. A heartbeat that `b` has not is kFewer as well: there nobody hears that logbell itself is
+// gone. Of time intervals the names are compared.
 std::vector<Difference> compare(const Config& a, const Config& b);
 
 // What environments can be compared by, from Prometheus: equal where they watch for the same, route it in the

@@ -133,6 +133,27 @@ TEST_CASE("compare: what is written differently is said, where sinks lead as wel
               "sinks sink \"a\" leads to: https://a.example.com -> https://other.example.com"});
 }
 
+TEST_CASE("compare: a heartbeat that is missing is somebody who is not told", "[run][compare]") {
+  const auto with = [](const std::string& more) {
+    return load(kPatterns + kSinks + rule("[a]") + kRoute + more);
+  };
+  const std::string beat = "heartbeat: {url: 'https://hc-ping.com/0ca8c9e4-5f6e-4d6d-8a5f-6a1a1e1c1b1a'}\n";
+  const auto plain = with("");
+  const auto beating = with(beat);
+  CHECK(lines(*beating, *beating).empty());
+  CHECK(lines(*beating, *plain) == Lines{"fewer the heartbeat told: https://hc-ping.com each 1m -> nobody"});
+  CHECK(lines(*plain, *beating) == Lines{"more the heartbeat told: nobody -> https://hc-ping.com each 1m"});
+  CHECK(lines(*beating, *with("heartbeat: {url: 'https://nosnch.in/c2354d53d2'}\n")) ==
+        Lines{"proof the heartbeat told: https://hc-ping.com each 1m -> https://nosnch.in each 1m"});
+  // Where in it a secret leads to is not told, nor compared.
+  CHECK(lines(*beating, *with("heartbeat: {url: 'https://hc-ping.com/another-one-of-theirs'}\n")).empty());
+  CHECK(lines(*plain, *with("drills: none\n")) == Lines{"proof drills by themselves: yes -> no",
+                                                        "proof drills every: 1d -> ",
+                                                        "proof drills pages_every: 1w -> "});
+  CHECK(lines(*plain, *with("heartbeats: {payments: {token: 8d1f6c0b6a8e8d1f6c0b6a8e, grace: 5m}}\n")) ==
+        Lines{"proof the heartbeat of \"payments\" :  -> there"});
+}
+
 TEST_CASE("compare: fingerprints are those of what is done, not of where", "[run][compare]") {
   const auto of = [](const std::string& text) { return fingerprint(*load(text)); };
   const ConfigFingerprint staging = of("environment: staging\n" + kPatterns + kSinks + rule("[a]") + kRoute);
