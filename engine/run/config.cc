@@ -47,7 +47,7 @@ using rules::Text;
 namespace fs = std::filesystem;
 namespace yaml = rules::yaml;
 
-std::string directory_of(const std::string& path) {
+std::string folder_of(const std::string& path) {
   const std::size_t slash = path.rfind('/');
   return slash == std::string::npos ? "" : path.substr(0, slash + 1);
 }
@@ -708,7 +708,7 @@ class Compiler {
   };
   std::vector<RuleFile> rule_files(const Fields& top) {
     std::vector<RuleFile> files;
-    const std::string directory = directory_of(path_);
+    const std::string directory = folder_of(path_);
     for (const Text& text : top.texts("rule_files").value_or(std::vector<Text>())) {
       std::string wanted = text.value;
       const bool absolute = !wanted.empty() && wanted.front() == '/';

@@ -9,7 +9,7 @@ using namespace logbell::rules;
 
 namespace {
 
-PatternSpec pattern(const std::vector<std::string>& match, std::vector<std::string> labels = {},
+PatternSpec spec_of(const std::vector<std::string>& match, std::vector<std::string> labels = {},
                     std::string value = "") {
   PatternSpec spec;
   spec.name = "p";
@@ -34,7 +34,7 @@ std::vector<Match> run(const std::vector<PatternSpec>& patterns, LineFormat form
 }  // namespace
 
 TEST_CASE("pattern: a block's matches, in the order of lines, then of patterns", "[rules][pattern]") {
-  const auto found = run({pattern({"a"}), pattern({"b"})}, LineFormat::kText, "b\r\nx\n\nab\na");
+  const auto found = run({spec_of({"a"}), spec_of({"b"})}, LineFormat::kText, "b\r\nx\n\nab\na");
   REQUIRE(found.size() == 4);
   CHECK((found[0].pattern == 1 && found[0].line_offset == 0 && found[0].line_length == 1));
   CHECK((found[1].pattern == 0 && found[1].line_offset == 6));
@@ -44,13 +44,13 @@ TEST_CASE("pattern: a block's matches, in the order of lines, then of patterns",
 
 TEST_CASE("pattern: a line counts once, however many of its regexes match; exclude wins",
           "[rules][pattern]") {
-  PatternSpec spec = pattern({"error", "fail"});
+  PatternSpec spec = spec_of({"error", "fail"});
   spec.exclude.push_back(*Regex::compile("expected"));
   CHECK(run({spec}, LineFormat::kText, "error fail error\nexpected error\nfail\n").size() == 2);
 }
 
 TEST_CASE("pattern: captures become labels and the value", "[rules][pattern]") {
-  const auto found = run({pattern({R"(status=(?P<status>\d+)( took=(?P<took>\S+)ms)?)"}, {"status"}, "took")},
+  const auto found = run({spec_of({R"(status=(?P<status>\d+)( took=(?P<took>\S+)ms)?)"}, {"status"}, "took")},
                          LineFormat::kText, "status=500 took=12.5ms\nstatus=200\nstatus=1 took=xms\n");
   REQUIRE(found.size() == 3);
   CHECK(found[0].labels == std::vector<std::string>{"500"});
@@ -60,13 +60,13 @@ TEST_CASE("pattern: captures become labels and the value", "[rules][pattern]") {
 }
 
 TEST_CASE("pattern: labels are clean text, cut to size, whatever the line holds", "[rules][pattern]") {
-  const auto found = run({pattern({"q=(?P<q>.*)$"}, {"q"})}, LineFormat::kText,
+  const auto found = run({spec_of({"q=(?P<q>.*)$"}, {"q"})}, LineFormat::kText,
                          "q=a\xff\x01" + std::string(1000, 'x') + "\n");
   REQUIRE(found.size() == 1);
   CHECK(found[0].labels[0].size() <= kMaxLabelBytes);
   CHECK(found[0].labels_cut == 1);
   CHECK(found[0].labels[0].substr(0, 5) == "a\xEF\xBF\xBDx");
-  const auto whole = run({pattern({"q=(?P<q>.*)$"}, {"q"})}, LineFormat::kText,
+  const auto whole = run({spec_of({"q=(?P<q>.*)$"}, {"q"})}, LineFormat::kText,
                          "q=" + std::string(kMaxLabelBytes, 'x') + "\n");
   REQUIRE(whole.size() == 1);
   CHECK(whole[0].labels[0] == std::string(kMaxLabelBytes, 'x'));
@@ -74,7 +74,7 @@ TEST_CASE("pattern: labels are clean text, cut to size, whatever the line holds"
 }
 
 TEST_CASE("pattern: fields of JSON and logfmt are tested and taken", "[rules][pattern]") {
-  PatternSpec spec = pattern({}, {"queue", "code"}, "http.took");
+  PatternSpec spec = spec_of({}, {"queue", "code"}, "http.took");
   FieldTest level;
   level.field = "level";
   level.equals = {"ERROR", "FATAL"};
@@ -104,15 +104,15 @@ TEST_CASE("pattern: fields of JSON and logfmt are tested and taken", "[rules][pa
 }
 
 TEST_CASE("pattern: identity follows what is counted, not what is said about it", "[rules][pattern]") {
-  const PatternSpec first = pattern({"a"}, {"x"});
+  const PatternSpec first = spec_of({"a"}, {"x"});
   PatternSpec same = first;
   same.examples = {"a"};
   same.max_series = 5;
   CHECK(first.identity() == same.identity());
-  CHECK(first.identity() != pattern({"b"}, {"x"}).identity());
-  CHECK(first.identity() != pattern({"a"}, {"y"}).identity());
+  CHECK(first.identity() != spec_of({"b"}, {"x"}).identity());
+  CHECK(first.identity() != spec_of({"a"}, {"y"}).identity());
   CHECK(matches_line(first, LineFormat::kText, "cat"));
-  CHECK(matches_line(pattern({"^$"}), LineFormat::kText, ""));
+  CHECK(matches_line(spec_of({"^$"}), LineFormat::kText, ""));
 }
 
 TEST_CASE("pattern: a record is one line, whatever breaks are in it, and has facts", "[rules][pattern]") {
@@ -121,7 +121,7 @@ TEST_CASE("pattern: a record is one line, whatever breaks are in it, and has fac
   facts.set("pod", "orders-1");
   const std::string block = "boom\n\tat x\nplain\n";
   const std::vector<Record> records{{0, 10, &facts}, {11, 5, nullptr}};
-  PatternSpec spec = pattern({"boom\\s+at (?P<where>\\w+)", "plain"}, {"pod", "where"});
+  PatternSpec spec = spec_of({"boom\\s+at (?P<where>\\w+)", "plain"}, {"pod", "where"});
   SECTION("as labels") {}
   SECTION("and they can be tested") {
     spec.where.push_back({.field = "stream", .equals = {"stderr"}, .match = {}, .negated = false});
@@ -141,7 +141,7 @@ TEST_CASE("pattern: what an envelope says, a line cannot say otherwise", "[rules
   Facts facts;
   facts.set("pod", "orders-1");
   const std::string block = R"({"pod": "somebody-else", "level": "ERROR"})";
-  const PatternSpec spec = pattern({"ERROR"}, {"level", "pod"});
+  const PatternSpec spec = spec_of({"ERROR"}, {"level", "pod"});
   const std::uint32_t first = 0;
   const PatternSet set = PatternSet::compile(std::span(&spec, 1), std::span(&first, 1), LineFormat::kJson);
   PatternSet::Scratch scratch;

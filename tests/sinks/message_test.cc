@@ -3,6 +3,7 @@
 #include <limits>
 
 #include <catch2/catch.hpp>
+#include <fmt/format.h>
 
 #include "tests/sinks/fixtures.h"
 

@@ -127,9 +127,9 @@ class MemoryLog final : public DeliveryLog {
 };
 
 // One lane, its sink and its clock.
-class Lane {
+class OneLane {
  public:
-  explicit Lane(SendLoop::Options options = {}) : options_(std::move(options)) {
+  explicit OneLane(SendLoop::Options options = {}) : options_(std::move(options)) {
     script.clock = &clock;
     if (options_.sink.empty()) options_.sink = "ops";
     if (options_.lane.empty()) options_.lane = options_.sink;
@@ -233,7 +233,7 @@ Outcome refused() {
 // --- order
 
 TEST_CASE("send_loop: delivers, and settles with the receipt", "[run][send_loop]") {
-  Lane lane;
+  OneLane lane;
   CHECK(lane.loop->idle());
   CHECK_FALSE(lane.loop->step().has_value());
   const DeliveryId id = lane.add(lane.firing("a"));
@@ -260,7 +260,7 @@ TEST_CASE("send_loop: delivers, and settles with the receipt", "[run][send_loop]
 
 TEST_CASE("send_loop: a sink is told what its message follows, and says when that follows nothing",
           "[run][send_loop]") {
-  Lane lane;
+  OneLane lane;
   lane.log.follows = true;
   Outcome anew = Outcome::delivered("receipt");
   anew.begins = true;
@@ -276,7 +276,7 @@ TEST_CASE("send_loop: a sink is told what its message follows, and says when tha
 }
 
 TEST_CASE("send_loop: the most urgent first, then the oldest", "[run][send_loop]") {
-  Lane lane;
+  OneLane lane;
   lane.add(lane.firing("repeat", "", 2));
   lane.add(lane.firing("old", "", 1));
   lane.add(lane.firing("young", "", 1));
@@ -287,7 +287,7 @@ TEST_CASE("send_loop: the most urgent first, then the oldest", "[run][send_loop]
 
 TEST_CASE("send_loop: a group speaks in order, and who waits lends the first its urgency",
           "[run][send_loop]") {
-  Lane lane;
+  OneLane lane;
   lane.add(lane.firing("other", "h", 1));
   lane.add(lane.firing("repeat", "g", 2));
   lane.add(lane.firing("critical", "g", 0));
@@ -297,7 +297,7 @@ TEST_CASE("send_loop: a group speaks in order, and who waits lends the first its
 }
 
 TEST_CASE("send_loop: deliveries of no group wait for nobody", "[run][send_loop]") {
-  Lane lane;
+  OneLane lane;
   Notification first = lane.firing("first");
   Notification second = lane.firing("second", "", 0);
   first.group_key.clear();
@@ -309,7 +309,7 @@ TEST_CASE("send_loop: deliveries of no group wait for nobody", "[run][send_loop]
 }
 
 TEST_CASE("send_loop: a resolve never overtakes its firing", "[run][send_loop]") {
-  Lane lane;
+  OneLane lane;
   lane.add(lane.firing("firing", "g", 2));
   lane.add(lane.resolve("resolve", "g"));
   lane.script.next = {down(), down(), down()};
@@ -319,7 +319,7 @@ TEST_CASE("send_loop: a resolve never overtakes its firing", "[run][send_loop]")
 
 TEST_CASE("send_loop: a resolve never overtakes its firing, though a reload has grouped them otherwise",
           "[run][send_loop]") {
-  Lane lane;
+  OneLane lane;
   const auto of = [](Notification notification, const std::vector<int>& numbers) {
     const Notification one = notification;
     notification.alerts.clear();
@@ -375,7 +375,7 @@ TEST_CASE("send_loop: a resolve never overtakes its firing, though a reload has 
 }
 
 TEST_CASE("send_loop: an older one that is refused holds up nobody", "[run][send_loop]") {
-  Lane lane;
+  OneLane lane;
   lane.add(lane.firing("before"));
   lane.add(lane.firing("firing", "g"));
   lane.add(lane.resolve("resolve", "g"));
@@ -387,7 +387,7 @@ TEST_CASE("send_loop: an older one that is refused holds up nobody", "[run][send
 }
 
 TEST_CASE("send_loop: a newer repeat takes the place of an unsent one", "[run][send_loop]") {
-  Lane lane;
+  OneLane lane;
   Notification repeat = lane.firing("repeat 1", "g", 2);
   repeat.replaces = "repeat of g";
   Notification newer = repeat;
@@ -404,7 +404,7 @@ TEST_CASE("send_loop: a newer repeat takes the place of an unsent one", "[run][s
 
 TEST_CASE("send_loop: a refresh that waited does not take back what was told meanwhile",
           "[run][send_loop][F43]") {
-  Lane lane;
+  OneLane lane;
   const auto of = [&](Notification n, const std::string& queue) {
     for (rules::Alert& alert : n.alerts)
       alert.labels = {{"alertname", "Q"}, {"queue", queue}};
@@ -442,7 +442,7 @@ TEST_CASE("send_loop: a refresh that waited does not take back what was told mea
 
 TEST_CASE("send_loop: a key that waits is not added twice, and an undurable one gets its row",
           "[run][send_loop]") {
-  Lane lane;
+  OneLane lane;
   lane.script.next = {down()};
   Delivery undurable;
   undurable.notification = lane.firing("a");
@@ -465,7 +465,7 @@ TEST_CASE("send_loop: F47 after an hour's outage ten thousand alerts are told, t
           "[run][send_loop][F47]") {
   SendLoop::Options options;
   options.min_interval = Duration(100);
-  Lane lane(std::move(options));
+  OneLane lane(std::move(options));
   bool is_down = true;
   lane.script.answer = [&](const Notification&, const sinks::Attempt&) {
     return is_down ? down() : Outcome::delivered("ok");
@@ -499,7 +499,7 @@ TEST_CASE("send_loop: F47 after an hour's outage ten thousand alerts are told, t
 
 TEST_CASE("send_loop: F41 a passing failure is tried again, in full jitter, until it works",
           "[run][send_loop][F41]") {
-  Lane lane;
+  OneLane lane;
   lane.add(lane.firing("a"));
   lane.script.next.assign(30, down());
   lane.run(3h);
@@ -523,7 +523,7 @@ TEST_CASE("send_loop: the same seed draws the same pauses, another one others", 
   const auto pauses = [](std::uint64_t seed) {
     SendLoop::Options options;
     options.seed = seed;
-    Lane lane(options);
+    OneLane lane(options);
     lane.script.always = down();
     lane.add(lane.firing("a"));
     lane.run(1h);
@@ -538,7 +538,7 @@ TEST_CASE("send_loop: the same seed draws the same pauses, another one others", 
 
 TEST_CASE("send_loop: F41 a sink that is down is probed, not hammered with everything that waits",
           "[run][send_loop][F41][F47]") {
-  Lane lane;
+  OneLane lane;
   for (int i = 0; i < 1000; ++i)
     lane.add(lane.firing(fmt::format("{}", i)));
   lane.script.always = down();
@@ -556,7 +556,7 @@ TEST_CASE("send_loop: F41 a sink that is down is probed, not hammered with every
 
 TEST_CASE("send_loop: one message that the sink chokes on does not hold up the others",
           "[run][send_loop][F41]") {
-  Lane lane;
+  OneLane lane;
   lane.script.answer = [](const Notification& n, const sinks::Attempt&) {
     return n.key == "poison" ? Outcome::retry(Reason::kServerError, "500") : Outcome::delivered("ok");
   };
@@ -578,7 +578,7 @@ TEST_CASE("send_loop: one message that the sink chokes on does not hold up the o
 }
 
 TEST_CASE("send_loop: after an outage nobody's turn depends on the one before", "[run][send_loop]") {
-  Lane lane;
+  OneLane lane;
   lane.add(lane.firing("z"));
   lane.script.next = {down(), down(), Outcome::delivered("ok"), down()};
   lane.now();
@@ -593,7 +593,7 @@ TEST_CASE("send_loop: after an outage nobody's turn depends on the one before", 
 
 TEST_CASE("send_loop: a sink that refuses one message is not proven well by it, and not given up either",
           "[run][send_loop][F41]") {
-  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  OneLane lane(with_fallbacks({{"mail", {"mail"}}}));
   lane.add(lane.firing("before"));
   lane.now();
   lane.script.next = {down(), down(), down(), refused()};
@@ -611,7 +611,7 @@ TEST_CASE("send_loop: a sink that refuses one message is not proven well by it, 
 
 TEST_CASE("send_loop: a row that is still marked in flight may have been sent", "[run][send_loop][F43]") {
   // A reload that replaces a lane's loop, say, while an attempt was under way.
-  Lane lane;
+  OneLane lane;
   Delivery delivery;
   delivery.id = 1;
   delivery.notification = lane.firing("a");
@@ -622,7 +622,7 @@ TEST_CASE("send_loop: a row that is still marked in flight may have been sent", 
 }
 
 TEST_CASE("send_loop: F41 an answer that was lost is told at the next try", "[run][send_loop][F41]") {
-  Lane lane;
+  OneLane lane;
   const DeliveryId id = lane.add(lane.firing("a"));
   lane.script.next = {Outcome::unknown("closed after the request"), down()};
   lane.loop->step();
@@ -640,7 +640,7 @@ TEST_CASE("send_loop: F41 an answer that was lost is told at the next try", "[ru
 
 TEST_CASE("send_loop: F41 after a day it is given up, with a reason and its fallback",
           "[run][send_loop][F41]") {
-  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  OneLane lane(with_fallbacks({{"mail", {"mail"}}}));
   lane.script.always = down();
   lane.add(lane.firing("a", "", 2));  // nobody is told of a repeat meanwhile
   lane.run(23h + 55min);
@@ -655,7 +655,7 @@ TEST_CASE("send_loop: F41 after a day it is given up, with a reason and its fall
 
 TEST_CASE("send_loop: a wall clock that is set neither ages nor hurries anything", "[run][send_loop]") {
   const Duration step = GENERATE(as<Duration>{}, Duration(72h), Duration(-72h));
-  Lane lane;
+  OneLane lane;
   lane.script.always = down();
   lane.add(lane.firing("a"));
   lane.run(1h);
@@ -671,7 +671,7 @@ TEST_CASE("send_loop: a wall clock that is set neither ages nor hurries anything
 
 TEST_CASE("send_loop: what looks old at a start gets its tries all the same", "[run][send_loop]") {
   // A machine without a battery: its clock was wrong by years until the network came.
-  Lane lane;
+  OneLane lane;
   Notification old = lane.firing("a");
   old.created_at -= std::chrono::hours(24 * 365);
   lane.add(old);
@@ -691,7 +691,7 @@ TEST_CASE("send_loop: F39 the sink's own hint pauses the whole lane, and is kept
       {"a day: it is tried after the longest", 24h, 15min},
   }));
   INFO(why);
-  Lane lane;
+  OneLane lane;
   lane.add(lane.firing("a"));
   lane.add(lane.firing("b", "", 0));
   lane.script.next = {Outcome::retry(Reason::kRateLimited, "429", hint)};
@@ -707,7 +707,7 @@ TEST_CASE("send_loop: F39 the sink's own hint pauses the whole lane, and is kept
 }
 
 TEST_CASE("send_loop: F39 a hint outlives the process, our own back-off does not", "[run][send_loop][F39]") {
-  Lane lane;
+  OneLane lane;
   lane.add(lane.firing("a"));
   lane.add(lane.firing("b"));
   SECTION("a hint") {
@@ -741,7 +741,7 @@ TEST_CASE("send_loop: F39 429 without a hint, or with the same short one for eve
           "[run][send_loop][F39]") {
   const auto hint =
       GENERATE(as<std::optional<Duration>>{}, std::nullopt, Duration(0ms), Duration(1s), Duration(1ms));
-  Lane lane;
+  OneLane lane;
   lane.script.always = Outcome::retry(Reason::kRateLimited, "429", hint);
   lane.add(lane.firing("a"));
   lane.run(1h);
@@ -751,7 +751,7 @@ TEST_CASE("send_loop: F39 429 without a hint, or with the same short one for eve
 
 TEST_CASE("send_loop: F39 a lane that is paused for too long uses its fallbacks at once",
           "[run][send_loop][F39]") {
-  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  OneLane lane(with_fallbacks({{"mail", {"mail"}}}));
   lane.script.always = Outcome::retry(Reason::kRateLimited, "429", Duration(24h));
   lane.add(lane.firing("a"));
   lane.add(lane.firing("b"));
@@ -771,7 +771,7 @@ TEST_CASE("send_loop: F39 a lane that is paused for too long uses its fallbacks 
 TEST_CASE("send_loop: F39 two messages keep the sink type's distance", "[run][send_loop][F39]") {
   SendLoop::Options options;
   options.min_interval = 1s;
-  Lane lane(options);
+  OneLane lane(options);
   lane.script.answer = [&](const Notification&, const sinks::Attempt&) {
     lane.clock.advance(300ms);
     return Outcome::delivered("ok");
@@ -788,7 +788,7 @@ TEST_CASE("send_loop: F39 two messages keep the sink type's distance", "[run][se
 
 TEST_CASE("send_loop: F40 a revoked secret opens the circuit, and the fallback speaks within seconds",
           "[run][send_loop][F40]") {
-  Lane lane(with_fallbacks({{"mail", {"mail"}}, {"pager", {"pager"}}}));
+  OneLane lane(with_fallbacks({{"mail", {"mail"}}, {"pager", {"pager"}}}));
   lane.script.always = revoked();
   const Instant began = lane.clock.instant();
   for (int i = 0; i < 600; ++i)
@@ -842,7 +842,7 @@ TEST_CASE("send_loop: F40 a revoked secret opens the circuit, and the fallback s
 }
 
 TEST_CASE("send_loop: F40 without a fallback everything waits for the fix", "[run][send_loop][F40]") {
-  Lane lane;
+  OneLane lane;
   lane.script.always = Outcome::rejected(Reason::kGone, "404 no_service", true);
   for (int i = 0; i < 10; ++i)
     lane.add(lane.firing(fmt::format("{}", i)));
@@ -877,7 +877,7 @@ TEST_CASE("send_loop: F40 without a fallback everything waits for the fix", "[ru
 TEST_CASE(
     "send_loop: F40 a start tries a sink that was dead before: the secret may be the reason for the start",
     "[run][send_loop][F40]") {
-  Lane lane;
+  OneLane lane;
   lane.script.always = revoked();
   lane.add(lane.firing("a"));
   lane.run(1h);
@@ -888,10 +888,11 @@ TEST_CASE(
   CHECK(lane.log.events.back() == "alive ops ops");
 }
 
-TEST_CASE("send_loop: a drill asks at once whether a sink that refused works again", "[run][send_loop][F53]") {
+TEST_CASE("send_loop: a drill asks at once whether a sink that refused works again",
+          "[run][send_loop][F53]") {
   const bool has_fallback = GENERATE(false, true);
   CAPTURE(has_fallback);
-  Lane lane(has_fallback ? with_fallbacks({{"mail", {"mail"}}}) : SendLoop::Options());
+  OneLane lane(has_fallback ? with_fallbacks({{"mail", {"mail"}}}) : SendLoop::Options());
   lane.script.always = revoked();
   lane.add(lane.firing("a"));
   lane.run(30s);
@@ -901,7 +902,7 @@ TEST_CASE("send_loop: a drill asks at once whether a sink that refused works aga
   drill.drill = "1";
 
   SECTION("the drill itself is what is refused") {
-    Lane fresh(has_fallback ? with_fallbacks({{"mail", {"mail"}}}) : SendLoop::Options());
+    OneLane fresh(has_fallback ? with_fallbacks({{"mail", {"mail"}}}) : SendLoop::Options());
     fresh.script.always = revoked();
     fresh.add(drill);
     fresh.now();
@@ -915,9 +916,8 @@ TEST_CASE("send_loop: a drill asks at once whether a sink that refused works aga
     CHECK(lane.script.sent.size() == 2);
     // Whichever message asked: who drills knows now, and the drill waits for no mending.
     const Keys told = lane.log.told();
-    CHECK(std::count_if(told.begin(), told.end(), [](const std::string& line) {
-            return line.rfind("d: rejected", 0) == 0;
-          }) == 1);
+    CHECK(std::count_if(told.begin(), told.end(),
+                        [](const std::string& line) { return line.rfind("d: rejected", 0) == 0; }) == 1);
     CHECK(lane.loop->view().pending == (has_fallback ? 0 : 1));
     lane.run(1s);
     CHECK(lane.script.sent.size() == 2);
@@ -934,7 +934,7 @@ TEST_CASE("send_loop: a drill asks at once whether a sink that refused works aga
 
 TEST_CASE("send_loop: a drill that does not arrive in ten minutes is given up, its end is not",
           "[run][send_loop][F53]") {
-  Lane lane;
+  OneLane lane;
   lane.script.always = down();
   Notification drill = lane.firing("d", "drill/1", 2);
   drill.reason = NotifyReason::kDrill;
@@ -957,7 +957,7 @@ TEST_CASE("send_loop: a drill that does not arrive in ten minutes is given up, i
 }
 
 TEST_CASE("send_loop: a message that is refused goes to the fallback alone", "[run][send_loop][F40]") {
-  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  OneLane lane(with_fallbacks({{"mail", {"mail"}}}));
   lane.script.next = {Outcome::delivered("ok"), refused()};
   lane.add(lane.firing("before"));
   lane.add(lane.firing("a"));
@@ -984,7 +984,7 @@ const std::string kNobodyHears = "; nobody hears there of ";
 TEST_CASE("send_loop: F40 a sink that never took anything and refuses its first messages is dead",
           "[run][send_loop][F40]") {
   const bool has_fallback = GENERATE(true, false);
-  Lane lane(has_fallback ? with_fallbacks({{"mail", {"mail"}}}) : SendLoop::Options{});
+  OneLane lane(has_fallback ? with_fallbacks({{"mail", {"mail"}}}) : SendLoop::Options{});
   lane.script.always = Outcome::rejected(Reason::kBadRequest, "HTTP 422: no", false);
   for (int i = 0; i < 30; ++i)
     lane.add(lane.firing(fmt::format("{:02}", i)));
@@ -1018,7 +1018,7 @@ TEST_CASE("send_loop: F40 a sink that never took anything and refuses its first 
 
 TEST_CASE("send_loop: F40 a sink that worked and refuses two messages in a row is dead",
           "[run][send_loop][F40]") {
-  Lane lane;
+  OneLane lane;
   lane.add(lane.firing("before"));
   lane.now();
   lane.script.always = refused();
@@ -1045,7 +1045,7 @@ TEST_CASE("send_loop: F40 a sink that worked and refuses two messages in a row i
 
 TEST_CASE("send_loop: a success between two refusals closes what the first one opened",
           "[run][send_loop][F40]") {
-  Lane lane;
+  OneLane lane;
   lane.script.answer = [](const Notification& n, const sinks::Attempt&) {
     return n.key.substr(0, 3) == "bad" ? refused() : Outcome::delivered("ok");
   };
@@ -1099,7 +1099,7 @@ TEST_CASE("send_loop: a success between two refusals closes what the first one o
 }
 
 TEST_CASE("send_loop: who is not heard of is named, briefly", "[run][send_loop][F40]") {
-  Lane lane;
+  OneLane lane;
   lane.script.always = refused();
   Notification n = lane.firing("a");
   SECTION("each with its labels, the first three") {
@@ -1139,7 +1139,7 @@ Outcome partly(std::vector<std::size_t> refused) {
 TEST_CASE("send_loop: what a sink took of a message proves it well; the rest is told otherwise",
           "[run][send_loop][F40]") {
   const bool has_fallback = GENERATE(true, false);
-  Lane lane(has_fallback ? with_fallbacks({{"mail", {"mail"}}}) : SendLoop::Options{});
+  OneLane lane(has_fallback ? with_fallbacks({{"mail", {"mail"}}}) : SendLoop::Options{});
   Notification n = lane.firing("a", "g");
   n.alerts.push_back(alert(true));
   n.alerts[0].labels.set("q", "good");
@@ -1179,7 +1179,7 @@ TEST_CASE("send_loop: what a sink took of a message proves it well; the rest is 
 
 TEST_CASE("send_loop: a fallback is reminded only if it forgets", "[run][send_loop][F40]") {
   const bool forgets = GENERATE(false, true);
-  Lane lane(with_fallbacks({{"mail", {"mail"}, forgets}}));
+  OneLane lane(with_fallbacks({{"mail", {"mail"}, forgets}}));
   lane.script.always = revoked();
   const auto refresh = [&](int i) {
     Notification n = lane.firing(fmt::format("refresh {}", i), "g", 2);
@@ -1201,7 +1201,7 @@ TEST_CASE("send_loop: a fallback is reminded only if it forgets", "[run][send_lo
 TEST_CASE("send_loop: a pause that is over is not shown", "[run][send_loop]") {
   SendLoop::Options options;
   options.min_interval = 1s;
-  Lane lane(options);
+  OneLane lane(options);
   lane.add(lane.firing("a"));
   lane.loop->step();
   CHECK(lane.loop->view().paused_until == lane.clock.now() + 1s);
@@ -1211,7 +1211,7 @@ TEST_CASE("send_loop: a pause that is over is not shown", "[run][send_loop]") {
 
 TEST_CASE("send_loop: F49 stopping, a sink that refused its first message gets the others",
           "[run][send_loop][F49][F40]") {
-  Lane lane;
+  OneLane lane;
   lane.script.always = refused();
   for (int i = 0; i < 10; ++i)
     lane.add(lane.firing(fmt::format("{}", i)));
@@ -1231,7 +1231,7 @@ TEST_CASE("send_loop: F49 stopping, a sink that refused its first message gets t
 
 TEST_CASE("send_loop: F40 a sink that stays dead is not proven alive by refusing a message otherwise",
           "[run][send_loop][F40]") {
-  Lane lane;
+  OneLane lane;
   lane.script.next = {revoked(), refused(), down(), Outcome::unknown("lost")};
   for (int i = 0; i < 6; ++i)
     lane.add(lane.firing(fmt::format("{}", i)));
@@ -1248,7 +1248,7 @@ TEST_CASE("send_loop: F40 a sink that stays dead is not proven alive by refusing
 
 TEST_CASE("send_loop: F40 each lane of the fallback is told, under a key of its own",
           "[run][send_loop][F40]") {
-  Lane lane(with_fallbacks({{"am", {"am#1", "am#2"}}}));
+  OneLane lane(with_fallbacks({{"am", {"am#1", "am#2"}}}));
   lane.script.always = revoked();
   Notification n = lane.firing("k", "g");
   n.replaces = "repeat of g";
@@ -1268,7 +1268,7 @@ TEST_CASE("send_loop: F40 the next fallback speaks when the first is refused too
   options.fallbacks["mail"] = {{"other", {"other"}}};
   SECTION("the second of the list, not the fallback of the fallback") {
     options.sink = "mail";
-    Lane lane(options);
+    OneLane lane(options);
     lane.script.always = revoked();
     Notification n = lane.firing("k/mail");
     n.fallback_for = "ops";
@@ -1281,7 +1281,7 @@ TEST_CASE("send_loop: F40 the next fallback speaks when the first is refused too
   }
   SECTION("the last: it waits for the fix") {
     options.sink = "pager";
-    Lane lane(options);
+    OneLane lane(options);
     lane.script.always = revoked();
     Notification n = lane.firing("k/pager");
     n.fallback_for = "ops";
@@ -1292,7 +1292,7 @@ TEST_CASE("send_loop: F40 the next fallback speaks when the first is refused too
   }
   SECTION("the last, and this message is refused: dead") {
     options.sink = "pager";
-    Lane lane(options);
+    OneLane lane(options);
     lane.add(lane.firing("before"));
     lane.now();
     lane.script.always = refused();
@@ -1307,7 +1307,7 @@ TEST_CASE("send_loop: F40 the next fallback speaks when the first is refused too
     CHECK(lane.log.last().state == DeliveryState::kDead);
   }
   SECTION("a list that names the sink itself, or a sink without lanes") {
-    Lane lane(with_fallbacks({{"ops", {"ops"}}, {"gone", {}}, {"mail", {"mail"}}}));
+    OneLane lane(with_fallbacks({{"ops", {"ops"}}, {"gone", {}}, {"mail", {"mail"}}}));
     lane.script.always = revoked();
     lane.add(lane.firing("k"));
     lane.now();
@@ -1318,7 +1318,7 @@ TEST_CASE("send_loop: F40 the next fallback speaks when the first is refused too
 // --- someone must hear
 
 TEST_CASE("send_loop: what waits is taken over by the loop of a reload", "[run][send_loop][F35]") {
-  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  OneLane lane(with_fallbacks({{"mail", {"mail"}}}));
   lane.script.always = down();
   lane.add(lane.firing("critical", "g", 0));
   lane.add(lane.firing("other", "g"));
@@ -1371,7 +1371,7 @@ TEST_CASE("send_loop: what waits is taken over by the loop of a reload", "[run][
 
 TEST_CASE("send_loop: a critical alert that finds only passing failures is told to the fallback too, once",
           "[run][send_loop][F41]") {
-  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  OneLane lane(with_fallbacks({{"mail", {"mail"}}}));
   lane.script.always = down();
   lane.add(lane.firing("critical", "g", 0));
   lane.add(lane.firing("repeat", "", 2));
@@ -1425,7 +1425,7 @@ TEST_CASE("send_loop: a critical alert that finds only passing failures is told 
 
 TEST_CASE("send_loop: F41 what is not critical is told to the fallback too after a quarter of an hour",
           "[run][send_loop][F41]") {
-  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  OneLane lane(with_fallbacks({{"mail", {"mail"}}}));
   lane.script.always = down();
   lane.add(lane.firing("firing", "g", 1));
   lane.add(lane.firing("repeat", "", 2));
@@ -1466,7 +1466,7 @@ TEST_CASE("send_loop: F39 a Retry-After of a day, as it comes from the wire, sen
       {"Wed, 01 Jan 2098 00:00:00 GMT", true},
   }));
   INFO(header);
-  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  OneLane lane(with_fallbacks({{"mail", {"mail"}}}));
   lane.script.next = {asked_to_wait(header, lane.clock.now())};
   lane.add(lane.firing("a"));
   lane.now();
@@ -1476,7 +1476,7 @@ TEST_CASE("send_loop: F39 a Retry-After of a day, as it comes from the wire, sen
 
 TEST_CASE("send_loop: however many resolves come, each goes to the fallback that heard of its firing",
           "[run][send_loop]") {
-  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  OneLane lane(with_fallbacks({{"mail", {"mail"}}}));
   constexpr int kGroups = 300;  // more than are settled at once
   lane.script.always = down();
   for (int i = 0; i < kGroups; ++i)
@@ -1500,7 +1500,7 @@ TEST_CASE("send_loop: what waits takes 6 KiB a message of usual length", "[run][
   // Where a sanitizer brings a malloc of its own these are 0.
   const auto taken = [] { return ::mallinfo2().uordblks; };
   constexpr int kMessages = 1000;
-  Lane lane;
+  OneLane lane;
   std::size_t text = 0;
   const std::size_t before = taken();
   for (int i = 0; i < kMessages; ++i) {
@@ -1523,7 +1523,7 @@ TEST_CASE("send_loop: what waits takes 6 KiB a message of usual length", "[run][
 
 TEST_CASE("send_loop: of more alerts than are remembered a fallback hears no end, counted",
           "[run][send_loop]") {
-  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  OneLane lane(with_fallbacks({{"mail", {"mail"}}}));
   lane.script.always = revoked();
   Notification many = lane.firing("a");
   const rules::Alert one = many.alerts.front();
@@ -1541,7 +1541,7 @@ TEST_CASE("send_loop: of more alerts than are remembered a fallback hears no end
 
 TEST_CASE("send_loop: the fallback hears of each alert's end, however they are grouped by then",
           "[run][send_loop][F40]") {
-  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  OneLane lane(with_fallbacks({{"mail", {"mail"}}}));
   const auto of = [](const std::string& queue, bool firing) {
     rules::Alert one = alert(firing);
     one.labels.set("queue", queue);
@@ -1634,7 +1634,7 @@ TEST_CASE("send_loop: the fallback hears of each alert's end, however they are g
 }
 
 TEST_CASE("send_loop: a fallback hears no end before the firing that it ends", "[run][send_loop][F40]") {
-  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  OneLane lane(with_fallbacks({{"mail", {"mail"}}}));
   lane.script.always = down();
   lane.add(lane.firing("first", "g", 0));
   lane.run(SendLoop::kFallbackAfter + 1s);
@@ -1654,7 +1654,7 @@ TEST_CASE("send_loop: a fallback hears no end before the firing that it ends", "
 TEST_CASE(
     "send_loop: F40 the fallback that was told of a firing hears its resolve, although the sink is well",
     "[run][send_loop][F40]") {
-  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  OneLane lane(with_fallbacks({{"mail", {"mail"}}}));
   lane.script.next = {revoked()};
   lane.add(lane.firing("firing", "g"));
   lane.now();
@@ -1702,7 +1702,7 @@ TEST_CASE(
 
 TEST_CASE("send_loop: a resolve that waits behind its firing follows it to the fallback",
           "[run][send_loop]") {
-  Lane lane(with_fallbacks({{"mail", {"mail"}}}));
+  OneLane lane(with_fallbacks({{"mail", {"mail"}}}));
   lane.script.always = down();
   lane.add(lane.firing("firing", "g", 0));
   lane.run(1min);
@@ -1718,7 +1718,7 @@ TEST_CASE("send_loop: a resolve that waits behind its firing follows it to the f
 // --- the store
 
 TEST_CASE("send_loop: what the store does not mark is not sent", "[run][send_loop]") {
-  Lane lane;
+  OneLane lane;
   lane.log.refuse = true;
   lane.add(lane.firing("a"));
   lane.run(10s);
@@ -1804,7 +1804,7 @@ std::unique_ptr<SendLoop> start(Store& store, StoreLog& log, FakeSink::Script& s
 TEST_CASE("send_loop: F43 killed between the send and its settlement, it is sent again and says so",
           "[run][send_loop][F43]") {
   const StateDir dir;
-  const Lane names;  // only for its notifications
+  const OneLane names;  // only for its notifications
   FakeClock clock;
   FakeSink::Script script;
   script.clock = &clock;
@@ -1835,7 +1835,7 @@ TEST_CASE("send_loop: F43 killed between the send and its settlement, it is sent
 
 TEST_CASE("send_loop: F40 the fallback is queued with the refusal, and only once", "[run][send_loop][F40]") {
   const StateDir dir;
-  const Lane names;
+  const OneLane names;
   FakeClock clock;
   FakeSink::Script script;
   script.clock = &clock;
@@ -1873,7 +1873,7 @@ TEST_CASE("send_loop: F40 the fallback is queued with the refusal, and only once
 
 TEST_CASE("send_loop: F49 stopping, everything gets one try, whatever its back-off",
           "[run][send_loop][F49]") {
-  Lane lane;
+  OneLane lane;
   lane.script.next.assign(8, down());
   for (int i = 0; i < 5; ++i)
     lane.add(lane.firing(fmt::format("{}", i)));
@@ -1930,7 +1930,7 @@ TEST_CASE("send_loop: F49 stopping, everything gets one try, whatever its back-o
 }
 
 TEST_CASE("send_loop: F49 stopping, a group still speaks in order", "[run][send_loop][F49]") {
-  Lane lane;
+  OneLane lane;
   lane.script.always = down();
   lane.add(lane.firing("firing", "g"));
   lane.add(lane.resolve("resolve", "g"));
@@ -1942,7 +1942,7 @@ TEST_CASE("send_loop: F49 stopping, a group still speaks in order", "[run][send_
 }
 
 TEST_CASE("send_loop: F49 stopping, a hint is kept: used if it ends in time", "[run][send_loop][F49][F39]") {
-  Lane lane;
+  OneLane lane;
   lane.script.next = {Outcome::retry(Reason::kRateLimited, "429", Duration(3s))};
   lane.add(lane.firing("a"));
   lane.loop->step();
@@ -1965,7 +1965,7 @@ TEST_CASE("send_loop: F49 stopping, a hint is kept: used if it ends in time", "[
 
 TEST_CASE("send_loop: F49 stopping, a dead sink is tried once, one that fails and fails is left alone",
           "[run][send_loop][F49]") {
-  Lane lane;
+  OneLane lane;
   for (int i = 0; i < 100; ++i)
     lane.add(lane.firing(fmt::format("{}", i)));
   SECTION("dead") {
@@ -2029,8 +2029,9 @@ Keys names(int from, int to) {
 
 }  // namespace
 
-TEST_CASE("send_loop: where more wait than may leave, one message speaks for all of them", "[run][send_loop]") {
-  Lane lane(ten_a_minute());
+TEST_CASE("send_loop: where more wait than may leave, one message speaks for all of them",
+          "[run][send_loop]") {
+  OneLane lane(ten_a_minute());
   for (int i = 1; i <= 30; ++i)
     lane.add(lane.firing(fmt::format("{}", i), "", i == 30 ? 0 : 1));
   lane.now();
@@ -2070,7 +2071,7 @@ TEST_CASE("send_loop: where more wait than may leave, one message speaks for all
 }
 
 TEST_CASE("send_loop: without a bound each is a message of its own", "[run][send_loop]") {
-  Lane lane;
+  OneLane lane;
   for (int i = 1; i <= 300; ++i)
     lane.add(lane.firing(fmt::format("{}", i)));
   lane.now();
@@ -2078,7 +2079,7 @@ TEST_CASE("send_loop: without a bound each is a message of its own", "[run][send
 }
 
 TEST_CASE("send_loop: one message has an alert once, as the last of them knows it", "[run][send_loop]") {
-  Lane lane(ten_a_minute());
+  OneLane lane(ten_a_minute());
   for (int i = 1; i <= 4; ++i)
     lane.add(lane.firing(fmt::format("{}", i)));
   lane.add(lane.firing("a1", "a"));
@@ -2096,7 +2097,7 @@ TEST_CASE("send_loop: one message has an alert once, as the last of them knows i
 }
 
 TEST_CASE("send_loop: one message for many is bounded", "[run][send_loop]") {
-  Lane lane(ten_a_minute());
+  OneLane lane(ten_a_minute());
   SECTION("in notifications") {
     for (int i = 1; i <= 250; ++i)
       lane.add(lane.firing(fmt::format("{}", i)));
@@ -2122,8 +2123,9 @@ TEST_CASE("send_loop: one message for many is bounded", "[run][send_loop]") {
   }
 }
 
-TEST_CASE("send_loop: of a message for many that is not taken the bad one is found by halves", "[run][send_loop]") {
-  Lane lane(ten_a_minute());
+TEST_CASE("send_loop: of a message for many that is not taken the bad one is found by halves",
+          "[run][send_loop]") {
+  OneLane lane(ten_a_minute());
   Outcome answer = refused();
   SECTION("refused") {}
   SECTION("failed") {
@@ -2163,8 +2165,9 @@ TEST_CASE("send_loop: of a message for many that is not taken the bad one is fou
   CHECK(arrived <= (answer.kind == Outcome::Kind::kRejected ? 12U : 30U));
 }
 
-TEST_CASE("send_loop: a rate limit that one message for many meets leaves them together", "[run][send_loop]") {
-  Lane lane(ten_a_minute());
+TEST_CASE("send_loop: a rate limit that one message for many meets leaves them together",
+          "[run][send_loop]") {
+  OneLane lane(ten_a_minute());
   for (int i = 0; i < 4; ++i)
     lane.script.next.push_back(Outcome::delivered("receipt"));
   lane.script.next.push_back(Outcome::retry(Reason::kRateLimited, "429", Duration(30'000)));
@@ -2179,7 +2182,7 @@ TEST_CASE("send_loop: a rate limit that one message for many meets leaves them t
 }
 
 TEST_CASE("send_loop: what has words or a thread of its own is told alone", "[run][send_loop]") {
-  Lane lane(ten_a_minute());
+  OneLane lane(ten_a_minute());
   for (int i = 1; i <= 4; ++i)
     lane.add(lane.firing(fmt::format("{}", i)));
   Notification other = lane.firing("other");
@@ -2211,7 +2214,7 @@ TEST_CASE("send_loop: what has words or a thread of its own is told alone", "[ru
 }
 
 TEST_CASE("send_loop: what stands in for one sink is told together", "[run][send_loop]") {
-  Lane lane(ten_a_minute());
+  OneLane lane(ten_a_minute());
   for (int i = 1; i <= 20; ++i) {
     Notification n = lane.firing(fmt::format("{}", i));
     n.fallback_for = "chat";
@@ -2224,7 +2227,7 @@ TEST_CASE("send_loop: what stands in for one sink is told together", "[run][send
 }
 
 TEST_CASE("send_loop: F47 after an outage the newest of what is critical comes first", "[run][send_loop]") {
-  Lane lane;
+  OneLane lane;
   lane.script.always = down();
   lane.add(lane.firing("warning"));
   for (int i = 1; i <= 5; ++i) {
@@ -2248,12 +2251,14 @@ TEST_CASE("send_loop: F47 after an outage the newest of what is critical comes f
   late.erase(std::remove(late.begin(), late.end(), "change of 2"), late.end());
   CHECK(std::is_sorted(late.begin(), late.end() - 1, std::greater<>()));
   CHECK(late.back() == "warning");
-  const auto at = [&](const std::string& key) { return std::find(keys.begin(), keys.end(), key) - keys.begin(); };
+  const auto at = [&](const std::string& key) {
+    return std::find(keys.begin(), keys.end(), key) - keys.begin();
+  };
   CHECK(at("2") < at("change of 2"));
 }
 
 TEST_CASE("send_loop: F47 so does what an earlier process left", "[run][send_loop]") {
-  Lane lane;
+  OneLane lane;
   for (int i = 1; i <= 3; ++i)
     lane.add(lane.firing(fmt::format("{}", i), "", 0));
   lane.restart();
@@ -2267,7 +2272,7 @@ TEST_CASE("send_loop: F47 so does what an earlier process left", "[run][send_loo
 }
 
 TEST_CASE("send_loop: the view says how the lane stands", "[run][send_loop]") {
-  Lane lane;
+  OneLane lane;
   const Timestamp began = lane.clock.now();
   CHECK(lane.loop->view().state == SinkState::kUnknown);
   lane.add(lane.firing("a"));
@@ -2536,9 +2541,9 @@ class Chaos {
   bool has_fallback_ = false;
   Duration min_interval_{0};
   std::uint32_t per_minute_ = 0;
-  std::size_t sent_ = 0;           // notifications, not messages
-  std::vector<Instant> arrived_;   // messages of this process
-  Lane lane_;
+  std::size_t sent_ = 0;          // notifications, not messages
+  std::vector<Instant> arrived_;  // messages of this process
+  OneLane lane_;
   Mood mood_ = Mood::kWell;
   int last_ = 0;
   std::size_t lives_ = 0;
@@ -2583,8 +2588,8 @@ TEST_CASE("send_loop: F42 a sink that hangs delays no other, and the view of nei
   bool hanging = false;
   bool released = false;
 
-  Lane hung;
-  Lane well;
+  OneLane hung;
+  OneLane well;
   hung.script.answer = [&](const Notification&, const sinks::Attempt& attempt) {
     std::unique_lock lock(mutex);
     hanging = true;
