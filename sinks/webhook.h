@@ -23,8 +23,6 @@ inline constexpr std::string_view kSignatureHeader = "X-Logbell-Signature";
 // alert `value`, `expr`, `firstLine`, `lastLine`, `topValues`.
 Payload webhook_payload(const rules::Notification& notification, const Attempt& attempt,
                         const SinkContext& context);
-// Hex of HMAC-SHA256.
-std::string sign(const rules::Secret& secret, std::string_view text);
 
 // Null when problems were recorded.
 std::unique_ptr<SinkConfig> parse_webhook(FieldReader& fields);

@@ -9,6 +9,7 @@
 #include "rules/json.h"
 #include "rules/labels.h"
 #include "rules/template.h"
+#include "sinks/sign.h"
 
 namespace logbell::engine {
 
@@ -181,15 +182,6 @@ bool is_loopback_host(const std::string& host) {
   if (host.rfind("127.", 0) != 0) return false;
   return host.find_first_not_of("0123456789.") == std::string::npos &&
          std::count(host.begin(), host.end(), '.') == 3;
-}
-
-// In a time that does not depend on where they differ.
-bool same_secret(std::string_view given, std::string_view wanted) {
-  unsigned difference = given.size() == wanted.size() ? 0 : 1;
-  for (std::size_t i = 0; i < wanted.size(); ++i)
-    difference |= static_cast<unsigned char>(wanted[i]) ^
-                  static_cast<unsigned char>(i < given.size() ? given[i] : '\0');
-  return difference == 0;
 }
 
 std::string lines(const std::vector<std::string>& items) {
@@ -378,7 +370,7 @@ HttpResponse Api::heartbeat(const HttpRequest& request) const {
     return failure(404, "not_found", "no heartbeat of that name is listened for: see `heartbeats:`");
   if (token->empty()) {
     if (std::optional<HttpResponse> no = refuse_change(request)) return *std::move(no);
-  } else if (!same_secret(request.header("Authorization"), "Bearer " + token->reveal())) {
+  } else if (!sinks::same_secret(request.header("Authorization"), "Bearer " + token->reveal())) {
     HttpResponse response =
         failure(401, "unauthorized", "this heartbeat needs its token: Authorization: Bearer …");
     response.headers.emplace_back("WWW-Authenticate", "Bearer");
