@@ -201,12 +201,23 @@ Payload details_of(const rules::Alert& alert, const rules::Notification& notific
   return out;
 }
 
-Payload links_of(const rules::Alert& alert) {
+// What the incident is about, as a notification of its own: a drill's of all its rules.
+rules::Notification of_incident(const PagerDutyIncident& incident, const rules::Notification& notification) {
+  rules::Notification about = notification;
+  if (notification.drill.empty()) about.alerts = {incident.alert};
+  return about;
+}
+
+Payload links_of(const PagerDutyIncident& incident, const rules::Notification& notification,
+                 const Attempt& attempt, const SinkContext& context) {
+  const rules::Alert& alert = incident.alert;
   Payload links = Payload::array();
   const auto add = [&](std::string_view annotation, Literal name) {
     const std::optional<LinkUrl> url = LinkUrl::from(alert.annotation(annotation));
     if (url) links.push(Payload::object().set("href", *url).set("text", name));
   };
+  if (const auto url = acknowledge_link(of_incident(incident, notification), attempt, context))
+    links.push(Payload::object().set("href", *url).set("text", kAcknowledge));
   add("runbook_url", "Runbook");
   add("runbook", "Runbook");
   add("dashboard_url", "Dashboard");
@@ -557,7 +568,7 @@ Payload pagerduty_event(const PagerDutyIncident& incident, const rules::Notifica
   add("class", {alert.name()});
   payload.set("custom_details", details_of(alert, notification, attempt));
   event.set("payload", std::move(payload));
-  Payload links = links_of(alert);
+  Payload links = links_of(incident, notification, attempt, context);
   if (links.size() > 0) event.set("links", std::move(links));
   event.set("client", "logbell");
   if (const std::optional<LinkUrl> url = LinkUrl::from(context.external_url)) event.set("client_url", *url);

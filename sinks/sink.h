@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -134,10 +135,16 @@ class Sink {
   virtual ReadBack read_back(const rules::Notification& notification, const Attempt& attempt);
 };
 
+// Makes the address of a page on which a person says that they saw this message, sent at this moment; "": no
+// such page. Thread-safe. It is a capability: nothing but the message itself may hold it.
+using AcknowledgeUrl =
+    std::function<std::string(const rules::Notification& notification, rules::Timestamp sent_at)>;
+
 // What sinks share: set once per process.
 struct SinkContext {
   std::string external_url;  // of this logbell, for links; "" = none
   std::string environment;
+  AcknowledgeUrl acknowledge_url = {};  // unset: messages have no such link
 };
 
 // A sink's configuration, parsed and validated; immutable; holds no resources.
@@ -185,6 +192,8 @@ struct SinkType {
   bool per_alert = false;
   // What fires there stays open until its end is told, an incident say: a drill is ended right behind itself.
   bool stays_open = false;
+  // What it says can hold a link, and somebody to click on it: SinkContext::acknowledge_url (L6).
+  bool shows_links = false;
   // Its messages follow one another: it is told what it gave back for the first one of an episode.
   bool follows = false;
   // The most that verify() can prove; kStatic: it cannot be asked without a message.

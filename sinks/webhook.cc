@@ -383,6 +383,8 @@ Payload webhook_payload(const rules::Notification& notification, const Attempt& 
     out.set("coalescedKeys", std::move(keys));
   }
   out.set("notes", std::move(notes));
+  if (const std::optional<LinkUrl> url = acknowledge_link(notification, attempt, context))
+    out.set("acknowledgeURL", *url);
   return out;
 }
 

@@ -19,8 +19,8 @@ inline constexpr std::string_view kIdempotencyHeader = "Idempotency-Key";
 inline constexpr std::string_view kTimestampHeader = "X-Logbell-Timestamp";
 inline constexpr std::string_view kSignatureHeader = "X-Logbell-Signature";
 
-// Alertmanager's document, with what logbell knows beyond it: `reason`, `deliveryKey`, `notes`, and for each
-// alert `value`, `expr`, `firstLine`, `lastLine`, `topValues`.
+// Alertmanager's document, with what logbell knows beyond it: `reason`, `deliveryKey`, `notes`,
+// `acknowledgeURL`, and for each alert `value`, `expr`, `firstLine`, `lastLine`, `topValues`.
 Payload webhook_payload(const rules::Notification& notification, const Attempt& attempt,
                         const SinkContext& context);
 

@@ -40,6 +40,12 @@ struct Family {
 
 // Every family of logbell's own: DESIGN.md §8. Patterns may add theirs (`metric:`).
 constexpr std::array kFamilies{
+    Family{"logbell_acknowledgements_forgotten_total", MetricType::Counter,
+           "Acknowledgements that are no longer known to be the first of their message, because there were too "
+           "many."},
+    Family{"logbell_acknowledgements_total", MetricType::Counter,
+           "What came of the links by which people say that they saw a message: acknowledged, repeated, or "
+           "refused as wrong, expired or stale."},
     Family{"logbell_alerts", MetricType::Gauge, "Alerts by state."},
     Family{"logbell_alerts_before_start_total", MetricType::Counter,
            "Alerts that fired and ended in the log before the first start: nobody is told."},

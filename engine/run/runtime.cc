@@ -15,6 +15,7 @@
 #include "engine/run/compare.h"
 #include "engine/run/wait.h"
 #include "rules/labels.h"
+#include "sinks/message.h"
 #include "sinks/registry.h"
 
 namespace logbell::engine {
@@ -947,6 +948,15 @@ std::optional<Runtime::Failure> Runtime::begin() {
                      options_.wake_main},
       config.listened_for, *own);
 
+  Acknowledgements::Options acknowledge;
+  acknowledge.clock = &clock;
+  acknowledge.store = [this](std::vector<StoredEntry> entries) { writer_->store(std::move(entries)); };
+  acknowledge.tell = [this](const auto& message, const auto& said) { tell_acknowledged(message, said); };
+  acknowledge.count = [this](std::string_view outcome) { count_acknowledgement(outcome); };
+  acknowledgements_ = std::make_unique<Acknowledgements>(std::move(acknowledge), *own);
+  for (const std::string_view outcome : Acknowledgements::kOutcomes)  // counters are there from the start
+    count_acknowledgement(outcome, 0);
+
   // Sinks, with what waits for them.
   for (const auto& [name, sink] : plan->sinks) {
     for (std::size_t i = 0; i < sink.lanes.size(); ++i)
@@ -1043,6 +1053,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
   api.streams = [this] { return stream_views_.get(); };
   api.lanes = [this] { return lane_views(); };
   api.heard = heard_.get();
+  api.acknowledgements = acknowledgements_.get();
   api.verdicts = [this] { return verdicts(); };
   api.proofs = [this] { return this->proofs(); };
   api.drills = drills_.get();
@@ -1113,14 +1124,21 @@ void Runtime::know_own_files(const Config& config) {
 
 Lane::Setting Runtime::setting(const Config& config, const rules::SinkSpec& sink, std::size_t lane) {
   Lane::Setting setting;
-  setting.sink =
-      marked(config.sinks.at(sink.name)->build(lane, {config.external_url, config.environment}), feedback_);
+  sinks::SinkContext context{config.external_url, config.environment};
   setting.fallbacks = fallbacks_of(*config.plan);
   setting.per_minute = sink.messages_per_minute;
   if (const sinks::SinkType* type = sinks::find_sink_type(sink.type); type != nullptr) {
     setting.min_interval = type->min_interval;
     setting.follows = type->follows;
+    if (type->shows_links && !config.external_url.empty()) {
+      context.acknowledge_url = [this, base = config.external_url + std::string(Acknowledgements::kPath),
+                                 settings = sink.settings](const auto& notification, Timestamp sent_at) {
+        const std::string token = acknowledgements_->token(notification, settings, sent_at);
+        return token.empty() ? token : base + token;
+      };
+    }
   }
+  setting.sink = marked(config.sinks.at(sink.name)->build(lane, context), feedback_);
   return setting;
 }
 
@@ -1200,6 +1218,7 @@ std::vector<MetricValue> Runtime::bounds() const {
       {"logbell_queue_waits_total", {{"queue", "core"}}, number(queue_.waits())},
       {"logbell_queue_waits_total", {{"queue", "writer"}}, number(writer_->waits())},
       {"logbell_feedback_keys_forgotten_total", {}, number(feedback_.forgotten_early())},
+      {"logbell_acknowledgements_forgotten_total", {}, number(acknowledgements_->forgotten())},
       {"logbell_http_connections_turned_away_total",
        {},
        number(options_.front == nullptr ? 0 : options_.front->turned_away())}};
@@ -1285,6 +1304,29 @@ void Runtime::tell_read_back(const std::string& lane, const rules::Notification&
   } else {
     options_.log->info("What a drill has brought there was found.", fields);
   }
+}
+
+// On the thread of who asked: the HTTP server's.
+void Runtime::tell_acknowledged(const Acknowledgements::Message& message, const Acknowledgements::Said& said) {
+  const bool drill = !message.drill.empty();
+  const std::string took = sinks::format_span(said.took);
+  for (const rules::Fingerprint rule : message.rules) {
+    proofs_->proven(rule, message.sink,
+                    {sinks::ProofLevel::kAcknowledged, said.at, drill ? "drill" : "alert",
+                     fmt::format("{} said so by the link, {} after it was sent",
+                                 said.who.empty() ? "somebody" : said.who, took),
+                     said.who, said.took});
+  }
+  if (drill)
+    drills_->acknowledged(message.drill, message.sink, message.rules, said.who, said.at);
+  LogFields fields{{"sink", message.sink}, {"who", said.who}, {"took", took}};
+  if (drill) fields.emplace_back("drill", message.drill);
+  options_.log->info("Somebody has seen the message.", fields);
+  writer_->after_commit([] {});  // now: whoever was thanked must find it
+}
+
+void Runtime::count_acknowledgement(std::string_view outcome, double by) {
+  options_.metrics->count("logbell_acknowledgements_total", {{"outcome", std::string(outcome)}}, by);
 }
 
 void Runtime::look_at_proofs(Instant now) {
