@@ -60,7 +60,8 @@ std::vector<SinkType> make_types() {
   SinkType pagerduty;
   pagerduty.key = "pagerduty";
   pagerduty.parse = parse_pagerduty;
-  pagerduty.keys = with({"routing_key", "routing_key_file", "url"}, http);
+  pagerduty.keys =
+      with({"routing_key", "routing_key_file", "url", "api_token", "api_token_file", "api_url"}, http);
   pagerduty.pages = true;
   // An incident an alert: pagerduty.h says why.
   pagerduty.per_alert = true;
@@ -68,6 +69,8 @@ std::vector<SinkType> make_types() {
   // About 120 events a minute and integration key.
   pagerduty.min_interval = std::chrono::milliseconds(500);
   pagerduty.verifies = ProofLevel::kCredential;
+  pagerduty.reads_back = true;
+  pagerduty.tells_who = true;
   pagerduty.shows_links = true;
   types.push_back(pagerduty);
 

@@ -108,6 +108,16 @@ struct ReadBack {
   bool answered = false;           // else nothing is known
   std::vector<std::size_t> found;  // which of the notification's alerts are there
   std::string evidence;            // for people; never a secret
+  // A person who has acknowledged one of them there (SinkType::tells_who).
+  struct Acknowledged {
+    std::size_t alert = 0;
+    std::string who;
+    rules::Timestamp at;
+    rules::Duration took{0};  // since it was there
+    std::string evidence;
+  };
+  std::vector<Acknowledged> acknowledged;
+  bool open = false;  // of one of them that may still come: worth asking again
 };
 
 // What a message may say of its own delivery.
@@ -131,7 +141,7 @@ class Sink {
   // (SinkType::verifies is kStatic) it is not called.
   virtual Verification verify(const Attempt& attempt);
   // Looks for what deliver() has brought there (L5). Only of a type that reads back (SinkType::reads_back),
-  // and of drills only.
+  // and of drills only, unless it tells who has acknowledged what (SinkType::tells_who).
   virtual ReadBack read_back(const rules::Notification& notification, const Attempt& attempt);
 };
 
@@ -156,6 +166,8 @@ class SinkConfig {
   virtual std::unique_ptr<Sink> build(std::size_t lane, const SinkContext& context) const = 0;
   // Secrets in it, so that logs can hide them by value.
   virtual std::vector<rules::Secret> secrets() const { return {}; }
+  // Of a type that reads back: whether this configuration lets it.
+  virtual bool reads_back() const { return true; }
   // Where it leads, for people: a URL's host, a path. Never a secret.
   virtual std::string destination() const = 0;
   // The file that it writes, if that is what it does: nobody may take it for a log.
@@ -199,6 +211,7 @@ struct SinkType {
   // The most that verify() can prove; kStatic: it cannot be asked without a message.
   ProofLevel verifies = ProofLevel::kStatic;
   bool reads_back = false;  // what was delivered can be looked for: read_back()
+  bool tells_who = false;   // which says who has acknowledged what: it is asked again and again (L6)
   // How often it may be asked while it is live, where the destination minds; unset: as often as any.
   std::optional<rules::Duration> verify_every;
   std::optional<rules::Duration> refresh;

@@ -44,8 +44,8 @@ constexpr std::array kFamilies{
            "Acknowledgements that are no longer known to be the first of their message, because there were too "
            "many."},
     Family{"logbell_acknowledgements_total", MetricType::Counter,
-           "What came of the links by which people say that they saw a message: acknowledged, repeated, or "
-           "refused as wrong, expired or stale."},
+           "People who said that they saw a message, by its link or at the sink itself; and what came of links: "
+           "repeated, or refused as wrong, expired or stale."},
     Family{"logbell_alerts", MetricType::Gauge, "Alerts by state."},
     Family{"logbell_alerts_before_start_total", MetricType::Counter,
            "Alerts that fired and ended in the log before the first start: nobody is told."},
@@ -112,6 +112,9 @@ constexpr std::array kFamilies{
            "Bytes that are read and wait for the core, or evaluated and wait for the writer."},
     Family{"logbell_proof_age_seconds", MetricType::Gauge,
            "Age of what proves that a rule reaches a sink, by level; absent where nothing does."},
+    Family{"logbell_read_backs_total", MetricType::Counter,
+           "Looks for a message at the sink that took it: found; missing; unanswered; given_up, because nobody "
+           "had acknowledged it for hours; dropped, because too many were looked for."},
     Family{"logbell_queue_waits_total", MetricType::Counter,
            "Times the reader waited for the core, or the core for the writer, because the queue was full."},
     Family{"logbell_rule_evaluation_failures_total", MetricType::Counter,

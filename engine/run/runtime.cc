@@ -952,10 +952,11 @@ std::optional<Runtime::Failure> Runtime::begin() {
   acknowledge.clock = &clock;
   acknowledge.store = [this](std::vector<StoredEntry> entries) { writer_->store(std::move(entries)); };
   acknowledge.tell = [this](const auto& message, const auto& said) { tell_acknowledged(message, said); };
-  acknowledge.count = [this](std::string_view outcome) { count_acknowledgement(outcome); };
+  acknowledge.count = [this](std::string_view outcome) { count_acknowledgement("link", outcome); };
   acknowledgements_ = std::make_unique<Acknowledgements>(std::move(acknowledge), *own);
   for (const std::string_view outcome : Acknowledgements::kOutcomes)  // counters are there from the start
-    count_acknowledgement(outcome, 0);
+    count_acknowledgement("link", outcome, 0);
+  count_acknowledgement("read_back", "acknowledged", 0);
 
   // Sinks, with what waits for them.
   for (const auto& [name, sink] : plan->sinks) {
@@ -1020,8 +1021,15 @@ std::optional<Runtime::Failure> Runtime::begin() {
     verify.clock = &clock;
     verify.state_dir = config.state_dir;
     verify.tell = [this](const Verdict& verdict) { tell_verdict(verdict); };
-    verify.found = [this](const std::string& name, const rules::Notification& drill,
-                          const sinks::ReadBack& back) { tell_read_back(name, drill, back); };
+    verify.found = [this](const std::string& name, const rules::Notification& about,
+                          const sinks::ReadBack& back, std::optional<std::size_t> all) {
+      tell_read_back(name, about, back, all);
+    };
+    verify.looked = [this](std::string_view outcome) {
+      options_.metrics->count("logbell_read_backs_total", {{"outcome", std::string(outcome)}});
+    };
+    for (const std::string_view outcome : VerifyLoop::kLooks)  // counters are there from the start
+      metrics.count("logbell_read_backs_total", {{"outcome", std::string(outcome)}}, 0);
     verify_ = std::make_unique<VerifyLoop>(std::move(verify), options_.config, options_.verdicts);
     for (const auto& [lane, verdict] : verify_->verdicts())
       tell_verdict(verdict);
@@ -1157,8 +1165,7 @@ void Runtime::open_lane(const Config& config, const rules::SinkSpec& sink, std::
       proofs_->delivered(*settled.notification, settlement.receipt, settlement.at);
     if (!LOGBELL_BROKEN("drill.settled")) drills_->settled(settled);
     const rules::Notification& about = *settled.notification;
-    if (verify_ && settlement.state == DeliveryState::kDelivered && !about.drill.empty() &&
-        !about.is_resolved())
+    if (verify_ && settlement.state == DeliveryState::kDelivered && !about.is_resolved())
       verify_->look_for(about.lane, about);
   };
   const rules::Result<std::vector<StoredEntry>> elsewhere =
@@ -1287,21 +1294,36 @@ void Runtime::tell_verdict(const Verdict& verdict) {
 }
 
 // On the thread of the questions.
-void Runtime::tell_read_back(const std::string& lane, const rules::Notification& drill,
-                             const sinks::ReadBack& back) {
+void Runtime::tell_read_back(const std::string& lane, const rules::Notification& about,
+                             const sinks::ReadBack& back, std::optional<std::size_t> all) {
+  const bool drill = !about.drill.empty();
+  const std::string by = drill ? "drill" : "alert";
   for (const std::size_t index : back.found) {
-    const rules::Alert& alert = drill.alerts.at(index);
-    proofs_->proven(alert.rule, drill.sink,
-                    {sinks::ProofLevel::kReadBack, options_.clock->now(), "drill", back.evidence});
+    proofs_->proven(about.alerts.at(index).rule, about.sink,
+                    {sinks::ProofLevel::kReadBack, options_.clock->now(), by, back.evidence});
   }
+  for (const sinks::ReadBack::Acknowledged& one : back.acknowledged) {
+    const rules::Alert& alert = about.alerts.at(one.alert);
+    proofs_->proven(alert.rule, about.sink,
+                    {sinks::ProofLevel::kAcknowledged, one.at, by, one.evidence, one.who, one.took});
+    if (drill) drills_->acknowledged(about.drill, about.sink, {alert.rule}, one.who, one.at);
+    count_acknowledgement("read_back", "acknowledged");
+    options_.log->info("Somebody has seen the message.",
+                       {{"sink", about.sink},
+                        {"alertname", std::string(alert.name())},
+                        {"who", one.who},
+                        {"took", sinks::format_span(one.took)}});
+  }
+  // Of a real one it is said what proves something; of a drill also what does not.
+  if (!drill || (!all && back.found.empty())) return;
   const LogFields fields{{"lane", lane},
-                         {"drill", drill.drill},
-                         {"found", std::to_string(back.found.size())},
-                         {"of", std::to_string(drill.alerts.size())},
+                         {"drill", about.drill},
+                         {"found", std::to_string(all.value_or(back.found.size()))},
+                         {"of", std::to_string(about.alerts.size())},
                          {"evidence", back.evidence}};
-  if (!back.answered || back.found.size() < drill.alerts.size()) {
+  if (all && *all < about.alerts.size()) {
     options_.log->warn("What a drill has brought there is not all to be found.", fields);
-  } else {
+  } else if (!back.found.empty()) {
     options_.log->info("What a drill has brought there was found.", fields);
   }
 }
@@ -1325,8 +1347,9 @@ void Runtime::tell_acknowledged(const Acknowledgements::Message& message, const 
   writer_->after_commit([] {});  // now: whoever was thanked must find it
 }
 
-void Runtime::count_acknowledgement(std::string_view outcome, double by) {
-  options_.metrics->count("logbell_acknowledgements_total", {{"outcome", std::string(outcome)}}, by);
+void Runtime::count_acknowledgement(std::string_view way, std::string_view outcome, double by) {
+  options_.metrics->count("logbell_acknowledgements_total",
+                          {{"way", std::string(way)}, {"outcome", std::string(outcome)}}, by);
 }
 
 void Runtime::look_at_proofs(Instant now) {

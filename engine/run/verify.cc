@@ -62,12 +62,11 @@ Verification ask(const Question& question, const Config& config, Timestamp now, 
   sinks::Attempt attempt;
   attempt.now = now;
   attempt.timeout = timeout;
-  Verification found =
-      LOGBELL_BROKEN("probe.ask") ? Verification()
-      : LOGBELL_BROKEN("probe.shortcut")
-          ? Verification::live(ProofLevel::kDestination, "")
-          : question.config->build(question.index, {config.external_url, config.environment})
-                ->verify(attempt);
+  Verification found = LOGBELL_BROKEN("probe.ask") ? Verification()
+                       : LOGBELL_BROKEN("probe.shortcut")
+                           ? Verification::live(ProofLevel::kDestination, "")
+                           : question.config->build(question.index, {config.external_url, config.environment})
+                                 ->verify(attempt);
   // What says nothing of what it saw has seen nothing.
   if (found.verdict != Kind::kUnknown && found.evidence.empty())
     return Verification::unknown(sinks::Reason::kBadResponse, ProofLevel::kStatic,
@@ -210,9 +209,8 @@ std::map<std::string, LostRule> lost_rules(const rules::Plan& plan, const std::v
       if (std::any_of(sinks.begin(), sinks.end(), tells))
         std::erase_if(sinks, [&](const std::string& name) { return !tells(name); });
       const bool is_lost =
-          !sinks.empty() && std::all_of(sinks.begin(), sinks.end(), [&](const std::string& name) {
-            return dead.count(name) != 0;
-          });
+          !sinks.empty() && std::all_of(sinks.begin(), sinks.end(),
+                                        [&](const std::string& name) { return dead.count(name) != 0; });
       if (is_lost) lost.try_emplace(reach.alert, LostRule{&reach, &way, std::move(sinks)});
     }
   }
@@ -335,7 +333,8 @@ void report_dead(const Config& config, const Verdicts& verdicts, const Config* r
   const std::vector<rules::Reach> before =
       running == nullptr ? std::vector<rules::Reach>() : rules::reach_of(*running->plan);
   const std::map<std::string, LostRule> lost_before =
-      running == nullptr ? std::map<std::string, LostRule>() : lost_rules(*running->plan, before, dead_sinks(*running->plan, known));
+      running == nullptr ? std::map<std::string, LostRule>()
+                         : lost_rules(*running->plan, before, dead_sinks(*running->plan, known));
   std::set<std::string> said;
   for (const auto& [alert, lost] : lost_rules(plan, reaches, dead)) {
     if (lost_before.count(alert) != 0) continue;
@@ -408,30 +407,54 @@ Duration VerifyLoop::pause_after(const Verdict& verdict, Due& due) const {
 void VerifyLoop::look_for(const std::string& lane, rules::Notification notification) {
   const MutexLock lock(mutex_);
   const auto sink = config_->plan->sinks.find(notification.sink);
-  const sinks::SinkType* type =
-      sink == config_->plan->sinks.end() ? nullptr : sinks::find_sink_type(sink->second.type);
-  if (stopped_ || !options_.found || type == nullptr || !type->reads_back ||
-      looked_for_.size() >= kMaxLookedFor)
+  if (stopped_ || !options_.found || sink == config_->plan->sinks.end()) return;
+  const sinks::SinkType* type = sinks::find_sink_type(sink->second.type);
+  if (type == nullptr || !type->reads_back || !config_->sinks.at(sink->first)->reads_back()) return;
+  if (notification.drill.empty() && !type->tells_who) return;
+  if (looked_for_.size() >= kMaxLookedFor) {
+    count("dropped");
     return;
-  looked_for_.emplace_back(lane, std::move(notification));
+  }
+  const Instant now = options_.clock->instant();
+  looked_for_.push_back({lane, std::move(notification), now, now, {}, {}});
+  ++asked_;
   changed_.notify_all();
 }
+
+std::optional<Instant> VerifyLoop::look_due() const {
+  const auto first = std::min_element(looked_for_.begin(), looked_for_.end(),
+                                      [](const Look& a, const Look& b) { return a.at < b.at; });
+  return first == looked_for_.end() ? std::nullopt : std::optional<Instant>(first->at);
+}
+
+namespace {
+
+// What is not in `told` yet, and is from now on.
+template <class Item, class Index>
+void keep_news(std::vector<Item>& items, std::set<std::size_t>& told, Index index) {
+  std::erase_if(items, [&](const Item& item) { return !told.insert(index(item)).second; });
+}
+
+}  // namespace
 
 // Whether there was something to look for.
 bool VerifyLoop::look() {
   std::shared_ptr<const Config> config;
-  std::pair<std::string, rules::Notification> wanted;
+  Look wanted;
   {
     const MutexLock lock(mutex_);
-    if (stopped_ || looked_for_.empty()) return false;
-    wanted = std::move(looked_for_.front());
-    looked_for_.pop_front();
+    const std::optional<Instant> due = look_due();
+    if (stopped_ || !due || *due > options_.clock->instant()) return false;
+    const auto first = std::find_if(looked_for_.begin(), looked_for_.end(),
+                                    [&](const Look& look) { return look.at == *due; });
+    wanted = std::move(*first);
+    looked_for_.erase(first);
     config = config_;
   }
-  const auto spec = config->plan->sinks.find(wanted.second.sink);
+  const auto spec = config->plan->sinks.find(wanted.notification.sink);
   if (spec == config->plan->sinks.end()) return true;
   const std::vector<std::string>& lanes = spec->second.lanes;
-  const auto lane = std::find(lanes.begin(), lanes.end(), wanted.first);
+  const auto lane = std::find(lanes.begin(), lanes.end(), wanted.lane);
   if (lane == lanes.end()) return true;
   sinks::Attempt attempt;
   attempt.now = options_.clock->now();
@@ -439,22 +462,52 @@ bool VerifyLoop::look() {
   const auto sink = config->sinks.at(spec->first)
                         ->build(static_cast<std::size_t>(lane - lanes.begin()),
                                 {config->external_url, config->environment});
-  options_.found(wanted.first, wanted.second, sink->read_back(wanted.second, attempt));
+  sinks::ReadBack back = sink->read_back(wanted.notification, attempt);
+  const Instant now = options_.clock->instant();
+  const bool last = !back.open || now - wanted.since >= kWhoFor;
+  if (!back.answered) {
+    count("unanswered");
+  } else {
+    count(back.found.size() == wanted.notification.alerts.size() ? "found" : "missing");
+  }
+  if (back.open && last) count("given_up");
+  keep_news(back.found, wanted.found, [](std::size_t index) { return index; });
+  keep_news(back.acknowledged, wanted.acknowledged, [](const auto& one) { return one.alert; });
+  if (last || !back.found.empty() || !back.acknowledged.empty())
+    options_.found(wanted.lane, wanted.notification, back,
+                   last ? std::optional(wanted.found.size()) : std::nullopt);
+  if (last) return true;
+  wanted.at = now + std::max<std::chrono::microseconds>(kWhoAgain, (now - wanted.since) / kWhoShare);
+  const MutexLock lock(mutex_);
+  looked_for_.push_back(std::move(wanted));
   return true;
 }
 
 std::optional<Instant> VerifyLoop::step() {
-  if (look()) return options_.clock->instant();
+  bool question_waits = false;
+  {
+    const MutexLock lock(mutex_);
+    const Instant now = options_.clock->instant();
+    question_waits =
+        std::any_of(due_.begin(), due_.end(), [&](const auto& due) { return due.second.at <= now; });
+    asked_seen_ = asked_;
+  }
+  // In turn: a service that hangs, and is asked about many messages, does not keep the others from being
+  // asked.
+  looked_ = !(looked_ && question_waits) && look();
+  if (looked_) return options_.clock->instant();
   std::shared_ptr<const Config> config;
   std::uint64_t revision = 0;
   std::string lane;
   {
     const MutexLock lock(mutex_);
     seen_ = revision_;
-    if (stopped_ || due_.empty()) return std::nullopt;
+    if (stopped_) return std::nullopt;
     const auto first = std::min_element(
         due_.begin(), due_.end(), [](const auto& a, const auto& b) { return a.second.at < b.second.at; });
-    if (first->second.at > options_.clock->instant()) return first->second.at;
+    if (first == due_.end()) return look_due();
+    if (first->second.at > options_.clock->instant())
+      return std::min(first->second.at, look_due().value_or(first->second.at));
     lane = first->first;
     config = config_;
     revision = revision_;
@@ -488,7 +541,7 @@ std::optional<Instant> VerifyLoop::step() {
 
 void VerifyLoop::wait(std::optional<Instant> until) {
   const MutexLock lock(mutex_);
-  while (!stopped_ && seen_ == revision_ && looked_for_.empty()) {
+  while (!stopped_ && seen_ == revision_ && asked_seen_ == asked_) {
     if (!wait_for_news(changed_, mutex_, *options_.clock, until)) return;
   }
 }
