@@ -47,9 +47,14 @@ class EmailSink final : public Sink {
         client_(settings_.way, settings_.smtp),
         context_(std::move(context)) {}
   Outcome deliver(const rules::Notification& notification, const Attempt& attempt) override;
-  Verification verify(const Attempt& attempt) override;
+  Verification verify(const Attempt& attempt) override {
+    Verification verification = ask(attempt);
+    verification.certificate_ends = client_.certificate_ends();
+    return verification;
+  }
 
  private:
+  Verification ask(const Attempt& attempt);
   Outcome send(const rules::Notification& notification, const Attempt& attempt, bool& too_large);
   std::string sender_line() const { return "MAIL FROM:<" + settings_.envelope.from.str() + ">"; }
   static std::string recipient_line(const MailAddress& to) { return "RCPT TO:<" + to.str() + ">"; }
@@ -383,7 +388,7 @@ constexpr std::array<Expectation, 3> kRecipientAnswers{{
 }};
 
 // As for a message, up to the last recipient; then it is called off.
-Verification EmailSink::verify(const Attempt& attempt) {
+Verification EmailSink::ask(const Attempt& attempt) {
   const SmtpResult open = client_.open(attempt.timeout);
   if (!open.is(200, 299)) {
     const std::span<const Expectation> table =

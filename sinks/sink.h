@@ -95,6 +95,8 @@ struct Verification {
   Reason reason = Reason::kOk;
   std::string evidence;                        // for people: what was asked and answered; never a secret
   std::optional<rules::Duration> retry_after;  // kUnknown: the sink's own hint
+  // When the certificate ends that was shown there (L1); unset: there was none to see.
+  std::optional<rules::Timestamp> certificate_ends;
 
   static Verification live(ProofLevel level, std::string evidence);
   static Verification dead(Reason reason, ProofLevel level, std::string evidence);

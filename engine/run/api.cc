@@ -547,7 +547,8 @@ Json verification_of(const Verdicts& verdicts, const std::string& lane) {
   json.set("verdict", to_string(verification.verdict))
       .set("level", to_string(verification.level))
       .set("evidence", verification.evidence)
-      .set("at", rules::format_rfc3339(found->second.at));
+      .set("at", rules::format_rfc3339(found->second.at))
+      .set("certificate_ends", time_or_null(verification.certificate_ends));
   if (verification.verdict != sinks::Verification::Verdict::kLive)
     json.set("reason", to_string(verification.reason));
   return json;

@@ -136,6 +136,8 @@ constexpr std::array kFamilies{
     Family{"logbell_sink_threads_forgotten_total", MetricType::Counter,
            "Episodes whose first message a sink that goes on from it no longer knows, because there were too "
            "many."},
+    Family{"logbell_sink_tls_not_after_timestamp_seconds", MetricType::Gauge,
+           "When the certificate ends that a sink showed when it was last asked."},
     Family{"logbell_sink_verdict", MetricType::Gauge,
            "1 for what a sink, asked without a message, says of one: live, dead or unknown."},
     Family{"logbell_sink_verified_timestamp_seconds", MetricType::Gauge,
@@ -761,7 +763,12 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
   };
   using Kind = sinks::Verification::Verdict;
   std::map<std::string, SinkAnswer> answers;
+  std::map<std::string, rules::Timestamp> certificates;  // of a sink's lanes the one that ends first
   for (const auto& [lane, verdict] : view.verdicts) {
+    if (const auto& ends = verdict.found.certificate_ends) {
+      rules::Timestamp& first_end = certificates.try_emplace(verdict.sink, *ends).first->second;
+      first_end = std::min(first_end, *ends);
+    }
     const auto [found, first] =
         answers.try_emplace(verdict.sink, SinkAnswer{verdict.found.verdict, verdict.at});
     if (first) continue;
@@ -779,6 +786,8 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
     if (answer.worst == Kind::kLive)
       page.add("logbell_sink_verified_timestamp_seconds", {{"sink", name}}, seconds(answer.at));
   }
+  for (const auto& [name, ends] : certificates)
+    page.add("logbell_sink_tls_not_after_timestamp_seconds", {{"sink", name}}, seconds(ends));
   for (const MetricValue& value : view.bounds)
     page.add(value.name, value.labels, value.value);
   page.add("logbell_rules_without_sink", {}, rules_without_sink_);

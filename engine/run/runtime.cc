@@ -1722,6 +1722,9 @@ Health Runtime::health() const {
   }
   for (const auto& [lane, verdict] : verdicts()) {
     using Kind = sinks::Verification::Verdict;
+    if (ends_soon(verdict))
+      health.degraded.push_back(fmt::format("the certificate that sink {} shows ends at {}", lane,
+                                            rules::format_rfc3339(*verdict.found.certificate_ends)));
     if (verdict.found.verdict == Kind::kDead) {
       health.degraded.push_back(
           fmt::format("sink {} is dead, no message would arrive: {}", lane, verdict.found.evidence));

@@ -67,6 +67,9 @@ Verification ask(const Question& question, const Config& config, Timestamp now, 
                            ? Verification::live(ProofLevel::kDestination, "")
                            : question.config->build(question.index, {config.external_url, config.environment})
                                  ->verify(attempt);
+  if (found.certificate_ends && !found.evidence.empty())
+    found.evidence +=
+        fmt::format("; its certificate ends {}", rules::format_rfc3339(*found.certificate_ends));
   // What says nothing of what it saw has seen nothing.
   if (found.verdict != Kind::kUnknown && found.evidence.empty())
     return Verification::unknown(sinks::Reason::kBadResponse, ProofLevel::kStatic,
@@ -94,6 +97,13 @@ std::optional<Enum> parse_one_of(std::string_view text, int last) {
     if (to_string(static_cast<Enum>(i)) == text) return static_cast<Enum>(i);
   }
   return std::nullopt;
+}
+
+// "L2", or "L2,1793577600000" where a certificate was shown that ends then.
+std::string level_word(const Verification& found) {
+  std::string word(to_string(found.level));
+  if (found.certificate_ends) word += fmt::format(",{}", rules::to_unix_ms(*found.certificate_ends));
+  return word;
 }
 
 // Lines of "<whom> <milliseconds> <verdict> <level> <reason> <evidence>".
@@ -131,7 +141,7 @@ class Memory {
     lines.reserve(entries_.size());
     for (const auto& [whom, entry] : entries_) {
       lines.emplace_back(entry.at, fmt::format("{} {} {} {} {} {}\n", whom, rules::to_unix_ms(entry.at),
-                                               to_string(entry.found.verdict), to_string(entry.found.level),
+                                               to_string(entry.found.verdict), level_word(entry.found),
                                                to_string(entry.found.reason),
                                                rules::clean_text(entry.found.evidence, kEvidenceBytes)));
     }
@@ -156,7 +166,9 @@ class Memory {
     const auto [end, error] = std::from_chars(words[1].data(), words[1].data() + words[1].size(), ms);
     if (error != std::errc() || end != words[1].data() + words[1].size()) return;
     const auto verdict = parse_one_of<Kind>(words[2], static_cast<int>(Kind::kUnknown));
-    const auto level = parse_one_of<ProofLevel>(words[3], static_cast<int>(ProofLevel::kAcknowledged));
+    const std::size_t comma = std::min(words[3].find(','), words[3].size());
+    const auto level =
+        parse_one_of<ProofLevel>(words[3].substr(0, comma), static_cast<int>(ProofLevel::kAcknowledged));
     const auto reason = parse_one_of<sinks::Reason>(words[4], static_cast<int>(sinks::Reason::kIo));
     if (!verdict || !level || !reason) return;
     Entry entry{rules::from_unix_ms(ms), {}};
@@ -164,6 +176,11 @@ class Memory {
     entry.found.level = *level;
     entry.found.reason = *reason;
     entry.found.evidence = rules::clean_text(line, kEvidenceBytes);
+    std::int64_t ends = 0;
+    if (comma < words[3].size() &&
+        std::from_chars(words[3].data() + comma + 1, words[3].data() + words[3].size(), ends).ec ==
+            std::errc())
+      entry.found.certificate_ends = rules::from_stored_ms(ends);
     entries_[std::string(words[0])] = std::move(entry);
   }
 
@@ -248,7 +265,24 @@ void warn_of_those_left_out(const rules::Plan& plan, const Verdicts& verdicts, r
   }
 }
 
+// A certificate that is about to end: the sink is well, and will not be.
+void warn_of_certificates(const rules::Plan& plan, const Verdicts& verdicts, rules::Problems& problems) {
+  for (const auto& [lane, verdict] : verdicts) {
+    const auto sink = plan.sinks.find(verdict.sink);
+    if (sink != plan.sinks.end() && ends_soon(verdict))
+      problems.warn(sink->second.place, fmt::format("sink \"{}\"", verdict.sink),
+                    fmt::format("the certificate that {} shows ends at {}: then no message arrives", lane,
+                                rules::format_rfc3339(*verdict.found.certificate_ends)),
+                    "have it renewed");
+  }
+}
+
 }  // namespace
+
+bool ends_soon(const Verdict& verdict) {
+  return verdict.found.certificate_ends &&
+         *verdict.found.certificate_ends - verdict.at < kCertificateEndsSoon;
+}
 
 bool leaves_somebody_out(const Verification& found) {
   return found.verdict == Kind::kLive && found.reason == sinks::Reason::kPartlyRefused;
@@ -328,6 +362,7 @@ void report_dead(const Config& config, const Verdicts& verdicts, const Config* r
   const rules::Plan& plan = *config.plan;
   const std::set<std::string> dead = dead_sinks(plan, verdicts);
   warn_of_those_left_out(plan, verdicts, problems);
+  warn_of_certificates(plan, verdicts, problems);
   if (dead.empty()) return;
   const std::vector<rules::Reach> reaches = rules::reach_of(plan);
   const std::vector<rules::Reach> before =

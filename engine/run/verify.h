@@ -48,6 +48,8 @@ inline constexpr rules::Duration kVerifyTotal{std::chrono::seconds(10)};
 inline constexpr rules::Duration kWhoAgain{std::chrono::seconds(30)};
 inline constexpr rules::Duration::rep kWhoShare = 10;
 inline constexpr rules::Duration kWhoFor{std::chrono::hours(8)};
+// A certificate that ends within this is told: renewing one takes people days.
+inline constexpr rules::Duration kCertificateEndsSoon{std::chrono::hours(24 * 14)};
 // Sinks that are asked at the same time.
 inline constexpr std::size_t kVerifyThreads = 8;
 // Verdicts that are kept, the newest: a line of some 300 bytes each.
@@ -82,6 +84,9 @@ void report_dead(const Config& config, const Verdicts& verdicts, const Config* r
 
 // Live, but not for everybody whom the sink is to tell: the evidence names the others.
 bool leaves_somebody_out(const sinks::Verification& found);
+
+// Whether the certificate that was shown there had ended soon when it was seen.
+bool ends_soon(const Verdict& verdict);
 
 // Rules of whose alerts nobody would hear, on some way that they can take, while these sinks are dead.
 std::vector<std::string> rules_that_reach_nobody(const rules::Plan& plan, const std::set<std::string>& dead);

@@ -366,6 +366,34 @@ TEST_CASE("verify: what is unknown refuses nothing", "[run][verify][F52]") {
   CHECK(world.problems(std::string(kRule) + "[a]}\nroute: {sinks: [b]}\n").empty());
 }
 
+TEST_CASE("verify: a certificate that ends soon is told, also from memory", "[run][verify][F44]") {
+  World world;
+  const auto config = world.load(kRule + std::string("[a, b]}\nroute: {sinks: [a]}\n"));
+  Verification far = live();
+  far.certificate_ends = world.clock.now() + 24h * 14;
+  Verification soon = live();
+  soon.certificate_ends = *far.certificate_ends - 1ms;
+  world.script.answers = {{"a", far}, {"b", soon}};
+  world.ask(*config);
+  world.script.asked.clear();
+  const Verdicts verdicts = world.ask(*config);
+  CHECK(world.script.asked.empty());  // remembered
+  CHECK(verdicts.at("a").found.certificate_ends == far.certificate_ends);
+  CHECK_FALSE(verdicts.at("am#1").found.certificate_ends);
+  CHECK(verdicts.at("b").found.evidence ==
+        "hello -> I am here; its certificate ends " + rules::format_rfc3339(*soon.certificate_ends));
+  CHECK_FALSE(ends_soon(verdicts.at("a")));
+  CHECK(ends_soon(verdicts.at("b")));
+  rules::Problems found;
+  report_dead(*config, verdicts, nullptr, {}, found);
+  REQUIRE(found.sorted().size() == 1);
+  const rules::Problem said = found.sorted().front();
+  CHECK(said.severity == rules::Severity::kWarning);
+  CHECK(said.subject == "sink \"b\"");
+  CHECK(said.reason == "the certificate that b shows ends at " +
+                           rules::format_rfc3339(*soon.certificate_ends) + ": then no message arrives");
+}
+
 // --- the loop
 
 class LoopWorld : public World {
