@@ -42,7 +42,7 @@ class Acknowledgements {
   // Messages that somebody has acknowledged within kValid: one a minute. Beyond it the oldest is forgotten,
   // and the next who opens its link is taken for the first.
   static constexpr std::size_t kMaxAcknowledged = 10'000;
-  // A message holds no more alerts, and an address no more characters (LinkUrl).
+  // No message but a storm's holds more alerts, and no address more characters (LinkUrl).
   static constexpr std::size_t kMaxTokenRules = 100;
   static constexpr std::size_t kMaxToken = 3000;
   // Of what somebody posts: a name.
