@@ -83,6 +83,7 @@ struct SinkSpec {
   bool pages = false;               // wakes somebody up: gets no summaries of the past
   bool per_alert = false;           // no grouping: Alertmanager groups, PagerDuty has an incident an alert
   bool stays_open = false;          // what fires there stays so until its end is told: a drill is ended too
+  bool acknowledges = false;        // who reads what came there can say so
   std::optional<Duration> refresh;  // re-send while firing
   bool send_resolved = true;
   std::uint32_t messages_per_minute = 0;  // more, and one speaks for all that wait; 0: each for itself

@@ -25,7 +25,7 @@ struct TokenPrefix {
   std::string_view prefix;
   std::size_t least;
 };
-constexpr std::array<TokenPrefix, 16> kTokenPrefixes{{{"xoxb-", 10},
+constexpr std::array<TokenPrefix, 17> kTokenPrefixes{{{"xoxb-", 10},
                                                       {"xoxp-", 10},
                                                       {"xoxa-", 10},
                                                       {"xapp-", 10},
@@ -40,7 +40,9 @@ constexpr std::array<TokenPrefix, 16> kTokenPrefixes{{{"xoxb-", 10},
                                                       {"ASIA", 16},
                                                       {"AIza", 30},
                                                       {"eyJ", 30},
-                                                      {"npm_", 30}}};
+                                                      {"npm_", 30},
+                                                      // Our own: who has it may say that a message was seen.
+                                                      {"lba_", 30}}};
 
 // Addresses whose path is the secret.
 constexpr std::array<std::string_view, 6> kSecretUrls{

@@ -47,9 +47,14 @@ class EmailSink final : public Sink {
         client_(settings_.way, settings_.smtp),
         context_(std::move(context)) {}
   Outcome deliver(const rules::Notification& notification, const Attempt& attempt) override;
-  Verification verify(const Attempt& attempt) override;
+  Verification verify(const Attempt& attempt) override {
+    Verification verification = ask(attempt);
+    verification.certificate_ends = client_.certificate_ends();
+    return verification;
+  }
 
  private:
+  Verification ask(const Attempt& attempt);
   Outcome send(const rules::Notification& notification, const Attempt& attempt, bool& too_large);
   std::string sender_line() const { return "MAIL FROM:<" + settings_.envelope.from.str() + ">"; }
   static std::string recipient_line(const MailAddress& to) { return "RCPT TO:<" + to.str() + ">"; }
@@ -152,14 +157,16 @@ void say_evidence(Mail& mail, const rules::Alert& alert) {
   }
 }
 
-void say_links(Mail& mail, const rules::Alert* alert, const SinkContext& context) {
+void say_links(Mail& mail, const rules::Alert* alert, const rules::Notification& notification,
+               const Attempt& attempt, const SinkContext& context) {
   bool first = true;
-  const auto add = [&](Literal name, std::string_view address) {
-    const std::optional<LinkUrl> url = LinkUrl::from(address);
+  const auto add_url = [&](Literal name, const std::optional<LinkUrl>& url) {
     if (!url) return;
     if (std::exchange(first, false)) mail.say("\n");
     mail.say(MailText(name) + Literal(": ") + MailText(*url) + Literal("\n"));
   };
+  const auto add = [&](Literal name, std::string_view address) { add_url(name, LinkUrl::from(address)); };
+  add_url(kAcknowledge, acknowledge_link(notification, attempt, context));
   if (alert != nullptr) {
     add("Runbook", alert->annotation("runbook_url"));
     add("Runbook", alert->annotation("runbook"));
@@ -193,7 +200,7 @@ void say_single(Mail& mail, const rules::Notification& notification, const Attem
     mail.say(Literal("\n") + MailText(description, kMaxMailDescription, Lines::kKeep) + Literal("\n"));
   // What is over needs no evidence any more.
   if (alert.is_firing()) say_evidence(mail, alert);
-  say_links(mail, &alert, context);
+  say_links(mail, &alert, notification, attempt, context);
   mail.say(Literal("\n") +
            MailText(labels_text(alert.labels.without({"alertname", "severity"})), kMaxMailField) +
            Literal("\n"));
@@ -212,7 +219,7 @@ void say_several(Mail& mail, const rules::Notification& notification, const Atte
   mail.say(Literal("All: ") + MailText(labels_text(common), kMaxMailField) + Literal("\n"));
   const rules::Alert& first = notification.alerts.front();
   if (first.is_firing()) say_evidence(mail, first);
-  say_links(mail, &first, context);
+  say_links(mail, &first, notification, attempt, context);
 }
 
 // --- what an answer means (RFC 5321 §4.2.1: 4yz passes, 5yz does not; SINKS.md §10)
@@ -381,7 +388,7 @@ constexpr std::array<Expectation, 3> kRecipientAnswers{{
 }};
 
 // As for a message, up to the last recipient; then it is called off.
-Verification EmailSink::verify(const Attempt& attempt) {
+Verification EmailSink::ask(const Attempt& attempt) {
   const SmtpResult open = client_.open(attempt.timeout);
   if (!open.is(200, 299)) {
     const std::span<const Expectation> table =
@@ -655,7 +662,7 @@ Mail email_message(const rules::Notification& notification, const Attempt& attem
   } else if (!notification.alerts.empty()) {
     say_several(mail, notification, attempt, context);
   } else {
-    say_links(mail, nullptr, context);
+    say_links(mail, nullptr, notification, attempt, context);
   }
   std::string footer = "logbell · delivery " + notification.key.substr(0, 16);
   if (!notification.group_labels.empty()) footer += " · group " + notification.group_labels.format();

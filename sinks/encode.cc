@@ -269,6 +269,15 @@ MrkdwnText MrkdwnText::date(rules::Timestamp at) {
   return out;
 }
 
+MrkdwnText MrkdwnText::link(const LinkUrl& url, Literal name) {
+  MrkdwnText out;
+  out.text_ = "<";
+  for (const char c : url.str())
+    out.text_ += c == '&' ? std::string("&amp;") : std::string(1, c);
+  out.text_.append("|").append(name.view()).append(">");
+  return out;
+}
+
 MrkdwnText& MrkdwnText::operator+=(const MrkdwnText& more) {
   text_ += more.text_;
   was_cut_ = was_cut_ || more.was_cut_;

@@ -63,6 +63,17 @@ class PlainText {
   bool was_cut_ = false;
 };
 
+// An address to click on: http or https, no user, nothing that could end the address early.
+class LinkUrl {
+ public:
+  static std::optional<LinkUrl> from(std::string_view text);
+  const std::string& str() const { return text_; }
+
+ private:
+  explicit LinkUrl(std::string text) : text_(std::move(text)) {}
+  std::string text_;
+};
+
 // For Slack's mrkdwn: `&`, `<` and `>` escaped, which ends every mention and link; what else would be mark-up
 // there (back-ticks, asterisks, automatic links) replaced by what looks like it. The limit counts what is
 // sent.
@@ -73,6 +84,7 @@ class MrkdwnText {
   MrkdwnText(std::string_view text, std::size_t max_units);
   // A time that each reader sees in their own zone.
   static MrkdwnText date(rules::Timestamp at);
+  static MrkdwnText link(const LinkUrl& url, Literal name);
   MrkdwnText& operator+=(const MrkdwnText& more);
   friend MrkdwnText operator+(MrkdwnText a, const MrkdwnText& b) { return a += b; }
   friend MrkdwnText operator+(Literal a, const MrkdwnText& b) { return MrkdwnText(a) += b; }
@@ -88,17 +100,6 @@ class MrkdwnText {
  private:
   std::string text_;
   bool was_cut_ = false;
-};
-
-// An address to click on: http or https, no user, nothing that could end the address early.
-class LinkUrl {
- public:
-  static std::optional<LinkUrl> from(std::string_view text);
-  const std::string& str() const { return text_; }
-
- private:
-  explicit LinkUrl(std::string text) : text_(std::move(text)) {}
-  std::string text_;
 };
 
 // For programs that read JSON. Line breaks stay; Payload's own writer escapes.

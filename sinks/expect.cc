@@ -24,8 +24,10 @@ Verification verdict_of(const Expectation& row, std::string evidence) {
 
 }  // namespace
 
-Verification judge(std::string_view asked, const HttpResult& result, std::string_view words,
-                   std::span<const Expectation> table, const std::vector<rules::Secret>& hide) {
+namespace {
+
+Verification verdict_on(std::string_view asked, const HttpResult& result, std::string_view words,
+                        std::span<const Expectation> table, const std::vector<rules::Secret>& hide) {
   using Verdict = Verification::Verdict;
   const std::string evidence = fmt::format("{} -> {}", asked, describe(result, hide));
   if (result.kind != HttpResult::Kind::kAnswered) {
@@ -46,6 +48,15 @@ Verification judge(std::string_view asked, const HttpResult& result, std::string
     return Verification::unknown(reason, ProofLevel::kNetwork, evidence, result.retry_after);
   }
   return verdict_of(*row, evidence);
+}
+
+}  // namespace
+
+Verification judge(std::string_view asked, const HttpResult& result, std::string_view words,
+                   std::span<const Expectation> table, const std::vector<rules::Secret>& hide) {
+  Verification verification = verdict_on(asked, result, words, table, hide);
+  verification.certificate_ends = result.certificate_ends;
+  return verification;
 }
 
 Verification judge(std::string_view asked, const SmtpResult& result, std::span<const Expectation> table,

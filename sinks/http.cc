@@ -669,6 +669,21 @@ Outcome outcome_of(const HttpResult& result, const std::vector<Secret>& hide) {
   }
 }
 
+// The end of the first certificate of the chain, the server's own: "Expire date:Dec 31 23:59:59 2026 GMT".
+std::optional<rules::Timestamp> certificate_end_of(CURL* easy) {
+  curl_certinfo* chain = nullptr;
+  if (curl_easy_getinfo(easy, CURLINFO_CERTINFO, &chain) != CURLE_OK || chain == nullptr) return std::nullopt;
+  if (chain->num_of_certs < 1) return std::nullopt;
+  static constexpr std::string_view kField = "Expire date:";
+  for (const curl_slist* line = chain->certinfo[0]; line != nullptr; line = line->next) {
+    const std::string_view text(line->data);
+    if (text.substr(0, kField.size()) != kField) continue;
+    const std::time_t at = curl_getdate(std::string(text.substr(kField.size())).c_str(), nullptr);
+    if (at > 0) return rules::from_unix_ms(static_cast<std::int64_t>(at) * 1000);
+  }
+  return std::nullopt;
+}
+
 struct HttpClient::Impl {
   HttpOptions options;
   Easy easy;
@@ -758,6 +773,7 @@ HttpResult HttpClient::perform(Method method, const HttpRequest& request) {
     set(CURLOPT_USERNAME, pair.substr(0, pair.find(':')).c_str());
     set(CURLOPT_PASSWORD, pair.substr(pair.find(':') + 1).c_str());
   }
+  set(CURLOPT_CERTINFO, 1L);
   set(CURLOPT_PREREQFUNCTION, &before_request);
   set(CURLOPT_PREREQDATA, static_cast<void*>(&call));
   set(CURLOPT_NOPROGRESS, 0L);
@@ -818,6 +834,7 @@ HttpResult HttpClient::perform(Method method, const HttpRequest& request) {
     result.retry_after = parse_retry_after(result.header("retry-after"), request.now);
     if (const auto in_body = retry_after_in(result.body); in_body > result.retry_after)
       result.retry_after = in_body;
+    result.certificate_ends = certificate_end_of(easy);
     return result;
   }
 
@@ -936,6 +953,7 @@ struct SmtpClient::Impl {
   std::string_view at = "connect";
   std::size_t size_limit = 0;
   bool encrypted = false;
+  std::optional<rules::Timestamp> certificate_ends;
 
   // Whether there is something to read, or room to write, before the time is over.
   bool wait_for(short events) const {
@@ -1081,6 +1099,7 @@ SmtpResult SmtpClient::open(Duration timeout) {
   impl.unread.clear();
   impl.size_limit = 0;
   impl.encrypted = false;
+  impl.certificate_ends.reset();
   const Duration budget = std::min(timeout, impl.way.timeout);
   if (budget <= Duration(0)) return impl.failed(Reason::kTimeout, "no time was left to ask");
   if (!impl.timer.arm(budget)) return impl.failed(Reason::kIo, "no descriptor is left for a timer");
@@ -1115,6 +1134,7 @@ SmtpResult SmtpClient::open(Duration timeout) {
     // The line is encrypted, and servers announce what they cannot do (GSSAPI, DIGEST-MD5).
     set(CURLOPT_LOGIN_OPTIONS, "AUTH=PLAIN;AUTH=LOGIN");
   }
+  set(CURLOPT_CERTINFO, 1L);
   set(CURLOPT_NOPROGRESS, 0L);
   set(CURLOPT_XFERINFOFUNCTION, &on_greeting);
   set(CURLOPT_XFERINFODATA, static_cast<void*>(&greeting));
@@ -1125,6 +1145,7 @@ SmtpResult SmtpClient::open(Duration timeout) {
   SmtpResult result = impl.read_greeting(code, greeting, uses_proxy);
   // What the callbacks were given ends here; sending and receiving call none of them.
   if (impl.easy != nullptr) {
+    impl.certificate_ends = certificate_end_of(easy);
     set(CURLOPT_NOPROGRESS, 1L);
     set(CURLOPT_ERRORBUFFER, static_cast<char*>(nullptr));
   }
@@ -1170,6 +1191,10 @@ void SmtpClient::close() {
 
 bool SmtpClient::is_encrypted() const {
   return impl_->encrypted;
+}
+
+std::optional<rules::Timestamp> SmtpClient::certificate_ends() const {
+  return impl_->certificate_ends;
 }
 
 std::size_t SmtpClient::size_limit() const {

@@ -101,6 +101,8 @@ struct HttpResult {
   std::string error;                                         // of kNotSent and kLost; no secret in it
   std::optional<rules::Duration> retry_after;                // of the header, else of the body; capped
   rules::Duration elapsed{0};
+  // kAnswered over TLS: when the certificate ends that was shown. Only of a connection that was made for it.
+  std::optional<rules::Timestamp> certificate_ends;
 
   std::string_view header(std::string_view lower_case_name) const;
   bool is_success() const { return kind == Kind::kAnswered && status >= 200 && status < 300; }
@@ -181,6 +183,8 @@ class SmtpClient {
   void close();
 
   bool is_encrypted() const;
+  // When the certificate ends that the server showed; unset: none was seen.
+  std::optional<rules::Timestamp> certificate_ends() const;
   // Of one message, as the server said; 0: it did not.
   std::size_t size_limit() const;
 

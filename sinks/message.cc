@@ -215,11 +215,20 @@ std::string counted(const std::vector<Alert>& alerts) {
   return out;
 }
 
+std::optional<LinkUrl> acknowledge_link(const Notification& notification, const Attempt& attempt,
+                                        const SinkContext& context) {
+  const bool asks =
+      context.acknowledge_url && std::any_of(notification.alerts.begin(), notification.alerts.end(),
+                                             [](const Alert& alert) { return alert.is_firing(); });
+  return asks ? LinkUrl::from(context.acknowledge_url(notification, attempt.now)) : std::nullopt;
+}
+
 std::vector<std::string> delivery_notes(const Notification& notification, const Attempt& attempt) {
   std::vector<std::string> notes;
   if (!notification.drill.empty())
-    notes.push_back(fmt::format("A drill: nothing is wrong. It proves that {} here.",
-                                notification.alerts.size() == 1 ? "this alert arrives" : "these alerts arrive"));
+    notes.push_back(
+        fmt::format("A drill: nothing is wrong. It proves that {} here.",
+                    notification.alerts.size() == 1 ? "this alert arrives" : "these alerts arrive"));
   if (!notification.fallback_for.empty()) {
     notes.push_back(fmt::format("In place of the sink \"{}\", which refused it.", notification.fallback_for));
   }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "rules/notification.h"
+#include "sinks/encode.h"
 #include "sinks/sink.h"
 
 namespace logbell::sinks {
@@ -42,6 +43,11 @@ rules::Duration lasted(const rules::Alert& alert, rules::Timestamp now);
 // What fires since when, and one sentence of it: neither lines nor values from logs beside the labels. For
 // what refuses the whole.
 rules::Alert in_short(rules::Alert alert);
+
+// Where whoever reads it says so: of what fires, and of a rule. What it is called in the message.
+std::optional<LinkUrl> acknowledge_link(const rules::Notification& notification, const Attempt& attempt,
+                                        const SinkContext& context);
+inline constexpr Literal kAcknowledge = "I have seen this";
 
 // What must be said about this delivery itself: that it speaks in place of another sink, may be a duplicate,
 // is late; and what it is about, when it speaks for many.

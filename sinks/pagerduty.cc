@@ -1,5 +1,6 @@
 // SINKS.md §4, and PagerDuty/developer-docs at 1da9f6a2: docs/events-API-v2/01-Overview.md (answers, size),
-// 02-Trigger-Events.md (fields and their lengths, what a dedup_key does), 05-Rate-Limits.md.
+// 02-Trigger-Events.md (fields and their lengths, what a dedup_key does), 05-Rate-Limits.md. Of the REST API
+// (api_token): developer.pagerduty.com/api-reference, "List incidents".
 #include "sinks/pagerduty.h"
 
 #include <algorithm>
@@ -49,18 +50,47 @@ constexpr Duration kMinRequest{std::chrono::seconds(1)};
 // beyond it PagerDuty hears some events again, which shows nobody anything.
 constexpr std::size_t kMaxUnfinished = 64;
 
+// Of the REST API: one incident takes some KB, and of one key there are few.
+constexpr std::size_t kMaxApiBytes = 512UL * 1024;
+constexpr int kIncidentsAsked = 10;
+// PagerDuty's clock and ours.
+constexpr Duration kClockSkew{std::chrono::minutes(5)};
+
+struct PagerDutySettings {
+  Secret routing_key;
+  std::string url;
+  Secret api_token;     // may be empty: nobody asks what became of an incident
+  std::string api_url;  // without its path
+  HttpOptions http;
+  std::string shown;
+
+  std::vector<Secret> secrets() const {
+    std::vector<Secret> all = http.secrets();
+    all.push_back(routing_key);
+    if (!api_token.empty()) all.push_back(api_token);
+    return all;
+  }
+  HttpOptions of_api() const {
+    HttpOptions options = http;
+    options.max_body = kMaxApiBytes;
+    return options;
+  }
+};
+
 class PagerDutySink final : public Sink {
  public:
-  PagerDutySink(Secret routing_key, std::string url, const HttpOptions& options, SinkContext context)
-      : routing_key_(std::move(routing_key)),
-        url_(std::move(url)),
-        hide_(options.secrets()),
-        client_(options),
-        context_(std::move(context)) {
-    hide_.push_back(routing_key_);
-  }
+  PagerDutySink(const PagerDutySettings& settings, SinkContext context)
+      : routing_key_(settings.routing_key),
+        url_(settings.url),
+        api_token_(settings.api_token),
+        api_url_(settings.api_url),
+        hide_(settings.secrets()),
+        client_(settings.http),
+        api_(settings.of_api()),
+        context_(std::move(context)) {}
   Outcome deliver(const rules::Notification& notification, const Attempt& attempt) override;
   Verification verify(const Attempt& attempt) override;
+  ReadBack read_back(const rules::Notification& notification, const Attempt& attempt) override;
 
  private:
   // How far a notification of several alerts came: what PagerDuty has taken is not sent again with the rest.
@@ -73,11 +103,15 @@ class PagerDutySink final : public Sink {
   Outcome send(const PagerDutyIncident& incident, const rules::Notification& notification,
                const Attempt& attempt, Duration& left);
   HttpResult post(Payload event, const Attempt& attempt, Duration& left);
+  HttpResult ask(const std::string& query, const Attempt& attempt, Duration& left);
 
   Secret routing_key_;
   std::string url_;
+  Secret api_token_;
+  std::string api_url_;
   std::vector<Secret> hide_;
   HttpClient client_;
+  HttpClient api_;
   SinkContext context_;
   std::deque<Unfinished> unfinished_;
 };
@@ -201,12 +235,23 @@ Payload details_of(const rules::Alert& alert, const rules::Notification& notific
   return out;
 }
 
-Payload links_of(const rules::Alert& alert) {
+// What the incident is about, as a notification of its own: a drill's of all its rules.
+rules::Notification of_incident(const PagerDutyIncident& incident, const rules::Notification& notification) {
+  rules::Notification about = notification;
+  if (notification.drill.empty()) about.alerts = {incident.alert};
+  return about;
+}
+
+Payload links_of(const PagerDutyIncident& incident, const rules::Notification& notification,
+                 const Attempt& attempt, const SinkContext& context) {
+  const rules::Alert& alert = incident.alert;
   Payload links = Payload::array();
   const auto add = [&](std::string_view annotation, Literal name) {
     const std::optional<LinkUrl> url = LinkUrl::from(alert.annotation(annotation));
     if (url) links.push(Payload::object().set("href", *url).set("text", name));
   };
+  if (const auto url = acknowledge_link(of_incident(incident, notification), attempt, context))
+    links.push(Payload::object().set("href", *url).set("text", kAcknowledge));
   add("runbook_url", "Runbook");
   add("runbook", "Runbook");
   add("dashboard_url", "Dashboard");
@@ -414,38 +459,188 @@ constexpr std::array<Expectation, 6> kExpected{{
     {410, 410, "", kDead, ProofLevel::kNetwork, Reason::kGone, kUnverified},
 }};
 
+// What the REST API answers to a question for incidents.
+constexpr std::array<Expectation, 5> kOfApi{{
+    {200, 200, "", Verification::Verdict::kLive, ProofLevel::kReadBack, Reason::kOk,
+     "developer.pagerduty.com, List incidents; (unverified) by us"},
+    {401, 401, "", kDead, ProofLevel::kNetwork, Reason::kAuth,
+     "developer.pagerduty.com, Errors: no token, or one that is not known; (unverified) by us"},
+    {402, 403, "", kDead, ProofLevel::kNetwork, Reason::kAuth,
+     "developer.pagerduty.com, Errors: the account or the token may not; (unverified) by us"},
+    {404, 405, "", kDead, ProofLevel::kNetwork, Reason::kGone, "RFC 9110: something else answers there"},
+    {410, 410, "", kDead, ProofLevel::kNetwork, Reason::kGone, "RFC 9110"},
+}};
+
+Verification judge_api(const HttpResult& result, const std::vector<Secret>& hide) {
+  return judge("GET incidents", result, "", kOfApi, hide);
+}
+
 Verification PagerDutySink::verify(const Attempt& attempt) {
   Payload event = Payload::object();
   event.set("event_action", "resolve").set("dedup_key", JsonString(kNeverOpen));
   Duration left = client_.budget(attempt.timeout);
   const HttpResult result = post(std::move(event), attempt, left);
   const Answer answer = read_answer(result);
-  return judge("resolve of nothing", result, answer.about_key ? kAboutKey : std::string_view(answer.status),
-               kExpected, hide_);
+  Verification verification =
+      judge("resolve of nothing", result, answer.about_key ? kAboutKey : std::string_view(answer.status),
+            kExpected, hide_);
+  if (api_token_.empty() || verification.verdict != Verification::Verdict::kLive) return verification;
+  // Whether it may be asked changes nothing about whether a message arrives.
+  const Verification of_api = judge_api(ask("limit=1", attempt, left), hide_);
+  if (of_api.verdict != Verification::Verdict::kLive)
+    verification.evidence += "; api_token: " + of_api.evidence + ": nobody will know who acknowledged what";
+  return verification;
+}
+
+// --- what became of an incident
+
+HttpResult PagerDutySink::ask(const std::string& query, const Attempt& attempt, Duration& left) {
+  HttpRequest request;
+  request.url = Secret(fmt::format("{}/incidents?{}", api_url_, query));
+  request.headers.push_back({"Authorization", Secret("Token token=" + api_token_.reveal())});
+  request.headers.push_back({"Accept", Secret("application/vnd.pagerduty+json;version=2")});
+  request.timeout = left;
+  request.now = attempt.now;
+  HttpResult result = api_.get(request);
+  left -= result.elapsed;
+  return result;
+}
+
+struct Incident {
+  std::string id;
+  std::string status;  // triggered, acknowledged, resolved
+  std::optional<rules::Timestamp> created_at;
+  std::optional<rules::Timestamp> seen_at;  // acknowledged by a person, or resolved by one
+  std::string who;
+  std::string did;  // "acknowledged", "resolved"
+
+  bool is_open() const { return status != "resolved"; }
+};
+
+// "acknowledger": {"type": "user_reference", "summary": "Anna"}; an integration that acknowledges is no
+// person
+// ((unverified): that a person's type always begins so).
+bool is_person(const rules::Json& agent) {
+  return agent["type"].string().substr(0, 4) == "user";
+}
+
+std::optional<rules::Timestamp> time_of(const rules::Json& json) {
+  const auto at = rules::parse_rfc3339(json.string());
+  return at ? std::optional(*at) : std::nullopt;
+}
+
+Incident read_incident(const rules::Json& json) {
+  Incident incident;
+  incident.id = json["id"].string();
+  incident.status = json["status"].string();
+  incident.created_at = time_of(json["created_at"]);
+  const auto seen = [&](const rules::Json& agent, std::optional<rules::Timestamp> at, std::string_view did) {
+    if (!is_person(agent) || !at || (incident.seen_at && *incident.seen_at <= *at)) return;
+    incident.seen_at = at;
+    incident.who = agent["summary"].string();
+    incident.did = did;
+  };
+  for (const rules::Json& one : json["acknowledgements"].array())
+    seen(one["acknowledger"], time_of(one["at"]), "acknowledged");
+  // The list is empty once it is over; whoever ended it has seen it (unverified).
+  if (!incident.is_open() && !incident.seen_at)
+    seen(json["last_status_change_by"], time_of(json["last_status_change_at"]), "resolved");
+  return incident;
+}
+
+// Of the incidents with the key the one that this notification is part of: the one that is open, else the
+// last that began after it was made. (unverified): that incidents whose key is an alert's are found by it (so
+// Workato's documentation of the connector); they say no incident_key themselves.
+std::optional<Incident> find_incident(const rules::Json& list, rules::Timestamp created_at) {
+  std::optional<Incident> found;
+  for (const rules::Json& json : list.array()) {
+    Incident incident = read_incident(json);
+    const bool ours =
+        incident.is_open() || (incident.created_at && *incident.created_at >= created_at - kClockSkew);
+    const bool better = !found || (incident.is_open() && !found->is_open()) ||
+                        (incident.is_open() == found->is_open() && incident.created_at > found->created_at);
+    if (ours && better) found = std::move(incident);
+  }
+  return found;
+}
+
+std::string in_query(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (rules::is_word(c) || c == '-' || c == '.') {
+      out += c;
+    } else {
+      out += fmt::format("%{:02X}", static_cast<unsigned char>(c));
+    }
+  }
+  return out;
+}
+
+ReadBack PagerDutySink::read_back(const rules::Notification& notification, const Attempt& attempt) {
+  ReadBack back;
+  if (api_token_.empty()) return back;
+  Duration left = api_.budget(attempt.timeout);
+  const Duration least = std::min(kMinRequest, left / 4);
+  const std::vector<PagerDutyIncident> incidents = pagerduty_incidents(notification, context_);
+  for (std::size_t i = 0; i < incidents.size(); ++i) {
+    if (!incidents[i].alert.is_firing()) continue;
+    if (left < least) {
+      back.open = true;
+      break;
+    }
+    const HttpResult result = ask(fmt::format("incident_key={}&limit={}&sort_by=created_at%3Adesc",
+                                              in_query(incidents[i].dedup_key), kIncidentsAsked),
+                                  attempt, left);
+    const Verification judged = judge_api(result, hide_);
+    const auto json = rules::Json::parse(
+        judged.verdict == Verification::Verdict::kLive ? std::string_view(result.body) : "");
+    if (!json || !(*json)["incidents"].is_array()) {
+      back.evidence = judged.evidence;
+      // Not where a person has to mend it first.
+      back.open = judged.verdict != kDead;
+      break;
+    }
+    back.answered = true;
+    const std::optional<Incident> incident = find_incident((*json)["incidents"], notification.created_at);
+    if (!incident) {
+      back.open = true;
+      if (back.evidence.empty()) back.evidence = "GET incidents -> there is none with its key";
+      continue;
+    }
+    const std::string named =
+        fmt::format("incident {} is {}", quote(incident->id, hide_), quote(incident->status, hide_));
+    back.evidence = "GET incidents -> " + named;
+    back.open = back.open || (incident->is_open() && !incident->seen_at);
+    // A drill's one incident is of all its alerts.
+    const std::size_t first = notification.drill.empty() ? i : 0;
+    const std::size_t end = notification.drill.empty() ? i + 1 : notification.alerts.size();
+    for (std::size_t alert = first; alert < end; ++alert) {
+      back.found.push_back(alert);
+      if (!incident->seen_at) continue;
+      const Duration took =
+          std::max(Duration(0), *incident->seen_at - incident->created_at.value_or(*incident->seen_at));
+      const std::string who = quote(incident->who, hide_);
+      back.acknowledged.push_back(
+          {alert, who, *incident->seen_at, took,
+           fmt::format("{} {} it in PagerDuty, {} after it began; {}", who.empty() ? "somebody" : who,
+                       incident->did, format_span(took), named)});
+    }
+  }
+  return back;
 }
 
 class PagerDutyConfig final : public SinkConfig {
  public:
-  PagerDutyConfig(Secret routing_key, std::string url, HttpOptions options, std::string shown)
-      : routing_key_(std::move(routing_key)),
-        url_(std::move(url)),
-        options_(std::move(options)),
-        shown_(std::move(shown)) {}
+  explicit PagerDutyConfig(PagerDutySettings settings) : settings_(std::move(settings)) {}
   std::unique_ptr<Sink> build(std::size_t /*lane*/, const SinkContext& context) const override {
-    return std::make_unique<PagerDutySink>(routing_key_, url_, options_, context);
+    return std::make_unique<PagerDutySink>(settings_, context);
   }
-  std::vector<Secret> secrets() const override {
-    std::vector<Secret> all = options_.secrets();
-    all.push_back(routing_key_);
-    return all;
-  }
-  std::string destination() const override { return shown_; }
+  std::vector<Secret> secrets() const override { return settings_.secrets(); }
+  bool reads_back() const override { return !settings_.api_token.empty(); }
+  std::string destination() const override { return settings_.shown; }
 
  private:
-  Secret routing_key_;
-  std::string url_;
-  HttpOptions options_;
-  std::string shown_;
+  PagerDutySettings settings_;
 };
 
 // "x" 32 times, or one character of another kind, is in no key that was ever issued.
@@ -490,6 +685,44 @@ std::optional<std::string> check_address(FieldReader& fields, std::string text, 
   if (text.size() >= kPath.size() && std::string_view(text).substr(text.size() - kPath.size()) == kPath)
     return text;
   return text.append(kPath);
+}
+
+// Where incidents are asked for: beside the address of events, unless that is none of PagerDuty's own.
+bool read_api(FieldReader& fields, const Url& events, PagerDutySettings& settings) {
+  const std::optional<Secret> token = fields.secret("api_token", false);
+  const std::optional<std::string> written = fields.text("api_url", false);
+  if (!token) {
+    if (!written) return true;
+    fields.error("api_url", "nobody is asked there without an api_token",
+                 "write api_token_file, or leave it out");
+    return false;
+  }
+  if (!fields.assume_secrets() && *token == settings.routing_key) {
+    fields.error("api_token", "this is the routing key",
+                 "copy a read-only REST API key: Integrations, API Access Keys");
+    return false;
+  }
+  std::string text =
+      written.value_or(events.host == "events.pagerduty.com"      ? "https://api.pagerduty.com"
+                       : events.host == "events.eu.pagerduty.com" ? "https://api.eu.pagerduty.com"
+                                                                  : "");
+  if (text.empty()) {
+    fields.error("api_url",
+                 "the address of the REST API is missing: events go to none of PagerDuty's own hosts",
+                 "write api_url: https://api.pagerduty.com");
+    return false;
+  }
+  const std::optional<Url> url = check_url(fields, "api_url", text, false);
+  if (!url) return false;
+  if (url->path.find('?') != std::string::npos) {
+    fields.error("api_url", "the API's address has no \"?…\"", "write api_url: https://api.pagerduty.com");
+    return false;
+  }
+  while (text.back() == '/')
+    text.pop_back();
+  settings.api_token = *token;
+  settings.api_url = std::move(text);
+  return true;
 }
 
 // A drill takes the way of the most severe of its alerts.
@@ -557,7 +790,7 @@ Payload pagerduty_event(const PagerDutyIncident& incident, const rules::Notifica
   add("class", {alert.name()});
   payload.set("custom_details", details_of(alert, notification, attempt));
   event.set("payload", std::move(payload));
-  Payload links = links_of(alert);
+  Payload links = links_of(incident, notification, attempt, context);
   if (links.size() > 0) event.set("links", std::move(links));
   event.set("client", "logbell");
   if (const std::optional<LinkUrl> url = LinkUrl::from(context.external_url)) event.set("client_url", *url);
@@ -582,8 +815,14 @@ std::unique_ptr<SinkConfig> parse_pagerduty(FieldReader& fields) {
   const std::string text = written.value_or(std::string(kDefaultUrl));
   const std::optional<Url> url = check_url(fields, "url", text, false);
   const std::optional<std::string> address = url ? check_address(fields, text, *url) : std::nullopt;
+  PagerDutySettings settings;
+  if (key) settings.routing_key = *key;
+  if (url && !read_api(fields, *url, settings)) good = false;
   if (!good || !address) return nullptr;
-  return std::make_unique<PagerDutyConfig>(*key, *address, std::move(*options), url->shown);
+  settings.url = *address;
+  settings.http = std::move(*options);
+  settings.shown = url->shown;
+  return std::make_unique<PagerDutyConfig>(std::move(settings));
 }
 
 }  // namespace logbell::sinks

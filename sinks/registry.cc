@@ -41,6 +41,7 @@ std::vector<SinkType> make_types() {
   slack.min_interval = seconds(1);
   slack.messages_per_minute = kReadByPeople;
   slack.verifies = ProofLevel::kCredential;
+  slack.shows_links = true;
   types.push_back(slack);
 
   SinkType slack_app;
@@ -53,12 +54,14 @@ std::vector<SinkType> make_types() {
   slack_app.follows = true;
   slack_app.verifies = ProofLevel::kDestination;
   slack_app.reads_back = true;
+  slack_app.shows_links = true;
   types.push_back(slack_app);
 
   SinkType pagerduty;
   pagerduty.key = "pagerduty";
   pagerduty.parse = parse_pagerduty;
-  pagerduty.keys = with({"routing_key", "routing_key_file", "url"}, http);
+  pagerduty.keys =
+      with({"routing_key", "routing_key_file", "url", "api_token", "api_token_file", "api_url"}, http);
   pagerduty.pages = true;
   // An incident an alert: pagerduty.h says why.
   pagerduty.per_alert = true;
@@ -66,6 +69,9 @@ std::vector<SinkType> make_types() {
   // About 120 events a minute and integration key.
   pagerduty.min_interval = std::chrono::milliseconds(500);
   pagerduty.verifies = ProofLevel::kCredential;
+  pagerduty.reads_back = true;
+  pagerduty.tells_who = true;
+  pagerduty.shows_links = true;
   types.push_back(pagerduty);
 
   SinkType alertmanager;
@@ -89,6 +95,7 @@ std::vector<SinkType> make_types() {
   email.verifies = ProofLevel::kDestination;
   // Who names recipients and sends nothing looks like one who collects addresses.
   email.verify_every = std::chrono::hours(24);
+  email.shows_links = true;
   types.push_back(email);
 
   SinkType webhook;
@@ -98,6 +105,7 @@ std::vector<SinkType> make_types() {
       with({"url", "url_file", "secret", "secret_file", "headers", "receipt", "probe"}, authorized);
   webhook.stays_open = true;  // whatever is behind it may be a pager
   webhook.verifies = ProofLevel::kCredential;
+  webhook.shows_links = true;
   types.push_back(webhook);
 
   SinkType exec;
@@ -108,6 +116,7 @@ std::vector<SinkType> make_types() {
   exec.pages = true;
   exec.stays_open = true;
   exec.verifies = ProofLevel::kNetwork;
+  exec.shows_links = true;
   types.push_back(exec);
 
   SinkType file;

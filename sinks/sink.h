@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -94,6 +95,8 @@ struct Verification {
   Reason reason = Reason::kOk;
   std::string evidence;                        // for people: what was asked and answered; never a secret
   std::optional<rules::Duration> retry_after;  // kUnknown: the sink's own hint
+  // When the certificate ends that was shown there (L1); unset: there was none to see.
+  std::optional<rules::Timestamp> certificate_ends;
 
   static Verification live(ProofLevel level, std::string evidence);
   static Verification dead(Reason reason, ProofLevel level, std::string evidence);
@@ -107,6 +110,16 @@ struct ReadBack {
   bool answered = false;           // else nothing is known
   std::vector<std::size_t> found;  // which of the notification's alerts are there
   std::string evidence;            // for people; never a secret
+  // A person who has acknowledged one of them there (SinkType::tells_who).
+  struct Acknowledged {
+    std::size_t alert = 0;
+    std::string who;
+    rules::Timestamp at;
+    rules::Duration took{0};  // since it was there
+    std::string evidence;
+  };
+  std::vector<Acknowledged> acknowledged;
+  bool open = false;  // of one of them that may still come: worth asking again
 };
 
 // What a message may say of its own delivery.
@@ -130,14 +143,20 @@ class Sink {
   // (SinkType::verifies is kStatic) it is not called.
   virtual Verification verify(const Attempt& attempt);
   // Looks for what deliver() has brought there (L5). Only of a type that reads back (SinkType::reads_back),
-  // and of drills only.
+  // and of drills only, unless it tells who has acknowledged what (SinkType::tells_who).
   virtual ReadBack read_back(const rules::Notification& notification, const Attempt& attempt);
 };
+
+// Makes the address of a page on which a person says that they saw this message, sent at this moment; "": no
+// such page. Thread-safe. It is a capability: nothing but the message itself may hold it.
+using AcknowledgeUrl =
+    std::function<std::string(const rules::Notification& notification, rules::Timestamp sent_at)>;
 
 // What sinks share: set once per process.
 struct SinkContext {
   std::string external_url;  // of this logbell, for links; "" = none
   std::string environment;
+  AcknowledgeUrl acknowledge_url = {};  // unset: messages have no such link
 };
 
 // A sink's configuration, parsed and validated; immutable; holds no resources.
@@ -149,6 +168,8 @@ class SinkConfig {
   virtual std::unique_ptr<Sink> build(std::size_t lane, const SinkContext& context) const = 0;
   // Secrets in it, so that logs can hide them by value.
   virtual std::vector<rules::Secret> secrets() const { return {}; }
+  // Of a type that reads back: whether this configuration lets it.
+  virtual bool reads_back() const { return true; }
   // Where it leads, for people: a URL's host, a path. Never a secret.
   virtual std::string destination() const = 0;
   // The file that it writes, if that is what it does: nobody may take it for a log.
@@ -185,11 +206,14 @@ struct SinkType {
   bool per_alert = false;
   // What fires there stays open until its end is told, an incident say: a drill is ended right behind itself.
   bool stays_open = false;
+  // What it says can hold a link, and somebody to click on it: SinkContext::acknowledge_url (L6).
+  bool shows_links = false;
   // Its messages follow one another: it is told what it gave back for the first one of an episode.
   bool follows = false;
   // The most that verify() can prove; kStatic: it cannot be asked without a message.
   ProofLevel verifies = ProofLevel::kStatic;
   bool reads_back = false;  // what was delivered can be looked for: read_back()
+  bool tells_who = false;   // which says who has acknowledged what: it is asked again and again (L6)
   // How often it may be asked while it is live, where the destination minds; unset: as often as any.
   std::optional<rules::Duration> verify_every;
   std::optional<rules::Duration> refresh;

@@ -618,6 +618,7 @@ Verification SlackAppSink::verify(const Attempt& attempt) {
   if (found.empty()) found = answer.word;
   Verification channel = judge(asked, answer.http, found, kOfChannel, hide_);
   if (answer.ok()) channel.evidence = fmt::format("{} -> {}", asked, found);
+  channel.certificate_ends = verification.certificate_ends;  // of the connection that both took
   // Of the token all the same.
   if (channel.verdict == Verification::Verdict::kUnknown) channel.level = ProofLevel::kCredential;
   if (channel.verdict == kLive && channel.level == ProofLevel::kCredential)

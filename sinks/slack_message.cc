@@ -192,14 +192,16 @@ void add_evidence(Blocks& blocks, const rules::Alert& alert) {
   blocks.add_section(std::move(tops));
 }
 
-void add_links(Blocks& blocks, const rules::Alert& alert, const SinkContext& context) {
+void add_links(Blocks& blocks, const rules::Alert& alert, const rules::Notification& notification,
+               const Attempt& attempt, const SinkContext& context) {
   std::vector<Payload> elements;
-  const auto add = [&](std::string_view address, Literal name) {
-    const std::optional<LinkUrl> url = LinkUrl::from(address);
+  const auto add_url = [&](const std::optional<LinkUrl>& url, Literal name) {
     if (!url) return;
     if (!elements.empty()) elements.push_back(text_element(Literal("  ·  ")));
     elements.push_back(Payload::object().set("type", "link").set("url", *url).set("text", name));
   };
+  const auto add = [&](std::string_view address, Literal name) { add_url(LinkUrl::from(address), name); };
+  add_url(acknowledge_link(notification, attempt, context), kAcknowledge);
   add(alert.annotation("runbook_url"), "Runbook");
   add(alert.annotation("runbook"), "Runbook");
   add(alert.annotation("dashboard_url"), "Dashboard");
@@ -210,8 +212,9 @@ void add_links(Blocks& blocks, const rules::Alert& alert, const SinkContext& con
 }
 
 // The whole story of one alert.
-void add_single(Blocks& blocks, const rules::Alert& alert, const Attempt& attempt,
+void add_single(Blocks& blocks, const rules::Notification& notification, const Attempt& attempt,
                 const SinkContext& context) {
+  const rules::Alert& alert = notification.alerts.front();
   std::vector<Payload> words;
   const PlainText summary(summary_of(alert), kMaxSummary, Lines::kKeep);
   if (!summary.empty()) words.push_back(text_element(summary, Style::kBold));
@@ -237,7 +240,7 @@ void add_single(Blocks& blocks, const rules::Alert& alert, const Attempt& attemp
   blocks.add_section(std::move(details));
   // What is over needs no evidence any more.
   if (alert.is_firing()) add_evidence(blocks, alert);
-  add_links(blocks, alert, context);
+  add_links(blocks, alert, notification, attempt, context);
 }
 
 Payload list_item(const rules::Alert& alert, const rules::Labels& common, const Attempt& attempt) {
@@ -287,7 +290,7 @@ void add_several(Blocks& blocks, const rules::Notification& notification, const 
   }
   blocks.add_section(std::move(details));
   if (alerts.front().is_firing()) add_evidence(blocks, alerts.front());
-  add_links(blocks, alerts.front(), context);
+  add_links(blocks, alerts.front(), notification, attempt, context);
 }
 
 // What a phone's lock screen shows, and what is read aloud; it may hold text from logs, so it is mrkdwn.
@@ -326,9 +329,9 @@ Payload slack_message(const rules::Notification& notification, const Attempt& at
   if (!notification.text.empty()) {
     const PlainText text(notification.text, kMaxPlainBody, Lines::kKeep);
     if (!text.empty()) blocks.add_section({text_element(text)});
-    add_links(blocks, rules::Alert{}, context);
+    add_links(blocks, rules::Alert{}, notification, attempt, context);
   } else if (notification.alerts.size() == 1) {
-    add_single(blocks, notification.alerts.front(), attempt, context);
+    add_single(blocks, notification, attempt, context);
   } else if (!notification.alerts.empty()) {
     add_several(blocks, notification, attempt, context);
   }
@@ -357,6 +360,8 @@ Payload slack_minimal_message(const rules::Notification& notification, const Att
   }
   if (notification.alerts.size() > shown)
     add({fmt::format("and {} more", notification.alerts.size() - shown), 60});
+  if (const std::optional<LinkUrl> url = acknowledge_link(notification, attempt, context))
+    add(MrkdwnText::link(*url, kAcknowledge));
   add({footer(notification).str(), 500});
   return Payload::object().set("text", text);
 }

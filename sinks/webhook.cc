@@ -7,14 +7,13 @@
 #include <utility>
 
 #include <fmt/format.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 
 #include "rules/redact.h"
 #include "rules/text.h"
 #include "sinks/expect.h"
 #include "sinks/http.h"
 #include "sinks/message.h"
+#include "sinks/sign.h"
 
 namespace logbell::sinks {
 namespace {
@@ -349,20 +348,6 @@ Payload alert_object(const rules::Alert& alert, const SinkContext& context) {
 
 }  // namespace
 
-std::string sign(const Secret& secret, std::string_view text) {
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  const std::string bytes(text);
-  const unsigned char* done = HMAC(
-      EVP_sha256(), secret.reveal().data(), static_cast<int>(secret.reveal().size()),
-      static_cast<const unsigned char*>(static_cast<const void*>(bytes.data())), bytes.size(), digest, &size);
-  LOGBELL_CHECK(done != nullptr);
-  std::string hex;
-  for (unsigned int i = 0; i < size; ++i)
-    hex += fmt::format("{:02x}", digest[i]);
-  return hex;
-}
-
 Payload webhook_payload(const rules::Notification& notification, const Attempt& attempt,
                         const SinkContext& context) {
   const std::vector<rules::Alert> alerts = alerts_or_text(notification, context);
@@ -398,6 +383,8 @@ Payload webhook_payload(const rules::Notification& notification, const Attempt& 
     out.set("coalescedKeys", std::move(keys));
   }
   out.set("notes", std::move(notes));
+  if (const std::optional<LinkUrl> url = acknowledge_link(notification, attempt, context))
+    out.set("acknowledgeURL", *url);
   return out;
 }
 

@@ -19,12 +19,10 @@ inline constexpr std::string_view kIdempotencyHeader = "Idempotency-Key";
 inline constexpr std::string_view kTimestampHeader = "X-Logbell-Timestamp";
 inline constexpr std::string_view kSignatureHeader = "X-Logbell-Signature";
 
-// Alertmanager's document, with what logbell knows beyond it: `reason`, `deliveryKey`, `notes`, and for each
-// alert `value`, `expr`, `firstLine`, `lastLine`, `topValues`.
+// Alertmanager's document, with what logbell knows beyond it: `reason`, `deliveryKey`, `notes`,
+// `acknowledgeURL`, and for each alert `value`, `expr`, `firstLine`, `lastLine`, `topValues`.
 Payload webhook_payload(const rules::Notification& notification, const Attempt& attempt,
                         const SinkContext& context);
-// Hex of HMAC-SHA256.
-std::string sign(const rules::Secret& secret, std::string_view text);
 
 // Null when problems were recorded.
 std::unique_ptr<SinkConfig> parse_webhook(FieldReader& fields);

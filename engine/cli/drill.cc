@@ -59,11 +59,30 @@ std::string since(const Json& pair, const char* hop, Timestamp started) {
   return at ? fmt::format("{} ms", std::max<std::int64_t>((*at - started).count(), 0)) : "?";
 }
 
+// A person can say that they saw it, and nobody has.
+bool is_unseen(const Json& pair) {
+  return pair["state"].string() == "proven" && pair["can_be_acknowledged"].boolean() &&
+         !pair["acknowledged"].is_string();
+}
+
+bool is_complete(const Json& report, bool acknowledged) {
+  const Json::Array& pairs = report["pairs"].array();
+  return report["ended"].is_string() && !(acknowledged && std::any_of(pairs.begin(), pairs.end(), is_unseen));
+}
+
 std::string format(const Json& report) {
   const Timestamp started = rules::parse_rfc3339(report["started"].string()).value_or(rules::kLongAgo);
-  Table table({"RULE", "SINK", "READ", "MATCHED", "ROUTED", "STORED", "ACCEPTED", ""});
+  const Json::Array& pairs = report["pairs"].array();
+  const bool asks = std::any_of(pairs.begin(), pairs.end(),
+                                [](const Json& pair) { return pair["can_be_acknowledged"].boolean(); });
+  std::vector<std::string> heads{"RULE", "SINK", "READ", "MATCHED", "ROUTED", "STORED", "ACCEPTED"};
+  if (asks) heads.emplace_back("SEEN");
+  heads.emplace_back();
+  Table table(std::move(heads));
   std::size_t proven = 0;
-  for (const Json& pair : report["pairs"].array()) {
+  std::size_t unseen = 0;
+  for (const Json& pair : pairs) {
+    unseen += is_unseen(pair) ? 1 : 0;
     const std::string_view state = pair["state"].string();
     proven += state == "proven" ? 1 : 0;
     std::string sink(pair["lane"].string());
@@ -80,12 +99,19 @@ std::string format(const Json& report) {
       end = "waits";
       if (!pair["reason"].string().empty()) end += fmt::format("; last: {}", pair["reason"].string());
     }
-    table.add({std::string(pair["alertname"].string()), sink, since(pair, "read", started),
-               since(pair, "matched", started), since(pair, "routed", started),
-               since(pair, "stored", started), since(pair, "accepted", started),
-               rules::clean_text(end, 300)});
+    std::vector<std::string> row{std::string(pair["alertname"].string()), sink};
+    for (const char* hop : {"read", "matched", "routed", "stored", "accepted"})
+      row.push_back(since(pair, hop, started));
+    if (asks) {
+      std::string seen = since(pair, "acknowledged", started);
+      const std::string_view who = pair["acknowledged_by"].string();
+      if (!who.empty()) seen += fmt::format(", {}", who);
+      row.push_back(rules::clean_text(seen, 100));
+    }
+    row.push_back(rules::clean_text(end, 300));
+    table.add(std::move(row));
   }
-  const std::size_t all = report["pairs"].array().size();
+  const std::size_t all = pairs.size();
   std::string out = all == 0 ? std::string() : table.format() + "\n";
   if (report["proven"].boolean()) {
     out += fmt::format("Drill {}: each of {} ways is proven, by a receipt.\n", report["id"].string(), all);
@@ -95,6 +121,12 @@ std::string format(const Json& report) {
     out += fmt::format(
         "Drill {}: not ended yet; {} of {} ways are proven so far. See `logbell drill --result {}`.\n",
         report["id"].string(), proven, all, report["id"].string());
+  }
+  if (unseen > 0 && report["ended"].is_string()) {
+    out += fmt::format(
+        "Nobody has said yet that they saw {} of them: the link in the message is for that. "
+        "`logbell drill --result {} --acknowledged` waits for it.\n",
+        unseen, report["id"].string());
   }
   return out;
 }
@@ -145,7 +177,7 @@ int command_drill(const DrillOptions& options) {
 
   const rules::Instant until = clock.instant() + options.wait;
   PollWaker pause(clock);
-  while (!report["ended"].is_string() && clock.instant() < until) {
+  while (!is_complete(report, options.acknowledged) && clock.instant() < until) {
     pause.wait(std::min<rules::Instant>(clock.instant() + kLook, until), {});
     auto now = client.get("/api/v1/drills/" + std::string(report["id"].string()));
     if (!now) return complain(now.error());
@@ -157,7 +189,7 @@ int command_drill(const DrillOptions& options) {
     std::fputs(format(report).c_str(), stdout);
   }
   if (options.wait.count() == 0 && !report["ended"].is_string()) return kExitOk;
-  return report["proven"].boolean() ? kExitOk : kExitFindings;
+  return report["proven"].boolean() && is_complete(report, options.acknowledged) ? kExitOk : kExitFindings;
 }
 
 }  // namespace logbell::engine

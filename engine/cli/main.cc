@@ -70,6 +70,8 @@ int dispatch(int argc, char** argv) {
   drill_command->add_option("--wait", wait, "For receipts at most; 0s: begin, say the ID and end")
       ->check(is_duration)
       ->capture_default_str();
+  drill_command->add_flag("--acknowledged", drill.acknowledged,
+                          "Wait until somebody has said that they saw it, too: by the link in the message");
   CLI::Option* via_log = drill_command->add_option(
       "--via-log", drill.via_log,
       "Append the lines to this file, which a source follows, instead of letting the process read them itself");

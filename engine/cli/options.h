@@ -35,6 +35,7 @@ struct DrillOptions {
   std::vector<std::string> rules;  // empty: every rule
   std::string sink;                // "": every one
   rules::Duration wait{std::chrono::seconds(60)};
+  bool acknowledged = false;  // also for a person, at each sink where one can say so
   std::string via_log;  // a file of a source, to write the lines to; "": the process reads them itself
   bool issue = false;   // only a mark is wanted: somebody else logs it
   std::string result;   // of a drill that has begun already

@@ -53,7 +53,11 @@ rules::Result<Shown> look(Client& client) {
     for (const Json& one : pair["proofs"].array()) {
       if (one["level"].string() == pair["reached"].string()) best = &one;
     }
-    const bool told = pair["reached"].string() >= "L4";
+    // That a person saw one is worth something for longer than a receipt, which is asked for all the same.
+    bool told = pair["reached"].string() >= "L4";
+    for (const Json& one : pair["proofs"].array()) {
+      if (one["level"].string() == "L4") told = told && !one["expired"].boolean();
+    }
     const bool conditional = pair["conditional"].boolean();
     if (!told && !conditional) ++unproven;
     std::string level(pair["reached"].string());

@@ -70,17 +70,7 @@ bool parse_target(std::string_view target, HttpRequest& request) {
   // An escaped NUL would make different readers see different paths.
   if (request.path.empty() || request.path.front() != '/' || request.path.find('\0') != std::string::npos)
     return false;
-  if (question == std::string_view::npos) return true;
-  std::string_view rest = target.substr(question + 1);
-  while (!rest.empty() && request.query.size() < HttpServer::kMaxFields) {
-    const std::string_view pair = rest.substr(0, rest.find('&'));
-    rest.remove_prefix(std::min(rest.size(), pair.size() + 1));
-    if (pair.empty()) continue;
-    const std::size_t equals = pair.find('=');
-    const std::string_view value =
-        equals == std::string_view::npos ? std::string_view{} : pair.substr(equals + 1);
-    request.query.emplace_back(decode(pair.substr(0, equals), true), decode(value, true));
-  }
+  if (question != std::string_view::npos) request.query = parse_form(target.substr(question + 1));
   return true;
 }
 
@@ -186,6 +176,20 @@ unsigned allowed_connections(unsigned wanted) {
 }
 
 }  // namespace
+
+HttpRequest::Fields parse_form(std::string_view text) {
+  HttpRequest::Fields fields;
+  while (!text.empty() && fields.size() < HttpServer::kMaxFields) {
+    const std::string_view pair = text.substr(0, text.find('&'));
+    text.remove_prefix(std::min(text.size(), pair.size() + 1));
+    if (pair.empty()) continue;
+    const std::size_t equals = pair.find('=');
+    const std::string_view value =
+        equals == std::string_view::npos ? std::string_view{} : pair.substr(equals + 1);
+    fields.emplace_back(decode(pair.substr(0, equals), true), decode(value, true));
+  }
+  return fields;
+}
 
 std::string_view HttpRequest::query_value(std::string_view name) const {
   for (const auto& [key, value] : query) {

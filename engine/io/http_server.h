@@ -41,6 +41,9 @@ struct HttpResponse {
   std::vector<std::pair<std::string, std::string>> headers;  // added to the server's own
 };
 
+// "a=1&b=two+words", decoded, at most HttpServer::kMaxFields of it.
+HttpRequest::Fields parse_form(std::string_view text);
+
 // Must not throw. For HEAD it answers as for GET; the server leaves the body out.
 using HttpHandler = std::function<HttpResponse(const HttpRequest&)>;
 

@@ -9,6 +9,7 @@
 #include "rules/json.h"
 #include "rules/labels.h"
 #include "rules/template.h"
+#include "sinks/sign.h"
 
 namespace logbell::engine {
 
@@ -183,15 +184,6 @@ bool is_loopback_host(const std::string& host) {
          std::count(host.begin(), host.end(), '.') == 3;
 }
 
-// In a time that does not depend on where they differ.
-bool same_secret(std::string_view given, std::string_view wanted) {
-  unsigned difference = given.size() == wanted.size() ? 0 : 1;
-  for (std::size_t i = 0; i < wanted.size(); ++i)
-    difference |= static_cast<unsigned char>(wanted[i]) ^
-                  static_cast<unsigned char>(i < given.size() ? given[i] : '\0');
-  return difference == 0;
-}
-
 std::string lines(const std::vector<std::string>& items) {
   std::string out;
   for (const std::string& item : items)
@@ -267,6 +259,7 @@ HttpResponse Api::handle(const HttpRequest& request) const {
     return reads ? page() : failure(405, "bad_method", "this page is only read");
   }
   if (request.path.rfind(kHeartbeats, 0) == 0) return heartbeat(request);
+  if (request.path.rfind(Acknowledgements::kPath, 0) == 0) return acknowledge(request);
   constexpr std::string_view kOneDrill = "/api/v1/drills/";
   if (request.path.compare(0, kOneDrill.size(), kOneDrill) == 0 && reads)
     return drill(std::string_view(request.path).substr(kOneDrill.size()));
@@ -378,7 +371,7 @@ HttpResponse Api::heartbeat(const HttpRequest& request) const {
     return failure(404, "not_found", "no heartbeat of that name is listened for: see `heartbeats:`");
   if (token->empty()) {
     if (std::optional<HttpResponse> no = refuse_change(request)) return *std::move(no);
-  } else if (!same_secret(request.header("Authorization"), "Bearer " + token->reveal())) {
+  } else if (!sinks::same_secret(request.header("Authorization"), "Bearer " + token->reveal())) {
     HttpResponse response =
         failure(401, "unauthorized", "this heartbeat needs its token: Authorization: Bearer …");
     response.headers.emplace_back("WWW-Authenticate", "Bearer");
@@ -406,6 +399,13 @@ HttpResponse Api::heartbeats() const {
   Json data;
   data.set("heartbeats", std::move(list));
   return success(std::move(data));
+}
+
+// Whoever has the link may, from wherever they are: the signature in it is the permission.
+HttpResponse Api::acknowledge(const HttpRequest& request) const {
+  if (options_.acknowledgements == nullptr) return failure(404, "not_found", "nothing runs here");
+  const auto view = options_.core();
+  return options_.acknowledgements->answer(request, view ? view->plan.get() : nullptr);
 }
 
 HttpResponse Api::alerts() const {
@@ -547,7 +547,8 @@ Json verification_of(const Verdicts& verdicts, const std::string& lane) {
   json.set("verdict", to_string(verification.verdict))
       .set("level", to_string(verification.level))
       .set("evidence", verification.evidence)
-      .set("at", rules::format_rfc3339(found->second.at));
+      .set("at", rules::format_rfc3339(found->second.at))
+      .set("certificate_ends", time_or_null(verification.certificate_ends));
   if (verification.verdict != sinks::Verification::Verdict::kLive)
     json.set("reason", to_string(verification.reason));
   return json;
@@ -607,10 +608,16 @@ HttpResponse Api::sinks() const {
 
 namespace {
 
-Json drill_json(const DrillReport& report) {
+// `view`: says at which sinks a person can acknowledge; may be null.
+Json drill_json(const DrillReport& report, const CoreView* view) {
   Json pairs = Json::Array{};
   for (const DrillPair& pair : report.pairs) {
     Json json;
+    bool acknowledges = false;
+    if (view != nullptr) {
+      const auto sink = view->plan->sinks.find(pair.sink);
+      acknowledges = sink != view->plan->sinks.end() && sink->second.acknowledges;
+    }
     json.set("alertname", pair.alert).set("sink", pair.sink).set("lane", pair.lane);
     if (!pair.instead_of.empty()) json.set("instead_of", pair.instead_of);
     json.set("state", to_string(pair.state))
@@ -620,6 +627,9 @@ Json drill_json(const DrillReport& report) {
         .set("stored", time_or_null(pair.stored))
         .set("accepted", time_or_null(pair.receipt))
         .set("receipt", pair.receipt_text)
+        .set("can_be_acknowledged", acknowledges)
+        .set("acknowledged", time_or_null(pair.acknowledged))
+        .set("acknowledged_by", pair.acknowledged_by)
         .set("attempts", static_cast<std::uint64_t>(pair.attempts))
         .set("failed_at", pair.failed_at)
         .set("reason", pair.why);
@@ -650,6 +660,7 @@ Json proof_json(const Proof& proof, rules::Timestamp now) {
                           now - proof.at > max_proof_age(proof.level))
       .set("by", proof.by)
       .set("evidence", proof.evidence);
+  if (proof.took) json.set("who", proof.who).set("took_seconds", in_seconds(*proof.took));
   return json;
 }
 
@@ -694,14 +705,15 @@ HttpResponse Api::begin_drill(const HttpRequest& request) const {
     const bool wrong = begun.error().code == rules::ErrorCode::kInvalid;
     return failure(wrong ? 400 : 503, wrong ? "bad_data" : "unavailable", begun.error().message);
   }
-  return success(drill_json(*begun));
+  return success(drill_json(*begun, view.get()));
 }
 
 HttpResponse Api::drills() const {
   Json list = Json::Array{};
   if (options_.drills != nullptr) {
+    const auto view = options_.core();
     for (const DrillReport& report : options_.drills->reports())
-      list.push(drill_json(report));
+      list.push(drill_json(report, view.get()));
   }
   Json data;
   data.set("drills", std::move(list));
@@ -712,7 +724,7 @@ HttpResponse Api::drill(std::string_view id) const {
   const auto report = options_.drills == nullptr ? std::nullopt : options_.drills->report(std::string(id));
   if (!report)
     return failure(404, "not_found", "there is no such drill; /api/v1/drills lists those of this process");
-  return success(drill_json(*report));
+  return success(drill_json(*report, options_.core().get()));
 }
 
 HttpResponse Api::proof() const {

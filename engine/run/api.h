@@ -16,6 +16,7 @@
 
 #include "engine/core/pipeline.h"
 #include "engine/io/http_server.h"
+#include "engine/run/acknowledge.h"
 #include "engine/run/clock.h"
 #include "engine/run/drill.h"
 #include "engine/run/heard.h"
@@ -111,6 +112,7 @@ class Api {
     std::function<Verdicts()> verdicts;              // may be missing: sinks are not asked
     std::function<std::vector<ProofView>()> proofs;  // may be missing, as may this: nothing runs
     DrillDesk* drills = nullptr;                     // outlives me
+    Acknowledgements* acknowledgements = nullptr;    // as may this; outlives me
     Heard* heard = nullptr;  // others' heartbeats; null: nobody is listened for; outlives me
     std::function<std::vector<MetricValue>()>
         bounds;  // how full what waits is, and what was forgotten; may be unset
@@ -130,6 +132,7 @@ class Api {
   HttpResponse begin_drill(const HttpRequest& request) const;
   HttpResponse drills() const;
   HttpResponse drill(std::string_view id) const;
+  HttpResponse acknowledge(const HttpRequest& request) const;
   HttpResponse proof() const;
   HttpResponse heartbeat(const HttpRequest& request) const;
   HttpResponse heartbeats() const;

@@ -33,6 +33,8 @@
 #include "rules/rule_file.h"
 #include "rules/text.h"
 #include "rules/yaml.h"
+#include "sinks/encode.h"
+#include "sinks/http.h"
 #include "sinks/registry.h"
 
 namespace logbell::engine {
@@ -278,10 +280,7 @@ class Compiler {
       }
     }
     if (const auto url = top.text("external_url")) {
-      config_.external_url = url->value;
-      if (!url->assumed && url->value.rfind("http://", 0) != 0 && url->value.rfind("https://", 0) != 0)
-        top.error("external_url", fmt::format("\"{}\" is not a URL", url->value),
-                  "as in https://logbell.example.com");
+      config_.external_url = external_url(top, *url);
     }
     if (const auto age = top.duration("max_replay_age")) {
       if (*age <= rules::Duration{0}) {
@@ -290,6 +289,25 @@ class Compiler {
         plan_->max_replay_age = *age;
       }
     }
+  }
+
+  // Where people reach `listen:`, as a proxy before it shows it: links in messages begin with it.
+  static std::string external_url(const Fields& top, const Text& written) {
+    static constexpr const char* kFix = "as in https://logbell.example.com, without what follows a \"?\"";
+    if (written.assumed) return written.value;
+    if (rules::is_placeholder(written.value)) {
+      top.error("external_url", fmt::format("\"{}\" is a placeholder", written.value), kFix);
+      return {};
+    }
+    const rules::Result<sinks::Url> url = sinks::parse_url(written.value);
+    if (!url || url->path.find('?') != std::string::npos || !sinks::LinkUrl::from(written.value)) {
+      top.error("external_url", fmt::format("\"{}\" is not a URL that links can begin with", written.value), kFix);
+      return {};
+    }
+    std::string address = written.value;
+    while (address.back() == '/')
+      address.pop_back();
+    return address;
   }
 
   void read_sources(const Fields& top) {
@@ -613,6 +631,7 @@ class Compiler {
     }
     draft.config = std::move(parsed);
     draft.spec.settings = reader.fingerprint();
+    draft.spec.acknowledges = type->shows_links && !config_.external_url.empty();
     const std::size_t lanes = draft.config->lanes();
     for (std::size_t i = 1; i <= lanes; ++i)
       draft.spec.lanes.push_back(lanes == 1 ? entry.key : fmt::format("{}#{}", entry.key, i));

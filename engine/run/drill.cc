@@ -520,6 +520,20 @@ void DrillDesk::settled(const Settled& settled) {
   if (ended && options_.wake_main) options_.wake_main();
 }
 
+void DrillDesk::acknowledged(const std::string& id, const std::string& sink,
+                             const std::vector<rules::Fingerprint>& rules, const std::string& who,
+                             Timestamp at) {
+  const MutexLock lock(mutex_);
+  const auto known = drills_.find(id);
+  if (known == drills_.end()) return;
+  for (DrillPair& pair : known->second.report.pairs) {
+    if (pair.sink != sink || pair.acknowledged) continue;
+    if (std::find(rules.begin(), rules.end(), pair.rule) == rules.end()) continue;
+    pair.acknowledged = at;
+    pair.acknowledged_by = who;
+  }
+}
+
 void DrillDesk::settle_end(Drill& drill) {
   if (drill.report.ended) return;
   const bool waits =

@@ -54,6 +54,8 @@ struct DrillPair {
   std::optional<rules::Timestamp> stored;   // the message is on the disk
   std::optional<rules::Timestamp> receipt;  // the sink took it
   std::string receipt_text;
+  std::optional<rules::Timestamp> acknowledged;  // a person said that they saw it
+  std::string acknowledged_by;                   // "": they did not say who they are
   std::uint32_t attempts = 0;
   std::string failed_at;  // "line", "match", "route", "deliver"
   std::string why;        // of a failure; or of the last attempt that failed
@@ -134,6 +136,12 @@ class DrillDesk {
   void stored(const rules::Notification& notification);
   // A lane.
   void settled(const Settled& settled);
+
+  // Somebody said that they saw a drill's message, or the sink says that they did. Any thread; also of a
+  // drill that has ended, as long as it is remembered.
+  void acknowledged(const std::string& id, const std::string& sink,
+                    const std::vector<rules::Fingerprint>& rules, const std::string& who,
+                    rules::Timestamp at);
 
   // The main thread: ends what has waited for too long, and hands out what has ended since the last call.
   std::vector<DrillReport> take_ended();

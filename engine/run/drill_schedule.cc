@@ -22,6 +22,24 @@ std::optional<Timestamp> accepted_at(const ProofView& view) {
   return newest;
 }
 
+// Since when nobody has said that they saw a message of it there; nothing where it is not to be expected yet.
+std::optional<Timestamp> unseen_since(const rules::SinkSpec& sink, const ProofView& view, Timestamp now) {
+  if (!sink.acknowledges) return std::nullopt;
+  std::optional<Timestamp> since = view.asked;
+  for (const Proof& proof : view.proofs) {
+    if (proof.level == ProofLevel::kAcknowledged) since = proof.at;
+  }
+  return since && now - *since > max_proof_age(ProofLevel::kAcknowledged) ? since : std::nullopt;
+}
+
+// "Boom, NoData, Slow and 3 more".
+std::string named(std::vector<std::string> alerts) {
+  constexpr std::size_t kNamed = 3;
+  const std::size_t more = alerts.size() > kNamed ? alerts.size() - kNamed : 0;
+  alerts.resize(alerts.size() - more);
+  return fmt::format("{}{}", fmt::join(alerts, ", "), more > 0 ? fmt::format(" and {} more", more) : "");
+}
+
 // The first full hour from `from` on at which `hours` hold, within two weeks.
 std::optional<Timestamp> next_open(const rules::TimeInterval& hours, Timestamp from) {
   constexpr int kHours = 14 * 24;
@@ -101,10 +119,16 @@ std::vector<Condition> DrillSchedule::expired(const rules::Plan& plan, const Dri
   for (const auto& [name, sink] : plan.sinks) {
     std::vector<std::string> old;
     std::optional<Timestamp> oldest;
+    std::vector<std::string> unseen;
+    std::optional<Timestamp> unseen_from;
     bool any = false;
     for (const ProofView& view : proofs) {
       if (view.sink != name || !counts(plan, settings, view)) continue;
       any = true;
+      if (const std::optional<Timestamp> since = unseen_since(sink, view, now)) {
+        if (std::find(unseen.begin(), unseen.end(), view.alert) == unseen.end()) unseen.push_back(view.alert);
+        unseen_from = std::min(unseen_from.value_or(*since), *since);
+      }
       const std::optional<Timestamp> at = accepted_at(view);
       const bool late =
           at ? now - *at > max_proof_age(ProofLevel::kAccepted) : now - started_ > kUnprovenAfter;
@@ -113,22 +137,25 @@ std::vector<Condition> DrillSchedule::expired(const rules::Plan& plan, const Dri
       if (at) oldest = std::min(oldest.value_or(*at), *at);
     }
     if (!any) continue;
-    constexpr std::size_t kNamed = 3;
-    const std::size_t more = old.size() > kNamed ? old.size() - kNamed : 0;
     Condition condition;
     condition.alertname = "ProofExpired";
     condition.labels.set("sink", name);
     condition.severity = "warning";
-    condition.active = !old.empty();
-    old.resize(std::min(old.size(), kNamed));
-    condition.summary =
-        condition.active
-            ? fmt::format(
-                  "Nothing proves that {}{} would be heard of at sink {}: the last receipt {}. "
-                  "`logbell drill --sink {}` says why.",
-                  fmt::join(old, ", "), more > 0 ? fmt::format(" and {} more", more) : "", name,
-                  oldest ? "is of " + rules::format_rfc3339(*oldest) : std::string("never came"), name)
-            : fmt::format("Each rule of sink {} is proven there again.", name);
+    condition.active = !old.empty() || !unseen.empty();
+    condition.summary = fmt::format("Each rule of sink {} is proven there again.", name);
+    if (!old.empty()) {
+      condition.summary = fmt::format(
+          "Nothing proves that {} would be heard of at sink {}: the last receipt {}. "
+          "`logbell drill --sink {}` says why.",
+          named(old), name, oldest ? "is of " + rules::format_rfc3339(*oldest) : std::string("never came"),
+          name);
+    } else if (!unseen.empty()) {
+      condition.summary = fmt::format(
+          "Messages about {} arrive at sink {}, and nobody has said since {} that they saw one. Open the "
+          "link "
+          "in one of them; `logbell drill --sink {}` sends one.",
+          named(unseen), name, rules::format_rfc3339(*unseen_from), name);
+    }
     conditions.push_back(std::move(condition));
   }
   return conditions;

@@ -39,7 +39,8 @@ class DrillSchedule {
   // One request a sink that is due, each in one message there.
   std::vector<DrillDesk::Request> due(const rules::Plan& plan, const DrillSettings& settings,
                                       const std::vector<ProofView>& proofs, rules::Timestamp now);
-  // ProofExpired for each sink that tells people: whether some rule has no recent receipt there.
+  // ProofExpired for each sink that tells people: whether some rule has no recent receipt there; or where
+  // whoever reads a message can say so, nobody has for as long as that is worth something.
   std::vector<Condition> expired(const rules::Plan& plan, const DrillSettings& settings,
                                  const std::vector<ProofView>& proofs, rules::Timestamp now) const;
 

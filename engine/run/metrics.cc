@@ -40,6 +40,12 @@ struct Family {
 
 // Every family of logbell's own: DESIGN.md §8. Patterns may add theirs (`metric:`).
 constexpr std::array kFamilies{
+    Family{"logbell_acknowledgements_forgotten_total", MetricType::Counter,
+           "Acknowledgements that are no longer known to be the first of their message, because there were too "
+           "many."},
+    Family{"logbell_acknowledgements_total", MetricType::Counter,
+           "People who said that they saw a message, by its link or at the sink itself; and what came of links: "
+           "repeated, or refused as wrong, expired or stale."},
     Family{"logbell_alerts", MetricType::Gauge, "Alerts by state."},
     Family{"logbell_alerts_before_start_total", MetricType::Counter,
            "Alerts that fired and ended in the log before the first start: nobody is told."},
@@ -106,6 +112,9 @@ constexpr std::array kFamilies{
            "Bytes that are read and wait for the core, or evaluated and wait for the writer."},
     Family{"logbell_proof_age_seconds", MetricType::Gauge,
            "Age of what proves that a rule reaches a sink, by level; absent where nothing does."},
+    Family{"logbell_read_backs_total", MetricType::Counter,
+           "Looks for a message at the sink that took it: found; missing; unanswered; given_up, because nobody "
+           "had acknowledged it for hours; dropped, because too many were looked for."},
     Family{"logbell_queue_waits_total", MetricType::Counter,
            "Times the reader waited for the core, or the core for the writer, because the queue was full."},
     Family{"logbell_rule_evaluation_failures_total", MetricType::Counter,
@@ -127,6 +136,8 @@ constexpr std::array kFamilies{
     Family{"logbell_sink_threads_forgotten_total", MetricType::Counter,
            "Episodes whose first message a sink that goes on from it no longer knows, because there were too "
            "many."},
+    Family{"logbell_sink_tls_not_after_timestamp_seconds", MetricType::Gauge,
+           "When the certificate ends that a sink showed when it was last asked."},
     Family{"logbell_sink_verdict", MetricType::Gauge,
            "1 for what a sink, asked without a message, says of one: live, dead or unknown."},
     Family{"logbell_sink_verified_timestamp_seconds", MetricType::Gauge,
@@ -752,7 +763,12 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
   };
   using Kind = sinks::Verification::Verdict;
   std::map<std::string, SinkAnswer> answers;
+  std::map<std::string, rules::Timestamp> certificates;  // of a sink's lanes the one that ends first
   for (const auto& [lane, verdict] : view.verdicts) {
+    if (const auto& ends = verdict.found.certificate_ends) {
+      rules::Timestamp& first_end = certificates.try_emplace(verdict.sink, *ends).first->second;
+      first_end = std::min(first_end, *ends);
+    }
     const auto [found, first] =
         answers.try_emplace(verdict.sink, SinkAnswer{verdict.found.verdict, verdict.at});
     if (first) continue;
@@ -770,6 +786,8 @@ std::string Metrics::render(const ScrapeView& view, const ProcessUse& process) c
     if (answer.worst == Kind::kLive)
       page.add("logbell_sink_verified_timestamp_seconds", {{"sink", name}}, seconds(answer.at));
   }
+  for (const auto& [name, ends] : certificates)
+    page.add("logbell_sink_tls_not_after_timestamp_seconds", {{"sink", name}}, seconds(ends));
   for (const MetricValue& value : view.bounds)
     page.add(value.name, value.labels, value.value);
   page.add("logbell_rules_without_sink", {}, rules_without_sink_);

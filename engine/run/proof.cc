@@ -71,8 +71,11 @@ ProofBook::ProofBook(Options options, std::shared_ptr<const rules::Plan> plan,
       const std::optional<ProofLevel> level = parse_level(name);
       if (!level) continue;
       known.by_level[*level] = {*level, rules::from_stored_ms(one["at"].integer()),
-                                std::string(one["by"].string()), std::string(one["evidence"].string())};
+                                std::string(one["by"].string()), std::string(one["evidence"].string()),
+                                std::string(one["who"].string())};
+      if (one["took"].is_number()) known.by_level[*level].took = Duration(one["took"].integer());
     }
+    if ((*json)["asked"].is_number()) known.asked = rules::from_stored_ms((*json)["asked"].integer());
     known_[{
         rules::parse_fingerprint(std::string_view(entry.key).substr(kPrefix.size(), slash - kPrefix.size())),
         entry.key.substr(slash + 1)}] = std::move(known);
@@ -90,10 +93,12 @@ StoredEntry ProofBook::entry_of(const Key& key, const Known& known) const {
   for (const auto& [level, proof] : known.by_level) {
     Json one;
     one.set("at", rules::to_unix_ms(proof.at)).set("by", proof.by).set("evidence", proof.evidence);
+    if (proof.took) one.set("who", proof.who).set("took", proof.took->count());
     levels.set(to_string(level), std::move(one));
   }
   Json json;
   json.set("whom", rules::format_fingerprint(known.whom)).set("levels", std::move(levels));
+  if (known.asked) json.set("asked", rules::to_unix_ms(*known.asked));
   return {name_of(key), json.dump()};
 }
 
@@ -118,11 +123,12 @@ void ProofBook::replace_plan(std::shared_ptr<const rules::Plan> plan) {
   if (!gone.empty()) options_.store(std::move(gone));
 }
 
-void ProofBook::note(const Key& key, const Proof& proof, std::vector<StoredEntry>& changed) {
+void ProofBook::note(const Key& key, const Proof& proof, bool asks, std::vector<StoredEntry>& changed) {
   const auto sink = plan_->sinks.find(key.second);
   if (sink == plan_->sinks.end()) return;  // removed meanwhile
   Known& known = known_[key];
-  if (known.whom != sink->second.settings) known = {sink->second.settings, {}};
+  if (known.whom != sink->second.settings) known = {sink->second.settings, {}, {}};
+  if (asks && !known.asked) known.asked = proof.at;
   Proof& kept = known.by_level[proof.level];
   if (kept.at > proof.at && !kept.by.empty()) return;
   kept = proof;
@@ -137,18 +143,22 @@ void ProofBook::note(const Key& key, const Proof& proof, std::vector<StoredEntry
 }
 
 void ProofBook::delivered(const rules::Notification& notification, const std::string& receipt, Timestamp at) {
-  if (receipt.empty()) return;  // nothing that anybody gave back
-  std::set<Fingerprint> rules;
+  if (receipt.empty()) return;        // nothing that anybody gave back
+  std::map<Fingerprint, bool> rules;  // and whether one of its alerts fires: of that it is asked who saw it
   for (const rules::Alert& alert : notification.alerts) {
     // The end of an alert proves as much as its beginning; of a drill's, nothing that the beginning did not.
-    if (alert.rule != 0 && (notification.drill.empty() || alert.is_firing())) rules.insert(alert.rule);
+    if (alert.rule == 0 || (!notification.drill.empty() && !alert.is_firing())) continue;
+    bool& fires = rules.try_emplace(alert.rule, false).first->second;
+    fires = fires || alert.is_firing();
   }
   const Proof proof{ProofLevel::kAccepted, at, notification.drill.empty() ? "alert" : "drill", receipt};
   std::vector<StoredEntry> changed;
   {
     const MutexLock lock(mutex_);
-    for (const Fingerprint rule : rules)
-      note({rule, notification.sink}, proof, changed);
+    const auto sink = plan_->sinks.find(notification.sink);
+    const bool asks = sink != plan_->sinks.end() && sink->second.acknowledges;
+    for (const auto& [rule, fires] : rules)
+      note({rule, notification.sink}, proof, asks && fires, changed);
   }
   if (!changed.empty()) options_.store(std::move(changed));
 }
@@ -157,7 +167,7 @@ void ProofBook::proven(Fingerprint rule, const std::string& sink, const Proof& p
   std::vector<StoredEntry> changed;
   {
     const MutexLock lock(mutex_);
-    note({rule, sink}, proof, changed);
+    note({rule, sink}, proof, false, changed);
   }
   if (!changed.empty()) options_.store(std::move(changed));
 }
@@ -215,6 +225,7 @@ std::vector<ProofView> ProofBook::view(const Verdicts& verdicts) const {
       if (known != known_.end() && known->second.whom == spec->second.settings) {
         for (const auto& [level, proof] : known->second.by_level)
           view.proofs.push_back(proof);
+        view.asked = known->second.asked;
       }
       views.push_back(std::move(view));
     }

@@ -36,6 +36,9 @@ struct Proof {
   rules::Timestamp at;
   std::string by;        // "configuration", "probe", "alert", "drill"
   std::string evidence;  // a receipt, an answer; never a secret
+  // L6: who said that they saw it ("": they did not say who they are), and how long after it was sent.
+  std::string who = {};
+  std::optional<rules::Duration> took = {};
 };
 
 // What is known of one rule and one of its sinks.
@@ -45,7 +48,9 @@ struct ProofView {
   std::string sink;
   // Only if labels from logs have certain values does the rule get there: nothing can be asked of it.
   bool conditional = false;
-  std::vector<Proof> proofs;    // the newest of each level that is proven, from L0
+  std::vector<Proof> proofs;  // the newest of each level that is proven, from L0
+  // Since when messages have come there that somebody could have acknowledged; unset: none has.
+  std::optional<rules::Timestamp> asked;
   std::optional<Proof> failed;  // what was found wrong last, if that is newer than the proof of its level
   sinks::ProofLevel reached() const;  // the highest level whose proof is not too old, at `now`
   rules::Timestamp now;
@@ -78,11 +83,14 @@ class ProofBook {
   struct Known {
     rules::Fingerprint whom = 0;                  // the sink's settings
     std::map<sinks::ProofLevel, Proof> by_level;  // L4 and beyond
+    std::optional<rules::Timestamp> asked;        // as ProofView's
   };
   using Key = std::pair<rules::Fingerprint, std::string>;
   static std::string name_of(const Key& key);
   StoredEntry entry_of(const Key& key, const Known& known) const;
-  void note(const Key& key, const Proof& proof, std::vector<StoredEntry>& changed) REQUIRES(mutex_);
+  // `asks`: it was a message that somebody could acknowledge.
+  void note(const Key& key, const Proof& proof, bool asks, std::vector<StoredEntry>& changed)
+      REQUIRES(mutex_);
 
   const Options options_;
   mutable Mutex mutex_;

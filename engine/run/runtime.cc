@@ -15,6 +15,7 @@
 #include "engine/run/compare.h"
 #include "engine/run/wait.h"
 #include "rules/labels.h"
+#include "sinks/message.h"
 #include "sinks/registry.h"
 
 namespace logbell::engine {
@@ -947,6 +948,16 @@ std::optional<Runtime::Failure> Runtime::begin() {
                      options_.wake_main},
       config.listened_for, *own);
 
+  Acknowledgements::Options acknowledge;
+  acknowledge.clock = &clock;
+  acknowledge.store = [this](std::vector<StoredEntry> entries) { writer_->store(std::move(entries)); };
+  acknowledge.tell = [this](const auto& message, const auto& said) { tell_acknowledged(message, said); };
+  acknowledge.count = [this](std::string_view outcome) { count_acknowledgement("link", outcome); };
+  acknowledgements_ = std::make_unique<Acknowledgements>(std::move(acknowledge), *own);
+  for (const std::string_view outcome : Acknowledgements::kOutcomes)  // counters are there from the start
+    count_acknowledgement("link", outcome, 0);
+  count_acknowledgement("read_back", "acknowledged", 0);
+
   // Sinks, with what waits for them.
   for (const auto& [name, sink] : plan->sinks) {
     for (std::size_t i = 0; i < sink.lanes.size(); ++i)
@@ -1010,8 +1021,15 @@ std::optional<Runtime::Failure> Runtime::begin() {
     verify.clock = &clock;
     verify.state_dir = config.state_dir;
     verify.tell = [this](const Verdict& verdict) { tell_verdict(verdict); };
-    verify.found = [this](const std::string& name, const rules::Notification& drill,
-                          const sinks::ReadBack& back) { tell_read_back(name, drill, back); };
+    verify.found = [this](const std::string& name, const rules::Notification& about,
+                          const sinks::ReadBack& back, std::optional<std::size_t> all) {
+      tell_read_back(name, about, back, all);
+    };
+    verify.looked = [this](std::string_view outcome) {
+      options_.metrics->count("logbell_read_backs_total", {{"outcome", std::string(outcome)}});
+    };
+    for (const std::string_view outcome : VerifyLoop::kLooks)  // counters are there from the start
+      metrics.count("logbell_read_backs_total", {{"outcome", std::string(outcome)}}, 0);
     verify_ = std::make_unique<VerifyLoop>(std::move(verify), options_.config, options_.verdicts);
     for (const auto& [lane, verdict] : verify_->verdicts())
       tell_verdict(verdict);
@@ -1043,6 +1061,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
   api.streams = [this] { return stream_views_.get(); };
   api.lanes = [this] { return lane_views(); };
   api.heard = heard_.get();
+  api.acknowledgements = acknowledgements_.get();
   api.verdicts = [this] { return verdicts(); };
   api.proofs = [this] { return this->proofs(); };
   api.drills = drills_.get();
@@ -1113,14 +1132,21 @@ void Runtime::know_own_files(const Config& config) {
 
 Lane::Setting Runtime::setting(const Config& config, const rules::SinkSpec& sink, std::size_t lane) {
   Lane::Setting setting;
-  setting.sink =
-      marked(config.sinks.at(sink.name)->build(lane, {config.external_url, config.environment}), feedback_);
+  sinks::SinkContext context{config.external_url, config.environment};
   setting.fallbacks = fallbacks_of(*config.plan);
   setting.per_minute = sink.messages_per_minute;
   if (const sinks::SinkType* type = sinks::find_sink_type(sink.type); type != nullptr) {
     setting.min_interval = type->min_interval;
     setting.follows = type->follows;
+    if (type->shows_links && !config.external_url.empty()) {
+      context.acknowledge_url = [this, base = config.external_url + std::string(Acknowledgements::kPath),
+                                 settings = sink.settings](const auto& notification, Timestamp sent_at) {
+        const std::string token = acknowledgements_->token(notification, settings, sent_at);
+        return token.empty() ? token : base + token;
+      };
+    }
   }
+  setting.sink = marked(config.sinks.at(sink.name)->build(lane, context), feedback_);
   return setting;
 }
 
@@ -1139,8 +1165,7 @@ void Runtime::open_lane(const Config& config, const rules::SinkSpec& sink, std::
       proofs_->delivered(*settled.notification, settlement.receipt, settlement.at);
     if (!LOGBELL_BROKEN("drill.settled")) drills_->settled(settled);
     const rules::Notification& about = *settled.notification;
-    if (verify_ && settlement.state == DeliveryState::kDelivered && !about.drill.empty() &&
-        !about.is_resolved())
+    if (verify_ && settlement.state == DeliveryState::kDelivered && !about.is_resolved())
       verify_->look_for(about.lane, about);
   };
   const rules::Result<std::vector<StoredEntry>> elsewhere =
@@ -1200,6 +1225,7 @@ std::vector<MetricValue> Runtime::bounds() const {
       {"logbell_queue_waits_total", {{"queue", "core"}}, number(queue_.waits())},
       {"logbell_queue_waits_total", {{"queue", "writer"}}, number(writer_->waits())},
       {"logbell_feedback_keys_forgotten_total", {}, number(feedback_.forgotten_early())},
+      {"logbell_acknowledgements_forgotten_total", {}, number(acknowledgements_->forgotten())},
       {"logbell_http_connections_turned_away_total",
        {},
        number(options_.front == nullptr ? 0 : options_.front->turned_away())}};
@@ -1268,23 +1294,62 @@ void Runtime::tell_verdict(const Verdict& verdict) {
 }
 
 // On the thread of the questions.
-void Runtime::tell_read_back(const std::string& lane, const rules::Notification& drill,
-                             const sinks::ReadBack& back) {
+void Runtime::tell_read_back(const std::string& lane, const rules::Notification& about,
+                             const sinks::ReadBack& back, std::optional<std::size_t> all) {
+  const bool drill = !about.drill.empty();
+  const std::string by = drill ? "drill" : "alert";
   for (const std::size_t index : back.found) {
-    const rules::Alert& alert = drill.alerts.at(index);
-    proofs_->proven(alert.rule, drill.sink,
-                    {sinks::ProofLevel::kReadBack, options_.clock->now(), "drill", back.evidence});
+    proofs_->proven(about.alerts.at(index).rule, about.sink,
+                    {sinks::ProofLevel::kReadBack, options_.clock->now(), by, back.evidence});
   }
+  for (const sinks::ReadBack::Acknowledged& one : back.acknowledged) {
+    const rules::Alert& alert = about.alerts.at(one.alert);
+    proofs_->proven(alert.rule, about.sink,
+                    {sinks::ProofLevel::kAcknowledged, one.at, by, one.evidence, one.who, one.took});
+    if (drill) drills_->acknowledged(about.drill, about.sink, {alert.rule}, one.who, one.at);
+    count_acknowledgement("read_back", "acknowledged");
+    options_.log->info("Somebody has seen the message.",
+                       {{"sink", about.sink},
+                        {"alertname", std::string(alert.name())},
+                        {"who", one.who},
+                        {"took", sinks::format_span(one.took)}});
+  }
+  // Of a real one it is said what proves something; of a drill also what does not.
+  if (!drill || (!all && back.found.empty())) return;
   const LogFields fields{{"lane", lane},
-                         {"drill", drill.drill},
-                         {"found", std::to_string(back.found.size())},
-                         {"of", std::to_string(drill.alerts.size())},
+                         {"drill", about.drill},
+                         {"found", std::to_string(all.value_or(back.found.size()))},
+                         {"of", std::to_string(about.alerts.size())},
                          {"evidence", back.evidence}};
-  if (!back.answered || back.found.size() < drill.alerts.size()) {
+  if (all && *all < about.alerts.size()) {
     options_.log->warn("What a drill has brought there is not all to be found.", fields);
-  } else {
+  } else if (!back.found.empty()) {
     options_.log->info("What a drill has brought there was found.", fields);
   }
+}
+
+// On the thread of who asked: the HTTP server's.
+void Runtime::tell_acknowledged(const Acknowledgements::Message& message, const Acknowledgements::Said& said) {
+  const bool drill = !message.drill.empty();
+  const std::string took = sinks::format_span(said.took);
+  for (const rules::Fingerprint rule : message.rules) {
+    proofs_->proven(rule, message.sink,
+                    {sinks::ProofLevel::kAcknowledged, said.at, drill ? "drill" : "alert",
+                     fmt::format("{} said so by the link, {} after it was sent",
+                                 said.who.empty() ? "somebody" : said.who, took),
+                     said.who, said.took});
+  }
+  if (drill)
+    drills_->acknowledged(message.drill, message.sink, message.rules, said.who, said.at);
+  LogFields fields{{"sink", message.sink}, {"who", said.who}, {"took", took}};
+  if (drill) fields.emplace_back("drill", message.drill);
+  options_.log->info("Somebody has seen the message.", fields);
+  writer_->after_commit([] {});  // now: whoever was thanked must find it
+}
+
+void Runtime::count_acknowledgement(std::string_view way, std::string_view outcome, double by) {
+  options_.metrics->count("logbell_acknowledgements_total",
+                          {{"way", std::string(way)}, {"outcome", std::string(outcome)}}, by);
 }
 
 void Runtime::look_at_proofs(Instant now) {
@@ -1657,6 +1722,9 @@ Health Runtime::health() const {
   }
   for (const auto& [lane, verdict] : verdicts()) {
     using Kind = sinks::Verification::Verdict;
+    if (ends_soon(verdict))
+      health.degraded.push_back(fmt::format("the certificate that sink {} shows ends at {}", lane,
+                                            rules::format_rfc3339(*verdict.found.certificate_ends)));
     if (verdict.found.verdict == Kind::kDead) {
       health.degraded.push_back(
           fmt::format("sink {} is dead, no message would arrive: {}", lane, verdict.found.evidence));

@@ -20,6 +20,7 @@
 #include "engine/core/pipeline.h"
 #include "engine/io/http_server.h"
 #include "engine/io/store.h"
+#include "engine/run/acknowledge.h"
 #include "engine/run/api.h"
 #include "engine/run/clock.h"
 #include "engine/run/config.h"
@@ -411,7 +412,11 @@ class Runtime {
   void tell_verdict(const Verdict& verdict);
   void tell_drill(const DrillReport& report);
   void look_at_proofs(rules::Instant now);
-  void tell_read_back(const std::string& lane, const rules::Notification& drill, const sinks::ReadBack& back);
+  void tell_read_back(const std::string& lane, const rules::Notification& about, const sinks::ReadBack& back,
+                      std::optional<std::size_t> all);
+  void tell_acknowledged(const Acknowledgements::Message& message, const Acknowledgements::Said& said);
+  // `way`: by which it came, "link" or "read_back".
+  void count_acknowledgement(std::string_view way, std::string_view outcome, double by = 1);
   void show_fingerprint(const Config& config);
   std::vector<std::string> stalled(rules::Duration limit) const;
   std::vector<Watchdog::Progress> progress() const;
@@ -455,6 +460,7 @@ class Runtime {
   std::unique_ptr<CoreLoop> core_;
   std::unique_ptr<Writer> writer_;
   std::unique_ptr<Heard> heard_;
+  std::unique_ptr<Acknowledgements> acknowledgements_;
   mutable Mutex lanes_mutex_;
   std::map<std::string, Post> lanes_ GUARDED_BY(lanes_mutex_);
   std::vector<Post> retired_;  // of removed sinks; the main thread's

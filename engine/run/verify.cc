@@ -62,12 +62,14 @@ Verification ask(const Question& question, const Config& config, Timestamp now, 
   sinks::Attempt attempt;
   attempt.now = now;
   attempt.timeout = timeout;
-  Verification found =
-      LOGBELL_BROKEN("probe.ask") ? Verification()
-      : LOGBELL_BROKEN("probe.shortcut")
-          ? Verification::live(ProofLevel::kDestination, "")
-          : question.config->build(question.index, {config.external_url, config.environment})
-                ->verify(attempt);
+  Verification found = LOGBELL_BROKEN("probe.ask") ? Verification()
+                       : LOGBELL_BROKEN("probe.shortcut")
+                           ? Verification::live(ProofLevel::kDestination, "")
+                           : question.config->build(question.index, {config.external_url, config.environment})
+                                 ->verify(attempt);
+  if (found.certificate_ends && !found.evidence.empty())
+    found.evidence +=
+        fmt::format("; its certificate ends {}", rules::format_rfc3339(*found.certificate_ends));
   // What says nothing of what it saw has seen nothing.
   if (found.verdict != Kind::kUnknown && found.evidence.empty())
     return Verification::unknown(sinks::Reason::kBadResponse, ProofLevel::kStatic,
@@ -95,6 +97,13 @@ std::optional<Enum> parse_one_of(std::string_view text, int last) {
     if (to_string(static_cast<Enum>(i)) == text) return static_cast<Enum>(i);
   }
   return std::nullopt;
+}
+
+// "L2", or "L2,1793577600000" where a certificate was shown that ends then.
+std::string level_word(const Verification& found) {
+  std::string word(to_string(found.level));
+  if (found.certificate_ends) word += fmt::format(",{}", rules::to_unix_ms(*found.certificate_ends));
+  return word;
 }
 
 // Lines of "<whom> <milliseconds> <verdict> <level> <reason> <evidence>".
@@ -132,7 +141,7 @@ class Memory {
     lines.reserve(entries_.size());
     for (const auto& [whom, entry] : entries_) {
       lines.emplace_back(entry.at, fmt::format("{} {} {} {} {} {}\n", whom, rules::to_unix_ms(entry.at),
-                                               to_string(entry.found.verdict), to_string(entry.found.level),
+                                               to_string(entry.found.verdict), level_word(entry.found),
                                                to_string(entry.found.reason),
                                                rules::clean_text(entry.found.evidence, kEvidenceBytes)));
     }
@@ -157,7 +166,9 @@ class Memory {
     const auto [end, error] = std::from_chars(words[1].data(), words[1].data() + words[1].size(), ms);
     if (error != std::errc() || end != words[1].data() + words[1].size()) return;
     const auto verdict = parse_one_of<Kind>(words[2], static_cast<int>(Kind::kUnknown));
-    const auto level = parse_one_of<ProofLevel>(words[3], static_cast<int>(ProofLevel::kAcknowledged));
+    const std::size_t comma = std::min(words[3].find(','), words[3].size());
+    const auto level =
+        parse_one_of<ProofLevel>(words[3].substr(0, comma), static_cast<int>(ProofLevel::kAcknowledged));
     const auto reason = parse_one_of<sinks::Reason>(words[4], static_cast<int>(sinks::Reason::kIo));
     if (!verdict || !level || !reason) return;
     Entry entry{rules::from_unix_ms(ms), {}};
@@ -165,6 +176,11 @@ class Memory {
     entry.found.level = *level;
     entry.found.reason = *reason;
     entry.found.evidence = rules::clean_text(line, kEvidenceBytes);
+    std::int64_t ends = 0;
+    if (comma < words[3].size() &&
+        std::from_chars(words[3].data() + comma + 1, words[3].data() + words[3].size(), ends).ec ==
+            std::errc())
+      entry.found.certificate_ends = rules::from_stored_ms(ends);
     entries_[std::string(words[0])] = std::move(entry);
   }
 
@@ -210,9 +226,8 @@ std::map<std::string, LostRule> lost_rules(const rules::Plan& plan, const std::v
       if (std::any_of(sinks.begin(), sinks.end(), tells))
         std::erase_if(sinks, [&](const std::string& name) { return !tells(name); });
       const bool is_lost =
-          !sinks.empty() && std::all_of(sinks.begin(), sinks.end(), [&](const std::string& name) {
-            return dead.count(name) != 0;
-          });
+          !sinks.empty() && std::all_of(sinks.begin(), sinks.end(),
+                                        [&](const std::string& name) { return dead.count(name) != 0; });
       if (is_lost) lost.try_emplace(reach.alert, LostRule{&reach, &way, std::move(sinks)});
     }
   }
@@ -250,7 +265,24 @@ void warn_of_those_left_out(const rules::Plan& plan, const Verdicts& verdicts, r
   }
 }
 
+// A certificate that is about to end: the sink is well, and will not be.
+void warn_of_certificates(const rules::Plan& plan, const Verdicts& verdicts, rules::Problems& problems) {
+  for (const auto& [lane, verdict] : verdicts) {
+    const auto sink = plan.sinks.find(verdict.sink);
+    if (sink != plan.sinks.end() && ends_soon(verdict))
+      problems.warn(sink->second.place, fmt::format("sink \"{}\"", verdict.sink),
+                    fmt::format("the certificate that {} shows ends at {}: then no message arrives", lane,
+                                rules::format_rfc3339(*verdict.found.certificate_ends)),
+                    "have it renewed");
+  }
+}
+
 }  // namespace
+
+bool ends_soon(const Verdict& verdict) {
+  return verdict.found.certificate_ends &&
+         *verdict.found.certificate_ends - verdict.at < kCertificateEndsSoon;
+}
 
 bool leaves_somebody_out(const Verification& found) {
   return found.verdict == Kind::kLive && found.reason == sinks::Reason::kPartlyRefused;
@@ -330,12 +362,14 @@ void report_dead(const Config& config, const Verdicts& verdicts, const Config* r
   const rules::Plan& plan = *config.plan;
   const std::set<std::string> dead = dead_sinks(plan, verdicts);
   warn_of_those_left_out(plan, verdicts, problems);
+  warn_of_certificates(plan, verdicts, problems);
   if (dead.empty()) return;
   const std::vector<rules::Reach> reaches = rules::reach_of(plan);
   const std::vector<rules::Reach> before =
       running == nullptr ? std::vector<rules::Reach>() : rules::reach_of(*running->plan);
   const std::map<std::string, LostRule> lost_before =
-      running == nullptr ? std::map<std::string, LostRule>() : lost_rules(*running->plan, before, dead_sinks(*running->plan, known));
+      running == nullptr ? std::map<std::string, LostRule>()
+                         : lost_rules(*running->plan, before, dead_sinks(*running->plan, known));
   std::set<std::string> said;
   for (const auto& [alert, lost] : lost_rules(plan, reaches, dead)) {
     if (lost_before.count(alert) != 0) continue;
@@ -408,30 +442,54 @@ Duration VerifyLoop::pause_after(const Verdict& verdict, Due& due) const {
 void VerifyLoop::look_for(const std::string& lane, rules::Notification notification) {
   const MutexLock lock(mutex_);
   const auto sink = config_->plan->sinks.find(notification.sink);
-  const sinks::SinkType* type =
-      sink == config_->plan->sinks.end() ? nullptr : sinks::find_sink_type(sink->second.type);
-  if (stopped_ || !options_.found || type == nullptr || !type->reads_back ||
-      looked_for_.size() >= kMaxLookedFor)
+  if (stopped_ || !options_.found || sink == config_->plan->sinks.end()) return;
+  const sinks::SinkType* type = sinks::find_sink_type(sink->second.type);
+  if (type == nullptr || !type->reads_back || !config_->sinks.at(sink->first)->reads_back()) return;
+  if (notification.drill.empty() && !type->tells_who) return;
+  if (looked_for_.size() >= kMaxLookedFor) {
+    count("dropped");
     return;
-  looked_for_.emplace_back(lane, std::move(notification));
+  }
+  const Instant now = options_.clock->instant();
+  looked_for_.push_back({lane, std::move(notification), now, now, {}, {}});
+  ++asked_;
   changed_.notify_all();
 }
+
+std::optional<Instant> VerifyLoop::look_due() const {
+  const auto first = std::min_element(looked_for_.begin(), looked_for_.end(),
+                                      [](const Look& a, const Look& b) { return a.at < b.at; });
+  return first == looked_for_.end() ? std::nullopt : std::optional<Instant>(first->at);
+}
+
+namespace {
+
+// What is not in `told` yet, and is from now on.
+template <class Item, class Index>
+void keep_news(std::vector<Item>& items, std::set<std::size_t>& told, Index index) {
+  std::erase_if(items, [&](const Item& item) { return !told.insert(index(item)).second; });
+}
+
+}  // namespace
 
 // Whether there was something to look for.
 bool VerifyLoop::look() {
   std::shared_ptr<const Config> config;
-  std::pair<std::string, rules::Notification> wanted;
+  Look wanted;
   {
     const MutexLock lock(mutex_);
-    if (stopped_ || looked_for_.empty()) return false;
-    wanted = std::move(looked_for_.front());
-    looked_for_.pop_front();
+    const std::optional<Instant> due = look_due();
+    if (stopped_ || !due || *due > options_.clock->instant()) return false;
+    const auto first = std::find_if(looked_for_.begin(), looked_for_.end(),
+                                    [&](const Look& look) { return look.at == *due; });
+    wanted = std::move(*first);
+    looked_for_.erase(first);
     config = config_;
   }
-  const auto spec = config->plan->sinks.find(wanted.second.sink);
+  const auto spec = config->plan->sinks.find(wanted.notification.sink);
   if (spec == config->plan->sinks.end()) return true;
   const std::vector<std::string>& lanes = spec->second.lanes;
-  const auto lane = std::find(lanes.begin(), lanes.end(), wanted.first);
+  const auto lane = std::find(lanes.begin(), lanes.end(), wanted.lane);
   if (lane == lanes.end()) return true;
   sinks::Attempt attempt;
   attempt.now = options_.clock->now();
@@ -439,22 +497,52 @@ bool VerifyLoop::look() {
   const auto sink = config->sinks.at(spec->first)
                         ->build(static_cast<std::size_t>(lane - lanes.begin()),
                                 {config->external_url, config->environment});
-  options_.found(wanted.first, wanted.second, sink->read_back(wanted.second, attempt));
+  sinks::ReadBack back = sink->read_back(wanted.notification, attempt);
+  const Instant now = options_.clock->instant();
+  const bool last = !back.open || now - wanted.since >= kWhoFor;
+  if (!back.answered) {
+    count("unanswered");
+  } else {
+    count(back.found.size() == wanted.notification.alerts.size() ? "found" : "missing");
+  }
+  if (back.open && last) count("given_up");
+  keep_news(back.found, wanted.found, [](std::size_t index) { return index; });
+  keep_news(back.acknowledged, wanted.acknowledged, [](const auto& one) { return one.alert; });
+  if (last || !back.found.empty() || !back.acknowledged.empty())
+    options_.found(wanted.lane, wanted.notification, back,
+                   last ? std::optional(wanted.found.size()) : std::nullopt);
+  if (last) return true;
+  wanted.at = now + std::max<std::chrono::microseconds>(kWhoAgain, (now - wanted.since) / kWhoShare);
+  const MutexLock lock(mutex_);
+  looked_for_.push_back(std::move(wanted));
   return true;
 }
 
 std::optional<Instant> VerifyLoop::step() {
-  if (look()) return options_.clock->instant();
+  bool question_waits = false;
+  {
+    const MutexLock lock(mutex_);
+    const Instant now = options_.clock->instant();
+    question_waits =
+        std::any_of(due_.begin(), due_.end(), [&](const auto& due) { return due.second.at <= now; });
+    asked_seen_ = asked_;
+  }
+  // In turn: a service that hangs, and is asked about many messages, does not keep the others from being
+  // asked.
+  looked_ = !(looked_ && question_waits) && look();
+  if (looked_) return options_.clock->instant();
   std::shared_ptr<const Config> config;
   std::uint64_t revision = 0;
   std::string lane;
   {
     const MutexLock lock(mutex_);
     seen_ = revision_;
-    if (stopped_ || due_.empty()) return std::nullopt;
+    if (stopped_) return std::nullopt;
     const auto first = std::min_element(
         due_.begin(), due_.end(), [](const auto& a, const auto& b) { return a.second.at < b.second.at; });
-    if (first->second.at > options_.clock->instant()) return first->second.at;
+    if (first == due_.end()) return look_due();
+    if (first->second.at > options_.clock->instant())
+      return std::min(first->second.at, look_due().value_or(first->second.at));
     lane = first->first;
     config = config_;
     revision = revision_;
@@ -488,7 +576,7 @@ std::optional<Instant> VerifyLoop::step() {
 
 void VerifyLoop::wait(std::optional<Instant> until) {
   const MutexLock lock(mutex_);
-  while (!stopped_ && seen_ == revision_ && looked_for_.empty()) {
+  while (!stopped_ && seen_ == revision_ && asked_seen_ == asked_) {
     if (!wait_for_news(changed_, mutex_, *options_.clock, until)) return;
   }
 }

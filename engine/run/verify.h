@@ -43,6 +43,13 @@ inline constexpr rules::Duration kDeadFor{std::chrono::minutes(1)};
 // One question, and all of a start's: what has not answered by then is unknown, and asked again later.
 inline constexpr rules::Duration kVerifyTimeout{std::chrono::seconds(5)};
 inline constexpr rules::Duration kVerifyTotal{std::chrono::seconds(10)};
+// Who has acknowledged a message is asked for again after this, later after a tenth of the time that it has
+// been asked for, and no longer than a night's sleep: some sixty questions a message.
+inline constexpr rules::Duration kWhoAgain{std::chrono::seconds(30)};
+inline constexpr rules::Duration::rep kWhoShare = 10;
+inline constexpr rules::Duration kWhoFor{std::chrono::hours(8)};
+// A certificate that ends within this is told: renewing one takes people days.
+inline constexpr rules::Duration kCertificateEndsSoon{std::chrono::hours(24 * 14)};
 // Sinks that are asked at the same time.
 inline constexpr std::size_t kVerifyThreads = 8;
 // Verdicts that are kept, the newest: a line of some 300 bytes each.
@@ -78,6 +85,9 @@ void report_dead(const Config& config, const Verdicts& verdicts, const Config* r
 // Live, but not for everybody whom the sink is to tell: the evidence names the others.
 bool leaves_somebody_out(const sinks::Verification& found);
 
+// Whether the certificate that was shown there had ended soon when it was seen.
+bool ends_soon(const Verdict& verdict);
+
 // Rules of whose alerts nobody would hear, on some way that they can take, while these sinks are dead.
 std::vector<std::string> rules_that_reach_nobody(const rules::Plan& plan, const std::set<std::string>& dead);
 
@@ -91,10 +101,18 @@ class VerifyLoop {
     const Clock* clock = nullptr;  // outlives me
     std::string state_dir;
     std::function<void(const Verdict&)> tell;  // of every answer
-    // What was found of a message that was brought to this lane; may be unset: nothing is looked for.
-    std::function<void(const std::string& lane, const rules::Notification&, const sinks::ReadBack&)> found =
-        {};
+    // What was found of a message that was brought to this lane, and not told before; may be unset: nothing
+    // is looked for. `all`: how many of its alerts were found ever, once nobody looks again.
+    std::function<void(const std::string& lane, const rules::Notification&, const sinks::ReadBack&,
+                       std::optional<std::size_t> all)>
+        found = {};
+    // What came of one look: one of kLooks. May be unset.
+    std::function<void(std::string_view outcome)> looked = {};
   };
+  // Everything is there; not all of it is; it did not say; somebody could still acknowledge it, and nobody
+  // asks any more; there were kMaxLookedFor already.
+  static constexpr std::string_view kLooks[] = {"found", "missing", "unanswered", "given_up", "dropped"};
+
   // `first`: what is known already.
   VerifyLoop(Options options, std::shared_ptr<const Config> config, Verdicts first);
 
@@ -103,7 +121,8 @@ class VerifyLoop {
   bool done() const;
 
   void replace(std::shared_ptr<const Config> config, Verdicts first);
-  // Looks for a drill's message that was taken, at a sink that can be asked for it. Thread-safe.
+  // Looks for a message that was taken, at a sink that can be asked for it: a drill's, and where the sink
+  // tells who has acknowledged it, a real one, again and again. Thread-safe.
   void look_for(const std::string& lane, rules::Notification notification);
   void stop();
   Verdicts verdicts() const;
@@ -114,7 +133,11 @@ class VerifyLoop {
     std::uint32_t unknown = 0;  // times in a row
   };
   void take(Verdicts verdicts) REQUIRES(mutex_);
+  std::optional<rules::Instant> look_due() const REQUIRES(mutex_);
   bool look();
+  void count(std::string_view outcome) const {
+    if (options_.looked) options_.looked(outcome);
+  }
   rules::Duration pause_after(const Verdict& verdict, Due& due) const REQUIRES(mutex_);
 
   const Options options_;
@@ -125,9 +148,22 @@ class VerifyLoop {
   std::uint64_t seen_ GUARDED_BY(mutex_) = 0;      // by the last step()
   Verdicts verdicts_ GUARDED_BY(mutex_);
   std::map<std::string, Due> due_ GUARDED_BY(mutex_);  // by lane
-  // Messages that wait to be looked for: those of a few drills; of more nothing is proven beyond the receipt.
+  // A message that is looked for.
+  struct Look {
+    std::string lane;
+    rules::Notification notification;
+    rules::Instant at;  // the next time
+    rules::Instant since;
+    std::set<std::size_t> found;         // of its alerts, told already
+    std::set<std::size_t> acknowledged;  // so
+  };
+  // Messages that are looked for: those of a few drills, and what somebody may still acknowledge; of more
+  // nothing is proven beyond the receipt.
   static constexpr std::size_t kMaxLookedFor = 100;
-  std::deque<std::pair<std::string, rules::Notification>> looked_for_ GUARDED_BY(mutex_);  // by lane
+  std::deque<Look> looked_for_ GUARDED_BY(mutex_);
+  std::uint64_t asked_ GUARDED_BY(mutex_) = 0;  // by look_for()
+  std::uint64_t asked_seen_ GUARDED_BY(mutex_) = 0;
+  bool looked_ = false;  // the last step did: a question that is due comes before the next. The thread's own
   bool stopped_ GUARDED_BY(mutex_) = false;
 };
 

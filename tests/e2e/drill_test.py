@@ -14,7 +14,7 @@ PATTERNS = {"boom": {"match": r"ERROR boom (?P<queue>\S+)", "labels": ["queue"],
 RULES = [rule("Boom", "sum by (queue) (count_over_time(boom[1m])) >= 3", labels={"severity": "critical"}),
          rule("NoData", "count_over_time(received[2h]) == 0", labels={"severity": "warning"})]
 # What counts lines, matches, alerts and messages; not what a drill is about.
-REAL = re.compile(r"^(?!#)(?!process_|logbell_(drills|proof|sink|outbox|queue|commit|http|source_last_line|notification_latency|config_last))\S+ ")
+REAL = re.compile(r"^(?!#)(?!process_|logbell_(drills|proof|read_backs|sink|outbox|queue|commit|http|source_last_line|notification_latency|config_last))\S+ ")
 
 
 class DrillTest(Case):

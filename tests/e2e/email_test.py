@@ -3,6 +3,7 @@
 F43: the answer to a message is lost. F44: certificates. F52: is anybody there."""
 import subprocess
 import sys
+import time
 
 import harness
 from harness import Case, configuration, rule, wait_for
@@ -36,7 +37,11 @@ class EmailTest(Case):
         server = self.server(certificate=self.certificate(), tls="required", users={"logbell": "right-or-wrong"})
         bell = self.bell(self.config(log, {"mail": harness.email(server, "ops@example.com", "oncall@example.com", email=LOGIN)}, window="2s"))
         verification = bell.api("sinks")["sinks"][0]["lanes"][0]["verification"]
-        self.assertEqual(("live", "L3", "RCPT TO 2 of 2 recipients -> taken"), tuple(verification[k] for k in ("verdict", "level", "evidence")))
+        self.assertEqual(("live", "L3", f"RCPT TO 2 of 2 recipients -> taken; its certificate ends {verification['certificate_ends']}"),
+                         tuple(verification[k] for k in ("verdict", "level", "evidence")))
+        self.assertAlmostEqual(time.time() + 24 * 3600, bell.metric("logbell_sink_tls_not_after_timestamp_seconds", sink="mail"), delta=300)
+        self.assertIn("the certificate that sink mail shows ends at ", bell.get("/-/ready")[1])
+        self.assertIn("have it renewed", bell.check("--probe")[1])
         self.assertEqual([], server.messages)
         wait_for(lambda: server.verbs()[-2:] == ["RSET", "QUIT"], "the question called off", context=bell.tail)
         log.write("ERROR boom on orders")

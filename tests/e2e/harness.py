@@ -534,8 +534,9 @@ def slack_app(server, channel="#ops", token=slack_server.TOKEN, **more):
     return {"slack_app": {"token": token, "channel": channel, "api_url": server.api_url}, **more}
 
 
-def pagerduty(url, key=pagerduty_server.KEY, **more):
-    return {"pagerduty": {"routing_key": key, "url": url}, **more}
+def pagerduty(url, key=pagerduty_server.KEY, api_token=None, **more):
+    """With `api_token`, incidents are asked for at the same address."""
+    return {"pagerduty": {"routing_key": key, "url": url, **({"api_token": api_token, "api_url": url} if api_token else {})}, **more}
 
 
 def alertmanager(*urls, **more):

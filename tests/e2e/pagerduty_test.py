@@ -78,6 +78,24 @@ class PagerDutyTest(Case):
         self.assertEqual([("triggered", 2, 1)], [(i["state"], i["triggers"], i["calls"]) for i in pager.incidents()])
         self.assertEqual(1, bell.metric("logbell_notifications_total", sink="oncall", outcome="unknown"))
 
+    def test_pager_who_acknowledged_it_is_asked_for(self):
+        pager = self.pager(on_call="Anna Example")
+        pager.script({"api": True, "status": 403, "body": "{}"})
+        bell = self.start(pager, sinks={"oncall": harness.pagerduty(pager.url, api_token=harness.pagerduty_server.API_TOKEN)})
+        self.assertIn("api_token: GET incidents -> HTTP 403", str(bell.api("sinks")))
+        self.app.write("ERROR boom on orders")
+
+        def levels():
+            return {proof["level"]: proof for proof in bell.api("proof")["proofs"][0]["proofs"]}
+        proofs = wait_for(lambda: "L6" in levels() and levels(), "L6", context=bell.tail)
+        self.assertEqual("Anna Example", proofs["L6"]["who"])
+        self.assertRegex(proofs["L6"]["evidence"], "^Anna Example acknowledged it in PagerDuty, . s after it began; incident PT4KH001 is acknowledged$")
+        self.assertEqual("GET incidents -> incident PT4KH001 is acknowledged", proofs["L5"]["evidence"])
+        self.assertEqual(1, bell.metric("logbell_acknowledgements_total", way="read_back"))
+        self.assertEqual(1, bell.metric("logbell_read_backs_total", outcome="found"))
+        self.assertEqual([("incident_key", pager.incidents()[0]["dedup_key"]), ("limit", "10"), ("sort_by", "created_at:desc")], pager.questions[-1]["query"])
+        self.assertNotIn(harness.pagerduty_server.API_TOKEN, bell.said() + str(bell.api("sinks")))
+
     def test_pager_a_key_that_is_not_known_stops_the_start(self):
         pager, self.app = self.pager(keys=set()), self.log()
         bell = self.bell(self.config(pager), start=False)

@@ -2,9 +2,10 @@
 // arrived is a delivery; a wait is positive and bounded; what people are shown is clean, short, and without
 // the secrets that the server repeats; whatever comes, a sink asks a few times and no more.
 //
-// First line: slack, webhook, pagerduty or alertmanager; the number of alerts. Then the answers, separated by
-// lines of
-// "--", one for each request; the last is repeated.
+// First line: slack, slack_app, webhook, pagerduty or alertmanager; the number of alerts; of a Slack app
+// follows (there is a first message), again (an earlier attempt may have arrived), back (it is looked for);
+// of PagerDuty back, too (its REST API is asked who has seen it); ask: nothing is sent, it is asked whether
+// it would arrive. Then the answers, separated by lines of "--", one for each request; the last is repeated.
 #include <algorithm>
 #include <csignal>
 #include <cstddef>
@@ -26,6 +27,7 @@
 #include "rules/json.h"
 #include "rules/notification.h"
 #include "rules/result.h"
+#include "rules/text.h"
 #include "sinks/http.h"
 #include "sinks/registry.h"
 #include "sinks/sink.h"
@@ -39,6 +41,9 @@ constexpr std::string_view kToken = "abcdefghijklmnopqrstuvwx";
 constexpr std::string_view kBearer = "bearer-0123456789abcdef";
 constexpr std::string_view kSigning = "signing-fedcba9876543210";
 constexpr std::string_view kRoutingKey = "R0123456789abcdef0123456789abcde";
+constexpr std::string_view kAppToken = "xoxb-0123456789-abcdefghijkl";
+constexpr std::string_view kApiToken = "y_NbAkKc66ryYTWUXYEu";
+constexpr std::string_view kChannel = "C012AB3CD";
 constexpr rules::Timestamp kNow{rules::Duration(1'777'629'600'000)};  // 2026-05-01T10:00:00Z
 
 // Answers one connection after the other, each with the next of the answers, and closes.
@@ -180,6 +185,8 @@ void check_shown(const std::string& text, std::size_t most, std::string_view typ
   if (type == "slack" || type == "webhook") LOGBELL_CHECK(text.find(kToken) == std::string::npos);
   if (type == "alertmanager" || type == "webhook") LOGBELL_CHECK(text.find(kBearer) == std::string::npos);
   if (type == "pagerduty") LOGBELL_CHECK(text.find(kRoutingKey) == std::string::npos);
+  if (type == "pagerduty") LOGBELL_CHECK(text.find(kApiToken) == std::string::npos);
+  if (type == "slack_app") LOGBELL_CHECK(text.find(kAppToken) == std::string::npos);
   if (type == "webhook") LOGBELL_CHECK(text.find(kSigning) == std::string::npos);
 }
 
@@ -188,7 +195,7 @@ void check(const sinks::Outcome& outcome, std::string_view type, const std::vect
   using Kind = sinks::Outcome::Kind;
   using sinks::Reason;
   check_shown(outcome.detail, 600, type);
-  check_shown(outcome.receipt, 200, type);
+  check_shown(outcome.receipt, type == "slack_app" ? 3200 : 200, type);
   if (outcome.retry_after) {
     LOGBELL_CHECK(outcome.kind == Kind::kRetry);
     LOGBELL_CHECK(*outcome.retry_after > rules::Duration(0) && *outcome.retry_after <= sinks::kMaxRetryAfter);
@@ -204,6 +211,12 @@ void check(const sinks::Outcome& outcome, std::string_view type, const std::vect
       return answer.find("202") != std::string::npos;
     };
     if (type == "pagerduty") LOGBELL_CHECK(std::any_of(answers.begin(), answers.end(), is_accepted));
+    // What follows finds its channel and its ts in it.
+    if (type == "slack_app") {
+      const std::size_t space = outcome.receipt.find(' ');
+      LOGBELL_CHECK(space != std::string::npos && space >= 9 && outcome.receipt.size() > space + 3);
+    }
+    LOGBELL_CHECK(!outcome.begins || type == "slack_app");
   } else {
     LOGBELL_CHECK(outcome.receipt.empty() && !outcome.detail.empty());
   }
@@ -215,6 +228,36 @@ void check(const sinks::Outcome& outcome, std::string_view type, const std::vect
   LOGBELL_CHECK(std::adjacent_find(outcome.refused.begin(), outcome.refused.end()) == outcome.refused.end());
   for (const std::size_t index : outcome.refused)
     LOGBELL_CHECK(index < alerts);
+}
+
+void check(const sinks::ReadBack& back, std::string_view type, const std::vector<std::string>& answers,
+           std::size_t alerts) {
+  const auto is_said = [&](std::string_view words) {
+    return std::any_of(answers.begin(), answers.end(),
+                       [&](const std::string& answer) { return answer.find(words) != std::string::npos; });
+  };
+  check_shown(back.evidence, 600, type);
+  LOGBELL_CHECK(back.answered || back.found.empty());
+  LOGBELL_CHECK(back.found.empty() || says_success(answers));
+  LOGBELL_CHECK(std::is_sorted(back.found.begin(), back.found.end()));
+  LOGBELL_CHECK(std::adjacent_find(back.found.begin(), back.found.end()) == back.found.end());
+  LOGBELL_CHECK(back.found.empty() || back.found.back() < alerts);
+  LOGBELL_CHECK(!back.open || type == "pagerduty");
+  LOGBELL_CHECK(back.acknowledged.size() <= back.found.size());
+  for (const sinks::ReadBack::Acknowledged& one : back.acknowledged) {
+    LOGBELL_CHECK(type == "pagerduty" &&
+                  std::find(back.found.begin(), back.found.end(), one.alert) != back.found.end());
+    LOGBELL_CHECK(is_said("user") && one.took >= rules::Duration(0));
+    check_shown(one.who, 200, type);
+    check_shown(one.evidence, 800, type);
+  }
+}
+
+// Of a form that is posted: names and values, and nothing that ends them early.
+bool is_form(std::string_view body) {
+  return std::all_of(body.begin(), body.end(), [](char c) {
+    return rules::is_word(c) || std::string_view("-.%&=").find(c) != std::string_view::npos;
+  });
 }
 
 std::vector<std::string> answers_of(std::string_view text) {
@@ -235,7 +278,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   LOGBELL_CHECK(kIgnored);
   const auto [line, text] = fuzz::split_at(fuzz::text_of(data, size), '\n');
   const fuzz::Words how(line);
-  const std::string_view type = how.has("webhook")        ? "webhook"
+  const std::string_view type = how.has("slack_app")      ? "slack_app"
+                                : how.has("webhook")      ? "webhook"
                                 : how.has("alertmanager") ? "alertmanager"
                                 : how.has("pagerduty")    ? "pagerduty"
                                                           : "slack";
@@ -247,7 +291,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (type == "alertmanager")
     sink = make(type, {{"url", server.url()}, {"bearer_token", std::string(kBearer)}});
   if (type == "pagerduty")
-    sink = make(type, {{"routing_key", std::string(kRoutingKey)}, {"url", server.url()}});
+    sink = make(type, {{"routing_key", std::string(kRoutingKey)},
+                       {"url", server.url()},
+                       {"api_token", std::string(kApiToken)},
+                       {"api_url", server.url()}});
+  if (type == "slack_app")
+    sink = make(type, {{"token", std::string(kAppToken)},
+                       {"channel", how.has("named") ? "#ops" : std::string(kChannel)},
+                       {"api_url", server.url()}});
   if (type == "webhook") {
     sink = make(type, {{"url", server.url() + "/hooks/" + std::string(kToken)},
                        {"secret", std::string(kSigning)},
@@ -259,13 +310,28 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   server.answer_with(answers);
   sinks::Attempt attempt;
   attempt.now = kNow;
-  const sinks::Outcome outcome = sink->deliver(notification(alerts), attempt);
-  check(outcome, type, answers, alerts);
+  if (how.has("follows")) attempt.first_receipt = std::string(kChannel) + " 1777629600.000100";
+  attempt.maybe_sent = how.has("again");
+  const bool tells_who = type == "slack_app" || type == "pagerduty";
+  if (how.has("ask")) {
+    const sinks::Verification found = sink->verify(attempt);
+    check_shown(found.evidence, 1000, type);
+    LOGBELL_CHECK(found.verdict != sinks::Verification::Verdict::kLive || says_success(answers));
+  } else if (tells_who && how.has("back")) {
+    check(sink->read_back(notification(alerts), attempt), type, answers, alerts);
+  } else {
+    check(sink->deliver(notification(alerts), attempt), type, answers, alerts);
+  }
   const std::vector<std::string> bodies = server.bodies();
-  // Alertmanager is asked in halves, PagerDuty alert by alert, and of what is too large once more in short.
-  const std::size_t most = type == "alertmanager" ? 3 * alerts - 1 : type == "pagerduty" ? 2 * alerts : 2;
+  // Alertmanager is asked in halves, PagerDuty alert by alert, and of what is too large once more in short. A
+  // Slack app looks through pages: of its channels, of a thread, of a channel's history.
+  const std::size_t most = type == "alertmanager" ? 3 * alerts - 1
+                           : type == "pagerduty"  ? 2 * alerts
+                           : type == "slack_app"  ? 30
+                                                  : 2;
   LOGBELL_CHECK(bodies.size() <= most);
   for (const std::string& body : bodies)
-    LOGBELL_CHECK(fuzz::is_utf8(body) && rules::Json::parse(body).has_value());
+    LOGBELL_CHECK(how.has("ask") || (fuzz::is_utf8(body) &&
+                                     (rules::Json::parse(body).has_value() || (tells_who && is_form(body)))));
   return 0;
 }

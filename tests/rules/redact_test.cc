@@ -23,6 +23,8 @@ TEST_CASE("redact: secrets go, identifiers stay", "[rules][redact]") {
        "dial postgres://app:[redacted]@db:5432/x failed"},
       {"a header with a scheme", "Authorization: Bearer abc.def", "Authorization: Bearer [redacted]"},
       {"a token by its prefix", "sent xoxb-1234567890-abc ok", "sent [redacted] ok"},
+      {"logbell's own", "https://logbell.example.com/ack/lba_ASfLbVQ2nGx1xbx7N4oTgAAAAZ8AAAAA seen",
+       "https://logbell.example.com/ack/[redacted] seen"},
       {"an address", "mail to bob.smith@example.com failed", "mail to [redacted] failed"},
       {"a card number", "card 4111 1111 1111 1111 declined", "card [redacted] declined"},
       {"the same without blanks", "card=4111111111111111,", "card=[redacted],"},

@@ -1,6 +1,7 @@
 #include "sinks/http.h"
 
 #include <array>
+#include <ctime>
 
 #include <arpa/inet.h>
 #include <catch2/catch.hpp>
@@ -8,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "sinks/expect.h"
 #include "tests/sinks/fixtures.h"
 #include "tests/support/http_stub.h"
 
@@ -516,6 +518,27 @@ TEST_CASE("http: certificates are verified, and a bad one is asked again slowly"
     const HttpResult result = HttpClient{options}.post(request_to(stub.url()));
     INFO(result.error);
     CHECK(result.status == 200);
+  }
+  SECTION("and when it ends is known") {
+    tests::StubTls tls;
+    tls.valid_days = 30;
+    const HttpStub stub{tls};
+    HttpOptions options;
+    options.ca_file = stub.certificate_file();
+    HttpClient client{options};
+    HttpRequest request = request_to(stub.url());
+    const HttpResult result = client.post(request);
+    REQUIRE(result.certificate_ends);
+    // The stub counts from when it was made.
+    const Duration left =
+        *result.certificate_ends - rules::from_unix_ms(static_cast<std::int64_t>(std::time(nullptr)) * 1000);
+    CHECK(left <= 24h * 30);
+    CHECK(left > 24h * 30 - 5min);
+    static constexpr std::array<Expectation, 1> kAny{
+        {{200, 599, "", Verification::Verdict::kLive, ProofLevel::kNetwork, Reason::kOk, "a test"}}};
+    CHECK(judge("POST", result, "", kAny, {}).certificate_ends == result.certificate_ends);
+    const HttpStub plain;
+    CHECK_FALSE(HttpClient{HttpOptions{}}.post(request_to(plain.url())).certificate_ends);
   }
   SECTION("unknown to us") {
     const HttpStub stub{tests::StubTls{}};

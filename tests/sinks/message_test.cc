@@ -5,6 +5,10 @@
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
 
+#include "sinks/email.h"
+#include "sinks/pagerduty.h"
+#include "sinks/slack_message.h"
+#include "sinks/webhook.h"
 #include "tests/sinks/fixtures.h"
 
 namespace {
@@ -147,4 +151,69 @@ TEST_CASE("message: what is not about an alert becomes one where nothing else is
   CHECK(alerts[0].annotation("description") == "a.yaml:1:2: no");
   CHECK(alerts[0].is_firing());
   CHECK(alerts_or_text(tests::notification(), tests::context()).size() == 1);
+}
+
+TEST_CASE("message: whoever reads what fires can say so, by a link of its own", "[sinks][message]") {
+  SinkContext context = tests::context();
+  std::vector<std::string> asked;
+  context.acknowledge_url = [&](const rules::Notification& notification, rules::Timestamp sent_at) {
+    asked.push_back(subjects_of(notification));
+    CHECK(sent_at == tests::attempt().now);
+    return "https://logbell.example.com/ack/lba_x-y_" + std::to_string(notification.alerts.size());
+  };
+  const auto link = [&](const rules::Notification& notification) {
+    const std::optional<LinkUrl> url = acknowledge_link(notification, tests::attempt(), context);
+    return url ? url->str() : std::string();
+  };
+  CHECK(link(tests::notification()) == "https://logbell.example.com/ack/lba_x-y_1");
+  CHECK(link(tests::notification({queue_alert(), resolved(queue_alert("b"))})) ==
+        "https://logbell.example.com/ack/lba_x-y_2");
+  // What is over need not be seen, nor what no rule stands behind.
+  asked.clear();
+  CHECK(link(tests::resolved_notification()).empty());
+  CHECK(link(tests::text_notification(NotifyReason::kRefused, "x")).empty());
+  CHECK(asked.empty());
+  context.acknowledge_url = [](const auto&, auto) { return std::string(); };
+  CHECK(link(tests::notification()).empty());
+  CHECK_FALSE(acknowledge_link(tests::notification(), tests::attempt(), tests::context()));
+}
+
+TEST_CASE("message: each sink that shows links shows this one", "[sinks][message]") {
+  SinkContext context = tests::context();
+  context.acknowledge_url = [&](const rules::Notification& notification, rules::Timestamp) {
+    return "https://logbell.example.com/ack/lba_" +
+           std::string(notification.alerts.front().labels.get("queue")) +
+           std::to_string(notification.alerts.size());
+  };
+  const rules::Notification one = tests::notification();
+  const rules::Notification two = tests::notification({queue_alert("a"), queue_alert("b")});
+  const auto has = [](const std::string& text, const std::string& what) {
+    INFO(text);
+    CHECK(text.find(what) != std::string::npos);
+  };
+  const std::string url = R"("https://logbell.example.com/ack/lba_)";
+  const std::string named = R"("text":"I have seen this")";
+  for (const auto& [notification, end] : {std::pair(one, "orders-foobar1\""), std::pair(two, "a2\"")}) {
+    const Payload slack = slack_message(notification, tests::attempt(), context);
+    has(slack.dump(), "\"url\":" + url + end);
+    has(slack.dump(), named);
+    has(webhook_payload(notification, tests::attempt(), context).dump(), "\"acknowledgeURL\":" + url + end);
+  }
+  has(slack_minimal_message(two, tests::attempt(), context).dump(),
+      "<https://logbell.example.com/ack/lba_a2|I have seen this>");
+  // An incident is of one alert.
+  for (const PagerDutyIncident& incident : pagerduty_incidents(two, context)) {
+    const std::string queue(incident.alert.labels.get("queue"));
+    has(pagerduty_event(incident, two, tests::attempt(), context).dump(),
+        "{\"href\":" + url + queue + "1\"," + named + "}");
+  }
+  // Of a drill, of all.
+  rules::Notification drill = two;
+  drill.drill = "1";
+  has(pagerduty_event(pagerduty_incidents(drill, context).front(), drill, tests::attempt(), context).dump(),
+      url + "a2\"");
+  const Mail mail = email_message(
+      two, tests::attempt(), context,
+      {{}, *MailAddress::from("logbell@example.com"), {*MailAddress::from("ops@example.com")}}, {});
+  has(mail.dump(), "I have seen this: https://logbell.example.com/ack/lba_a2");
 }

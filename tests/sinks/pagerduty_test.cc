@@ -4,6 +4,7 @@
 #include <set>
 
 #include <catch2/catch.hpp>
+#include <fmt/format.h>
 
 #include "tests/sinks/fixtures.h"
 #include "tests/sinks/slack_samples.h"
@@ -612,4 +613,171 @@ TEST_CASE("pagerduty: text from logs stays text", "[sinks][pagerduty]") {
       CHECK(Json::parse(event.dump()));
     }
   }
+}
+
+namespace {
+
+constexpr const char* kToken = "y_NbSECRETSECRETYEu";
+
+std::string incident(const std::string& status, const std::string& more = "",
+                     const std::string& created_at = "2026-05-01T10:00:02Z") {
+  return R"({"id":"PT4KHLK","type":"incident","incident_key":null,"status":")" + status +
+         R"(","created_at":")" + created_at + "\"" + (more.empty() ? "" : "," + more) + "}";
+}
+
+std::string acknowledged_by(const std::string& type, const std::string& at = "2026-05-01T12:01:02+02:00") {
+  return R"("acknowledgements":[{"at":")" + at + R"(","acknowledger":{"id":"P1","type":")" + type +
+         R"(","summary":"Anna Example"}}])";
+}
+
+StubStep listed(const std::vector<std::string>& incidents) {
+  std::string list;
+  for (const std::string& one : incidents)
+    list += (list.empty() ? "" : ",") + one;
+  return StubStep::answer(200, R"({"incidents":[)" + list + R"(],"limit":10,"offset":0,"more":false})");
+}
+
+std::unique_ptr<Sink> asking(const HttpStub& stub) {
+  return tests::make_sink(
+      "pagerduty",
+      {{"routing_key", kKey}, {"url", stub.url("")}, {"api_token", kToken}, {"api_url", stub.url("")}},
+      tests::context());
+}
+
+// "found 0, open; Anna Example after 60000 ms".
+std::string words_of(const ReadBack& back) {
+  std::string words = back.answered ? "found" : "no answer";
+  for (const std::size_t index : back.found)
+    words += fmt::format(" {}", index);
+  if (back.open) words += ", open";
+  for (const ReadBack::Acknowledged& one : back.acknowledged)
+    words += fmt::format("; {}: {} after {} ms", one.alert, one.who, one.took.count());
+  return words;
+}
+
+}  // namespace
+
+TEST_CASE("pagerduty: what became of an incident, and who has acknowledged it", "[sinks][pagerduty]") {
+  HttpStub stub;
+  const auto sink = asking(stub);
+  const auto back_of = [&](StubStep step, const rules::Notification& about = tests::notification()) {
+    stub.then(std::move(step));
+    ReadBack back = sink->read_back(about, tests::attempt());
+    CHECK(back.evidence.find("SECRET") == std::string::npos);
+    return back;
+  };
+  SECTION("how it is asked") {
+    back_of(listed({incident("triggered")}));
+    const tests::StubRequest request = stub.requests().at(0);
+    CHECK(request.method == "GET");
+    CHECK(request.target == "/incidents?incident_key=logbell%2F" +
+                                rules::format_fingerprint(tests::queue_alert().fingerprint()) +
+                                "&limit=10&sort_by=created_at%3Adesc");
+    CHECK(request.headers.at("authorization") == std::string("Token token=") + kToken);
+    CHECK(request.headers.at("accept") == "application/vnd.pagerduty+json;version=2");
+    CHECK(request.body.empty());
+  }
+  SECTION("its answers") {
+    const struct {
+      const char* why;
+      StubStep step;
+      const char* expected;
+    } rows[] = {
+        {"open, and nobody has seen it", listed({incident("triggered")}), "found 0, open"},
+        {"a person acknowledged it", listed({incident("acknowledged", acknowledged_by("user_reference"))}),
+         "found 0; 0: Anna Example after 60000 ms"},
+        {"the first of several",
+         listed({incident(
+             "acknowledged",
+             R"("acknowledgements":[)"
+             R"({"at":"2026-05-01T10:03:02Z","acknowledger":{"type":"user_reference","summary":"Bob"}},)"
+             R"({"at":"2026-05-01T10:02:02Z","acknowledger":{"type":"user_reference","summary":"Eve"}}])")}),
+         "found 0; 0: Eve after 120000 ms"},
+        {"an integration is no person",
+         listed({incident("acknowledged", acknowledged_by("service_reference"))}), "found 0, open"},
+        {"a time that is none", listed({incident("acknowledged", acknowledged_by("user_reference", "soon"))}),
+         "found 0, open"},
+        {"whoever resolves it has seen it",
+         listed(
+             {incident("resolved", R"("acknowledgements":[],"last_status_change_at":"2026-05-01T10:05:02Z",)"
+                                   R"("last_status_change_by":{"type":"user_reference","summary":"Bob"})")}),
+         "found 0; 0: Bob after 300000 ms"},
+        {"we are not",
+         listed({incident("resolved", R"("last_status_change_at":"2026-05-01T10:05:02Z",)"
+                                      R"("last_status_change_by":{"type":"service_reference"})")}),
+         "found 0"},
+        {"there is none yet", listed({}), "found, open"},
+        {"only one that was over before", listed({incident("resolved", "", "2026-05-01T09:00:00Z")}),
+         "found, open"},
+        {"one that is open is ours, whenever it began",
+         listed({incident("resolved"), incident("triggered", "", "2026-05-01T01:00:00Z")}), "found 0, open"},
+        {"of those that are over the last",
+         listed({incident("resolved", acknowledged_by("user_reference"), "2026-05-01T09:59:00Z"),
+                 incident("resolved")}),
+         "found 0"},
+        {"a token that is not known", StubStep::answer(401, R"({"error":{"code":2006}})"), "no answer"},
+        {"one that may not", StubStep::answer(403), "no answer"},
+        {"no such place", StubStep::answer(404), "no answer"},
+        {"a moment's trouble", StubStep::answer(429), "no answer, open"},
+        {"so", StubStep::answer(503), "no answer, open"},
+        {"somebody else's page", StubStep::answer(200, "<html>"), "no answer, open"},
+        {"another document", StubStep::answer(200, "{}"), "no answer, open"},
+        {"nobody there", StubStep::of(StubStep::Kind::kClose), "no answer, open"},
+    };
+    for (const auto& row : rows) {
+      INFO(row.why);
+      CHECK(words_of(back_of(row.step)) == row.expected);
+    }
+  }
+  SECTION("what is said of it") {
+    const ReadBack seen = back_of(listed({incident("acknowledged", acknowledged_by("user_reference"))}));
+    CHECK(seen.acknowledged.at(0).evidence ==
+          "Anna Example acknowledged it in PagerDuty, 60 s after it began; incident PT4KHLK is acknowledged");
+    CHECK(seen.acknowledged.at(0).at == tests::start() + 62s);
+    CHECK(back_of(StubStep::answer(401)).evidence.substr(0, 28) == "GET incidents -> HTTP 401");
+    CHECK(back_of(listed({})).evidence == "GET incidents -> there is none with its key");
+    CHECK(back_of(listed({incident("triggered", R"("x":"<!channel>")")})).evidence ==
+          "GET incidents -> incident PT4KHLK is triggered");
+  }
+  SECTION("of several alerts each by itself, and what has ended not at all") {
+    stub.then(listed({incident("triggered")}));
+    stub.then(listed({incident("acknowledged", acknowledged_by("user_reference"))}));
+    const ReadBack back =
+        sink->read_back(tests::notification({tests::queue_alert("a"), tests::queue_alert("b"),
+                                             ended(tests::queue_alert("c"))}),
+                        tests::attempt());
+    CHECK(words_of(back) == "found 0 1, open; 1: Anna Example after 60000 ms");
+    CHECK(stub.requests().size() == 2);
+  }
+  SECTION("a drill's incident is of all its rules") {
+    rules::Notification drill = several(3);
+    drill.drill = "0123456789abcdef";
+    CHECK(
+        words_of(back_of(listed({incident("acknowledged", acknowledged_by("user_reference"))}), drill)) ==
+        "found 0 1 2; 0: Anna Example after 60000 ms; 1: Anna Example after 60000 ms; 2: Anna Example after "
+        "60000 ms");
+    CHECK(stub.requests().at(0).target.find("incident_key=logbell%2Fdrill%2F0123456789abcdef%2F") !=
+          std::string::npos);
+  }
+}
+
+TEST_CASE("pagerduty: whether it may be asked is said, and proves nothing of the sink",
+          "[sinks][pagerduty]") {
+  HttpStub stub;
+  const auto sink = asking(stub);
+  stub.then(accepted());
+  stub.then(listed({}));
+  const Verification good = sink->verify(tests::attempt());
+  CHECK(good.verdict == Verification::Verdict::kLive);
+  CHECK(good.evidence.find("api_token") == std::string::npos);
+  CHECK(stub.requests().at(1).target == "/incidents?limit=1");
+  stub.then(accepted());
+  stub.then(StubStep::answer(401, std::string("no token ") + kToken));
+  const Verification refused = sink->verify(tests::attempt());
+  CHECK(refused.verdict == Verification::Verdict::kLive);
+  CHECK(refused.evidence.find("; api_token: GET incidents -> HTTP 401") != std::string::npos);
+  CHECK(refused.evidence.find("SECRET") == std::string::npos);
+  // Without one nobody is asked.
+  CHECK_FALSE(pagerduty_to(stub)->read_back(tests::notification(), tests::attempt()).answered);
+  CHECK(stub.requests().size() == 4);
 }

@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "sinks/sign.h"
 #include "tests/sinks/fixtures.h"
 #include "tests/support/http_stub.h"
 
@@ -80,12 +81,6 @@ TEST_CASE("webhook: each attempt carries the same key, and with a secret a signa
               sign(rules::Secret("s3cr3t"), request.headers.at("x-logbell-timestamp") + "." + request.body));
   }
   CHECK(requests[0].headers.at("x-logbell-signature") != requests[1].headers.at("x-logbell-signature"));
-}
-
-TEST_CASE("webhook: the signature is HMAC-SHA256 as everybody computes it", "[sinks][webhook]") {
-  // RFC 4231, case 2.
-  CHECK(sign(rules::Secret("Jefe"), "what do ya want for nothing?") ==
-        "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
 }
 
 TEST_CASE("webhook: a key from anywhere cannot become a header", "[sinks][webhook]") {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A stand-in for PagerDuty's Events API v2, on loopback.
+"""A stand-in for PagerDuty's Events API v2, and the part of its REST API that lists incidents, on loopback.
 
 It answers as events.pagerduty.com does (PagerDuty/developer-docs, docs/events-API-v2): 202 for an event that it takes, 400 with
 PagerDuty's words for what it refuses, 429 beyond 120 events within a minute and key. Incidents are kept by routing key and
@@ -8,17 +8,22 @@ and answered like any other.
 
   pagerduty_server.py --port 0       prints its URL first and then every incident; events go to URL/v2/enqueue
 
+GET URL/incidents?incident_key=… (developer.pagerduty.com/api-reference, "List incidents") answers whoever says `Authorization:
+Token token=…` and `Accept: application/vnd.pagerduty+json;version=2`. Incidents that events opened have child alerts, so they show no
+incident_key and are found by it all the same; acknowledgements are listed while the incident is acknowledged.
+
 For tests, over HTTP or as a class in their own process:
   GET    /_events[?since=N]  every request for an event, in order, as JSON
   GET    /_incidents         every incident, the resolved ones too: {"key", "dedup_key", "state", "summary", "severity", "calls",
                              "triggers", …}; `calls` is how often somebody was called
   POST   /_control           {"answers": [{"mode": "answer", "status": 503, "body": "…", "times": 3}, …]}, {"revoke": KEY},
-                             {"restore": KEY}, {"disable": KEY}, {"enable": KEY}, {"acknowledge": DEDUP_KEY}, {"limit": 120}
+                             {"restore": KEY}, {"disable": KEY}, {"enable": KEY}, {"acknowledge": DEDUP_KEY}, {"resolve": DEDUP_KEY},
+                             {"limit": 120}
   DELETE /_control           no scripted answers, no revoked keys, no disabled services, no events remembered for the limit
 
 Modes of a scripted answer: answer (status, body, headers), never (reads, never answers), drop (the event is taken, the answer
 lost), half (half an answer), close, reset. A scripted answer is for triggers and their ends; with {"probe": true}, for the resolve
-of an incident that never was. A service that is disabled answers 202 and does nothing (pdpyras issue 94).
+of an incident that never was; with {"api": true}, for GET /incidents. A service that is disabled answers 202 and does nothing (pdpyras issue 94).
 """
 import argparse
 import collections
@@ -33,6 +38,10 @@ import time
 import urllib.parse
 
 KEY = "0123456789abcdef0123456789abcdeF"
+API_TOKEN = "y_NbAkKc66ryYTWUXYEu"  # PagerDuty's own example
+API_ACCEPT = "application/vnd.pagerduty+json;version=2"
+SERVICE = {"id": "PIJ90N7", "type": "service_reference", "summary": "Orders"}
+API_PARAMETERS = {"incident_key", "limit", "offset", "sort_by", "statuses[]", "since", "until", "date_range", "total"}
 MAX_EVENT = 512 * 1024
 LIMIT, WINDOW = 120, 60.0
 KNOWN = {"routing_key", "event_action", "dedup_key", "payload", "links", "images", "client", "client_url"}
@@ -93,6 +102,18 @@ def faults(event):
     return found + [f"'payload.{name}' is not known" for name in payload if name not in PAYLOAD]
 
 
+def api_error(status, code, message, *errors):
+    return status, {"error": {"message": message, "code": code, **({"errors": list(errors)} if errors else {})}}
+
+
+def iso(at):
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+
+
+def user(name):
+    return {"id": "PXPGF42", "type": "user_reference", "summary": name, "self": "https://api.pagerduty.com/users/PXPGF42"}
+
+
 def invalid(*errors):
     return 400, {"status": "invalid event", "message": "Event object is invalid", "errors": list(errors)}
 
@@ -100,7 +121,8 @@ def invalid(*errors):
 class PagerDutyServer:
     """Thread-safe. Listens from construction on, serves from start() (or serve_forever()) to close()."""
 
-    def __init__(self, port=0, keys=None, limit=LIMIT, on_change=None):
+    def __init__(self, port=0, keys=None, limit=LIMIT, on_change=None, on_call=None):
+        self.on_call = on_call  # acknowledges each incident at once
         self.keys = keys  # None: every key of the right form was issued
         self.limit = limit
         self.on_change = on_change
@@ -109,6 +131,7 @@ class PagerDutyServer:
         self.opened = []  # every incident, in order
         self.scripts = []
         self.revoked, self.disabled = set(), set()
+        self.questions = []  # of the REST API: {"query", "headers", "status"}
         self.recent = collections.defaultdict(collections.deque)  # key -> monotonic times of what was taken
         self.stopping = threading.Event()
         owner = self
@@ -165,12 +188,22 @@ class PagerDutyServer:
         with self.lock:
             self.disabled.discard(key)
 
-    def acknowledge(self, dedup_key):
-        """As a person does on a phone."""
+    def acknowledge(self, dedup_key, who="Anna Example", agent=None):
+        """As a person does on a phone; `agent` is somebody else, an integration say."""
+        self._change(dedup_key, "acknowledged", ("triggered",), agent or user(who))
+
+    def resolve(self, dedup_key, who="Anna Example"):
+        """So."""
+        self._change(dedup_key, "resolved", ("triggered", "acknowledged"), user(who))
+
+    def _change(self, dedup_key, state, before, agent):
         with self.lock:
             for incident in self.opened:
-                if incident["dedup_key"] == dedup_key and incident["state"] == "triggered":
-                    incident["state"] = "acknowledged"
+                if incident["dedup_key"] == dedup_key and incident["state"] in before:
+                    incident["state"] = state
+                    incident["changed_by"], incident["changed_at"] = agent, time.time()
+                    if state == "resolved":
+                        incident["resolved_at"] = time.time()
 
     def reset(self):
         with self.lock:
@@ -196,16 +229,16 @@ class PagerDutyServer:
             raise ValueError("expected an object")
         self.script(*wanted.get("answers", []))
         for name, act in (("revoke", self.revoke), ("restore", self.restore), ("disable", self.disable), ("enable", self.enable),
-                          ("acknowledge", self.acknowledge)):
+                          ("acknowledge", self.acknowledge), ("resolve", self.resolve)):
             if name in wanted:
                 act(wanted[name])
         self.limit = wanted.get("limit", self.limit)
 
     # For the handler; the lock is held.
 
-    def next_script(self, probe):
+    def next_script(self, probe, api=False):
         for i, answer in enumerate(self.scripts):
-            if bool(answer.get("probe")) == probe:
+            if bool(answer.get("probe")) == probe and bool(answer.get("api")) == api:
                 if answer["times"] > 0:  # a negative number: for ever
                     answer["times"] -= 1
                     if answer["times"] == 0:
@@ -236,6 +269,34 @@ class PagerDutyServer:
         dedup_key = event.get("dedup_key") or f"made-{len(self.journal)}"
         return 202, {"status": "success", "message": "Event processed", "dedup_key": dedup_key}, {}
 
+    def shown(self, number, incident):
+        """As the REST API shows one."""
+        state = incident["state"]
+        return {"id": f"PT4KH{number:03d}", "type": "incident", "summary": f"[#{number}] {incident['summary']}", "incident_number": number,
+                "self": f"https://api.pagerduty.com/incidents/PT4KH{number:03d}", "html_url": f"https://example.pagerduty.com/incidents/PT4KH{number:03d}",
+                "created_at": iso(incident["at"]), "status": state, "incident_key": None, "title": incident["summary"],
+                "service": SERVICE, "urgency": "high",
+                "alert_counts": {"all": 1, "triggered": int(state != "resolved"), "resolved": int(state == "resolved")},
+                "acknowledgements": [{"at": iso(incident["changed_at"]), "acknowledger": incident["changed_by"] or SERVICE}] if state == "acknowledged" else [],
+                "last_status_change_at": iso(incident.get("changed_at", incident.get("resolved_at", incident["at"]))),
+                "last_status_change_by": incident.get("changed_by") or SERVICE}
+
+    def list_incidents(self, query, headers):
+        """(status, answer): GET /incidents. PagerDuty's words for what is wrong are in its manner."""
+        if headers.get("authorization") != f"Token token={API_TOKEN}":
+            return api_error(401, 2006, "Unauthorized")
+        if headers.get("accept") != API_ACCEPT:
+            return api_error(400, 2001, "Invalid Input Provided", "Accept header is not of version 2")
+        unknown = [name for name, _ in query if name not in API_PARAMETERS]
+        asked = dict(query)
+        limit = int(asked.get("limit", "25"))
+        if unknown or not 1 <= limit <= 100 or asked.get("sort_by", "created_at:desc").split(":")[0] not in ("incident_number", "created_at", "resolved_at"):
+            return api_error(400, 2001, "Invalid Input Provided", *[f"{name} is not known" for name in unknown])
+        found = [self.shown(number, one) for number, one in enumerate(self.opened, 1) if asked.get("incident_key") in (None, one["dedup_key"])]
+        if asked.get("sort_by", "").endswith(":desc"):
+            found.reverse()
+        return 200, {"incidents": found[:limit], "limit": limit, "offset": 0, "total": None, "more": len(found) > limit}
+
     def act(self, event, dedup_key):
         """What an accepted event does; the incident, or None where it was dropped."""
         key, action = event["routing_key"], event["event_action"]
@@ -250,9 +311,12 @@ class PagerDutyServer:
                             "links": event.get("links", [])}
                 self.opened.append(open_one)
                 open_one["calls"] += 1
+                if self.on_call:
+                    open_one.update(state="acknowledged", changed_by=user(self.on_call), changed_at=time.time())
             open_one["triggers"] += 1  # of one that is open already nobody hears
         elif open_one is not None:
             open_one["state"] = "resolved" if action == "resolve" else "acknowledged"
+            open_one["changed_by"], open_one["changed_at"] = None, time.time()
             if action == "resolve":
                 open_one["resolved_at"] = time.time()
         return open_one
@@ -301,6 +365,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.own(url, body):
             return
+        if url.path == "/incidents":
+            return self.incidents(url)
         if url.path != "/v2/enqueue":
             return self.answer(404, {"status": "not found"})
         if self.command != "POST":
@@ -340,6 +406,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             data = text.encode() if isinstance(text, str) else json.dumps(text).encode()
             self.wfile.write(b"HTTP/1.1 %d Scripted\r\nContent-Length: %d\r\n\r\n%s" % (status, len(data), data[:len(data) // 2]))
         return None
+
+    def incidents(self, url):
+        owner = self.server_owner
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        query = urllib.parse.parse_qsl(url.query, keep_blank_values=True)
+        with owner.lock:
+            script = owner.next_script(False, True)
+            status, answer = owner.list_incidents(query, headers) if self.command == "GET" else api_error(405, 2000, "Method Not Allowed")
+            if script and "status" in script:
+                status, answer = script["status"], script.get("body", "")
+            owner.questions.append({"query": query, "headers": headers, "status": status, "monotonic": time.monotonic()})
+        if script and script.get("mode") == "never":
+            owner.stopping.wait(30)
+            self.close_connection = True
+            return None
+        return self.answer(status, answer, (script or {}).get("headers"))
 
     do_GET = do_POST = do_DELETE = do_PUT = do_HEAD = handle_one
 

@@ -156,6 +156,42 @@ class PagerDutyServerTest(unittest.TestCase):
         self.assertEqual(202, self.post(trigger())[0])
         self.assertEqual([("a", "triggered", 1, 1)], self.states())
 
+    def list(self, query="", **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", self.pager.port, timeout=10)
+        self.addCleanup(connection.close)
+        wanted = {"Authorization": f"Token token={pagerduty_server.API_TOKEN}", "Accept": pagerduty_server.API_ACCEPT, **headers}
+        connection.request("GET", "/incidents" + query, headers=wanted)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read() or b"null")
+
+    def test_incidents_are_listed_with_who_acknowledged_them(self):
+        self.post(trigger())
+        self.post(trigger("b"))
+        status, answer = self.list("?incident_key=a&limit=5&sort_by=created_at%3Adesc")
+        self.assertEqual((200, 1, False), (status, len(answer["incidents"]), answer["more"]))
+        self.assertEqual(("triggered", None, []), tuple(answer["incidents"][0][key] for key in ("status", "incident_key", "acknowledgements")))
+        self.pager.acknowledge("a")
+        one = self.list("?incident_key=a")[1]["incidents"][0]
+        self.assertEqual(("acknowledged", "Anna Example", "user_reference"),
+                         (one["status"], *(one["acknowledgements"][0]["acknowledger"][key] for key in ("summary", "type"))))
+        self.pager.resolve("a", "Bob")
+        one = self.list("?incident_key=a")[1]["incidents"][0]
+        self.assertEqual(("resolved", [], "Bob"), (one["status"], one["acknowledgements"], one["last_status_change_by"]["summary"]))
+        self.post(action("acknowledge", "b"))
+        self.assertEqual("service_reference", self.list("?incident_key=b")[1]["incidents"][0]["acknowledgements"][0]["acknowledger"]["type"])
+        self.post(trigger())
+        self.assertEqual([3, 1], [one["incident_number"] for one in self.list("?incident_key=a&sort_by=created_at:desc")[1]["incidents"]])
+        self.assertEqual((1, True), (len(self.list("?limit=1")[1]["incidents"]), self.list("?limit=1")[1]["more"]))
+        self.assertEqual([], self.list("?incident_key=never")[1]["incidents"])
+
+    def test_the_rest_api_wants_its_headers(self):
+        self.assertEqual(401, self.list(Authorization="Bearer x")[0])
+        self.assertEqual(400, self.list(Accept="application/json")[0])
+        self.assertEqual(400, self.list("?key=a")[0])
+        self.pager.script({"api": True, "status": 503})
+        self.assertEqual([503, 200], [self.list()[0], self.list()[0]])
+        self.assertEqual([401, 400, 400, 503, 200], [one["status"] for one in self.pager.questions])
+
     def test_control_over_http(self):
         self.assertEqual(200, self.post({"answers": [{"status": 500}], "limit": 7, "disable": KEY[::-1]}, "/_control")[0])
         self.assertEqual((500, None), self.post(trigger()))

@@ -218,6 +218,32 @@ route: {sinks: [am], group_by: [b, a], repeat_interval: 1h, routes: [{matchers: 
   CHECK(child.options.repeat_interval == std::chrono::hours(1));
 }
 
+TEST_CASE("config: where people reach logbell begins each link, and lets them say what they have seen",
+          "[run][config]") {
+  World world;
+  const auto load = [&](const std::string& url, Problems& problems) {
+    return world.load(with(kLeast, "sinks: {ops", "external_url: " + url + "\nsinks: {ops"), problems);
+  };
+  Problems none;
+  const auto without = world.load(kLeast, none);
+  REQUIRE(without);
+  CHECK_FALSE(without->plan->sinks.begin()->second.acknowledges);
+  Problems good;
+  const auto config = load("https://logbell.example.com/orders//", good);
+  INFO(said(good));
+  REQUIRE(config);
+  CHECK(config->external_url == "https://logbell.example.com/orders");
+  CHECK(config->plan->sinks.begin()->second.acknowledges);
+  for (const char* url : {"ftp://logbell.example.com", "logbell", "https://", "'https://a.example.com/?x=1'",
+                          "'https://user:pass@a.example.com'", "'https://a.example.com/#x'",
+                          "'https://changeme'", "'<url>'", "'https://a b.example.com'"}) {
+    INFO(url);
+    Problems bad;
+    CHECK_FALSE(load(url, bad));
+    CHECK(said(bad).find("as in https://logbell.example.com") != std::string::npos);
+  }
+}
+
 TEST_CASE("config: short forms of one name have patterns of their own, which expressions cannot say",
           "[run][config]") {
   World world;

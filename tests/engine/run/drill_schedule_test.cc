@@ -44,6 +44,9 @@ struct Schedule {
         view.now = now;
         const auto at = proven.find({i, sink});
         if (at != proven.end()) view.proofs.push_back({ProofLevel::kAccepted, at->second, "drill", "ok"});
+        view.asked = asked;
+        if (seen && i == 0)
+          view.proofs.push_back({ProofLevel::kAcknowledged, *seen, "drill", "Anna", "Anna"});
         views.push_back(view);
       }
     }
@@ -75,6 +78,8 @@ struct Schedule {
   std::shared_ptr<const rules::Plan> plan;
   DrillSettings settings;
   std::map<std::pair<std::size_t, std::string>, Timestamp> proven;
+  std::optional<Timestamp> asked;
+  std::optional<Timestamp> seen;  // a message about A
   bool conditional = false;
   DrillSchedule schedule{kFriday};
 };
@@ -171,6 +176,34 @@ TEST_CASE("drill schedule: a proof that is too old is told, and one that never c
   schedule.prove(0, "pager", kFriday + 25h);
   CHECK(schedule.expired(kFriday + 24h * 7).empty());
   CHECK(schedule.expired(kFriday + 24h * 7 + 1ms) == Lines{"chat"});
+}
+
+TEST_CASE("drill schedule: where people can say that they saw it, nobody for a month is told",
+          "[run][drill]") {
+  Schedule schedule;
+  const auto words = [&](Timestamp now) {
+    for (const std::size_t rule : {0U, 1U}) {
+      for (const char* sink : {"chat", "pager"})
+        schedule.prove(rule, sink, now);
+    }
+    std::string out;
+    for (const Condition& condition :
+         schedule.schedule.expired(*schedule.plan, schedule.settings, schedule.proofs(now), now)) {
+      if (condition.active) out += condition.summary.substr(0, condition.summary.find(','));
+    }
+    return out;
+  };
+  schedule.asked = kFriday;
+  CHECK(words(kFriday + 24h * 31).empty());  // not at these
+  schedule.world.written.sinks["chat"].acknowledges = true;
+  schedule.plan = schedule.world.plan();
+  CHECK(words(kFriday + 24h * 30).empty());
+  CHECK(words(kFriday + 24h * 30 + 1ms) == "Messages about A");
+  schedule.seen = kFriday + 24h;
+  CHECK(words(kFriday + 24h * 31) == "Messages about B arrive at sink chat");
+  schedule.asked.reset();  // none has come yet
+  CHECK(words(kFriday + 24h * 31).empty());
+  CHECK(words(kFriday + 24h * 31 + 1ms) == "Messages about A arrive at sink chat");
 }
 
 }  // namespace logbell::tests

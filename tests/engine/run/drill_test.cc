@@ -128,6 +128,19 @@ TEST_CASE("drill desk: from the lines to the receipts", "[run][drill][F53]") {
       CHECK((pair.read && pair.matched && pair.routed && pair.stored && pair.receipt));
     CHECK(desk.desk->take_ended().empty());
     CHECK(desk.desk->idle());
+    // Whoever saw it may say so later; the first word counts, of that sink and that rule.
+    const auto seen = [&](const std::string& who) {
+      desk.desk->acknowledged(begun.id, "chat", {desk.plan->rules[0].identity()}, who, desk.clock.now());
+    };
+    desk.clock.advance(5s);
+    seen("Anna");
+    seen("Bob");
+    desk.desk->acknowledged("unknown", "chat", {desk.plan->rules[1].identity()}, "Bob", desk.clock.now());
+    std::vector<std::string> who;
+    for (const DrillPair& pair : desk.desk->report(begun.id)->pairs)
+      who.push_back(pair.acknowledged ? pair.acknowledged_by : "-");
+    CHECK(who == Lines{"Anna", "-", "-"});
+    CHECK(desk.desk->report(begun.id)->pairs[0].acknowledged == desk.clock.now());
   }
   SECTION("a passing failure is waited for") {
     desk.settle(told[1], engine::DeliveryState::kPending, "retry", "HTTP 503");

@@ -10,6 +10,7 @@
 
 #include <catch2/catch.hpp>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -128,7 +129,15 @@ TEST_CASE("metrics: what waits in queues, and what was forgotten at a bound", "[
   lane.sink = lane.lane = "chat";
   lane.forgotten = 7;
   view.lanes = {lane};
+  logbell::engine::Verdict far;
+  far.sink = "chat";
+  far.found.certificate_ends = kNow + std::chrono::hours(48);
+  logbell::engine::Verdict soon = far;
+  soon.found.certificate_ends = kNow + std::chrono::hours(24);
+  view.verdicts = {{"chat#1", far}, {"chat#2", soon}};
   const std::string text = scrape(metrics, view);
+  CHECK(has(text, fmt::format("logbell_sink_tls_not_after_timestamp_seconds{{sink=\"chat\"}} {}",
+                              logbell::rules::to_unix_ms(kNow + std::chrono::hours(24)) / 1000)));
   CHECK(has(text, "logbell_queue_bytes{queue=\"core\"} 4096"));
   CHECK(has(text, "logbell_queue_waits_total{queue=\"core\"} 2"));
   CHECK(has(text, "logbell_fallback_alerts_forgotten_total{sink=\"chat\"} 7"));

@@ -178,4 +178,28 @@ TEST_CASE("proof: ages are metrics, of rules that share a name the oldest", "[ru
   CHECK(ages[0].value == 100);
 }
 
+TEST_CASE("proof: who has seen it, and when that was asked for first, over a restart", "[run][proof]") {
+  Book book;
+  book.book->delivered(book.told("chat"), "ok", book.clock.now());
+  CHECK_FALSE(book.book->view({})[0].asked);
+  book.world.written.sinks["chat"].acknowledges = true;
+  book.book->replace_plan(book.world.plan());
+  book.clock.advance(1h);
+  book.book->delivered(book.told("chat", "", false), "ok", book.clock.now());
+  CHECK_FALSE(book.book->view({})[0].asked);  // an end asks nobody
+  book.book->delivered(book.told("chat"), "ok", book.clock.now());
+  book.clock.advance(1h);
+  book.book->delivered(book.told("chat"), "ok", book.clock.now());
+  book.book->proven(book.world.current->rules[0].identity(), "chat",
+                    {ProofLevel::kAcknowledged, book.clock.now(), "alert", "Anna said so", "Anna", 41s});
+  book.open();
+  const ProofView view = book.book->view({})[0];
+  CHECK(view.asked == CoreWorld::at(0) + 1h);
+  CHECK(view.reached() == ProofLevel::kAcknowledged);
+  CHECK(view.proofs.back().who == "Anna");
+  CHECK(view.proofs.back().took == rules::Duration(41s));
+  book.clock.advance(24h * 30 + 1ms);
+  CHECK(book.book->view({})[0].reached() == ProofLevel::kStatic);
+}
+
 }  // namespace logbell::tests

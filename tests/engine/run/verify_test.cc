@@ -44,6 +44,8 @@ struct Script {
   std::map<std::string, int> asked;
   Duration longest{0};  // that one may have taken
   std::string secret = "hush";
+  std::map<std::string, sinks::ReadBack> there;  // what it finds of a message
+  std::map<std::string, int> looked;
 };
 
 class AskedSink final : public sinks::Sink {
@@ -59,6 +61,12 @@ class AskedSink final : public sinks::Sink {
     ++script_.asked[name_];
     const auto found = script_.answers.find(name_);
     return found == script_.answers.end() ? live() : found->second;
+  }
+  sinks::ReadBack read_back(const rules::Notification& /*notification*/,
+                            const sinks::Attempt& attempt) override {
+    script_.longest = std::max(script_.longest, attempt.timeout);
+    ++script_.looked[name_];
+    return script_.there[name_];
   }
 
  private:
@@ -358,6 +366,34 @@ TEST_CASE("verify: what is unknown refuses nothing", "[run][verify][F52]") {
   CHECK(world.problems(std::string(kRule) + "[a]}\nroute: {sinks: [b]}\n").empty());
 }
 
+TEST_CASE("verify: a certificate that ends soon is told, also from memory", "[run][verify][F44]") {
+  World world;
+  const auto config = world.load(kRule + std::string("[a, b]}\nroute: {sinks: [a]}\n"));
+  Verification far = live();
+  far.certificate_ends = world.clock.now() + 24h * 14;
+  Verification soon = live();
+  soon.certificate_ends = *far.certificate_ends - 1ms;
+  world.script.answers = {{"a", far}, {"b", soon}};
+  world.ask(*config);
+  world.script.asked.clear();
+  const Verdicts verdicts = world.ask(*config);
+  CHECK(world.script.asked.empty());  // remembered
+  CHECK(verdicts.at("a").found.certificate_ends == far.certificate_ends);
+  CHECK_FALSE(verdicts.at("am#1").found.certificate_ends);
+  CHECK(verdicts.at("b").found.evidence ==
+        "hello -> I am here; its certificate ends " + rules::format_rfc3339(*soon.certificate_ends));
+  CHECK_FALSE(ends_soon(verdicts.at("a")));
+  CHECK(ends_soon(verdicts.at("b")));
+  rules::Problems found;
+  report_dead(*config, verdicts, nullptr, {}, found);
+  REQUIRE(found.sorted().size() == 1);
+  const rules::Problem said = found.sorted().front();
+  CHECK(said.severity == rules::Severity::kWarning);
+  CHECK(said.subject == "sink \"b\"");
+  CHECK(said.reason == "the certificate that b shows ends at " +
+                           rules::format_rfc3339(*soon.certificate_ends) + ": then no message arrives");
+}
+
 // --- the loop
 
 class LoopWorld : public World {
@@ -368,6 +404,17 @@ class LoopWorld : public World {
     VerifyLoop::Options options;
     options.clock = &clock;
     options.tell = [this](const Verdict& verdict) { told.push_back(verdict); };
+    options.found = [this](const std::string& lane, const rules::Notification& about,
+                           const sinks::ReadBack& back, std::optional<std::size_t> all) {
+      std::string words = lane + " " + about.key + ":";
+      for (const std::size_t index : back.found)
+        words += fmt::format(" {}", index);
+      for (const auto& one : back.acknowledged)
+        words += fmt::format(", {} by {}", one.alert, one.who);
+      if (all) words += fmt::format(", {} in all", *all);
+      found.push_back(words);
+    };
+    options.looked = [this](std::string_view outcome) { ++looks[std::string(outcome)]; };
     loop = std::make_unique<VerifyLoop>(std::move(options), config, verify_sinks(*config, clock, ""));
     script.asked.clear();
   }
@@ -385,6 +432,8 @@ class LoopWorld : public World {
 
   std::shared_ptr<const Config> config;
   std::vector<Verdict> told;
+  std::vector<std::string> found;
+  std::map<std::string, int> looks;
   std::unique_ptr<VerifyLoop> loop;
 };
 
@@ -456,8 +505,9 @@ TEST_CASE("verify: one that is live for some of those whom it is to tell is a wa
   partly.evidence = "1 of 2 recipients are taken, the others refused: RCPT TO bob@example.com -> 550";
   world.script.answers["a"] = partly;
   const std::string rule = std::string(kRule) + "[a]}\nroute: {sinks: [b]}\n";
-  CHECK(world.problems(rule) == std::vector<std::string>{
-                                    "warning: sink \"a\": not everybody behind it would hear: " + partly.evidence});
+  CHECK(world.problems(rule) ==
+        std::vector<std::string>{"warning: sink \"a\": not everybody behind it would hear: " +
+                                 partly.evidence});
   const auto config = world.load(rule);
   world.ask(*config);
   const Verdicts again = world.ask(*config);
@@ -512,6 +562,98 @@ TEST_CASE("verify loop: a new configuration is asked in its own time; the old on
   world.loop->stop();
   CHECK(world.loop->done());
   CHECK_FALSE(world.loop->step());
+}
+
+// The world's sinks, and one that tells who has acknowledged what.
+std::string with_pager() {
+  return kBase + std::string("  pager: {pagerduty: {routing_key: 'R0123456789ABCDEF0123456789ABCDE'}}\n");
+}
+
+rules::Notification message(const std::string& key, const std::string& sink, const std::string& drill = "") {
+  rules::Notification notification;
+  notification.key = key;
+  notification.sink = notification.lane = sink;
+  notification.drill = drill;
+  notification.alerts.resize(2);
+  return notification;
+}
+
+TEST_CASE(
+    "verify loop: a drill's message is looked for once, a real one where the sink tells who has seen it",
+    "[run][verify]") {
+  LoopWorld world(with_pager(), "[pager]");
+  world.pass(0s);
+  world.script.there["am#1"] = {true, {0}, "its receivers: test", {}, false};
+  world.loop->look_for("am#1", message("1", "am", "d"));
+  world.loop->look_for("am#1", message("2", "am"));   // it tells nobody's name
+  world.loop->look_for("a", message("3", "a", "d"));  // it cannot be asked
+  world.loop->look_for("gone", message("4", "gone", "d"));
+  world.pass(0s);
+  CHECK(world.found == Lines{"am#1 1: 0, 1 in all"});
+  CHECK(world.looks == std::map<std::string, int>{{"missing", 1}});
+  CHECK(world.script.longest <= kVerifyTimeout);
+}
+
+TEST_CASE("verify loop: who has acknowledged a message is asked for again and again, ever more rarely",
+          "[run][verify]") {
+  LoopWorld world(with_pager(), "[pager]");
+  world.pass(0s);
+  sinks::ReadBack& there = world.script.there["pager"];
+  there.open = true;
+  there.evidence = "GET incidents -> HTTP 503";
+  world.loop->look_for("pager", message("1", "pager"));
+  CHECK(world.pass(0s) == Duration(30s));  // before the questions that are due in a quarter of an hour
+  CHECK(world.found.empty());
+  there.answered = true;
+  there.found = {0, 1};
+  CHECK(world.pass(30s) == Duration(30s));
+  CHECK(world.found == Lines{"pager 1: 0 1"});
+  world.pass(30s);
+  CHECK(world.found.size() == 1);  // that is no news
+  there.acknowledged = {{1, "Anna", {}, Duration(60s), ""}};
+  world.pass(30s);
+  CHECK(world.found.back() == "pager 1:, 1 by Anna");
+  SECTION("until each has been") {
+    there.acknowledged.push_back({0, "Bob", {}, Duration(60s), ""});
+    there.open = false;
+    world.pass(30s);
+    CHECK(world.found.back() == "pager 1:, 0 by Bob, 2 in all");
+    const int looked = world.script.looked["pager"];
+    world.pass(1h);
+    CHECK(world.script.looked["pager"] == looked);
+    CHECK(world.looks["given_up"] == 0);
+  }
+  SECTION("for a night") {
+    for (int i = 0; i < 60 * 9; ++i)
+      world.pass(1min);
+    CHECK(world.script.looked["pager"] > 40);
+    CHECK(world.script.looked["pager"] < 80);
+    CHECK(world.found.back() == "pager 1:, 2 in all");
+    CHECK(world.looks["given_up"] == 1);
+    CHECK(world.looks["unanswered"] == 1);
+  }
+  SECTION("while the sink is in the configuration") {
+    world.loop->replace(world.load(kRule + std::string("[a]}\nroute: {sinks: [a]}\n")), {});
+    const int looked = world.script.looked["pager"];
+    world.pass(1h);
+    CHECK(world.script.looked["pager"] == looked);
+  }
+}
+
+TEST_CASE("verify loop: of what is looked for there is a bound, and questions have their turn",
+          "[run][verify]") {
+  LoopWorld world(with_pager(), "[pager]");
+  world.pass(0s);
+  world.script.there["pager"].open = true;
+  for (int i = 0; i < 101; ++i)
+    world.loop->look_for("pager", message(std::to_string(i), "pager"));
+  CHECK(world.looks == std::map<std::string, int>{{"dropped", 1}});
+  // All are due, and so are the questions: one of these after one of those.
+  world.clock.advance(15min);
+  for (int i = 0; i < 10; ++i)
+    world.loop->step();
+  CHECK(world.script.looked["pager"] == 5);
+  CHECK(world.told.size() == 5);
 }
 
 }  // namespace
