@@ -33,6 +33,9 @@ constexpr Duration kMaxAhead = std::chrono::seconds(10);
 constexpr Duration kUnreadableFor = std::chrono::minutes(5);
 // A lost state is told for so long; there is nothing that could end it.
 constexpr Duration kStateLostShown = std::chrono::hours(1);
+// Lines that went missing are told for so long after the last of them: by then whoever looks into it has
+// begun.
+constexpr Duration kGapShown = std::chrono::hours(1);
 // Lines kept as samples, per pattern: a few hundred series with theirs. Beyond it only new series go without.
 constexpr std::size_t kMaxSampleMemory = 1024 * 1024;
 // No series is forgotten sooner than this after its last match (DESIGN.md §3 "Zero").
@@ -40,6 +43,10 @@ constexpr Duration kDay = std::chrono::hours(24);
 constexpr std::string_view kBeforeStart = "logbell_alerts_before_start_total";
 constexpr std::string_view kSamplesDropped = "logbell_sample_lines_dropped_total";
 constexpr std::string_view kFailures = "logbell_rule_evaluation_failures_total";
+// What the reader counts where lines are missing.
+constexpr std::string_view kGaps = "logbell_source_gaps_total";
+constexpr std::string_view kBytesLost = "logbell_source_bytes_lost_total";
+constexpr std::string_view kDatagramsDropped = "logbell_source_datagrams_dropped_total";
 // So many values of a label that was summed away are shown: what fits a phone.
 constexpr std::size_t kTopValues = 3;
 // Earlier lines kept a series, spread over the longest window, so that the first one of a window is at hand.
@@ -66,6 +73,58 @@ struct SampleLines {
   std::vector<std::pair<Timestamp, std::string>> anchors;  // oldest first
   Timestamp last_at;
   std::string last;
+};
+
+// Why lines are missing, for people; the cause itself where it is not in the table.
+std::string_view describe_gap(std::string_view cause) {
+  constexpr std::pair<std::string_view, std::string_view> kCauses[] = {
+      {"rotated_away_while_down", "rotated away while logbell did not run"},
+      {"deleted_while_down", "deleted while logbell did not run"},
+      {"truncated_while_down", "cut while logbell did not run"},
+      {"truncated", "cut before it was read"},
+      {"deleted_while_written", "deleted, and still written to"},
+      {"compressed_broken", "compressed, and what was compressed is broken"},
+      {"compression_unknown", "compressed in a way that is not known"},
+      {"decompression_limit", "compressed, and unpacked larger than it may be"},
+      {"datagrams_dropped", "sent faster than it was read"},
+      {"not_listening", "sent while nobody listened"},
+      {"journal_vacuumed", "vacuumed from the journal before it was read"},
+      {"journal_unreadable", "unreadable in the journal"}};
+  for (const auto& [name, words] : kCauses) {
+    if (name == cause) return words;
+  }
+  return cause;
+}
+
+// Lines that went missing since this began, as far as that is known: what InputGap tells.
+struct GapState {
+  Timestamp since;  // wall time at which the first was noticed
+  Timestamp last;   // and the last
+  std::map<std::string, double> causes;
+  double bytes = 0;
+  double datagrams = 0;
+
+  std::string to_json() const {
+    Json by_cause;
+    for (const auto& [cause, times] : causes)
+      by_cause.set(cause, rules::format_number(times));
+    Json json;
+    json.set("since", rules::to_unix_ms(since)).set("last", rules::to_unix_ms(last)).set("causes", by_cause);
+    json.set("bytes", rules::format_number(bytes)).set("datagrams", rules::format_number(datagrams));
+    return json.dump();
+  }
+  static std::optional<GapState> parse(std::string_view text) {
+    const auto json = Json::parse(text);
+    if (!json || !(*json)["since"].is_integer() || !(*json)["last"].is_integer()) return std::nullopt;
+    GapState gap;
+    gap.since = rules::from_stored_ms((*json)["since"].integer());
+    gap.last = rules::from_stored_ms((*json)["last"].integer());
+    for (const auto& [cause, times] : (*json)["causes"].object())
+      gap.causes[cause] = rules::parse_number(times.string());
+    gap.bytes = rules::parse_number((*json)["bytes"].string());
+    gap.datagrams = rules::parse_number((*json)["datagrams"].string());
+    return gap;
+  }
 };
 
 // What a pattern has counted: for /metrics, kept over restarts.
@@ -147,6 +206,8 @@ struct SourceState {
   std::optional<Timestamp> unreadable_since;  // wall time
   std::optional<Timestamp> heard_at;          // wall time of the last line, or of the start
   bool silent = false;                        // InputSilent shows it
+  std::optional<GapState> gap;                // InputGap shows it
+  bool gap_changed = false;                   // and it is to be written
 };
 
 // Sources that are read by the same rules: what is known of them is found out once a tick.
@@ -445,6 +506,14 @@ struct Pipeline::Impl {
         if (!json) continue;
         const auto parsed = rules::alert_from_json(*json);
         if (parsed) built_in[entry.key] = *parsed;
+      } else if (const auto gap_of = after(entry.key, "core/gap/")) {
+        const auto spec = std::find_if(plan->sources.begin(), plan->sources.end(),
+                                       [&](const rules::SourceSpec& one) { return one.name == *gap_of; });
+        if (spec == plan->sources.end()) {
+          pending_entries.push_back({entry.key, std::nullopt});
+          continue;
+        }
+        sources[static_cast<std::size_t>(spec - plan->sources.begin())].gap = GapState::parse(*entry.value);
       } else if (after(entry.key, "core/k/")) {
         const auto json = Json::parse(*entry.value);
         if (!json) continue;
@@ -529,8 +598,10 @@ struct Pipeline::Impl {
       source.status = status;
       source.seen = true;
     }
-    for (const CounterDelta& delta : batch.counters)
+    for (const CounterDelta& delta : batch.counters) {
       add(delta.name, delta.labels, delta.by);
+      if (delta.by > 0) note_gap(delta, batch.read_at);
+    }
     pending_entries.insert(pending_entries.end(), batch.positions.begin(), batch.positions.end());
     cannot_wait = cannot_wait || batch.cannot_be_read_again || batch.files_found;
   }
@@ -540,6 +611,46 @@ struct Pipeline::Impl {
     const auto [at, is_new] = counters.try_emplace(key, MetricValue{name, labels, 0});
     at->second.value += by;
     if (is_new || by != 0) changed_counters.insert(key);
+  }
+
+  // What is committed with the place from which reading goes on: a gap is told once, however often we die.
+  void note_gap(const CounterDelta& delta, Timestamp now) {
+    if (delta.name != kGaps && delta.name != kBytesLost && delta.name != kDatagramsDropped) return;
+    const std::string_view name = delta.labels.get("source");
+    for (std::size_t i = 0; i < sources.size(); ++i) {
+      if (plan->sources[i].name != name) continue;
+      SourceState& source = sources[i];
+      if (!source.gap) source.gap.emplace().since = now;
+      GapState& gap = *source.gap;
+      gap.last = now;
+      if (delta.name == kGaps) gap.causes[std::string(delta.labels.get("cause"))] += delta.by;
+      if (delta.name == kBytesLost) gap.bytes += delta.by;
+      if (delta.name == kDatagramsDropped) gap.datagrams += delta.by;
+      source.gap_changed = built_in_dirty = true;
+    }
+  }
+
+  std::string describe(const rules::SourceSpec& spec, const SourceState& source) const {
+    const GapState& gap = *source.gap;
+    std::vector<std::string> causes;
+    for (const auto& [cause, times] : gap.causes)
+      causes.push_back(times > 1
+                           ? fmt::format("{} ({} times)", describe_gap(cause), rules::format_number(times))
+                           : std::string(describe_gap(cause)));
+    std::string known;
+    const auto some = [](double n, std::string_view of) {
+      return fmt::format(", {} {}{}", rules::format_number(n), of, n == 1 ? "" : "s");
+    };
+    if (gap.datagrams > 0) known = some(gap.datagrams, "datagram");
+    if (gap.bytes > 0) known += some(gap.bytes, "byte") + " that were seen and not read";
+    if (known.empty()) known = ", how many is not known";
+    std::string whole;
+    if (source.status.watched_from && *source.status.watched_from != rules::kLongAgo)
+      whole = fmt::format(", nothing after {} is", rules::format_rfc3339(*source.status.watched_from));
+    return fmt::format(
+        "lines of source {} ({}) are missing, and its rules have not seen them: {}{}; noticed at {}{}",
+        spec.name, rules::describe_inputs(spec), fmt::join(causes, ", "), known,
+        rules::format_rfc3339(gap.since), whole);
   }
 
   void count(const TimedMatch& match, const MatchBatch& batch) {
@@ -702,8 +813,14 @@ struct Pipeline::Impl {
   }
 
   bool renew(Alert& alert) const {
+    if (alert.built_in) {
+      for (const auto& [key, known] : built_in) {
+        if (known.labels == alert.labels) alert.annotations = known.annotations;
+      }
+      return true;
+    }
     const auto found = active.find(alert.fingerprint());
-    if (found == active.end()) return alert.built_in;
+    if (found == active.end()) return false;
     // Of several with the same labels the one that fired first: in whatever order they were restored.
     const ActiveAlert* first = nullptr;
     std::size_t rule = 0;
@@ -807,6 +924,11 @@ struct Pipeline::Impl {
       clamp(source.unreadable_since);
       clamp(source.heard_at);
       clamp(source.status.last_line_at);
+      if (source.gap) {
+        source.gap->since = std::min(source.gap->since, now);
+        source.gap->last = std::min(source.gap->last, now);
+        source.gap_changed = true;
+      }
     }
     for (RuleSlot& rule : rules)
       clamp(rule.unknown_since);
@@ -1003,6 +1125,7 @@ struct Pipeline::Impl {
     Labels labels;
     std::string summary;
     std::string severity;
+    bool renews = false;  // what it says may change while it fires
   };
 
   static std::string condition_key(const std::string& name, const Labels& labels) {
@@ -1053,6 +1176,14 @@ struct Pipeline::Impl {
         if (source.unreadable_since) later(*source.unreadable_since + kUnreadableFor);
         if (spec.max_silence) later(*source.heard_at + *spec.max_silence);
       }
+      if (source.gap && now - source.gap->last >= kGapShown) {
+        source.gap.reset();
+        source.gap_changed = true;
+      }
+      if (source.gap) {
+        wanted.push_back({"InputGap", labels, describe(spec, source), "warning", true});
+        later(source.gap->last + kGapShown);
+      }
       if (source.status.timestamp_offset != Duration(0) || (!source.seen && shows("TimestampSkew", labels))) {
         wanted.push_back(
             {"TimestampSkew", labels,
@@ -1099,7 +1230,7 @@ struct Pipeline::Impl {
         later(known.since + kStateLostShown);
       }
       wanted.push_back({known.condition.alertname, known.condition.labels, known.condition.summary,
-                        known.condition.severity});
+                        known.condition.severity, known.condition.renews});
       ++at;
     }
 
@@ -1108,7 +1239,14 @@ struct Pipeline::Impl {
       const std::string key = "core/b/" + condition_key(want.name, want.labels);
       holds.insert(key);
       const auto found = built_in.find(key);
-      if (found != built_in.end()) continue;
+      if (found != built_in.end()) {
+        auto& annotations = found->second.annotations;
+        if (!want.renews || found->second.annotation("summary") == want.summary) continue;
+        // Nobody is told again; a repeat, the end and the API say what is known by then.
+        annotations.assign(1, {"summary", want.summary});
+        pending_entries.push_back({key, rules::to_json(found->second).dump()});
+        continue;
+      }
       Alert alert;
       Labels labels = want.labels;
       labels.set("alertname", want.name);
@@ -1161,13 +1299,16 @@ struct Pipeline::Impl {
       built_in_dirty = true;
       return;
     }
-    if (conditions.count(key) != 0) return;
+    const auto [known, is_new] = conditions.try_emplace(key, Known{condition, now});
+    if (!is_new) {
+      if (!condition.renews || known->second.condition.summary == condition.summary) return;
+      known->second.condition = condition;
+    }
     built_in_dirty = true;
-    conditions[key] = {condition, now};
     Json json;
     json.set("alertname", condition.alertname).set("labels", rules::to_json(condition.labels));
     json.set("summary", condition.summary).set("severity", condition.severity);
-    json.set("since", rules::to_unix_ms(now));
+    json.set("since", rules::to_unix_ms(known->second.since));
     pending_entries.push_back({key, json.dump()});
   }
 
@@ -1261,6 +1402,12 @@ struct Pipeline::Impl {
         tick.entries.push_back({"core/p/" + pattern.id_text, json.dump()});
         pattern.meta_changed = false;
       }
+    }
+    for (std::size_t i = 0; i < sources.size(); ++i) {
+      SourceState& source = sources[i];
+      if (!std::exchange(source.gap_changed, false)) continue;
+      tick.entries.push_back(
+          {gap_key(plan->sources[i]), source.gap ? std::optional(source.gap->to_json()) : std::nullopt});
     }
     for (const std::size_t i : advanced) {
       RuleSlot& rule = rules[i];
@@ -1371,6 +1518,11 @@ struct Pipeline::Impl {
       if (old == old_source_of.end()) continue;
       sources[i] = old_sources[old->second];
       sources[i].status.source = static_cast<std::uint32_t>(i);
+      old_source_of.erase(old);
+    }
+    for (const auto& gone : old_source_of) {
+      if (old_sources[gone.second].gap)
+        pending_entries.push_back({gap_key(old_plan->sources[gone.second]), std::nullopt});
     }
     std::map<std::string, Timestamp> clocks;
     for (const SourceSet& old : old_sets) {
@@ -1454,6 +1606,8 @@ struct Pipeline::Impl {
     drop_unknown_counters();
     drop_conditions_of_gone_sinks();
   }
+
+  static std::string gap_key(const rules::SourceSpec& source) { return "core/gap/" + source.name; }
 
   static std::string total_key(const PatternState& pattern, const std::vector<std::string>& values) {
     return fmt::format("core/t/{}/{}", pattern.id_text, values_json(values).dump());
