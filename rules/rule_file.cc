@@ -76,7 +76,7 @@ const std::vector<std::string>& built_in_alerts() {
       "InputSilent",      "RuleUnknown",      "TimestampSkew",   "SinkDead",    "SinkUnverified",
       "StateLost",        "SeriesOverflow",   "DrillFailed",     "ProofExpired", "DeliveryDelayed",
       "HeartbeatUnheard", "HeartbeatMissing", "HeartbeatFailing", "InputGap",
-      "ConfigReloadFailed"};
+      "ConfigReloadFailed", "UncoveredErrors", "PatternWentSilent"};
   return kNames;
 }
 

@@ -10,7 +10,9 @@
 #include <fmt/format.h>
 
 #include "engine/core/dispatcher.h"
+#include "engine/core/format_watch.h"
 #include "engine/core/rule_state.h"
+#include "engine/core/uncovered.h"
 #include "rules/json.h"
 #include "rules/redact.h"
 #include "rules/rule_file.h"
@@ -208,6 +210,8 @@ struct SourceState {
   bool silent = false;                        // InputSilent shows it
   std::optional<GapState> gap;                // InputGap shows it
   bool gap_changed = false;                   // and it is to be written
+  UncoveredLog uncovered;                     // UncoveredErrors shows it
+  FormatWatch format;                         // PatternWentSilent shows it
 };
 
 // Sources that are read by the same rules: what is known of them is found out once a tick.
@@ -238,6 +242,13 @@ struct Pipeline::Impl {
   struct Known {
     Condition condition;
     Timestamp since;
+  };
+  struct Wanted {
+    std::string name;
+    Labels labels;
+    std::string summary;
+    std::string severity;
+    bool renews = false;  // what it says may change while it fires
   };
   std::map<std::string, Known> conditions;
   std::map<std::string, MetricValue> counters;  // by name and labels; those of patterns are in patterns
@@ -421,6 +432,25 @@ struct Pipeline::Impl {
       if (count >= plan->sinks.at(name).lanes.size()) dispatcher->set_sink_dead(name, true);
   }
 
+  // What is known of a source.
+  void restore_source(const StoredEntry& entry) {
+    for (std::size_t i = 0; i < sources.size(); ++i) {
+      if (entry.key == gap_key(plan->sources[i])) {
+        sources[i].gap = GapState::parse(*entry.value);
+        return;
+      }
+      if (entry.key == uncovered_key(plan->sources[i]) && plan->sources[i].uncovered_errors) {
+        if (auto known = UncoveredLog::parse(*entry.value)) sources[i].uncovered = *std::move(known);
+        return;
+      }
+      if (entry.key == format_key(plan->sources[i])) {
+        if (auto known = FormatWatch::parse(*entry.value)) sources[i].format = *std::move(known);
+        return;
+      }
+    }
+    pending_entries.push_back({entry.key, std::nullopt});
+  }
+
   void restore(const std::vector<StoredEntry>& entries) {
     dispatcher->restore(entries);
     std::map<std::string, std::size_t> pattern_by;
@@ -506,14 +536,9 @@ struct Pipeline::Impl {
         if (!json) continue;
         const auto parsed = rules::alert_from_json(*json);
         if (parsed) built_in[entry.key] = *parsed;
-      } else if (const auto gap_of = after(entry.key, "core/gap/")) {
-        const auto spec = std::find_if(plan->sources.begin(), plan->sources.end(),
-                                       [&](const rules::SourceSpec& one) { return one.name == *gap_of; });
-        if (spec == plan->sources.end()) {
-          pending_entries.push_back({entry.key, std::nullopt});
-          continue;
-        }
-        sources[static_cast<std::size_t>(spec - plan->sources.begin())].gap = GapState::parse(*entry.value);
+      } else if (after(entry.key, "core/gap/") || after(entry.key, "core/err/") ||
+                 after(entry.key, "core/form/")) {
+        restore_source(entry);
       } else if (after(entry.key, "core/k/")) {
         const auto json = Json::parse(*entry.value);
         if (!json) continue;
@@ -527,6 +552,7 @@ struct Pipeline::Impl {
     }
     drop_unknown_counters();
     drop_conditions_of_gone_sinks();
+    forget_forms_of_gone_patterns();
     for (SourceSet& set : source_sets) {
       const auto clock = clocks.find(set.key);
       if (clock != clocks.end()) set.written = clock->second;
@@ -598,6 +624,12 @@ struct Pipeline::Impl {
       source.status = status;
       source.seen = true;
     }
+    if (batch.form) note_form(batch);
+    if (batch.uncovered) {
+      const auto& when = plan->sources[batch.uncovered->source].uncovered_errors;
+      if (when && sources[batch.uncovered->source].uncovered.add(*batch.uncovered, *when, batch.read_at))
+        built_in_dirty = true;
+    }
     for (const CounterDelta& delta : batch.counters) {
       add(delta.name, delta.labels, delta.by);
       if (delta.by > 0) note_gap(delta, batch.read_at);
@@ -651,6 +683,65 @@ struct Pipeline::Impl {
         "lines of source {} ({}) are missing, and its rules have not seen them: {}{}; noticed at {}{}",
         spec.name, rules::describe_inputs(spec), fmt::join(causes, ", "), known,
         rules::format_rfc3339(gap.since), whole);
+  }
+
+  // All matches of a batch are of the one source that was read for it.
+  void note_form(const MatchBatch& batch) {
+    SourceState& source = sources[batch.form->source];
+    const Timestamp at = source.status.watermark == rules::kLongAgo ? batch.read_at : source.status.watermark;
+    bool news = source.format.add(*batch.form, at);
+    std::vector<bool> noted(patterns.size(), false);
+    for (const TimedMatch& match : batch.matches) {
+      if (noted[match.pattern]) continue;
+      noted[match.pattern] = true;
+      const std::string_view line =
+          match.line < batch.lines.size() ? std::string_view(batch.lines[match.line]) : "";
+      news = source.format.matched(patterns[match.pattern].id_text, line) || news;
+    }
+    built_in_dirty = built_in_dirty || news;
+  }
+
+  void want_silent(std::size_t index, std::vector<Wanted>& wanted) const {
+    const SourceState& source = sources[index];
+    for (const FormatWatch::Silent& silent : source.format.silent()) {
+      const auto pattern = std::find_if(patterns.begin(), patterns.end(), [&](const PatternState& one) {
+        return one.id_text == silent.pattern;
+      });
+      if (pattern == patterns.end()) continue;
+      const std::string& name = plan->patterns[static_cast<std::size_t>(pattern - patterns.begin())].name;
+      const rules::SourceSpec& spec = plan->sources[index];
+      wanted.push_back(
+          {"PatternWentSilent", Labels{{"pattern", name}, {"source", spec.name}},
+           fmt::format(
+               "pattern {} has matched nothing of source {} ({}) since the form of its lines changed at {}; "
+               "before, it matched in {} of {} spans of ten minutes. It matched \"{}\"; now there is \"{}\"",
+               name, spec.name, rules::describe_inputs(spec),
+               rules::format_rfc3339(source.format.changed_at()), silent.matched, silent.spans, silent.line,
+               source.format.new_line()),
+           "warning"});
+    }
+  }
+
+  // Of patterns that are no more nothing is remembered.
+  void forget_forms_of_gone_patterns() {
+    std::set<std::string> known;
+    for (const PatternState& pattern : patterns)
+      known.insert(pattern.id_text);
+    for (SourceState& source : sources)
+      source.format.keep_only(known);
+  }
+
+  static std::string describe_uncovered(const rules::SourceSpec& spec, const SourceState& source) {
+    std::vector<std::string> shown;
+    for (const std::string& sample : source.uncovered.samples())
+      shown.push_back(fmt::format("\"{}\"", sample));
+    return fmt::format(
+        "lines of source {} ({}) look like errors and no rule looks at them, {} or more within {} since {}: "
+        "{}; write "
+        "a rule for them, or leave out what is known with `uncovered_errors: {{exclude: …}}`",
+        spec.name, rules::describe_inputs(spec), spec.uncovered_errors->at_least,
+        rules::format_duration(spec.uncovered_errors->within),
+        rules::format_rfc3339(source.uncovered.since()), fmt::join(shown, ", "));
   }
 
   void count(const TimedMatch& match, const MatchBatch& batch) {
@@ -929,6 +1020,7 @@ struct Pipeline::Impl {
         source.gap->last = std::min(source.gap->last, now);
         source.gap_changed = true;
       }
+      source.uncovered.set_back(now);
     }
     for (RuleSlot& rule : rules)
       clamp(rule.unknown_since);
@@ -1120,14 +1212,6 @@ struct Pipeline::Impl {
     pending_transitions.push_back(Pending{rules::Transition{from, to, now, std::move(alert)}});
   }
 
-  struct Wanted {
-    std::string name;
-    Labels labels;
-    std::string summary;
-    std::string severity;
-    bool renews = false;  // what it says may change while it fires
-  };
-
   static std::string condition_key(const std::string& name, const Labels& labels) {
     return name + labels.format();
   }
@@ -1183,6 +1267,16 @@ struct Pipeline::Impl {
       if (source.gap) {
         wanted.push_back({"InputGap", labels, describe(spec, source), "warning", true});
         later(source.gap->last + kGapShown);
+      }
+      want_silent(i, wanted);
+      if (spec.uncovered_errors) {
+        source.uncovered.update(*spec.uncovered_errors, now);
+        if (!source.uncovered.empty()) later(source.uncovered.ends_at(*spec.uncovered_errors));
+        if (source.uncovered.fires())
+          wanted.push_back({"UncoveredErrors", labels, describe_uncovered(spec, source), "warning", true});
+      } else if (!source.uncovered.empty()) {
+        source.uncovered = UncoveredLog();
+        pending_entries.push_back({uncovered_key(spec), std::nullopt});
       }
       if (source.status.timestamp_offset != Duration(0) || (!source.seen && shows("TimestampSkew", labels))) {
         wanted.push_back(
@@ -1405,6 +1499,12 @@ struct Pipeline::Impl {
     }
     for (std::size_t i = 0; i < sources.size(); ++i) {
       SourceState& source = sources[i];
+      if (source.format.take_changed())
+        tick.entries.push_back({format_key(plan->sources[i]), source.format.to_json()});
+      if (source.uncovered.take_changed())
+        tick.entries.push_back(
+            {uncovered_key(plan->sources[i]),
+             source.uncovered.empty() ? std::nullopt : std::optional(source.uncovered.to_json())});
       if (!std::exchange(source.gap_changed, false)) continue;
       tick.entries.push_back(
           {gap_key(plan->sources[i]), source.gap ? std::optional(source.gap->to_json()) : std::nullopt});
@@ -1521,9 +1621,14 @@ struct Pipeline::Impl {
       old_source_of.erase(old);
     }
     for (const auto& gone : old_source_of) {
-      if (old_sources[gone.second].gap)
-        pending_entries.push_back({gap_key(old_plan->sources[gone.second]), std::nullopt});
+      const rules::SourceSpec& spec = old_plan->sources[gone.second];
+      if (old_sources[gone.second].gap) pending_entries.push_back({gap_key(spec), std::nullopt});
+      if (!old_sources[gone.second].uncovered.empty())
+        pending_entries.push_back({uncovered_key(spec), std::nullopt});
+      if (!old_sources[gone.second].format.empty())
+        pending_entries.push_back({format_key(spec), std::nullopt});
     }
+    forget_forms_of_gone_patterns();
     std::map<std::string, Timestamp> clocks;
     for (const SourceSet& old : old_sets) {
       clocks[old.key] = old.written;
@@ -1607,6 +1712,8 @@ struct Pipeline::Impl {
     drop_conditions_of_gone_sinks();
   }
 
+  static std::string uncovered_key(const rules::SourceSpec& source) { return "core/err/" + source.name; }
+  static std::string format_key(const rules::SourceSpec& source) { return "core/form/" + source.name; }
   static std::string gap_key(const rules::SourceSpec& source) { return "core/gap/" + source.name; }
 
   static std::string total_key(const PatternState& pattern, const std::vector<std::string>& values) {
