@@ -255,6 +255,13 @@ void PatternSet::match(std::string_view block, std::span<const Record> records, 
     impl_->match_line(block.substr(record.offset, record.length), record.offset, record.facts, scratch, out);
 }
 
+bool PatternSet::leaves_out(std::string_view line) const {
+  return impl_ && std::any_of(impl_->patterns.begin(), impl_->patterns.end(), [&](const Impl::Compiled& pattern) {
+           return std::any_of(pattern.spec.exclude.begin(), pattern.spec.exclude.end(),
+                              [&](const Regex& regex) { return regex.matches(line); });
+         });
+}
+
 std::size_t PatternSet::size() const {
   return impl_ ? impl_->patterns.size() : 0;
 }

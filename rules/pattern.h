@@ -95,6 +95,9 @@ class PatternSet {
   void match(std::string_view block, std::span<const Record> records, Scratch& scratch,
              std::vector<Match>& out) const;
 
+  // Whether some pattern's `exclude` takes the line out: somebody has looked at it.
+  bool leaves_out(std::string_view line) const;
+
   std::size_t size() const;
 
  private:

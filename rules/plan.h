@@ -42,6 +42,13 @@ struct StreamSpec {
   friend bool operator==(const StreamSpec&, const StreamSpec&) = default;
 };
 
+// Lines that look like errors (rules/error_lines.h) and that no rule looks at: when that is an alert.
+struct UncoveredErrors {
+  std::size_t at_least = 10;           // of them
+  Duration within{std::chrono::hours(1)};
+  std::vector<Regex> exclude;          // that match none of these: known, and no news
+};
+
 struct SourceSpec {
   std::string name;
   Place place;
@@ -57,6 +64,7 @@ struct SourceSpec {
   std::optional<Duration> max_silence;
   std::size_t max_line_bytes = 256 * 1024;  // kept of a line; the rest of it is skipped in constant memory
   ReadFrom read_from = ReadFrom::kAuto;
+  std::optional<UncoveredErrors> uncovered_errors = UncoveredErrors();  // unset: `none`
   PatternSet patterns;  // those that apply to this source
 };
 

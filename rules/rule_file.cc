@@ -72,10 +72,11 @@ const std::vector<ForeignKey> kForeignGroupKeys{
 }  // namespace
 
 const std::vector<std::string>& built_in_alerts() {
-  static const std::vector<std::string> kNames{"InputSilent",    "RuleUnknown", "TimestampSkew", "SinkDead",
-                                               "SinkUnverified", "StateLost", "SeriesOverflow", "DrillFailed",
-                                               "ProofExpired", "DeliveryDelayed", "HeartbeatUnheard", "HeartbeatMissing",
-                                               "HeartbeatFailing"};
+  static const std::vector<std::string> kNames{
+      "InputSilent",      "RuleUnknown",      "TimestampSkew",   "SinkDead",    "SinkUnverified",
+      "StateLost",        "SeriesOverflow",   "DrillFailed",     "ProofExpired", "DeliveryDelayed",
+      "HeartbeatUnheard", "HeartbeatMissing", "HeartbeatFailing", "InputGap",
+      "ConfigReloadFailed", "UncoveredErrors", "PatternWentSilent"};
   return kNames;
 }
 

@@ -47,7 +47,7 @@ constexpr rules::Duration kTend{5000};
 constexpr rules::Duration kTryAgain{std::chrono::seconds(60)};
 // How often a start asks whether the instance before it has let go of the state.
 constexpr rules::Duration kAskForState{50};
-// A reload that was refused is told to the sinks after this: whoever saves a file with a mistake in it mends
+// A reload that was refused is an alert after this: whoever saves a file with a mistake in it mends
 // it within the minute, and whoever has gone must hear of it.
 constexpr rules::Duration kTellRefusedReload{std::chrono::seconds(60)};
 
@@ -82,6 +82,7 @@ class Signals {
 };
 
 constexpr const char* kNothingWatched = "Nothing is watched until this is fixed.";
+constexpr const char* kGoesOn = "The last good configuration goes on until this is fixed.";
 
 using Texts = std::vector<std::pair<std::string, std::string>>;  // of a configuration's files, by path
 
@@ -190,11 +191,13 @@ class Process {
   std::optional<int> stay(const Loaded& loaded);
   void park(const Problems& problems, const std::string& why);
   std::string serve(const std::string& listen, const std::string& state);
+  Refusal refusal_of(const Problems& problems, const std::string& consequence) const;
   void tell(const SalvagedSinks& sinks, const Problems& problems, const std::string& consequence);
   void tell_meanwhile(SalvagedSinks sinks, const Problems& problems, const std::string& consequence);
   void tell_of_refused_reload();
   SalvagedSinks salvaged_sinks() const;
-  SalvagedSinks running_sinks() const;
+  SalvagedSinks sinks_beside_the_running() const;
+  void tell_running(const Problems& problems);
   void reload(bool say);
   bool await_state(const std::function<bool()>& held, const std::string& listen);
   Texts stored();
@@ -324,15 +327,8 @@ std::optional<int> Process::stay(const Loaded& loaded) {
       log_.error("The configuration was refused; the last good one goes on.", {{"config", options_.config}});
       Problems failed;
       if (!start(last, true, &failed)) {
-        // What is no YAML names no sinks, but those that run are there.
-        SalvagedSinks sinks = salvaged_sinks();
-        for (auto& sink : running_sinks()) {
-          if (std::none_of(sinks.begin(), sinks.end(),
-                           [&](const auto& known) { return known.first.name == sink.first.name; }))
-            sinks.push_back(std::move(sink));
-        }
-        tell_meanwhile(std::move(sinks), loaded.problems,
-                       "The last good configuration goes on until this is fixed.");
+        tell_running(loaded.problems);
+        tell_meanwhile(sinks_beside_the_running(), loaded.problems, kGoesOn);
         return std::nullopt;
       }
     } else {
@@ -350,15 +346,30 @@ SalvagedSinks Process::salvaged_sinks() const {
   return salvage_sinks(options_.config, ConfigWorld::real(clock_.now()));
 }
 
-// Those of the configuration that runs, and that tell people.
-SalvagedSinks Process::running_sinks() const {
-  SalvagedSinks sinks;
-  if (!runtime_) return sinks;
+// Those of the configuration that was refused whom the one that runs does not know: what it tells of the refusal
+// does not reach them.
+SalvagedSinks Process::sinks_beside_the_running() const {
+  SalvagedSinks sinks = salvaged_sinks();
   const std::shared_ptr<const Config> config = runtime_->config();
-  for (const auto& [name, spec] : config->plan->sinks) {
-    if (spec.tells_people) sinks.emplace_back(spec, config->sinks.at(name));
-  }
+  std::erase_if(sinks, [&](const auto& sink) {
+    return std::any_of(config->sinks.begin(), config->sinks.end(), [&](const auto& running) {
+      return running.second->destination() == sink.second->destination() &&
+             running.second->secrets() == sink.second->secrets();
+    });
+  });
   return sinks;
+}
+
+// By the route of the configuration that runs, until one is accepted.
+void Process::tell_running(const Problems& problems) {
+  Refusal refusal = refusal_of(problems, kGoesOn);
+  const std::shared_ptr<const Config> config = runtime_->config();
+  refusal.secrets = config->secrets;
+  for (const auto& sink : salvaged_sinks()) {
+    const std::vector<rules::Secret> own = sink.second->secrets();
+    refusal.secrets.insert(refusal.secrets.end(), own.begin(), own.end());
+  }
+  runtime_->tell(reload_failed(refusal));
 }
 
 // A sink that hangs must not hold up what goes on. Not while one is still being told.
@@ -373,9 +384,9 @@ void Process::tell_meanwhile(SalvagedSinks sinks, const Problems& problems, cons
 }
 
 void Process::tell_of_refused_reload() {
-  if (!tell_at_ || clock_.instant() < *tell_at_ || !told_) return;
+  if (!tell_at_ || clock_.instant() < *tell_at_) return;
   tell_at_.reset();
-  tell_meanwhile(running_sinks(), problems_, "The configuration before it goes on until this is fixed.");
+  tell_running(problems_);
 }
 
 // A rolling restart: the instance before may still be ending. Asks `held` until nobody holds the state, and
@@ -516,8 +527,7 @@ std::string Process::serve(const std::string& listen, const std::string& state) 
   return listening ? front_.address() : listening.error().message;
 }
 
-// Tells the sinks that work, once an hour for the same configuration. Blocks for kRefusalTotal at most.
-void Process::tell(const SalvagedSinks& sinks, const Problems& problems, const std::string& consequence) {
+Refusal Process::refusal_of(const Problems& problems, const std::string& consequence) const {
   const ConfigWorld world = ConfigWorld::real(clock_.now());
   const rules::Result<std::string> text = world.read_file(options_.config);
   Refusal refusal;
@@ -529,7 +539,12 @@ void Process::tell(const SalvagedSinks& sinks, const Problems& problems, const s
   refusal.labels.set("environment", setting_of(refusal.configuration, "environment", "", world));
   refusal.state_dir = setting_of(refusal.configuration, "state_dir", kDefaultStateDir, world);
   refusal.external_url = setting_of(refusal.configuration, "external_url", "", world);
-  const RefusalReport report = tell_refusal(sinks, refusal, clock_);
+  return refusal;
+}
+
+// Tells the sinks that work, once an hour for the same configuration. Blocks for kRefusalTotal at most.
+void Process::tell(const SalvagedSinks& sinks, const Problems& problems, const std::string& consequence) {
+  const RefusalReport report = tell_refusal(sinks, refusal_of(problems, consequence), clock_);
   for (const RefusalReport::One& one : report.sinks) {
     const LogFields fields{{"sink", one.sink}, {"detail", one.detail}};
     switch (one.outcome) {
@@ -615,7 +630,8 @@ void Process::reload(bool say) {
       runtime_->refused();
       problems_ = loaded.problems;
       // Looked at again each minute, it is told once.
-      if (!tell_at_ && is_new) tell_at_ = clock_.instant() + kTellRefusedReload;
+      if (!tell_at_ && is_new)
+        tell_at_ = clock_.instant() + fault_duration("LOGBELL_FAULT_TELL_RELOAD_MS").value_or(kTellRefusedReload);
     } else {
       metrics_.set_rules_without_sink(refused_rules(loaded.problems));
     }

@@ -39,6 +39,20 @@ struct SourceStatus {
   rules::Duration timestamp_offset{0};  // steady distance of line times from arrival, 0 when below 15 min
 };
 
+// Lines of one read that look like errors, that no rule looks at, and that are not older than max_replay_age.
+struct UncoveredLines {
+  std::uint32_t source = 0;  // index into Plan::sources
+  std::uint64_t count = 0;
+  std::vector<std::string> samples;  // the first few, cut, not redacted yet
+};
+
+// The form of one line of a read (rules/line_form.h): the last one.
+struct LineForm {
+  std::uint32_t source = 0;  // index into Plan::sources
+  std::string form;          // "": it says nothing
+  std::string line;          // cut, not redacted yet
+};
+
 // A line of a drill: what its source's patterns found in it. None of it is counted.
 struct DrillLine {
   struct Found {
@@ -72,6 +86,8 @@ struct MatchBatch {
   std::vector<DrillLine> drills;
   std::vector<std::string> lines;  // text of matched lines, cut to kMaxSampleBytes * 4, not yet redacted
   std::vector<SourceStatus> sources;
+  std::optional<UncoveredLines> uncovered;
+  std::optional<LineForm> form;  // of every read that handed over lines
   std::vector<StoredEntry> positions;
   std::vector<CounterDelta> counters;
   bool cannot_be_read_again = false;  // stdin, sockets: this commit must be synced

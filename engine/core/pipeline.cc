@@ -10,7 +10,9 @@
 #include <fmt/format.h>
 
 #include "engine/core/dispatcher.h"
+#include "engine/core/format_watch.h"
 #include "engine/core/rule_state.h"
+#include "engine/core/uncovered.h"
 #include "rules/json.h"
 #include "rules/redact.h"
 #include "rules/rule_file.h"
@@ -33,6 +35,9 @@ constexpr Duration kMaxAhead = std::chrono::seconds(10);
 constexpr Duration kUnreadableFor = std::chrono::minutes(5);
 // A lost state is told for so long; there is nothing that could end it.
 constexpr Duration kStateLostShown = std::chrono::hours(1);
+// Lines that went missing are told for so long after the last of them: by then whoever looks into it has
+// begun.
+constexpr Duration kGapShown = std::chrono::hours(1);
 // Lines kept as samples, per pattern: a few hundred series with theirs. Beyond it only new series go without.
 constexpr std::size_t kMaxSampleMemory = 1024 * 1024;
 // No series is forgotten sooner than this after its last match (DESIGN.md §3 "Zero").
@@ -40,6 +45,10 @@ constexpr Duration kDay = std::chrono::hours(24);
 constexpr std::string_view kBeforeStart = "logbell_alerts_before_start_total";
 constexpr std::string_view kSamplesDropped = "logbell_sample_lines_dropped_total";
 constexpr std::string_view kFailures = "logbell_rule_evaluation_failures_total";
+// What the reader counts where lines are missing.
+constexpr std::string_view kGaps = "logbell_source_gaps_total";
+constexpr std::string_view kBytesLost = "logbell_source_bytes_lost_total";
+constexpr std::string_view kDatagramsDropped = "logbell_source_datagrams_dropped_total";
 // So many values of a label that was summed away are shown: what fits a phone.
 constexpr std::size_t kTopValues = 3;
 // Earlier lines kept a series, spread over the longest window, so that the first one of a window is at hand.
@@ -66,6 +75,58 @@ struct SampleLines {
   std::vector<std::pair<Timestamp, std::string>> anchors;  // oldest first
   Timestamp last_at;
   std::string last;
+};
+
+// Why lines are missing, for people; the cause itself where it is not in the table.
+std::string_view describe_gap(std::string_view cause) {
+  constexpr std::pair<std::string_view, std::string_view> kCauses[] = {
+      {"rotated_away_while_down", "rotated away while logbell did not run"},
+      {"deleted_while_down", "deleted while logbell did not run"},
+      {"truncated_while_down", "cut while logbell did not run"},
+      {"truncated", "cut before it was read"},
+      {"deleted_while_written", "deleted, and still written to"},
+      {"compressed_broken", "compressed, and what was compressed is broken"},
+      {"compression_unknown", "compressed in a way that is not known"},
+      {"decompression_limit", "compressed, and unpacked larger than it may be"},
+      {"datagrams_dropped", "sent faster than it was read"},
+      {"not_listening", "sent while nobody listened"},
+      {"journal_vacuumed", "vacuumed from the journal before it was read"},
+      {"journal_unreadable", "unreadable in the journal"}};
+  for (const auto& [name, words] : kCauses) {
+    if (name == cause) return words;
+  }
+  return cause;
+}
+
+// Lines that went missing since this began, as far as that is known: what InputGap tells.
+struct GapState {
+  Timestamp since;  // wall time at which the first was noticed
+  Timestamp last;   // and the last
+  std::map<std::string, double> causes;
+  double bytes = 0;
+  double datagrams = 0;
+
+  std::string to_json() const {
+    Json by_cause;
+    for (const auto& [cause, times] : causes)
+      by_cause.set(cause, rules::format_number(times));
+    Json json;
+    json.set("since", rules::to_unix_ms(since)).set("last", rules::to_unix_ms(last)).set("causes", by_cause);
+    json.set("bytes", rules::format_number(bytes)).set("datagrams", rules::format_number(datagrams));
+    return json.dump();
+  }
+  static std::optional<GapState> parse(std::string_view text) {
+    const auto json = Json::parse(text);
+    if (!json || !(*json)["since"].is_integer() || !(*json)["last"].is_integer()) return std::nullopt;
+    GapState gap;
+    gap.since = rules::from_stored_ms((*json)["since"].integer());
+    gap.last = rules::from_stored_ms((*json)["last"].integer());
+    for (const auto& [cause, times] : (*json)["causes"].object())
+      gap.causes[cause] = rules::parse_number(times.string());
+    gap.bytes = rules::parse_number((*json)["bytes"].string());
+    gap.datagrams = rules::parse_number((*json)["datagrams"].string());
+    return gap;
+  }
 };
 
 // What a pattern has counted: for /metrics, kept over restarts.
@@ -147,6 +208,10 @@ struct SourceState {
   std::optional<Timestamp> unreadable_since;  // wall time
   std::optional<Timestamp> heard_at;          // wall time of the last line, or of the start
   bool silent = false;                        // InputSilent shows it
+  std::optional<GapState> gap;                // InputGap shows it
+  bool gap_changed = false;                   // and it is to be written
+  UncoveredLog uncovered;                     // UncoveredErrors shows it
+  FormatWatch format;                         // PatternWentSilent shows it
 };
 
 // Sources that are read by the same rules: what is known of them is found out once a tick.
@@ -177,6 +242,13 @@ struct Pipeline::Impl {
   struct Known {
     Condition condition;
     Timestamp since;
+  };
+  struct Wanted {
+    std::string name;
+    Labels labels;
+    std::string summary;
+    std::string severity;
+    bool renews = false;  // what it says may change while it fires
   };
   std::map<std::string, Known> conditions;
   std::map<std::string, MetricValue> counters;  // by name and labels; those of patterns are in patterns
@@ -360,6 +432,25 @@ struct Pipeline::Impl {
       if (count >= plan->sinks.at(name).lanes.size()) dispatcher->set_sink_dead(name, true);
   }
 
+  // What is known of a source.
+  void restore_source(const StoredEntry& entry) {
+    for (std::size_t i = 0; i < sources.size(); ++i) {
+      if (entry.key == gap_key(plan->sources[i])) {
+        sources[i].gap = GapState::parse(*entry.value);
+        return;
+      }
+      if (entry.key == uncovered_key(plan->sources[i]) && plan->sources[i].uncovered_errors) {
+        if (auto known = UncoveredLog::parse(*entry.value)) sources[i].uncovered = *std::move(known);
+        return;
+      }
+      if (entry.key == format_key(plan->sources[i])) {
+        if (auto known = FormatWatch::parse(*entry.value)) sources[i].format = *std::move(known);
+        return;
+      }
+    }
+    pending_entries.push_back({entry.key, std::nullopt});
+  }
+
   void restore(const std::vector<StoredEntry>& entries) {
     dispatcher->restore(entries);
     std::map<std::string, std::size_t> pattern_by;
@@ -445,6 +536,9 @@ struct Pipeline::Impl {
         if (!json) continue;
         const auto parsed = rules::alert_from_json(*json);
         if (parsed) built_in[entry.key] = *parsed;
+      } else if (after(entry.key, "core/gap/") || after(entry.key, "core/err/") ||
+                 after(entry.key, "core/form/")) {
+        restore_source(entry);
       } else if (after(entry.key, "core/k/")) {
         const auto json = Json::parse(*entry.value);
         if (!json) continue;
@@ -458,6 +552,7 @@ struct Pipeline::Impl {
     }
     drop_unknown_counters();
     drop_conditions_of_gone_sinks();
+    forget_forms_of_gone_patterns();
     for (SourceSet& set : source_sets) {
       const auto clock = clocks.find(set.key);
       if (clock != clocks.end()) set.written = clock->second;
@@ -529,8 +624,16 @@ struct Pipeline::Impl {
       source.status = status;
       source.seen = true;
     }
-    for (const CounterDelta& delta : batch.counters)
+    if (batch.form) note_form(batch);
+    if (batch.uncovered) {
+      const auto& when = plan->sources[batch.uncovered->source].uncovered_errors;
+      if (when && sources[batch.uncovered->source].uncovered.add(*batch.uncovered, *when, batch.read_at))
+        built_in_dirty = true;
+    }
+    for (const CounterDelta& delta : batch.counters) {
       add(delta.name, delta.labels, delta.by);
+      if (delta.by > 0) note_gap(delta, batch.read_at);
+    }
     pending_entries.insert(pending_entries.end(), batch.positions.begin(), batch.positions.end());
     cannot_wait = cannot_wait || batch.cannot_be_read_again || batch.files_found;
   }
@@ -540,6 +643,105 @@ struct Pipeline::Impl {
     const auto [at, is_new] = counters.try_emplace(key, MetricValue{name, labels, 0});
     at->second.value += by;
     if (is_new || by != 0) changed_counters.insert(key);
+  }
+
+  // What is committed with the place from which reading goes on: a gap is told once, however often we die.
+  void note_gap(const CounterDelta& delta, Timestamp now) {
+    if (delta.name != kGaps && delta.name != kBytesLost && delta.name != kDatagramsDropped) return;
+    const std::string_view name = delta.labels.get("source");
+    for (std::size_t i = 0; i < sources.size(); ++i) {
+      if (plan->sources[i].name != name) continue;
+      SourceState& source = sources[i];
+      if (!source.gap) source.gap.emplace().since = now;
+      GapState& gap = *source.gap;
+      gap.last = now;
+      if (delta.name == kGaps) gap.causes[std::string(delta.labels.get("cause"))] += delta.by;
+      if (delta.name == kBytesLost) gap.bytes += delta.by;
+      if (delta.name == kDatagramsDropped) gap.datagrams += delta.by;
+      source.gap_changed = built_in_dirty = true;
+    }
+  }
+
+  std::string describe(const rules::SourceSpec& spec, const SourceState& source) const {
+    const GapState& gap = *source.gap;
+    std::vector<std::string> causes;
+    for (const auto& [cause, times] : gap.causes)
+      causes.push_back(times > 1
+                           ? fmt::format("{} ({} times)", describe_gap(cause), rules::format_number(times))
+                           : std::string(describe_gap(cause)));
+    std::string known;
+    const auto some = [](double n, std::string_view of) {
+      return fmt::format(", {} {}{}", rules::format_number(n), of, n == 1 ? "" : "s");
+    };
+    if (gap.datagrams > 0) known = some(gap.datagrams, "datagram");
+    if (gap.bytes > 0) known += some(gap.bytes, "byte") + " that were seen and not read";
+    if (known.empty()) known = ", how many is not known";
+    std::string whole;
+    if (source.status.watched_from && *source.status.watched_from != rules::kLongAgo)
+      whole = fmt::format(", nothing after {} is", rules::format_rfc3339(*source.status.watched_from));
+    return fmt::format(
+        "lines of source {} ({}) are missing, and its rules have not seen them: {}{}; noticed at {}{}",
+        spec.name, rules::describe_inputs(spec), fmt::join(causes, ", "), known,
+        rules::format_rfc3339(gap.since), whole);
+  }
+
+  // All matches of a batch are of the one source that was read for it.
+  void note_form(const MatchBatch& batch) {
+    SourceState& source = sources[batch.form->source];
+    const Timestamp at = source.status.watermark == rules::kLongAgo ? batch.read_at : source.status.watermark;
+    bool news = source.format.add(*batch.form, at);
+    std::vector<bool> noted(patterns.size(), false);
+    for (const TimedMatch& match : batch.matches) {
+      if (noted[match.pattern]) continue;
+      noted[match.pattern] = true;
+      const std::string_view line =
+          match.line < batch.lines.size() ? std::string_view(batch.lines[match.line]) : "";
+      news = source.format.matched(patterns[match.pattern].id_text, line) || news;
+    }
+    built_in_dirty = built_in_dirty || news;
+  }
+
+  void want_silent(std::size_t index, std::vector<Wanted>& wanted) const {
+    const SourceState& source = sources[index];
+    for (const FormatWatch::Silent& silent : source.format.silent()) {
+      const auto pattern = std::find_if(patterns.begin(), patterns.end(), [&](const PatternState& one) {
+        return one.id_text == silent.pattern;
+      });
+      if (pattern == patterns.end()) continue;
+      const std::string& name = plan->patterns[static_cast<std::size_t>(pattern - patterns.begin())].name;
+      const rules::SourceSpec& spec = plan->sources[index];
+      wanted.push_back(
+          {"PatternWentSilent", Labels{{"pattern", name}, {"source", spec.name}},
+           fmt::format(
+               "pattern {} has matched nothing of source {} ({}) since the form of its lines changed at {}; "
+               "before, it matched in {} of {} spans of ten minutes. It matched \"{}\"; now there is \"{}\"",
+               name, spec.name, rules::describe_inputs(spec),
+               rules::format_rfc3339(source.format.changed_at()), silent.matched, silent.spans, silent.line,
+               source.format.new_line()),
+           "warning"});
+    }
+  }
+
+  // Of patterns that are no more nothing is remembered.
+  void forget_forms_of_gone_patterns() {
+    std::set<std::string> known;
+    for (const PatternState& pattern : patterns)
+      known.insert(pattern.id_text);
+    for (SourceState& source : sources)
+      source.format.keep_only(known);
+  }
+
+  static std::string describe_uncovered(const rules::SourceSpec& spec, const SourceState& source) {
+    std::vector<std::string> shown;
+    for (const std::string& sample : source.uncovered.samples())
+      shown.push_back(fmt::format("\"{}\"", sample));
+    return fmt::format(
+        "lines of source {} ({}) look like errors and no rule looks at them, {} or more within {} since {}: "
+        "{}; write "
+        "a rule for them, or leave out what is known with `uncovered_errors: {{exclude: …}}`",
+        spec.name, rules::describe_inputs(spec), spec.uncovered_errors->at_least,
+        rules::format_duration(spec.uncovered_errors->within),
+        rules::format_rfc3339(source.uncovered.since()), fmt::join(shown, ", "));
   }
 
   void count(const TimedMatch& match, const MatchBatch& batch) {
@@ -702,8 +904,14 @@ struct Pipeline::Impl {
   }
 
   bool renew(Alert& alert) const {
+    if (alert.built_in) {
+      for (const auto& [key, known] : built_in) {
+        if (known.labels == alert.labels) alert.annotations = known.annotations;
+      }
+      return true;
+    }
     const auto found = active.find(alert.fingerprint());
-    if (found == active.end()) return alert.built_in;
+    if (found == active.end()) return false;
     // Of several with the same labels the one that fired first: in whatever order they were restored.
     const ActiveAlert* first = nullptr;
     std::size_t rule = 0;
@@ -807,6 +1015,12 @@ struct Pipeline::Impl {
       clamp(source.unreadable_since);
       clamp(source.heard_at);
       clamp(source.status.last_line_at);
+      if (source.gap) {
+        source.gap->since = std::min(source.gap->since, now);
+        source.gap->last = std::min(source.gap->last, now);
+        source.gap_changed = true;
+      }
+      source.uncovered.set_back(now);
     }
     for (RuleSlot& rule : rules)
       clamp(rule.unknown_since);
@@ -998,13 +1212,6 @@ struct Pipeline::Impl {
     pending_transitions.push_back(Pending{rules::Transition{from, to, now, std::move(alert)}});
   }
 
-  struct Wanted {
-    std::string name;
-    Labels labels;
-    std::string summary;
-    std::string severity;
-  };
-
   static std::string condition_key(const std::string& name, const Labels& labels) {
     return name + labels.format();
   }
@@ -1053,6 +1260,24 @@ struct Pipeline::Impl {
         if (source.unreadable_since) later(*source.unreadable_since + kUnreadableFor);
         if (spec.max_silence) later(*source.heard_at + *spec.max_silence);
       }
+      if (source.gap && now - source.gap->last >= kGapShown) {
+        source.gap.reset();
+        source.gap_changed = true;
+      }
+      if (source.gap) {
+        wanted.push_back({"InputGap", labels, describe(spec, source), "warning", true});
+        later(source.gap->last + kGapShown);
+      }
+      want_silent(i, wanted);
+      if (spec.uncovered_errors) {
+        source.uncovered.update(*spec.uncovered_errors, now);
+        if (!source.uncovered.empty()) later(source.uncovered.ends_at(*spec.uncovered_errors));
+        if (source.uncovered.fires())
+          wanted.push_back({"UncoveredErrors", labels, describe_uncovered(spec, source), "warning", true});
+      } else if (!source.uncovered.empty()) {
+        source.uncovered = UncoveredLog();
+        pending_entries.push_back({uncovered_key(spec), std::nullopt});
+      }
       if (source.status.timestamp_offset != Duration(0) || (!source.seen && shows("TimestampSkew", labels))) {
         wanted.push_back(
             {"TimestampSkew", labels,
@@ -1099,7 +1324,7 @@ struct Pipeline::Impl {
         later(known.since + kStateLostShown);
       }
       wanted.push_back({known.condition.alertname, known.condition.labels, known.condition.summary,
-                        known.condition.severity});
+                        known.condition.severity, known.condition.renews});
       ++at;
     }
 
@@ -1108,7 +1333,14 @@ struct Pipeline::Impl {
       const std::string key = "core/b/" + condition_key(want.name, want.labels);
       holds.insert(key);
       const auto found = built_in.find(key);
-      if (found != built_in.end()) continue;
+      if (found != built_in.end()) {
+        auto& annotations = found->second.annotations;
+        if (!want.renews || found->second.annotation("summary") == want.summary) continue;
+        // Nobody is told again; a repeat, the end and the API say what is known by then.
+        annotations.assign(1, {"summary", want.summary});
+        pending_entries.push_back({key, rules::to_json(found->second).dump()});
+        continue;
+      }
       Alert alert;
       Labels labels = want.labels;
       labels.set("alertname", want.name);
@@ -1161,13 +1393,16 @@ struct Pipeline::Impl {
       built_in_dirty = true;
       return;
     }
-    if (conditions.count(key) != 0) return;
+    const auto [known, is_new] = conditions.try_emplace(key, Known{condition, now});
+    if (!is_new) {
+      if (!condition.renews || known->second.condition.summary == condition.summary) return;
+      known->second.condition = condition;
+    }
     built_in_dirty = true;
-    conditions[key] = {condition, now};
     Json json;
     json.set("alertname", condition.alertname).set("labels", rules::to_json(condition.labels));
     json.set("summary", condition.summary).set("severity", condition.severity);
-    json.set("since", rules::to_unix_ms(now));
+    json.set("since", rules::to_unix_ms(known->second.since));
     pending_entries.push_back({key, json.dump()});
   }
 
@@ -1261,6 +1496,18 @@ struct Pipeline::Impl {
         tick.entries.push_back({"core/p/" + pattern.id_text, json.dump()});
         pattern.meta_changed = false;
       }
+    }
+    for (std::size_t i = 0; i < sources.size(); ++i) {
+      SourceState& source = sources[i];
+      if (source.format.take_changed())
+        tick.entries.push_back({format_key(plan->sources[i]), source.format.to_json()});
+      if (source.uncovered.take_changed())
+        tick.entries.push_back(
+            {uncovered_key(plan->sources[i]),
+             source.uncovered.empty() ? std::nullopt : std::optional(source.uncovered.to_json())});
+      if (!std::exchange(source.gap_changed, false)) continue;
+      tick.entries.push_back(
+          {gap_key(plan->sources[i]), source.gap ? std::optional(source.gap->to_json()) : std::nullopt});
     }
     for (const std::size_t i : advanced) {
       RuleSlot& rule = rules[i];
@@ -1371,7 +1618,17 @@ struct Pipeline::Impl {
       if (old == old_source_of.end()) continue;
       sources[i] = old_sources[old->second];
       sources[i].status.source = static_cast<std::uint32_t>(i);
+      old_source_of.erase(old);
     }
+    for (const auto& gone : old_source_of) {
+      const rules::SourceSpec& spec = old_plan->sources[gone.second];
+      if (old_sources[gone.second].gap) pending_entries.push_back({gap_key(spec), std::nullopt});
+      if (!old_sources[gone.second].uncovered.empty())
+        pending_entries.push_back({uncovered_key(spec), std::nullopt});
+      if (!old_sources[gone.second].format.empty())
+        pending_entries.push_back({format_key(spec), std::nullopt});
+    }
+    forget_forms_of_gone_patterns();
     std::map<std::string, Timestamp> clocks;
     for (const SourceSet& old : old_sets) {
       clocks[old.key] = old.written;
@@ -1454,6 +1711,10 @@ struct Pipeline::Impl {
     drop_unknown_counters();
     drop_conditions_of_gone_sinks();
   }
+
+  static std::string uncovered_key(const rules::SourceSpec& source) { return "core/err/" + source.name; }
+  static std::string format_key(const rules::SourceSpec& source) { return "core/form/" + source.name; }
+  static std::string gap_key(const rules::SourceSpec& source) { return "core/gap/" + source.name; }
 
   static std::string total_key(const PatternState& pattern, const std::vector<std::string>& values) {
     return fmt::format("core/t/{}/{}", pattern.id_text, values_json(values).dump());

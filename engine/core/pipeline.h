@@ -19,15 +19,16 @@
 
 namespace logbell::engine {
 
-// A fact about logbell itself that a built-in alert rests on: SinkDead, SinkUnverified, StateLost. The core
-// knows
-// InputSilent, RuleUnknown, TimestampSkew and SeriesOverflow by itself.
+// A fact about logbell itself that a built-in alert rests on: SinkDead, StateLost, ConfigReloadFailed. The
+// core knows InputSilent, InputGap, RuleUnknown, TimestampSkew and SeriesOverflow by itself.
 struct Condition {
   std::string alertname;
   rules::Labels labels;  // sink="ops-slack"
   std::string summary;   // one sentence for whoever is woken
   std::string severity = "critical";
   bool active = true;  // false: it has ended
+  bool renews =
+      false;  // while it is active, a later summary takes the place of the one before; nobody is told
 };
 
 // A counter or gauge as last computed, for /metrics. Counters are committed with the tick.

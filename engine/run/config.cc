@@ -120,7 +120,7 @@ const std::vector<ForeignKey> kForeignTopKeys{
     {"alerting", "there is no `alerting:`", "Alertmanager is a sink: `sinks: {am: {alertmanager: {…}}}`"}};
 const std::vector<std::string> kSourceKeys{"name",      "files",     "stdin",       "format",         "inner",
                                            "multiline", "timestamp", "max_silence", "max_line_bytes", "read_from",
-                                           "syslog",    "fifo",      "journald"};
+                                           "syslog",    "fifo",      "journald",    "uncovered_errors"};
 const std::vector<std::string> kInputKeys{"files", "stdin", "syslog", "fifo", "journald"};
 const std::vector<ForeignKey> kForeignSourceKeys{
     {"path", "a source's files are its `files:`", "write `files: ['…']`"},
@@ -398,10 +398,44 @@ class Compiler {
         source.max_line_bytes = static_cast<std::size_t>(*bytes);
       if (const auto from = fields.word("read_from", {"auto", "beginning", "end"}))
         source.read_from = static_cast<rules::ReadFrom>(*from);
+      read_uncovered_errors(fields, source);
       if (fields.has("read_from") && (fields.has("syslog") || fields.has("fifo")))
         fields.error(fields.key_place("read_from"), "what comes through it has no beginning and no end",
                      "remove it");
       plan_->sources.push_back(std::move(source));
+    }
+  }
+
+  // `uncovered_errors: none`, or a map.
+  void read_uncovered_errors(const Fields& fields, rules::SourceSpec& source) {
+    const yaml::Node* node = fields.raw("uncovered_errors");
+    if (node == nullptr) return;
+    if (node->is_scalar() && node->scalar == "none") {
+      source.uncovered_errors.reset();
+      return;
+    }
+    if (!node->is_map()) {
+      fields.error("uncovered_errors", "it is a map, or none",
+                   "as in `uncovered_errors: {at_least: 10, within: 1h, exclude: 'ERROR known'}`");
+      return;
+    }
+    const Fields in(*node, fields.subject(), reading_, {"at_least", "within", "exclude"},
+                    {{"match", "what looks like an error is not described here", "write a rule for it, or `exclude:`"}});
+    if (const auto least = in.integer("at_least", 1, 1'000'000))
+      source.uncovered_errors->at_least = static_cast<std::size_t>(*least);
+    if (const auto within = in.duration("within")) {
+      if (*within < std::chrono::minutes(1) || *within > std::chrono::hours(24))
+        in.error("within", "it must be between 1m and 24h", "as in 1h");
+      source.uncovered_errors->within = *within;
+    }
+    for (const Text& text : in.texts("exclude").value_or(std::vector<Text>())) {
+      auto regex = rules::Regex::compile(text.value);
+      if (!regex) {
+        in.error(reading_.place_in(text, regex.error().offset), "`exclude:` " + regex.error().format(),
+                 regex.error().hint);
+      } else {
+        source.uncovered_errors->exclude.push_back(*std::move(regex));
+      }
     }
   }
 

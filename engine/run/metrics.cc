@@ -194,6 +194,8 @@ constexpr std::array kFamilies{
     Family{"logbell_source_rotations_total", MetricType::Counter, "Rotations of a source's files, by kind."},
     Family{"logbell_source_timestamps_rejected_total", MetricType::Counter,
            "Timestamps that were not believed, by reason: the time of arrival counts instead."},
+    Family{"logbell_source_uncovered_errors_total", MetricType::Counter,
+           "Lines that look like errors and that no rule looks at."},
     Family{"logbell_state_lost_total", MetricType::Counter,
            "Starts that found their saved state missing or damaged."},
     Family{"logbell_window_full_total", MetricType::Counter,

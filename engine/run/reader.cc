@@ -13,6 +13,8 @@
 #include "engine/run/event_time.h"
 #include "engine/run/follower.h"
 #include "rules/alert.h"
+#include "rules/error_lines.h"
+#include "rules/line_form.h"
 #include "rules/pattern.h"
 
 namespace logbell::engine {
@@ -31,6 +33,9 @@ constexpr Duration kStallAfter{std::chrono::seconds(30)};
 constexpr Duration kSayFeedbackEvery{std::chrono::minutes(1)};
 // So many lines before one without a time are asked for theirs.
 constexpr int kMaxLinesBack = 256;
+// Lines of one read that are shown of those that look like errors: the core keeps those that differ.
+constexpr std::size_t kUncoveredSamples = 8;
+constexpr std::size_t kMaxFormLineBytes = 512;  // of the line that shows a log's form
 constexpr std::size_t kMaxLineTextBytes = rules::kMaxSampleBytes * 4;
 
 constexpr std::string_view kLines = "logbell_source_lines_total";
@@ -42,6 +47,7 @@ constexpr std::string_view kPartial = "logbell_source_partial_flushed_total";
 constexpr std::string_view kSplit = "logbell_source_records_split_total";
 constexpr std::string_view kMalformed = "logbell_source_lines_malformed_total";
 constexpr std::string_view kRejected = "logbell_source_timestamps_rejected_total";
+constexpr std::string_view kUncovered = "logbell_source_uncovered_errors_total";
 constexpr std::string_view kFeedback = "logbell_source_feedback_lines_total";
 constexpr std::string_view kSetBack = "logbell_source_clock_set_back_total";
 
@@ -76,6 +82,11 @@ struct Reader::Impl {
     plan = std::move(next);
     follower.replace_plan(plan);
     sent.clear();
+    looked_at.assign(plan->patterns.size(), false);
+    for (const rules::AlertingRule& rule : plan->rules) {
+      for (const rules::Expr* call : rules::range_calls(*rule.expr))
+        looked_at[call->pattern_index] = true;
+    }
     // Every series that can come exists from the start.
     for (const rules::SourceSpec& source : plan->sources) {
       const rules::Labels label{{"source", source.name}};
@@ -110,6 +121,7 @@ struct Reader::Impl {
                                "logbell_source_own_files_total", "logbell_source_positions_forgotten_total"})
         ledger.add(name, label, 0);
       ledger.add(std::string(kFeedback), label, 0);
+      if (source.uncovered_errors) ledger.add(std::string(kUncovered), label, 0);
       ledger.add(std::string(kSetBack), label, 0);
     }
     for (const rules::PatternSpec& pattern : plan->patterns)
@@ -344,12 +356,21 @@ struct Reader::Impl {
              MatchBatch& batch) {
     const rules::SourceSpec& spec = *source.spec;
     found.clear();
+    covered.clear();
+    const auto cover = [&] {
+      for (const rules::Match& match : found) {
+        if (looked_at[match.pattern] && (covered.empty() || covered.back() != match.line_offset))
+          covered.push_back(match.line_offset);
+      }
+    };
     if (text.records.empty()) {
       spec.patterns.match(text.block, scratch, found);
+      cover();
       const std::size_t end = std::min(text.block.find('\n'), text.block.size());
       if (evaluated > 0) drop_counted(spec, text.block, {0, end, nullptr}, evaluated);
     } else {
       spec.patterns.match(text.block, text.records, scratch, found);
+      cover();
       for (std::size_t i = 0; i < text.records.size(); ++i) {
         if (text.told[i].evaluated > 0) drop_counted(spec, text.block, text.records[i], text.told[i].evaluated);
       }
@@ -421,6 +442,47 @@ struct Reader::Impl {
     if (tail.live) {
       if (const auto own = own_time(spec, text, last, now)) source.offset.add(*own, now);
     }
+    const std::string_view line = line_at(text.block, last);
+    batch.form = LineForm{tail.source, rules::line_form(line), std::string(cut_utf8(line, kMaxFormLineBytes))};
+    if (spec.uncovered_errors) find_uncovered(tail, text, evaluated, now, batch);
+  }
+
+  // Lines that look like errors and that no rule looks at. Of an old log nobody is told: it is not asked.
+  void find_uncovered(const Tail& tail, const Text& text, std::size_t evaluated, Timestamp now, MatchBatch& batch) {
+    const rules::SourceSpec& spec = *follower.sources()[tail.source].spec;
+    const Timestamp oldest = now - plan->max_replay_age;
+    if (!tail.live && tail.watermark < oldest) return;
+    errors.clear();
+    rules::find_error_lines(text.block, errors);
+    UncoveredLines lines;
+    lines.source = tail.source;
+    std::size_t seen = SIZE_MAX;
+    for (const rules::ErrorLine& error : errors) {
+      std::size_t offset = error.offset;
+      std::size_t length = error.length;
+      bool counted = evaluated > 0 && offset == 0;
+      if (!text.records.empty()) {
+        const std::size_t i = text.index_of(offset + 1) - 1;  // the record that it stands in
+        offset = text.records[i].offset;
+        length = text.records[i].length;
+        counted = text.told[i].evaluated > 0;
+      }
+      const std::string_view line = text.block.substr(offset, length);
+      const auto holds = [&](const rules::Regex& regex) { return regex.matches(line); };
+      // Its beginning was handed over before, as if it were all; of a record, another line was found already.
+      if (counted || offset == std::exchange(seen, offset)) continue;
+      if (std::binary_search(covered.begin(), covered.end(), offset) || spec.patterns.leaves_out(line) ||
+          std::any_of(spec.uncovered_errors->exclude.begin(), spec.uncovered_errors->exclude.end(), holds) ||
+          (options.feedback != nullptr && options.feedback->is_in(line)))
+        continue;
+      if (!tail.live && own_time(spec, text, offset, now).value_or(tail.watermark) < oldest) continue;
+      ++lines.count;
+      if (lines.samples.size() < kUncoveredSamples)
+        lines.samples.emplace_back(cut_utf8(line, kMaxLineTextBytes));
+    }
+    if (lines.count == 0) return;
+    ledger.add(std::string(kUncovered), {{"source", spec.name}}, static_cast<double>(lines.count));
+    batch.uncovered = std::move(lines);
   }
 
   // The beginning of the line or record was handed over before, as if it were all: what matched then is counted.
@@ -611,6 +673,9 @@ struct Reader::Impl {
   rules::PatternSet::Scratch scratch;
   LineTimes times;
   std::vector<rules::Match> found;
+  std::vector<bool> looked_at;           // by pattern: by some rule
+  std::vector<std::size_t> covered;      // offsets of lines that such a pattern matched, in order
+  std::vector<rules::ErrorLine> errors;
   RecordBlock records;
   std::vector<SourceStatus> sent;
   std::uint64_t sequence = 0;

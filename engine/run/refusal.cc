@@ -53,6 +53,13 @@ std::string headline(const Refusal& refusal, std::size_t errors) {
   return fmt::format("{} refuses its configuration: {} in {}.", who, count(errors), refusal.path);
 }
 
+// The longest first: one may be a part of another.
+void sort(std::vector<rules::Secret>& secrets) {
+  std::sort(secrets.begin(), secrets.end(), [](const rules::Secret& a, const rules::Secret& b) {
+    return a.reveal().size() > b.reveal().size();
+  });
+}
+
 // Which refusal this is, so that the same one is not told again and again.
 std::string identity(const Refusal& refusal) {
   std::string all = refusal.path + '\0' + refusal.configuration;
@@ -196,16 +203,36 @@ rules::Notification refusal_notification(const Refusal& refusal, const std::stri
   return notification;
 }
 
+Condition reload_succeeded() {
+  Condition condition;
+  condition.alertname = "ConfigReloadFailed";
+  condition.summary = "The configuration on disk runs.";
+  condition.active = false;
+  return condition;
+}
+
+Condition reload_failed(const Refusal& refusal) {
+  std::vector<rules::Secret> secrets = refusal.secrets;
+  sort(secrets);
+  const std::vector<rules::Problem> errors = errors_of(refusal.problems);
+  const auto quoted = [&](const std::string& text) {
+    return rules::clean_text(without_secrets(text, secrets), kRefusalQuotedBytes);
+  };
+  Condition condition = reload_succeeded();
+  condition.active = condition.renews = true;
+  condition.summary = quoted(headline(refusal, errors.size())) + " " + refusal.consequence;
+  if (!errors.empty()) condition.summary += " " + quoted(errors.front().format());
+  if (errors.size() > 1) condition.summary += fmt::format("; and {} more", errors.size() - 1);
+  return condition;
+}
+
 RefusalReport tell_refusal(const SalvagedSinks& sinks, const Refusal& refusal, const Clock& clock) {
   Refusal hidden = refusal;
   for (const auto& sink : sinks) {
     const std::vector<rules::Secret> own = sink.second->secrets();
     hidden.secrets.insert(hidden.secrets.end(), own.begin(), own.end());
   }
-  // The longest first: one may be a part of another.
-  std::sort(hidden.secrets.begin(), hidden.secrets.end(), [](const rules::Secret& a, const rules::Secret& b) {
-    return a.reveal().size() > b.reveal().size();
-  });
+  sort(hidden.secrets);
 
   Memory memory(refusal.state_dir);
   const std::string id = identity(refusal);

@@ -1,6 +1,9 @@
 // Refusal: a start was refused, and everybody who can be told is told (DESIGN.md §7). A configuration that is
 // wrong must not be one more way in which nobody hears of anything.
 //
+// Where an earlier configuration goes on it has a store, a route and an outbox of its own, and the refusal is
+// a built-in alert of it, ConfigReloadFailed. Where nothing runs:
+//
 // Works without the store, which a running instance may hold or which may not open at all. Who was told is
 // kept in a small file of its own, so that a supervisor that starts us again every two seconds floods nobody;
 // if that file cannot be kept, people are told all the same. Called once, by one thread, before the process
@@ -12,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/core/pipeline.h"
 #include "engine/run/clock.h"
 #include "rules/labels.h"
 #include "rules/notification.h"
@@ -78,5 +82,11 @@ RefusalReport tell_refusal(const SalvagedSinks& sinks, const Refusal& refusal, c
 // What is sent to a sink's lane: the text, and the same as an alert for sinks that speak in alerts.
 rules::Notification refusal_notification(const Refusal& refusal, const std::string& sink,
                                          const std::string& lane, rules::Timestamp now);
+
+// ConfigReloadFailed, where an earlier configuration goes on: told by that one's route, until it ends. Says
+// the first error with its place, reason and fix.
+Condition reload_failed(const Refusal& refusal);
+// A configuration was accepted.
+Condition reload_succeeded();
 
 }  // namespace logbell::engine

@@ -13,6 +13,7 @@
 
 #include "engine/io/fault.h"
 #include "engine/run/compare.h"
+#include "engine/run/refusal.h"
 #include "engine/run/wait.h"
 #include "rules/labels.h"
 #include "sinks/message.h"
@@ -877,6 +878,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
     first_entries.push_back({std::string(kStateLostKey), std::to_string(rules::to_unix_ms(*state_lost_at_))});
   }
   if (state_lost_at_) pipeline->set_condition(state_lost(true), clock.now());
+  if (!options_.plan_refused) pipeline->set_condition(reload_succeeded(), clock.now());
   metrics.set_plan(plan);
   show_fingerprint(config);
   metrics.set_plan_refused(options_.plan_refused);
@@ -1489,6 +1491,7 @@ void Runtime::reload(const std::shared_ptr<const Config>& config, Verdicts verdi
   writer_->store(text_entries(*config));
   know_own_files(*config);
   reader_->replace_plan(config->plan);
+  tell(reload_succeeded());
   proofs_->replace_plan(config->plan);
   if (verify_) {
     verify_->replace(config, std::move(verdicts));
@@ -1498,6 +1501,10 @@ void Runtime::reload(const std::shared_ptr<const Config>& config, Verdicts verdi
   if (heartbeat_) heartbeat_->replace(config);
   heard_->replace(config->listened_for);
   LOGBELL_FAULT("runtime.reload.done");
+}
+
+void Runtime::tell(Condition condition) {
+  queue_.push(std::move(condition), 0);
 }
 
 void Runtime::refused() {

@@ -372,6 +372,7 @@ class Runtime {
   // logged.
   void reload(const std::shared_ptr<const Config>& config, Verdicts verdicts = {});
   void refused();  // a reload was: the old plan goes on
+  void tell(Condition condition);  // to the core; any thread
   // What the main thread does between events: lanes of removed sinks.
   void tend();
   // Set when the process should end by itself: 0 every source has ended, 74 the disk did not keep what was

@@ -10,6 +10,8 @@ from harness import Case, configuration, rule, stays, wait_for
 
 
 class ReloadTest(Case):
+    args, env = [], {}
+
     def start(self):
         self.app, self.chat = self.log(), self.slack()
         self.config = configuration(
@@ -17,7 +19,7 @@ class ReloadTest(Case):
             [rule("Boom", "count_over_time(boom[1h]) >= 3", labels={"severity": "critical"}, annotations={"summary": "first words"}),
              rule("Bang", "count_over_time(bang[1h]) >= 1")],
             {"ops": harness.slack(self.chat.hook()), "spare": harness.slack(self.chat.hook("SPARE"))})
-        bell = self.bell(self.config)
+        bell = self.bell(self.config, args=self.args, env=self.env)
         self.app.write(*["ERROR boom"] * 3)
         self.before = bell.await_firing("Boom")[0]
         wait_for(lambda: len(self.chat.messages(self.chat.hook())) == 1, "the first message", context=bell.tail)
@@ -94,6 +96,42 @@ class ReloadTest(Case):
         self.assertEqual(200, bell.reload()[0])
         bell.await_metric(1, "logbell_config_last_reload_successful")
         self.assertEqual(1, len([t for t in self.told() if "Boom" in t]))
+
+    def test_F35_a_reload_that_was_refused_is_an_alert_until_it_is_mended(self):
+        self.args, self.env = ["--on-refusal=stay"], {"LOGBELL_FAULT_TELL_RELOAD_MS": "100"}
+        bell = self.start()
+        good = bell.text
+        other = self.slack()
+
+        def told(chat=None):
+            return [m["rendered"] for m in (chat or self.chat).messages() if "ConfigReloadFailed" in m["rendered"] or "refuses its conf" in m["rendered"]]
+
+        def refused(text):
+            bell.configure(text)
+            self.assertEqual(400, bell.reload()[0])
+        refused(good.replace("match: 'ERROR boom'", "match: '(?=x)'"))
+        summary = bell.await_firing("ConfigReloadFailed")[0]["annotations"]["summary"]
+        self.assertRegex(summary, r"refuses its configuration: 1 error in .*logbell\.yaml\. The last good configuration goes on .*"
+                                  r"logbell\.yaml:\d+:\d+: pattern \"boom\": .*\(\?=")
+        wait_for(lambda: len(told()) == 2, "word at both sinks, by the route", context=bell.tail)
+        # Another mistake: the alert says it, and nobody is told again; nor by the next process, which goes on with the last good one,
+        # but for a sink of the new configuration, which only that one can name.
+        worse = good.replace("alert: Bang", "alart: Bang").replace(self.chat.hook("SPARE"), other.hook())
+        self.assertIn(other.hook(), worse)
+        refused(worse)
+        wait_for(lambda: "alart" in bell.firing("ConfigReloadFailed")[0]["annotations"]["summary"], "the newest mistake", context=bell.tail)
+        bell.stop()
+        bell.start()
+        bell.await_metric(1, "logbell_plan_refused")
+        wait_for(lambda: told(other), "word at the new sink", context=bell.tail)
+        self.assertIn("alart", bell.firing("ConfigReloadFailed")[0]["annotations"]["summary"])
+        self.assertEqual((2, 1), (len(told()), len(told(other))))
+        bell.configure(good)
+        self.assertEqual(200, bell.reload()[0])
+        bell.await_quiet("ConfigReloadFailed")
+        wait_for(lambda: len(told()) == 4, "the end at both", context=bell.tail)
+        self.assertEqual(2, len([t for t in told() if "resolved" in t.lower()]))
+        self.assertEqual(1, len(told(other)))
 
     def test_F35_by_signal(self):
         bell = self.start()

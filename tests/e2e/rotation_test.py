@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""F1, F3 and F13 with the real logrotate: renamed, copied away and compressed under a writer that does not notice."""
+"""F1, F3, F13 and F14 with the real logrotate: renamed, copied away and compressed under a writer that does not notice."""
 import os
 import subprocess
 import sys
@@ -12,6 +12,7 @@ from harness import Case, configuration, rule, wait_for
 class RotationTest(Case):
     def start(self):
         log, slack = self.log(), self.slack()
+        self.chat = slack
         self.written = 0
         bell = self.bell(configuration(log.path, {"tick": {"match": r"tick (?P<n>\d+)$"}}, [rule("Never", "count_over_time(tick[1h]) > 1000000")],
                                        {"ops": harness.slack(slack.hook())}))
@@ -116,6 +117,32 @@ class RotationTest(Case):
         text = bell.get("/metrics")[1]
         gaps = [line for line in text.splitlines() if line.startswith("logbell_source_gaps_total") and not line.endswith(" 0")]
         self.assertEqual([], gaps, names)
+
+    def test_F14_rotated_away_while_nobody_watched(self):
+        log, bell = self.start()
+        slack = self.chat
+        self.write(log, 10)
+        self.all_counted(bell)
+        bell.stop()
+        log.write("tick 10")  # nobody will ever read it
+        os.rename(log.path, log.path + ".1")
+        log.reopen()
+        log.write("tick 11")
+        os.remove(log.path + ".1")
+        bell.start()
+        alert = bell.await_firing("InputGap", source="app")[0]
+        self.assertEqual(1, bell.metric("logbell_source_gaps_total", cause="rotated_away_while_down"))
+        self.assertIn(f"lines of source app ({log.path}) are missing", alert["annotations"]["summary"])
+        self.assertIn("rotated away while logbell did not run", alert["annotations"]["summary"])
+        bell.await_metric(11, "logbell_pattern_matches_total", pattern="tick")
+        wait_for(lambda: [m for m in slack.messages() if "rotated away" in m["rendered"]], "word of it", context=bell.tail)
+        # What is known of it outlives a kill, and it is told once.
+        bell.kill()
+        bell.start()
+        self.assertEqual(alert["activeAt"], bell.await_firing("InputGap")[0]["activeAt"])
+        log.write("tick 12")
+        bell.await_metric(12, "logbell_pattern_matches_total", pattern="tick")
+        self.assertEqual(1, len([m for m in slack.messages() if "InputGap" in m["rendered"]]))
 
     def test_F3_copied_away_and_truncated(self):
         log, bell = self.start()

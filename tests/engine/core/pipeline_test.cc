@@ -599,6 +599,120 @@ TEST_CASE("built in: a steady offset of a source's times, and more series than a
                     [](const auto& m) { return m.name == "logbell_series_dropped_total" && m.value == 2; }));
 }
 
+void gap(CoreWorld& world, std::int64_t when, const std::string& cause, double bytes = 0) {
+  world.batch.read_at = CoreWorld::at(when);
+  world.batch.counters = {{"logbell_source_gaps_total", {{"source", "api"}, {"cause", cause}}, 1},
+                          {"logbell_source_bytes_lost_total", {{"source", "api"}, {"cause", cause}}, bytes}};
+}
+
+std::string built_in_summary(const CoreWorld& world, const std::string& alertname) {
+  for (const engine::AlertView& view : world.pipeline->alerts()) {
+    if (view.alert.name() == alertname) return std::string(view.alert.annotation("summary"));
+  }
+  return "";
+}
+
+TEST_CASE("built in: lines that went missing are told once, over restarts, until an hour after the last",
+          "[core][pipeline][F14]") {
+  CoreWorld world = queue_world();
+  world.start();
+  world.tick(0);
+  // What reading finds at a start.
+  world.restart();
+  gap(world, kMinute, "rotated_away_while_down");
+  world.status.watched_from = CoreWorld::at(30 * kSecond);
+  const engine::Tick found = world.tick(kMinute);
+  CHECK(CoreWorld::summary(found) == Lines{"ops: first_firing InputGap+"});
+  CHECK(found.must_sync);
+  CHECK(found.notifications[0].alerts[0].labels.get("source") == "api");
+  CHECK(found.notifications[0].alerts[0].labels.get("severity") == "warning");
+  CHECK(found.notifications[0].alerts[0].annotation("summary") ==
+        "lines of source api (/var/log/api.log) are missing, and its rules have not seen them: rotated away "
+        "while "
+        "logbell did not run, how many is not known; noticed at 2026-05-01T08:01:00Z, nothing after "
+        "2026-05-01T08:00:30Z is");
+  world.batch.counters.clear();
+  CHECK(world.tick(2 * kMinute).notifications.empty());
+  world.restart();
+  CHECK(world.tick(3 * kMinute).notifications.empty());
+
+  // More of them: nobody is told again, whoever asks sees it.
+  gap(world, 30 * kMinute, "truncated", 4);
+  CHECK(world.tick(30 * kMinute).notifications.empty());
+  gap(world, 31 * kMinute, "truncated", 3);
+  CHECK(world.tick(31 * kMinute).notifications.empty());
+  world.batch.counters.clear();
+  CHECK(built_in_summary(world, "InputGap")
+            .find("rotated away while logbell did not run, cut before it was read (2 times), 7 bytes that "
+                  "were seen "
+                  "and not read; noticed at 2026-05-01T08:01:00Z") != std::string::npos);
+  world.reload(32 * kMinute);
+  world.restart();
+  CHECK(world.tick(61 * kMinute).notifications.empty());
+  CHECK(world.tick(91 * kMinute - 1).notifications.empty());
+  CHECK(*world.pipeline->next_instant() <= CoreWorld::at(91 * kMinute));
+  const engine::Tick ended = world.wait(91 * kMinute);
+  CHECK(CoreWorld::summary(ended) == Lines{"ops: all_resolved InputGap-"});
+  CHECK(ended.notifications[0].alerts[0].annotation("summary").find("7 bytes") != std::string::npos);
+  CHECK(world.store.count("core/gap/api") == 0);
+  world.restart();
+  CHECK(world.tick(92 * kMinute).notifications.empty());
+
+  gap(world, 93 * kMinute, "truncated", 1);
+  const engine::Tick again = world.tick(93 * kMinute);
+  CHECK(CoreWorld::summary(again) == Lines{"ops: first_firing InputGap+"});
+  CHECK(again.notifications[0].alerts[0].annotation("summary").find(
+            "not seen them: cut before it was read, 1 byte that") != std::string::npos);
+}
+
+TEST_CASE("built in: what a condition says may change while it holds: shown, not told", "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.start();
+  world.tick(0);
+  engine::Condition failed{"ConfigReloadFailed", {}, "one error"};
+  failed.renews = true;
+  world.pipeline->set_condition(failed, CoreWorld::at(kSecond));
+  CHECK(CoreWorld::summary(world.wait(kSecond)) == Lines{"ops: first_firing ConfigReloadFailed+"});
+  world.restart();
+  failed.summary = "another error";
+  world.pipeline->set_condition(failed, CoreWorld::at(kMinute));
+  CHECK(world.wait(kMinute).notifications.empty());
+  CHECK(built_in_summary(world, "ConfigReloadFailed") == "another error");
+  world.restart();
+  CHECK(world.wait(2 * kMinute).notifications.empty());
+  CHECK(built_in_summary(world, "ConfigReloadFailed") == "another error");
+  // What others say does not change: how many wait there changes each moment.
+  engine::Condition delayed{"DeliveryDelayed", {{"sink", "ops"}}, "1 waits"};
+  world.pipeline->set_condition(delayed, CoreWorld::at(3 * kMinute));
+  world.wait(3 * kMinute);
+  delayed.summary = "2 wait";
+  world.pipeline->set_condition(delayed, CoreWorld::at(4 * kMinute));
+  const engine::Tick waited = world.wait(4 * kMinute);
+  CHECK(std::none_of(waited.entries.begin(), waited.entries.end(),
+                     [](const engine::StoredEntry& entry) { return entry.key.rfind("core/k/", 0) == 0; }));
+  CHECK(built_in_summary(world, "DeliveryDelayed") == "1 waits");
+  failed.active = false;
+  world.pipeline->set_condition(failed, CoreWorld::at(5 * kMinute));
+  CHECK(CoreWorld::summary(world.wait(5 * kMinute)) == Lines{"ops: all_resolved ConfigReloadFailed-"});
+}
+
+TEST_CASE("built in: of a source that a reload takes away no lines are missing", "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  rules::SourceSpec other;
+  other.name = "other";
+  world.written.sources.push_back(other);
+  world.start();
+  world.batch.read_at = CoreWorld::at(0);
+  world.batch.counters = {{"logbell_source_gaps_total", {{"source", "other"}, {"cause", "truncated"}}, 1}};
+  CHECK(CoreWorld::summary(world.tick(0)) == Lines{"ops: first_firing InputGap+"});
+  world.batch.counters.clear();
+  CHECK(world.store.count("core/gap/other") == 1);
+  world.written.sources.pop_back();
+  world.reload(kMinute);
+  CHECK(CoreWorld::summary(world.tick(kMinute)) == Lines{"ops: all_resolved InputGap-"});
+  CHECK(world.store.count("core/gap/other") == 0);
+}
+
 double metric(const CoreWorld& world, const std::string& name, const std::string& pattern) {
   for (const engine::MetricValue& value : world.pipeline->metrics()) {
     if (value.name == name && value.labels.get("pattern") == pattern) return value.value;

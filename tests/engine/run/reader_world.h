@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -190,7 +191,13 @@ class ReaderWorld {
     options.stdin_fd = stdin_fd;
     options.chunk_bytes = chunk_bytes;
     options.max_files = max_files;
-    reader = std::make_unique<engine::Reader>(make_plan(dir, plan_setting), std::move(options));
+    std::shared_ptr<const rules::Plan> plan = make_plan(dir, plan_setting);
+    if (change) {
+      auto changed = std::make_shared<rules::Plan>(*plan);
+      change(*changed);
+      plan = std::move(changed);
+    }
+    reader = std::make_unique<engine::Reader>(std::move(plan), std::move(options));
     statuses.clear();
     last_sequence = 0;
   }
@@ -243,6 +250,9 @@ class ReaderWorld {
         committed.erase(entry.key);
       }
     }
+    if (batch.uncovered)
+      uncovered.insert(uncovered.end(), batch.uncovered->samples.begin(), batch.uncovered->samples.end());
+    if (batch.form) forms.push_back(batch.form->form + "|" + batch.form->line);
     for (const engine::CounterDelta& delta : batch.counters)
       counters[delta.name + delta.labels.format()] += delta.by;
     for (const engine::SourceStatus& status : batch.sources)
@@ -266,6 +276,9 @@ class ReaderWorld {
   LogDir dir;
   FakeClock clock{system_now()};
   PlanSetting plan_setting;
+  std::function<void(rules::Plan&)> change;  // of what start() makes of the setting
+  std::vector<std::string> forms;            // of each read: "form|line"
+  std::vector<std::string> uncovered;        // samples of lines that look like errors and no rule looks at
   engine::Feedback* feedback = nullptr;  // must outlive the reader
   engine::DrillDesk* drills = nullptr;
   std::vector<engine::DrillLine> drilled;

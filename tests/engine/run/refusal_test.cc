@@ -141,6 +141,31 @@ TEST_CASE("refusal: each sink that tells people is told why, files and consoles 
   CHECK(rules::decode_notification(rules::encode(told)));
 }
 
+TEST_CASE("refusal: where an earlier configuration goes on, it is an alert of that one", "[run][refusal]") {
+  World world;
+  world.refusal.consequence = "The last good configuration goes on until this is fixed.";
+  const Condition one = reload_failed(world.refusal);
+  CHECK(one.alertname == "ConfigReloadFailed");
+  CHECK(one.labels.empty());
+  CHECK(one.severity == "critical");
+  CHECK(one.active);
+  CHECK(one.renews);
+  CHECK(one.summary ==
+        "logbell on orders-1 (production) refuses its configuration: 1 error in /etc/logbell.yaml. "
+        "The last good configuration goes on until this is fixed. "
+        "/etc/logbell.yaml:12:11: rule \"Q\": reaches no sink; name one");
+  // The first of several, as the file has them, without what nobody may see.
+  world.refusal.secrets = {rules::Secret("hook"), rules::Secret("hook-of-sink")};
+  world.refusal.problems.warn({"/etc/logbell.yaml", 1, 1}, "", "only a warning");
+  world.refusal.problems.error({"/etc/logbell.yaml", 3, 5}, "sink \"s\"", "hook-of-sink is no URL",
+                               "write one");
+  const std::string several = reload_failed(world.refusal).summary;
+  CHECK(several.find("fixed. /etc/logbell.yaml:3:5: sink \"s\": <secret> is no URL; write one; and 1 more") !=
+        std::string::npos);
+  CHECK_FALSE(reload_succeeded().active);
+  CHECK(reload_succeeded().alertname == one.alertname);
+}
+
 TEST_CASE("refusal: the same refusal is told once an hour, another one at once", "[run][refusal]") {
   World world;
   world.sink("slack");

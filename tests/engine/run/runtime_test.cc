@@ -11,6 +11,7 @@
 #include <catch2/catch.hpp>
 #include <unistd.h>
 
+#include "engine/run/refusal.h"
 #include "tests/support/core_world.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/fake_sink.h"
@@ -975,6 +976,35 @@ TEST_CASE("runtime: what waits for long at a sink that is not dead is told", "[r
   CHECK(active ==
         Lines{"Notifications wait at sink late#1 (3 of them), the oldest since 2026-05-01T07:55:00Z: "
               "server_error: HTTP 503."});
+}
+
+TEST_CASE("runtime: a reload that was refused is an alert until one is accepted, or a start",
+          "[run][runtime][F35]") {
+  House house;
+  house.start();
+  Condition failed = reload_succeeded();
+  failed.active = true;
+  failed.summary = "line 3 is wrong";
+  house.runtime->refused();
+  house.runtime->tell(failed);
+  const auto count = [&] {
+    const auto told = house.told();
+    return std::count_if(told.begin(), told.end(), [](const std::string& line) {
+      return line.find("ConfigReloadFailed") != std::string::npos;
+    });
+  };
+  house.tend_until([&] { return count() == 1; });
+  CHECK(house.told().back().find("line 3 is wrong") != std::string::npos);
+  SECTION("reload") {
+    house.runtime->reload(house.load(2));
+  }
+  SECTION("start") {
+    REQUIRE(house.stop());
+    house.start();
+  }
+  house.tend_until([&] { return count() == 2; });
+  CHECK(house.told().back().find("\"status\":\"resolved\"") != std::string::npos);
+  CHECK(house.stop());
 }
 
 TEST_CASE("runtime: a drill goes the whole way, and nothing real moves", "[run][runtime][F53]") {
