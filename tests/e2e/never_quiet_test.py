@@ -64,7 +64,7 @@ class NeverQuietTest(Case):
         self.assertRegex(alert[0]["annotations"]["summary"], r"(?s)slow has matched nothing of source app .* since .*It matched .*WARN  slow: orders.*now there "
                                                              r"is .*\"level\"")
         wait_for(lambda: [m for m in chat.messages() if "PatternWentSilent" in m["rendered"]], "word of it", context=bell.tail)
-        bell.kill()
+        bell.stop()
         bell.start()
         self.assertEqual(alert[0]["activeAt"], bell.await_firing("PatternWentSilent")[0]["activeAt"])
         log.write("WARN  slow: customers")
