@@ -297,10 +297,9 @@ Acknowledgements::Reading Acknowledgements::read(std::string_view token, const r
 }
 
 // False: it is known already.
-bool Acknowledgements::remember(Fingerprint id, Known known) {
-  const Timestamp sent_at = known.sent_at;
-  if (!known_.try_emplace(id, std::move(known)).second) return false;
-  by_age_.emplace(sent_at, id);
+bool Acknowledgements::remember(Fingerprint id, const Known& known) {
+  if (!known_.try_emplace(id, known).second) return false;
+  by_age_.emplace(known.sent_at, id);
   return true;
 }
 

@@ -108,7 +108,7 @@ class Acknowledgements {
   };
   std::string sealed(std::string_view text) const;
   std::string seal_of(rules::Fingerprint settings) const;
-  bool remember(rules::Fingerprint id, Known known) REQUIRES(mutex_);
+  bool remember(rules::Fingerprint id, const Known& known) REQUIRES(mutex_);
   void forget_old(std::vector<StoredEntry>& gone) REQUIRES(mutex_);
 
   const Options options_;
