@@ -651,13 +651,12 @@ Json drill_json(const DrillReport& report, const CoreView* view) {
   return json;
 }
 
-Json proof_json(const Proof& proof, rules::Timestamp now) {
+Json proof_json(const Proof& proof, const ProofView& view) {
   Json json;
   json.set("level", to_string(proof.level))
       .set("at", rules::format_rfc3339(proof.at))
-      .set("age_seconds", std::max(0.0, in_seconds(now - proof.at)))
-      .set("expired", max_proof_age(proof.level) != rules::Duration::max() &&
-                          now - proof.at > max_proof_age(proof.level))
+      .set("age_seconds", std::max(0.0, in_seconds(view.now - proof.at)))
+      .set("expired", view.is_old(proof))
       .set("by", proof.by)
       .set("evidence", proof.evidence);
   if (proof.took) json.set("who", proof.who).set("took_seconds", in_seconds(*proof.took));
@@ -732,7 +731,7 @@ HttpResponse Api::proof() const {
   for (const ProofView& view : options_.proofs ? options_.proofs() : std::vector<ProofView>{}) {
     Json proofs = Json::Array{};
     for (const Proof& proof : view.proofs)
-      proofs.push(proof_json(proof, view.now));
+      proofs.push(proof_json(proof, view));
     Json json;
     json.set("alertname", view.alert)
         .set("rule", rules::format_fingerprint(view.rule))
@@ -740,7 +739,7 @@ HttpResponse Api::proof() const {
         .set("conditional", view.conditional)
         .set("reached", to_string(view.reached()))
         .set("proofs", std::move(proofs));
-    if (view.failed) json.set("failed", proof_json(*view.failed, view.now));
+    if (view.failed) json.set("failed", proof_json(*view.failed, view));
     list.push(std::move(json));
   }
   Json data;

@@ -101,7 +101,7 @@ const std::vector<std::string>& later_sinks() {
 const std::vector<std::string> kTopKeys{
     "environment", "labels",   "instance", "state_dir",  "listen", "external_url", "max_replay_age",
     "sources",     "patterns", "rules",    "rule_files", "sinks",  "route",        "time_intervals",
-    "drills",      "heartbeat", "heartbeats"};
+    "drills",      "heartbeat", "heartbeats", "max_proof_age"};
 const std::vector<ForeignKey> kForeignTopKeys{
     {"receivers", "receivers are called sinks here", "write `sinks:`, a map of names to sinks"},
     {"groups", "groups stand in files of their own",
@@ -115,7 +115,6 @@ const std::vector<ForeignKey> kForeignTopKeys{
     {"include", "there is no `include:`", "rules may stand in `rule_files:`"},
     {"drill", "`drill:` belongs to a sink", "write `drills:` for the schedule"},
     {"proof", "`proof:` is not supported yet", "remove it"},
-    {"max_proof_age", "`max_proof_age:` is not supported yet", "remove it"},
     {"scrape_configs", "logbell scrapes nothing", "Prometheus scrapes logbell at `listen:`"},
     {"alerting", "there is no `alerting:`", "Alertmanager is a sink: `sinks: {am: {alertmanager: {…}}}`"}};
 const std::vector<std::string> kSourceKeys{"name",      "files",     "stdin",       "format",         "inner",
@@ -156,6 +155,7 @@ class Compiler {
     read_sinks(top);
     read_heartbeats_of(top);
     read_time_intervals(top);
+    read_max_proof_age(top);
     read_drills(top);
     read_route(top);
     read_rules(top);
@@ -671,6 +671,44 @@ class Compiler {
       draft.spec.lanes.push_back(lanes == 1 ? entry.key : fmt::format("{}#{}", entry.key, i));
   }
 
+  // For how long a proof is believed, by level.
+  void read_max_proof_age(const Fields& top) {
+    const yaml::Node* node = top.raw("max_proof_age");
+    if (node == nullptr) return;
+    if (!node->is_map()) {
+      top.error("max_proof_age", "it is a map of levels", "as in `max_proof_age: {L4: 7d, L6: none}`");
+      return;
+    }
+    using sinks::ProofLevel;
+    std::vector<std::string> names;
+    for (int level = static_cast<int>(ProofLevel::kNetwork); level <= static_cast<int>(ProofLevel::kAcknowledged); ++level)
+      names.emplace_back(to_string(static_cast<ProofLevel>(level)));
+    const Fields fields(*node, "max_proof_age", reading_, names);
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      const yaml::Node* value = fields.raw(names[i]);
+      if (value == nullptr) continue;
+      const auto level = static_cast<ProofLevel>(i + 1);
+      if (value->is_scalar() && value->scalar == "none") {
+        config_.proof_ages.set(level, ProofAges::kNever);
+        continue;
+      }
+      const auto age = fields.duration(names[i]);
+      if (!age) continue;
+      if (*age < ProofAges::kLeast || *age > ProofAges::kMost) {
+        fields.error(names[i], fmt::format("it must be between {} and {}, or none",
+                                           rules::format_duration(ProofAges::kLeast),
+                                           rules::format_duration(ProofAges::kMost)));
+        continue;
+      }
+      config_.proof_ages.set(level, *age);
+    }
+    // Who wants fresher proofs is drilled as often.
+    DrillSettings& drills = config_.drills;
+    const rules::Duration most = config_.proof_ages.of(ProofLevel::kAccepted);
+    drills.every = std::min(drills.every, most);
+    drills.pages_every = std::min(drills.pages_every, most);
+  }
+
   // When sinks are drilled without anybody asking.
   void read_drills(const Fields& top) {
     const yaml::Node* node = top.raw("drills");
@@ -689,7 +727,7 @@ class Compiler {
       const auto span = fields.duration(key);
       if (!span) return;
       // Longer than a receipt is believed, and every proof would have expired before its drill.
-      const rules::Duration most = max_proof_age(sinks::ProofLevel::kAccepted);
+      const rules::Duration most = std::min(config_.proof_ages.of(sinks::ProofLevel::kAccepted), ProofAges::kMost);
       if (*span < DrillSchedule::kAgain || *span > most) {
         fields.error(key,
                      fmt::format("it must be between {} and {}, for so long a receipt is believed",

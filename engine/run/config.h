@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "engine/run/drill_settings.h"
+#include "engine/run/proof_ages.h"
 #include "engine/run/heartbeat_fields.h"
 #include "rules/labels.h"
 #include "rules/plan.h"
@@ -62,6 +63,7 @@ struct Config {
   std::string external_url;
   std::string environment;
   DrillSettings drills;
+  ProofAges proof_ages;
   std::optional<HeartbeatSettings> heartbeat;       // whom it tells that it lives
   std::map<std::string, ListenedFor> listened_for;  // `heartbeats:`, by name
   std::vector<rules::Secret> secrets;

@@ -29,7 +29,7 @@ std::optional<Timestamp> unseen_since(const rules::SinkSpec& sink, const ProofVi
   for (const Proof& proof : view.proofs) {
     if (proof.level == ProofLevel::kAcknowledged) since = proof.at;
   }
-  return since && now - *since > max_proof_age(ProofLevel::kAcknowledged) ? since : std::nullopt;
+  return since && view.ages.is_old(ProofLevel::kAcknowledged, *since, now) ? since : std::nullopt;
 }
 
 // "Boom, NoData, Slow and 3 more".
@@ -131,7 +131,7 @@ std::vector<Condition> DrillSchedule::expired(const rules::Plan& plan, const Dri
       }
       const std::optional<Timestamp> at = accepted_at(view);
       const bool late =
-          at ? now - *at > max_proof_age(ProofLevel::kAccepted) : now - started_ > kUnprovenAfter;
+          at ? view.ages.is_old(ProofLevel::kAccepted, *at, now) : now - started_ > kUnprovenAfter;
       if (!late) continue;
       if (std::find(old.begin(), old.end(), view.alert) == old.end()) old.push_back(view.alert);
       if (at) oldest = std::min(oldest.value_or(*at), *at);

@@ -29,10 +29,12 @@ std::optional<ProofLevel> parse_level(std::string_view text) {
 
 }  // namespace
 
-Duration max_proof_age(ProofLevel level) {
+Duration ProofAges::of(ProofLevel level) const {
+  const auto said = said_.find(level);
+  if (said != said_.end()) return said->second;
   switch (level) {
     case ProofLevel::kStatic:
-      return Duration::max();  // it is of what runs
+      return kNever;  // it is of what runs
     case ProofLevel::kNetwork:
     case ProofLevel::kCredential:
     case ProofLevel::kDestination:
@@ -49,14 +51,13 @@ Duration max_proof_age(ProofLevel level) {
 ProofLevel ProofView::reached() const {
   ProofLevel highest = ProofLevel::kStatic;
   for (const Proof& proof : proofs) {
-    if (max_proof_age(proof.level) == Duration::max() || now - proof.at <= max_proof_age(proof.level))
-      highest = std::max(highest, proof.level);
+    if (!is_old(proof)) highest = std::max(highest, proof.level);
   }
   return highest;
 }
 
 ProofBook::ProofBook(Options options, std::shared_ptr<const rules::Plan> plan,
-                     const std::vector<StoredEntry>& restored)
+                     const std::vector<StoredEntry>& restored, ProofAges ages)
     : options_(std::move(options)) {
   LOGBELL_CHECK(options_.clock != nullptr && options_.store);
   const MutexLock lock(mutex_);
@@ -81,6 +82,7 @@ ProofBook::ProofBook(Options options, std::shared_ptr<const rules::Plan> plan,
         entry.key.substr(slash + 1)}] = std::move(known);
   }
   plan_ = std::move(plan);
+  ages_ = std::move(ages);
   loaded_ = options_.clock->now();
 }
 
@@ -102,11 +104,12 @@ StoredEntry ProofBook::entry_of(const Key& key, const Known& known) const {
   return {name_of(key), json.dump()};
 }
 
-void ProofBook::replace_plan(std::shared_ptr<const rules::Plan> plan) {
+void ProofBook::replace_plan(std::shared_ptr<const rules::Plan> plan, ProofAges ages) {
   std::vector<StoredEntry> gone;
   {
     const MutexLock lock(mutex_);
     plan_ = std::move(plan);
+    ages_ = std::move(ages);
     loaded_ = options_.clock->now();
     const rules::Plan& now = *plan_;
     std::set<Fingerprint> rules;
@@ -201,6 +204,7 @@ std::vector<ProofView> ProofBook::view(const Verdicts& verdicts) const {
       view.sink = name;
       view.conditional = count < ways;
       view.now = now;
+      view.ages = ages_;
       view.proofs.push_back({ProofLevel::kStatic, loaded_, "configuration", "its route leads there"});
       // Of several lanes the one that is proven least.
       std::optional<Proof> asked;

@@ -19,6 +19,7 @@
 #include "engine/core/pipeline.h"
 #include "engine/io/store.h"
 #include "engine/run/clock.h"
+#include "engine/run/proof_ages.h"
 #include "engine/run/thread_annotations.h"
 #include "engine/run/verify.h"
 #include "rules/notification.h"
@@ -27,9 +28,6 @@
 #include "sinks/sink.h"
 
 namespace logbell::engine {
-
-// For so long a proof is worth something: an answer to a question, a receipt, a person's word.
-rules::Duration max_proof_age(sinks::ProofLevel level);
 
 struct Proof {
   sinks::ProofLevel level = sinks::ProofLevel::kStatic;
@@ -53,7 +51,9 @@ struct ProofView {
   std::optional<rules::Timestamp> asked;
   std::optional<Proof> failed;  // what was found wrong last, if that is newer than the proof of its level
   sinks::ProofLevel reached() const;  // the highest level whose proof is not too old, at `now`
+  bool is_old(const Proof& proof) const { return ages.is_old(proof.level, proof.at, now); }
   rules::Timestamp now;
+  ProofAges ages;
 };
 
 class ProofBook {
@@ -68,10 +68,10 @@ class ProofBook {
     std::function<void(std::vector<StoredEntry>)> store;  // to be written down; any thread
   };
   // `restored`: what store() wrote.
-  ProofBook(Options options, std::shared_ptr<const rules::Plan> plan,
-            const std::vector<StoredEntry>& restored);
+  ProofBook(Options options, std::shared_ptr<const rules::Plan> plan, const std::vector<StoredEntry>& restored,
+            ProofAges ages = {});
 
-  void replace_plan(std::shared_ptr<const rules::Plan> plan);
+  void replace_plan(std::shared_ptr<const rules::Plan> plan, ProofAges ages = {});
   // A notification was taken, with a receipt: it proves each of its rules' ways to that sink.
   void delivered(const rules::Notification& notification, const std::string& receipt, rules::Timestamp at);
   // Of a level beyond that: found there, or a person said so.
@@ -95,6 +95,7 @@ class ProofBook {
   const Options options_;
   mutable Mutex mutex_;
   std::shared_ptr<const rules::Plan> plan_ GUARDED_BY(mutex_);
+  ProofAges ages_ GUARDED_BY(mutex_);
   rules::Timestamp loaded_ GUARDED_BY(mutex_);  // the plan: what L0 is as of
   std::map<Key, Known> known_ GUARDED_BY(mutex_);
 };

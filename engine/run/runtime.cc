@@ -858,7 +858,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
   ProofBook::Options proofs;
   proofs.clock = &clock;
   proofs.store = [this](std::vector<StoredEntry> entries) { writer_->store(std::move(entries)); };
-  proofs_ = std::make_unique<ProofBook>(std::move(proofs), plan, *own);
+  proofs_ = std::make_unique<ProofBook>(std::move(proofs), plan, *own, options_.config->proof_ages);
   DrillDesk::Options drills;
   drills.clock = &clock;
   drills.wake_reader = [this] { reader_->wake(); };
@@ -1492,7 +1492,7 @@ void Runtime::reload(const std::shared_ptr<const Config>& config, Verdicts verdi
   know_own_files(*config);
   reader_->replace_plan(config->plan);
   tell(reload_succeeded());
-  proofs_->replace_plan(config->plan);
+  proofs_->replace_plan(config->plan, config->proof_ages);
   if (verify_) {
     verify_->replace(config, std::move(verdicts));
     // Behind the plan that has these sinks: the reader's barrier brings it.

@@ -705,6 +705,38 @@ TEST_CASE("config: whatever of a sink's settings changes, it is another sink", "
   CHECK(hook != settings("{webhook: {url: 'https://example.com/', probe: {path: /a, expect: [200]}}}"));
 }
 
+TEST_CASE("config: how long proofs are believed, and who wants them fresher is drilled as often", "[run][config]") {
+  World world;
+  const auto load = [&](const std::string& more) {
+    Problems problems;
+    auto config = world.load(
+        "sources: [{name: app, files: [a.log]}]\npatterns: {e: {match: E}}\n"
+        "rules: [{alert: A, expr: 'count_over_time(e[1m]) > 1'}]\nroute: {sinks: [s]}\n"
+        "sinks: {s: {webhook: {url: 'https://example.com/'}}}\n" +
+            more,
+        problems);
+    for (const rules::Problem& problem : problems.sorted())
+      UNSCOPED_INFO(problem.format());
+    REQUIRE(config);
+    return config;
+  };
+  using sinks::ProofLevel;
+  const auto plain = load("");
+  CHECK(plain->proof_ages.of(ProofLevel::kAccepted) == 24h * 7);
+  CHECK(plain->proof_ages.of(ProofLevel::kAcknowledged) == 24h * 30);
+  CHECK(plain->drills.pages_every == 24h * 7);
+  const auto fresh = load("max_proof_age: {L2: 2h, L4: 12h, L6: none}\n");
+  CHECK(fresh->proof_ages.of(ProofLevel::kCredential) == 2h);
+  CHECK(fresh->proof_ages.of(ProofLevel::kAccepted) == 12h);
+  CHECK(fresh->proof_ages.of(ProofLevel::kReadBack) == 24h * 7);
+  CHECK(fresh->proof_ages.of(ProofLevel::kAcknowledged) == ProofAges::kNever);
+  CHECK(fresh->drills.every == 12h);
+  CHECK(fresh->drills.pages_every == 12h);
+  const auto longer = load("max_proof_age: {L4: 30d}\ndrills: {pages_every: 30d}\n");
+  CHECK(longer->drills.every == 24h);
+  CHECK(longer->drills.pages_every == 24h * 30);
+}
+
 TEST_CASE("config: a storm at a sink that people read is told in few messages", "[run][config]") {
   World world;
   const auto most = [&](const std::string& sink) {

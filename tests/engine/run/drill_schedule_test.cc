@@ -42,6 +42,7 @@ struct Schedule {
         view.sink = sink;
         view.conditional = conditional;
         view.now = now;
+        view.ages = ages;
         const auto at = proven.find({i, sink});
         if (at != proven.end()) view.proofs.push_back({ProofLevel::kAccepted, at->second, "drill", "ok"});
         view.asked = asked;
@@ -80,6 +81,7 @@ struct Schedule {
   std::map<std::pair<std::size_t, std::string>, Timestamp> proven;
   std::optional<Timestamp> asked;
   std::optional<Timestamp> seen;  // a message about A
+  engine::ProofAges ages;
   bool conditional = false;
   DrillSchedule schedule{kFriday};
 };
@@ -178,6 +180,19 @@ TEST_CASE("drill schedule: a proof that is too old is told, and one that never c
   CHECK(schedule.expired(kFriday + 24h * 7 + 1ms) == Lines{"chat"});
 }
 
+TEST_CASE("drill schedule: how old a proof may be is said by the configuration", "[run][drill]") {
+  Schedule schedule;
+  for (const std::size_t rule : {0U, 1U}) {
+    for (const char* sink : {"chat", "pager"})
+      schedule.prove(rule, sink, kFriday);
+  }
+  schedule.ages.set(ProofLevel::kAccepted, 48h);
+  CHECK(schedule.expired(kFriday + 48h).empty());
+  CHECK(schedule.expired(kFriday + 48h + 1ms) == Lines{"chat", "pager"});
+  schedule.ages.set(ProofLevel::kAccepted, engine::ProofAges::kNever);
+  CHECK(schedule.expired(kFriday + 24h * 365).empty());
+}
+
 TEST_CASE("drill schedule: where people can say that they saw it, nobody for a month is told",
           "[run][drill]") {
   Schedule schedule;
@@ -199,6 +214,9 @@ TEST_CASE("drill schedule: where people can say that they saw it, nobody for a m
   schedule.plan = schedule.world.plan();
   CHECK(words(kFriday + 24h * 30).empty());
   CHECK(words(kFriday + 24h * 30 + 1ms) == "Messages about A");
+  schedule.ages.set(ProofLevel::kAcknowledged, engine::ProofAges::kNever);
+  CHECK(words(kFriday + 24h * 300).empty());
+  schedule.ages = {};
   schedule.seen = kFriday + 24h;
   CHECK(words(kFriday + 24h * 31) == "Messages about B arrive at sink chat");
   schedule.asked.reset();  // none has come yet

@@ -164,6 +164,22 @@ TEST_CASE("proof: what a sink answers when it is asked, the least of its lanes",
   CHECK(book.view(book.verdicts({{"chat", dead}}))[0] == "chat? L4: L4 by alert (ok) FAILED asked -> 404");
 }
 
+TEST_CASE("proof: a level is reached for as long as the configuration believes it", "[run][proof]") {
+  Book book;
+  book.book->delivered(book.told("chat"), "ok", book.clock.now());
+  engine::ProofAges ages;
+  ages.set(ProofLevel::kAccepted, 2h);
+  book.book->replace_plan(book.world.plan(), ages);
+  book.clock.advance(2h);
+  CHECK(book.book->view({})[0].reached() == ProofLevel::kAccepted);
+  book.clock.advance(1ms);
+  CHECK(book.book->view({})[0].reached() == ProofLevel::kStatic);
+  ages.set(ProofLevel::kAccepted, engine::ProofAges::kNever);
+  book.book->replace_plan(book.world.plan(), ages);
+  book.clock.advance(10'000h);
+  CHECK(book.book->view({})[0].reached() == ProofLevel::kAccepted);
+}
+
 TEST_CASE("proof: ages are metrics, of rules that share a name the oldest", "[run][proof]") {
   Book book;
   book.book->delivered(book.told("chat"), "ok", book.clock.now());
