@@ -720,6 +720,7 @@ TEST_CASE("config: how long proofs are believed, and who wants them fresher is d
     REQUIRE(config);
     return config;
   };
+  using namespace std::chrono_literals;
   using sinks::ProofLevel;
   const auto plain = load("");
   CHECK(plain->proof_ages.of(ProofLevel::kAccepted) == 24h * 7);
@@ -729,7 +730,7 @@ TEST_CASE("config: how long proofs are believed, and who wants them fresher is d
   CHECK(fresh->proof_ages.of(ProofLevel::kCredential) == 2h);
   CHECK(fresh->proof_ages.of(ProofLevel::kAccepted) == 12h);
   CHECK(fresh->proof_ages.of(ProofLevel::kReadBack) == 24h * 7);
-  CHECK(fresh->proof_ages.of(ProofLevel::kAcknowledged) == ProofAges::kNever);
+  CHECK(fresh->proof_ages.of(ProofLevel::kAcknowledged) == engine::ProofAges::kNever);
   CHECK(fresh->drills.every == 12h);
   CHECK(fresh->drills.pages_every == 12h);
   const auto longer = load("max_proof_age: {L4: 30d}\ndrills: {pages_every: 30d}\n");
