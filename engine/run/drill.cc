@@ -17,7 +17,6 @@
 namespace logbell::engine {
 
 using rules::ErrorCode;
-using rules::Labels;
 using rules::Notification;
 using rules::Timestamp;
 

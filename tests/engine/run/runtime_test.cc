@@ -981,6 +981,7 @@ TEST_CASE("runtime: what waits for long at a sink that is not dead is told", "[r
 TEST_CASE("runtime: a reload that was refused is an alert until one is accepted, or a start",
           "[run][runtime][F35]") {
   House house;
+  house.rules_text.insert(0, "\nroute: {sinks: [out], group_interval: 1s}\n");
   house.start();
   Condition failed = reload_succeeded();
   failed.active = true;
