@@ -205,7 +205,7 @@ TEST_CASE("message: each sink that shows links shows this one", "[sinks][message
   for (const PagerDutyIncident& incident : pagerduty_incidents(two, context)) {
     const std::string queue(incident.alert.labels.get("queue"));
     has(pagerduty_event(incident, two, tests::attempt(), context).dump(),
-        "{\"href\":" + url + queue + "1\"," + named + "}");
+        fmt::format("{{\"href\":{}{}1\",{}}}", url, queue, named));
   }
   // Of a drill, of all.
   rules::Notification drill = two;
