@@ -4,6 +4,7 @@ import email.utils
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -107,6 +108,32 @@ class Hung(Delivery):
         self.assertEqual(200, bell.get("/-/healthy", timeout=1)[0])
         wait_for(lambda: bell.metric("logbell_notifications_total", sink="silent", outcome="delivered") == 0
                  and len(silent.received) >= 2, "another try after the time-out", 30, bell.tail)
+
+    def test_F42_a_server_that_is_stopped_is_waited_for_and_delays_no_other(self):
+        program = ("import http.server\n"
+                   "class H(http.server.BaseHTTPRequestHandler):\n"
+                   "    def do_POST(self):\n"
+                   "        self.rfile.read(int(self.headers['Content-Length']))\n"
+                   "        self.send_response(200); self.send_header('Content-Length', '0'); self.end_headers()\n"
+                   "    def log_message(self, *_): pass\n"
+                   "s = http.server.HTTPServer(('127.0.0.1', 0), H); print(s.server_port, flush=True); s.serve_forever()\n")
+        server = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(lambda: (server.kill(), server.wait(), server.stdout.close()))
+        port = int(server.stdout.readline())
+        chat = self.slack()
+        bell = self.ring({"stopped": harness.webhook(f"http://127.0.0.1:{port}/"), "ops": harness.slack(chat.hook())},
+                         {"sinks": ["stopped", "ops"], "group_by": ["..."], "group_interval": "1s"})
+        # It is asked at the start whether it is there; from here on the kernel alone answers for it.
+        wait_for(lambda: bell.get("/-/ready")[0] == 200, "ready", context=bell.tail)
+        os.kill(server.pid, signal.SIGSTOP)
+        written = time.time()
+        self.app.write("ERROR boom on orders")
+        message = wait_for(lambda: chat.messages() and chat.messages()[0], "the other's message", context=bell.tail)
+        self.assertLess(message["at"] - written, 2)
+        bell.await_metric(1, "logbell_outbox_pending", sink="stopped")
+        self.assertEqual(0, bell.metric("logbell_notifications_total", sink="stopped", outcome="delivered"))
+        os.kill(server.pid, signal.SIGCONT)
+        bell.await_metric(1, "logbell_notifications_total", sink="stopped", outcome="delivered")
 
     def test_F42_stop_does_not_wait_for_it_beyond_its_grace(self):
         silent = self.receiver(lambda path, body: None)
