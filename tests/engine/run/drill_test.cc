@@ -137,7 +137,9 @@ TEST_CASE("drill desk: from the lines to the receipts", "[run][drill][F53]") {
     seen("Bob");
     desk.desk->acknowledged("unknown", "chat", {desk.plan->rules[1].identity()}, "Bob", desk.clock.now());
     std::vector<std::string> who;
-    for (const DrillPair& pair : desk.desk->report(begun.id)->pairs)
+    const auto report = desk.desk->report(begun.id);
+    REQUIRE(report);
+    for (const DrillPair& pair : report->pairs)
       who.push_back(pair.acknowledged ? pair.acknowledged_by : "-");
     CHECK(who == Lines{"Anna", "-", "-"});
     CHECK(desk.desk->report(begun.id)->pairs[0].acknowledged == desk.clock.now());
