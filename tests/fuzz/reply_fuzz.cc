@@ -89,6 +89,11 @@ class Server {
         const std::size_t length = request.find("Content-Length: ");
         whole = head + 4 + (length < head ? std::strtoul(request.c_str() + length + 16, nullptr, 10) : 0);
       }
+      // Whoever gave up before it was whole, on a busy machine say, has asked nothing.
+      if (request.size() < whole) {
+        close(fd);
+        continue;
+      }
       std::string answer;
       {
         const std::lock_guard lock(mutex_);
