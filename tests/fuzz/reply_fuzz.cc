@@ -21,6 +21,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -107,7 +108,9 @@ class Server {
         rest.remove_prefix(static_cast<std::size_t>(sent));
       }
       shutdown(fd, SHUT_WR);
-      while (read(fd, buffer, sizeof buffer) > 0) {
+      // Until it has gone, or keeps the connection for later: a sink with two clients then asks by the other one.
+      pollfd quiet{fd, POLLIN, 0};
+      while (poll(&quiet, 1, 20) > 0 && read(fd, buffer, sizeof buffer) > 0) {
       }
       close(fd);
     }
