@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "rules/json.h"
 
@@ -53,6 +54,20 @@ std::vector<std::pair<std::string, std::string>> Notification::common_annotation
     if (everywhere) common.push_back(entry);
   }
   return common;
+}
+
+std::vector<std::string_view> Notification::names() const {
+  std::vector<std::string_view> names;
+  std::set<std::string_view> known;
+  std::size_t bytes = 0;
+  for (const Alert& alert : alerts) {
+    const std::string_view name = alert.name();
+    if (!known.insert(name).second) continue;
+    bytes += name.size() + std::string_view(", ").size();
+    if (bytes > kMaxNamesBytes && !names.empty()) break;
+    names.push_back(name);
+  }
+  return names;
 }
 
 std::string encode(const Notification& notification) {

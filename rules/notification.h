@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "rules/alert.h"
@@ -53,6 +54,11 @@ struct Notification {
   // An alert fires in one of them and has ended in the other.
   bool contradicts(const Notification& other) const;
   Labels common_labels() const;
+  // The alertnames in it, each once, in the order of its alerts, as far as kMaxNamesBytes go, the first in
+  // any case: what every sink's message says of it, however much else has no room. Of others nothing is
+  // proven by it.
+  std::vector<std::string_view> names() const;
+  static constexpr std::size_t kMaxNamesBytes = 1000;
   std::vector<std::pair<std::string, std::string>> common_annotations() const;
 };
 

@@ -249,7 +249,7 @@ void add_single(Page& page, const rules::Alert& alert, const Attempt& attempt) {
 void add_several(Page& page, const std::vector<rules::Alert>& alerts, const rules::Labels& common,
                  const Attempt& attempt) {
   // A screen holds some fifty lines.
-  static constexpr std::size_t kMaxAlertsShown = 10;
+  static constexpr std::size_t kMaxAlertsShown = kFewAlerts;
   const std::size_t shown = std::min(alerts.size(), kMaxAlertsShown);
   for (std::size_t i = 0; i < shown; ++i) {
     const rules::Alert& alert = alerts[i];
@@ -281,7 +281,7 @@ std::string console_text(const rules::Notification& notification, const Attempt&
   if (notification.alerts.size() > 1) title = status_words(notification) + ": " + title;
   page.add_title(badge_of(notification), ConsoleText(title, 300), colour_of(tone_of(notification)));
   for (const std::string& note : delivery_notes(notification, attempt))
-    page.add("note", ConsoleText(note, 300), "33");
+    page.add("note", ConsoleText(note, kMaxNote), "33");
   std::string_view text = notification.text;
   for (int lines = 0; !text.empty() && lines < 20; ++lines) {
     const std::string_view line = text.substr(0, text.find('\n'));

@@ -653,7 +653,7 @@ Mail email_message(const rules::Notification& notification, const Attempt& attem
   for (const std::string& who : not_told)
     notes.push_back("The mail server refuses " + who + ": nobody is told there.");
   for (const std::string& note : notes)
-    mail.say(Literal("Note: ") + MailText(note, kMaxMailField) + Literal("\n"));
+    mail.say(Literal("Note: ") + MailText(note, kMaxNote) + Literal("\n"));
   if (!notes.empty()) mail.say("\n");
   if (!notification.text.empty())
     mail.say(MailText(notification.text, kMaxMailText, Lines::kKeep) + Literal("\n"));

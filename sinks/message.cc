@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
 
 #include <fmt/format.h>
 
@@ -27,6 +28,31 @@ void append_part(std::string& out, std::string_view part) {
   if (part.empty()) return;
   if (!out.empty()) out += kDot;
   out += part;
+}
+
+// "Boom 3 firing, 1 resolved; Full 2 firing; also Over, Slow; and 4 more rules": Notification::names(), the
+// first of them with how many of each.
+std::string counted(const Notification& notification) {
+  constexpr std::size_t kMaxCounted = 15;
+  struct Count {
+    std::size_t firing = 0;
+    std::size_t resolved = 0;
+  };
+  std::map<std::string_view, Count> counts;
+  for (const Alert& alert : notification.alerts)
+    ++(alert.is_firing() ? counts[alert.name()].firing : counts[alert.name()].resolved);
+  const std::vector<std::string_view> names = notification.names();
+  std::string out;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (i > 0) out += i < kMaxCounted ? "; " : i == kMaxCounted ? "; also " : ", ";
+    out += names[i];
+    if (i >= kMaxCounted) continue;
+    const Count& count = counts[names[i]];
+    if (count.firing > 0) out += fmt::format(" {} firing", count.firing);
+    if (count.resolved > 0) out += fmt::format("{} {} resolved", count.firing > 0 ? "," : "", count.resolved);
+  }
+  if (counts.size() > names.size()) out += fmt::format("; and {} more rules", counts.size() - names.size());
+  return out;
 }
 
 }  // namespace
@@ -189,32 +215,6 @@ Alert in_short(Alert alert) {
   return alert;
 }
 
-// "Boom 3 firing, 1 resolved; Full 2 firing; and 4 more rules".
-std::string counted(const std::vector<Alert>& alerts) {
-  constexpr std::size_t kMaxNamed = 15;
-  struct Count {
-    std::string_view name;
-    std::size_t firing = 0;
-    std::size_t resolved = 0;
-  };
-  std::vector<Count> counts;
-  for (const Alert& alert : alerts) {
-    auto known = std::find_if(counts.begin(), counts.end(), [&](const Count& c) { return c.name == alert.name(); });
-    if (known == counts.end()) known = counts.insert(counts.end(), Count{alert.name()});
-    ++(alert.is_firing() ? known->firing : known->resolved);
-  }
-  std::string out;
-  for (std::size_t i = 0; i < std::min(counts.size(), kMaxNamed); ++i) {
-    const Count& count = counts[i];
-    if (i > 0) out += "; ";
-    out += count.name;
-    if (count.firing > 0) out += fmt::format(" {} firing", count.firing);
-    if (count.resolved > 0) out += fmt::format("{} {} resolved", count.firing > 0 ? "," : "", count.resolved);
-  }
-  if (counts.size() > kMaxNamed) out += fmt::format("; and {} more rules", counts.size() - kMaxNamed);
-  return out;
-}
-
 std::optional<LinkUrl> acknowledge_link(const Notification& notification, const Attempt& attempt,
                                         const SinkContext& context) {
   const bool asks =
@@ -225,16 +225,23 @@ std::optional<LinkUrl> acknowledge_link(const Notification& notification, const 
 
 std::vector<std::string> delivery_notes(const Notification& notification, const Attempt& attempt) {
   std::vector<std::string> notes;
-  if (!notification.drill.empty())
+  if (!notification.drill.empty()) {
     notes.push_back(
-        fmt::format("A drill: nothing is wrong. It proves that {} here.",
-                    notification.alerts.size() == 1 ? "this alert arrives" : "these alerts arrive"));
+        notification.alerts.size() == 1
+            ? std::string("A drill: nothing is wrong. It proves that this alert arrives here.")
+            : fmt::format("A drill: nothing is wrong. It proves that these alerts arrive here: {}.",
+                          fmt::join(notification.names(), ", ")));
+  }
   if (!notification.fallback_for.empty()) {
     notes.push_back(fmt::format("In place of the sink \"{}\", which refused it.", notification.fallback_for));
   }
-  if (!attempt.speaks_for.empty())
+  if (!attempt.speaks_for.empty()) {
     notes.push_back(fmt::format("A storm: one message instead of {}. In it: {}.", attempt.speaks_for.size(),
-                                counted(notification.alerts)));
+                                counted(notification)));
+  } else if (notification.drill.empty() && notification.alerts.size() > kFewAlerts &&
+             notification.names().size() > 1) {
+    notes.push_back(fmt::format("In it: {}.", counted(notification)));
+  }
   if (attempt.maybe_sent)
     notes.emplace_back("This may be a duplicate (the answer to the first one was lost).");
   // An empty created_at would be 1970: then nothing is known of a delay.

@@ -52,6 +52,10 @@ inline constexpr Literal kAcknowledge = "I have seen this";
 // What must be said about this delivery itself: that it speaks in place of another sink, may be a duplicate,
 // is late; and what it is about, when it speaks for many.
 std::vector<std::string> delivery_notes(const rules::Notification& notification, const Attempt& attempt);
+// How long one of them may be: all names of Notification::names(), and what is said of them.
+inline constexpr std::size_t kMaxNote = 1900;
+// More are not listed one by one everywhere: a note has all names.
+inline constexpr std::size_t kFewAlerts = 10;
 // Later than this is worth saying.
 inline constexpr rules::Duration kDelayWorthSaying{std::chrono::minutes(2)};
 

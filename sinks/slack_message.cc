@@ -19,7 +19,7 @@ constexpr std::size_t kMaxField = 2000;
 constexpr std::size_t kMaxContextElement = 2000;
 constexpr std::size_t kMaxBlocks = 50;
 // Ours: a phone shows some thirty lines of a message before it hides the rest.
-constexpr std::size_t kMaxAlertsShown = 10;
+constexpr std::size_t kMaxAlertsShown = kFewAlerts;
 constexpr std::size_t kMaxNotificationText = 300;
 constexpr std::size_t kMaxSummary = 600;
 constexpr std::size_t kMaxDescription = 1500;
@@ -323,7 +323,7 @@ Payload slack_message(const rules::Notification& notification, const Attempt& at
                  .set("text", Blocks::plain_object(title_of(notification, context).cut(kMaxHeader))));
   std::vector<PlainText> notes;
   for (const std::string& note : delivery_notes(notification, attempt))
-    notes.push_back("⚠️ " + PlainText(note, 300));
+    notes.push_back("⚠️ " + PlainText(note, kMaxNote));
   blocks.add_context(notes);
 
   if (!notification.text.empty()) {
@@ -351,7 +351,7 @@ Payload slack_minimal_message(const rules::Notification& notification, const Att
     if (text.units() + line.units() + 1 <= kMaxText) text += "\n" + line;
   };
   for (const std::string& note : delivery_notes(notification, attempt))
-    add({note, 300});
+    add({note, kMaxNote});
   const std::size_t shown = std::min(notification.alerts.size(), kMaxAlertsShown);
   for (std::size_t i = 0; i < shown; ++i) {
     const rules::Alert& alert = notification.alerts[i];

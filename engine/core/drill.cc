@@ -107,6 +107,20 @@ void send_through(const rules::Plan& plan, const std::vector<std::pair<std::size
   }
 }
 
+// As many of them, from there, as its message can name: no other is proven by it. Returns how many.
+std::size_t fill(Notification& notification, const std::vector<Alert>& alerts, std::size_t from) {
+  const std::size_t most = std::min(alerts.size(), from + Dispatcher::kMaxAlertsPerNotification);
+  notification.alerts.assign(alerts.begin() + static_cast<std::ptrdiff_t>(from),
+                             alerts.begin() + static_cast<std::ptrdiff_t>(most));
+  const std::vector<std::string_view> names = notification.names();
+  const std::set<std::string_view> named(names.begin(), names.end());
+  std::size_t count = 0;
+  while (count < notification.alerts.size() && named.count(notification.alerts[count].name()) != 0)
+    ++count;
+  notification.alerts.resize(count);
+  return count;
+}
+
 }  // namespace
 
 Labels drill_element(const rules::Plan& plan, const rules::AlertingRule& rule, const Labels& matched) {
@@ -145,8 +159,7 @@ DrillTold drill(const rules::Plan& plan, const std::string& id, std::size_t part
       heard.insert(alert.rule);
     if (!only.empty() && only.count(name) == 0) continue;
     const rules::SinkSpec& sink = plan.sinks.at(name);
-    for (std::size_t from = 0; from < alerts.size(); from += Dispatcher::kMaxAlertsPerNotification) {
-      const std::size_t to = std::min(alerts.size(), from + Dispatcher::kMaxAlertsPerNotification);
+    for (std::size_t from = 0; from < alerts.size();) {
       Notification notification;
       notification.sink = name;
       notification.reason = rules::NotifyReason::kDrill;
@@ -156,10 +169,9 @@ DrillTold drill(const rules::Plan& plan, const std::string& id, std::size_t part
       notification.created_at = now;
       notification.caused_at = read_at;
       notification.priority = 2;  // behind whatever is real
-      for (std::size_t i = from; i < to; ++i) {
-        notification.alerts.push_back(alerts[i]);
-        mark(notification.alerts.back(), id);
-      }
+      from += fill(notification, alerts, from);
+      for (Alert& alert : notification.alerts)
+        mark(alert, id);
       Notification end = notification;
       for (Alert& alert : end.alerts) {
         alert.state = rules::AlertState::kResolved;

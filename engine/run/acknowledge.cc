@@ -241,7 +241,10 @@ std::string Acknowledgements::seal_of(Fingerprint settings) const {
 std::string Acknowledgements::token(const rules::Notification& notification, Fingerprint settings,
                                     Timestamp sent_at) const {
   std::set<Fingerprint> rules;
+  const std::vector<std::string_view> names = notification.names();
+  const std::set<std::string_view> named(names.begin(), names.end());
   for (const rules::Alert& alert : notification.alerts) {
+    if (named.count(alert.name()) == 0) continue;  // nobody sees that it was in it
     if (alert.is_firing() && alert.rule != 0 && rules.size() < kMaxTokenRules) rules.insert(alert.rule);
   }
   if (rules.empty()) return {};

@@ -148,7 +148,10 @@ void ProofBook::note(const Key& key, const Proof& proof, bool asks, std::vector<
 void ProofBook::delivered(const rules::Notification& notification, const std::string& receipt, Timestamp at) {
   if (receipt.empty()) return;        // nothing that anybody gave back
   std::map<Fingerprint, bool> rules;  // and whether one of its alerts fires: of that it is asked who saw it
+  const std::vector<std::string_view> names = notification.names();
+  const std::set<std::string_view> named(names.begin(), names.end());
   for (const rules::Alert& alert : notification.alerts) {
+    if (named.count(alert.name()) == 0) continue;  // no message says that it was in it
     // The end of an alert proves as much as its beginning; of a drill's, nothing that the beginning did not.
     if (alert.rule == 0 || (!notification.drill.empty() && !alert.is_firing())) continue;
     bool& fires = rules.try_emplace(alert.rule, false).first->second;

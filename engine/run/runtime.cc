@@ -1163,7 +1163,8 @@ void Runtime::open_lane(const Config& config, const rules::SinkSpec& sink, std::
   options.health = [this](SinkHealth health) { queue_.push(std::move(health), 0); };
   options.settled = [this](const Settled& settled) {
     const Settlement& settlement = settled.settlement;
-    if (settlement.state == DeliveryState::kDelivered && !LOGBELL_BROKEN("proof.noted"))
+    // A storm's message that did not say its name proves nothing.
+    if (settlement.state == DeliveryState::kDelivered && settled.named && !LOGBELL_BROKEN("proof.noted"))
       proofs_->delivered(*settled.notification, settlement.receipt, settlement.at);
     if (!LOGBELL_BROKEN("drill.settled")) drills_->settled(settled);
     const rules::Notification& about = *settled.notification;

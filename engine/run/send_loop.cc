@@ -272,7 +272,7 @@ class SendLoop::Impl {
 
   void attempt(Sequence sequence, Duration timeout);
   void lane_works();
-  void succeeded(const std::vector<Sequence>& sequences, const Outcome& outcome);
+  void succeeded(const std::vector<Sequence>& sequences, const Notification& said, const Outcome& outcome);
   void not_delivered(const std::vector<Sequence>& others, const Outcome& outcome);
   void failed(Sequence sequence, const Outcome& outcome, Instant now);
   void rejected(Sequence sequence, const Outcome& outcome, Instant now);
@@ -941,7 +941,7 @@ void SendLoop::Impl::attempt(Sequence sequence, Duration timeout) {
   // From its end: when during the attempt the destination counted it cannot be known.
   spaced_until_ = now + options_.min_interval;
   if (outcome.kind == Outcome::Kind::kDelivered) {
-    succeeded(together, outcome);
+    succeeded(together, said, outcome);
     return;
   }
   if (outcome.kind != Outcome::Kind::kUnknown) allowance_.give_back();
@@ -996,7 +996,11 @@ void SendLoop::Impl::lane_works() {
   pause_until_ = Instant();
 }
 
-void SendLoop::Impl::succeeded(const std::vector<Sequence>& sequences, const Outcome& outcome) {
+void SendLoop::Impl::succeeded(const std::vector<Sequence>& sequences, const Notification& said,
+                               const Outcome& outcome) {
+  const std::vector<std::string_view> names = said.names();
+  const std::set<std::string_view> named(names.begin(), names.end());
+  const auto is_named = [&](const rules::Alert& alert) { return named.count(alert.name()) != 0; };
   const bool news = told_dead_ || !proven_;
   lane_works();
   told_dead_ = false;
@@ -1013,8 +1017,10 @@ void SendLoop::Impl::succeeded(const std::vector<Sequence>& sequences, const Out
     delivered.receipt = outcome.receipt;
     delivered.detail = outcome.detail;
     batch.ended.push_back(remove(one));
-    batch.settled.push_back({std::move(delivered), &batch.ended.back().delivery.notification,
-                             outcome.truncated, outcome.begins, sequences.size() > 1});
+    const Notification& about = batch.ended.back().delivery.notification;
+    Settled settled{std::move(delivered), &about, outcome.truncated, outcome.begins, sequences.size() > 1};
+    settled.named = !settled.coalesced || std::all_of(about.alerts.begin(), about.alerts.end(), is_named);
+    batch.settled.push_back(std::move(settled));
   }
   options_.log->settle(batch.settled);
   if (news) options_.log->sink_alive(options_.sink, options_.lane);

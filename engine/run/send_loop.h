@@ -50,6 +50,7 @@ struct Settled {
   bool truncated = false;                             // delivered, but not the whole of it
   bool begins = false;                                // sinks::Outcome::begins
   bool coalesced = false;                             // delivered in a message that spoke for others too
+  bool named = true;                                  // and that names its alerts: Notification::names()
 };
 
 // What the loop needs from its owner. Called on the loop's thread, from step() only.

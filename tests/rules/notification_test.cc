@@ -54,6 +54,29 @@ TEST_CASE("notification: reads back as it was written", "[rules][notification]")
   CHECK_FALSE(decode_notification("nonsense").has_value());
 }
 
+TEST_CASE("notification: the names that each message of it says", "[rules][notification]") {
+  const auto of = [](const std::vector<std::string>& names) {
+    Notification notification;
+    for (const std::string& name : names) {
+      Alert alert;
+      alert.labels = {{"alertname", name}};
+      notification.alerts.push_back(alert);
+    }
+    return notification;
+  };
+  using Names = std::vector<std::string_view>;
+  CHECK(of({}).names().empty());
+  CHECK(of({"B", "A", "B"}).names() == Names{"B", "A"});
+  // As many as have room, with what stands between them.
+  std::vector<std::string> many;
+  for (int i = 100; i < 200; ++i)
+    many.push_back(std::string(15, 'x') + std::to_string(i));  // 18 each, and ", "
+  CHECK(of(many).names().size() == Notification::kMaxNamesBytes / 20);
+  CHECK(of(many).names().back() == many[Notification::kMaxNamesBytes / 20 - 1]);
+  const std::string longest(Notification::kMaxNamesBytes * 2, 'y');
+  CHECK(of({longest, "A"}).names() == Names{longest});
+}
+
 TEST_CASE("notification: what its alerts have in common", "[rules][notification]") {
   Notification both;
   both.alerts = {some_alert("a", AlertState::kFiring), some_alert("b", AlertState::kResolved)};

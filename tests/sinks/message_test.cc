@@ -138,7 +138,28 @@ TEST_CASE("message: one message for many says which rules and how many of each",
   n.alerts.clear();
   for (int i = 0; i < 18; ++i)
     add(fmt::format("R{}", i), true);
-  CHECK(delivery_notes(n, attempt)[0].find("R14 1 firing; and 3 more rules.") != std::string::npos);
+  CHECK(delivery_notes(n, attempt)[0].find("R14 1 firing; also R15, R16, R17.") != std::string::npos);
+  for (int i = 0; i < 100; ++i)
+    add(fmt::format("LongName{}", i), true);
+  CHECK(delivery_notes(n, attempt)[0].find(" more rules.") != std::string::npos);
+  // Whatever has no room in it, the names have; in a group and a drill as well.
+  attempt.speaks_for.clear();
+  for (const char* drill : {"", "1"}) {
+    n.drill = drill;
+    REQUIRE(n.names().size() > 50);
+    const SinkContext context = tests::context();
+    for (const std::string& text :
+         {slack_message(n, attempt, context).dump(), slack_minimal_message(n, attempt, context).dump()}) {
+      std::size_t missing = 0;
+      for (const std::string_view name : n.names())
+        missing += text.find(name) == std::string::npos ? 1 : 0;
+      CHECK(missing == 0);
+    }
+  }
+  // Few, or of one rule, are there anyway.
+  n.drill.clear();
+  n.alerts.resize(kFewAlerts);
+  CHECK(delivery_notes(n, attempt).empty());
 }
 
 TEST_CASE("message: what is not about an alert becomes one where nothing else is known", "[sinks][message]") {

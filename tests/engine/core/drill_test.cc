@@ -1,7 +1,10 @@
 // Drill: who is told what when rules are set firing for a drill, by the live plan's own route.
 #include "engine/core/drill.h"
 
+#include <set>
+
 #include <catch2/catch.hpp>
+#include <fmt/format.h>
 
 #include "tests/support/core_world.h"
 
@@ -29,6 +32,31 @@ std::vector<std::string> alerts_of(const Notification& notification) {
 }
 
 }  // namespace
+
+TEST_CASE("drill: no message holds more rules than it can name", "[core][drill]") {
+  tests::CoreWorld world;
+  world.pattern("error");
+  world.sink("chat");
+  world.route({"chat"});
+  std::vector<engine::DrillFiring> firings;
+  for (std::size_t i = 0; i < 120; ++i) {
+    world.rule(fmt::format("ARuleWithSuchANameAs{}", 100 + i), "count_over_time(error[1m]) >= 3");
+    firings.push_back(firing(i));
+  }
+  const auto plan = world.plan();
+  const DrillTold told = engine::drill(*plan, kId, 0, firings, {}, at(0), at(5));
+  CHECK(told.untold.empty());
+  REQUIRE(told.notifications.size() == 3);  // 25 bytes each, of a thousand
+  std::set<std::string> named;
+  std::set<std::string> keys;
+  for (const Notification& notification : told.notifications) {
+    CHECK(notification.names().size() == notification.alerts.size());
+    CHECK(keys.insert(notification.key).second);
+    for (const std::string_view name : notification.names())
+      CHECK(named.insert(std::string(name)).second);
+  }
+  CHECK(named.size() == 120);
+}
 
 TEST_CASE("drill: one message a sink, over the real route, plainly a drill", "[core][drill]") {
   tests::CoreWorld world;

@@ -677,20 +677,25 @@ TEST_CASE("config: a secret that others can read is accepted only in a volume th
   CHECK_FALSE(by_others("/nonexistent/key"));
 }
 
+// The least that loads, with this sink and more at the top.
+std::shared_ptr<const Config> loaded(World& world, const std::string& sink, const std::string& more = {}) {
+  Problems problems;
+  auto config = world.load(
+      "sources: [{name: app, files: [a.log]}]\npatterns: {e: {match: E}}\n"
+      "rules: [{alert: A, expr: 'count_over_time(e[1m]) > 1', sinks: [s]}]\n"
+      "route: {sinks: [s]}\nsinks: {s: " +
+          sink + "}\n" + more,
+      problems);
+  for (const rules::Problem& problem : problems.sorted())
+    UNSCOPED_INFO(problem.format());
+  REQUIRE(config);
+  return config;
+}
+
 TEST_CASE("config: whatever of a sink's settings changes, it is another sink", "[run][config][F52]") {
   World world;
   const auto settings = [&](const std::string& sink) {
-    Problems problems;
-    const auto config = world.load(
-        "sources: [{name: app, files: [a.log]}]\npatterns: {e: {match: E}}\n"
-        "rules: [{alert: A, expr: 'count_over_time(e[1m]) > 1', sinks: [s]}]\n"
-        "route: {sinks: [s]}\nsinks: {s: " +
-            sink + "}\n",
-        problems);
-    for (const rules::Problem& problem : problems.sorted())
-      UNSCOPED_INFO(problem.format());
-    REQUIRE(config);
-    return config->plan->sinks.at("s").settings;
+    return loaded(world, sink)->plan->sinks.at("s").settings;
   };
   const auto slack = settings("{slack: {webhook_url: '${SLACK_WEBHOOK_URL}'}}");
   CHECK(slack == settings("{slack: {webhook_url_file: /run/secrets/slack}, send_resolved: false}"));
@@ -708,17 +713,7 @@ TEST_CASE("config: whatever of a sink's settings changes, it is another sink", "
 TEST_CASE("config: how long proofs are believed, and who wants them fresher is drilled as often", "[run][config]") {
   World world;
   const auto load = [&](const std::string& more) {
-    Problems problems;
-    auto config = world.load(
-        "sources: [{name: app, files: [a.log]}]\npatterns: {e: {match: E}}\n"
-        "rules: [{alert: A, expr: 'count_over_time(e[1m]) > 1'}]\nroute: {sinks: [s]}\n"
-        "sinks: {s: {webhook: {url: 'https://example.com/'}}}\n" +
-            more,
-        problems);
-    for (const rules::Problem& problem : problems.sorted())
-      UNSCOPED_INFO(problem.format());
-    REQUIRE(config);
-    return config;
+    return loaded(world, "{webhook: {url: 'https://example.com/'}}", more);
   };
   using namespace std::chrono_literals;
   using sinks::ProofLevel;
@@ -741,15 +736,7 @@ TEST_CASE("config: how long proofs are believed, and who wants them fresher is d
 TEST_CASE("config: a storm at a sink that people read is told in few messages", "[run][config]") {
   World world;
   const auto most = [&](const std::string& sink) {
-    Problems problems;
-    const auto config = world.load(
-        "sources: [{name: app, files: [a.log]}]\npatterns: {e: {match: E}}\n"
-        "rules: [{alert: A, expr: 'count_over_time(e[1m]) > 1', sinks: [s]}]\n"
-        "route: {sinks: [s]}\nsinks: {s: " +
-            sink + "}\n",
-        problems);
-    REQUIRE(config);
-    return config->plan->sinks.at("s").messages_per_minute;
+    return loaded(world, sink)->plan->sinks.at("s").messages_per_minute;
   };
   const std::string slack = "{slack: {webhook_url: '${SLACK_WEBHOOK_URL}'}";
   CHECK(most(slack + "}") == 20);

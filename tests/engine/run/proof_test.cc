@@ -1,6 +1,8 @@
 // Proofs: what is proven of whom, for how long, and what ends it.
 #include "engine/run/proof.h"
 
+#include <algorithm>
+
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
 
@@ -162,6 +164,22 @@ TEST_CASE("proof: what a sink answers when it is asked, the least of its lanes",
   const Verification dead = Verification::dead(sinks::Reason::kGone, ProofLevel::kCredential, "asked -> 404");
   book.book->delivered(book.told("chat"), "ok", book.clock.now());
   CHECK(book.view(book.verdicts({{"chat", dead}}))[0] == "chat? L4: L4 by alert (ok) FAILED asked -> 404");
+}
+
+TEST_CASE("proof: a message proves nothing of a rule that it had no room to name", "[run][proof]") {
+  Book book;
+  rules::Notification notification = book.told("chat");
+  std::vector<rules::Alert> others(100, notification.alerts.front());
+  for (std::size_t i = 0; i < others.size(); ++i) {
+    others[i].labels.set("alertname", fmt::format("AnotherRuleOfThatGroup{}", i));
+    others[i].rule = 1000 + i;
+  }
+  notification.alerts.insert(notification.alerts.begin(), others.begin(), others.end());
+  book.book->delivered(notification, "ok", book.clock.now());
+  CHECK(book.book->view({})[0].reached() == ProofLevel::kStatic);
+  std::rotate(notification.alerts.begin(), notification.alerts.end() - 1, notification.alerts.end());
+  book.book->delivered(notification, "ok", book.clock.now());
+  CHECK(book.book->view({})[0].reached() == ProofLevel::kAccepted);
 }
 
 TEST_CASE("proof: a level is reached for as long as the configuration believes it", "[run][proof]") {

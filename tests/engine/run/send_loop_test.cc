@@ -66,6 +66,7 @@ class MemoryLog final : public DeliveryLog {
       LOGBELL_CHECK(one.notification != nullptr);
       all.push_back({one.notification->key, one.settlement});
       if (one.begins) begun_anew.push_back(one.notification->key);
+      if (!one.named) unnamed.push_back(one.notification->key);
       const auto row = rows.find(one.settlement.id);
       if (row == rows.end()) continue;
       LOGBELL_CHECK(row->second.notification.key == one.notification->key);
@@ -118,6 +119,7 @@ class MemoryLog final : public DeliveryLog {
   bool follows = false;            // every one follows a message
   std::set<std::string> followed;  // or these
   Keys begun_anew;
+  Keys unnamed;
   std::size_t largest = 0;
   std::vector<DeliveryId> begun;
   std::vector<std::pair<std::string, Settlement>> all;
@@ -2094,6 +2096,20 @@ TEST_CASE("send_loop: one message has an alert once, as the last of them knows i
   CHECK(sent.notification.alerts[0].is_firing());
   CHECK(sent.notification.alerts[1].labels.get("group") == "a");
   CHECK_FALSE(sent.notification.alerts[1].is_firing());
+}
+
+TEST_CASE("send_loop: what one message for many had no room to name is said so", "[run][send_loop]") {
+  OneLane lane(ten_a_minute());
+  for (int i = 1; i <= 60; ++i) {
+    Notification n = lane.firing(fmt::format("{}", i));
+    n.alerts.front().labels.set("alertname", fmt::format("ARuleWithSuchANameAs{}", 100 + i));
+    lane.add(n);
+  }
+  lane.now();
+  REQUIRE(lane.script.sent.size() == 5);
+  // 25 bytes each, of a thousand: forty have room, of 5 to 60.
+  CHECK(lane.script.sent[4].notification.names().size() == 40);
+  CHECK(lane.log.unnamed == names(45, 60));
 }
 
 TEST_CASE("send_loop: one message for many is bounded", "[run][send_loop]") {
