@@ -2,18 +2,33 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <charconv>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <mutex>
+#include <utility>
 
 #include "rules/json.h"
+#include "rules/prefilter.h"
 #include "rules/redact.h"
 
 namespace logbell::rules {
 namespace {
 
 using Groups = std::array<std::string_view, Regex::kMaxGroups>;
+
+// Of a block, so much is looked at to know what is rare.
+constexpr std::size_t kBlockSampleBytes = 1024 * 1024;
+
+// Whether the scanner sees it as a line of the block, from its beginning to its end.
+bool is_one_line(std::string_view block, const Record& record) {
+  const std::size_t end = record.offset + record.length;
+  const bool begins = record.offset == 0 || block[record.offset - 1] == '\n';
+  const bool ends = end == block.size() || block[end] == '\n' || block.substr(end, 2) == "\r\n";
+  return begins && ends && std::memchr(block.data() + record.offset, '\n', record.length) == nullptr;
+}
 
 // key=value pairs with quotes and escapes, as logfmt writes them; a word without "=" is a key whose value is
 // "true".
@@ -79,6 +94,9 @@ struct PatternSet::Scratch::Impl {
   JsonLineReader json;
   std::vector<JsonLineReader::Field> logfmt;
   Groups groups;  // kept: clearing a kilobyte for every pattern of every line would cost more than the match
+  Prefilter::Scratch prefilter;
+  std::vector<Prefilter::Candidate> candidates;
+  std::vector<std::uint32_t> tried;  // of one line
 };
 
 PatternSet::Scratch::Scratch() : impl(std::make_unique<Impl>()) {}
@@ -96,7 +114,49 @@ struct PatternSet::Impl {
   };
 
   std::vector<Compiled> patterns;
+  std::vector<std::uint32_t> all;  // their positions
   LineFormat format = LineFormat::kText;
+
+  // What finds the lines worth matching: made once, from the first lines that were seen.
+  struct Learned {
+    std::mutex mutex;
+    std::string sample;
+    bool done = false;
+    std::unique_ptr<const Prefilter> prefilter;
+    std::atomic<const Prefilter*> ready{nullptr};
+  };
+  std::unique_ptr<Learned> learned;  // null: it stays plain
+
+  // Null: every pattern is tried on every line of this block.
+  const Prefilter* prefilter_after(std::string_view block) const {
+    if (learned == nullptr) return nullptr;
+    const Prefilter* ready = learned->ready.load(std::memory_order_acquire);
+    if (ready != nullptr) return ready;
+    const std::lock_guard lock(learned->mutex);
+    if (learned->done) return learned->ready.load(std::memory_order_acquire);
+    if (learned->sample.size() + block.size() < kSampleBytes) {
+      learned->sample.append(block).push_back('\n');
+      return nullptr;
+    }
+    if (learned->sample.empty()) {
+      learn(block.substr(0, kBlockSampleBytes));
+    } else {
+      learned->sample.append(block.substr(0, kSampleBytes));
+      learn(std::exchange(learned->sample, {}));
+    }
+    return learned->ready.load(std::memory_order_acquire);
+  }
+  // With the mutex held.
+  void learn(std::string_view sample) const {
+    learned->done = true;
+    std::vector<const PatternSpec*> specs;
+    for (const Compiled& pattern : patterns)
+      specs.push_back(&pattern.spec);
+    auto made = std::make_unique<Prefilter>(Prefilter::compile(specs, format, sample));
+    if (made->everywhere().size() == specs.size()) return;  // it would find nothing
+    learned->prefilter = std::move(made);
+    learned->ready.store(learned->prefilter.get(), std::memory_order_release);
+  }
 
   // The fields of a line, read when the first pattern asks.
   class Fields {
@@ -176,11 +236,13 @@ struct PatternSet::Impl {
                        [&](const FieldTest& test) { return passes(test, fields); });
   }
 
-  void match_line(std::string_view line, std::size_t offset, const Facts* facts, Scratch& scratch,
-                  std::vector<Match>& out) const {
+  // `tried`: positions in `patterns`, ascending.
+  void match_line(std::string_view line, std::size_t offset, const Facts* facts, std::span<const std::uint32_t> tried,
+                  Scratch& scratch, std::vector<Match>& out) const {
     Fields fields(format, line, facts, scratch);
     Groups& groups = scratch.impl->groups;
-    for (const Compiled& pattern : patterns) {
+    for (const std::uint32_t position : tried) {
+      const Compiled& pattern = patterns[position];
       std::size_t which = 0;
       if (!try_match(pattern, line, groups, which, fields)) continue;
       Match match;
@@ -206,12 +268,45 @@ struct PatternSet::Impl {
       out.push_back(std::move(match));
     }
   }
+
+  // What is tried on the line at `offset`: the candidates from `at` on that stand there, and what is tried everywhere.
+  // Moves `at` behind them.
+  static std::span<const std::uint32_t> tried_at(std::size_t offset, std::size_t& at, const Prefilter& filter,
+                                                 Scratch::Impl& scratch) {
+    const std::vector<Prefilter::Candidate>& candidates = scratch.candidates;
+    scratch.tried.clear();
+    for (; at < candidates.size() && candidates[at].offset == offset; ++at)
+      scratch.tried.push_back(candidates[at].pattern);
+    if (!filter.everywhere().empty()) {
+      const auto middle = static_cast<std::ptrdiff_t>(scratch.tried.size());
+      scratch.tried.insert(scratch.tried.end(), filter.everywhere().begin(), filter.everywhere().end());
+      std::inplace_merge(scratch.tried.begin(), scratch.tried.begin() + middle, scratch.tried.end());
+    }
+    return scratch.tried;
+  }
+
+  void match_lines(std::string_view block, const Prefilter* filter, Scratch& scratch, std::vector<Match>& out) const {
+    std::size_t candidate = 0;
+    std::size_t at = 0;
+    while (at < block.size()) {
+      const void* newline = std::memchr(block.data() + at, '\n', block.size() - at);
+      const std::size_t end = newline == nullptr
+                                  ? block.size()
+                                  : static_cast<std::size_t>(static_cast<const char*>(newline) - block.data());
+      std::string_view line = block.substr(at, end - at);
+      if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+      match_line(line, at, nullptr, filter == nullptr ? all : tried_at(at, candidate, *filter, *scratch.impl), scratch,
+                 out);
+      at = end + 1;
+    }
+  }
 };
 
 PatternSet PatternSet::compile(std::span<const PatternSpec> patterns, std::span<const std::uint32_t> wanted,
-                               LineFormat format) {
+                               LineFormat format, Matcher matcher) {
   auto impl = std::make_shared<Impl>();
   impl->format = format;
+  if (matcher == Matcher::kFast) impl->learned = std::make_unique<Impl::Learned>();
   for (const std::uint32_t index : wanted) {
     Impl::Compiled compiled;
     compiled.index = index;
@@ -226,6 +321,7 @@ PatternSet PatternSet::compile(std::span<const PatternSpec> patterns, std::span<
     for (const Origin& origin : compiled.labels)
       needs(origin);
     if (compiled.value) needs(*compiled.value);
+    impl->all.push_back(static_cast<std::uint32_t>(impl->patterns.size()));
     impl->patterns.push_back(std::move(compiled));
   }
   PatternSet set;
@@ -233,26 +329,47 @@ PatternSet PatternSet::compile(std::span<const PatternSpec> patterns, std::span<
   return set;
 }
 
+void PatternSet::accelerate(std::string_view sample) const {
+  if (!impl_ || impl_->learned == nullptr) return;
+  const std::lock_guard lock(impl_->learned->mutex);
+  if (!impl_->learned->done) impl_->learn(sample);
+}
+
 void PatternSet::match(std::string_view block, Scratch& scratch, std::vector<Match>& out) const {
   if (!impl_ || impl_->patterns.empty()) return;
-  std::size_t at = 0;
-  while (at < block.size()) {
-    const void* newline = std::memchr(block.data() + at, '\n', block.size() - at);
-    const std::size_t end = newline == nullptr
-                                ? block.size()
-                                : static_cast<std::size_t>(static_cast<const char*>(newline) - block.data());
-    std::string_view line = block.substr(at, end - at);
-    if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-    impl_->match_line(line, at, nullptr, scratch, out);
-    at = end + 1;
+  const Prefilter* filter = impl_->prefilter_after(block);
+  std::vector<Prefilter::Candidate>& candidates = scratch.impl->candidates;
+  candidates.clear();
+  if (filter != nullptr) filter->find(block, scratch.impl->prefilter, candidates);
+  if (filter == nullptr || !filter->everywhere().empty()) {
+    impl_->match_lines(block, filter, scratch, out);
+    return;
+  }
+  for (std::size_t at = 0; at < candidates.size();) {
+    const Prefilter::Candidate line = candidates[at];
+    const auto tried = Impl::tried_at(line.offset, at, *filter, *scratch.impl);
+    impl_->match_line(block.substr(line.offset, line.length), line.offset, nullptr, tried, scratch, out);
   }
 }
 
 void PatternSet::match(std::string_view block, std::span<const Record> records, Scratch& scratch,
                        std::vector<Match>& out) const {
   if (!impl_ || impl_->patterns.empty()) return;
-  for (const Record& record : records)
-    impl_->match_line(block.substr(record.offset, record.length), record.offset, record.facts, scratch, out);
+  const Prefilter* filter = impl_->prefilter_after(block);
+  std::vector<Prefilter::Candidate>& candidates = scratch.impl->candidates;
+  candidates.clear();
+  if (filter != nullptr) filter->find(block, scratch.impl->prefilter, candidates);
+  std::size_t at = 0;
+  for (const Record& record : records) {
+    std::span<const std::uint32_t> tried = impl_->all;
+    if (filter != nullptr && is_one_line(block, record)) {
+      while (at < candidates.size() && candidates[at].offset < record.offset)
+        ++at;
+      tried = Impl::tried_at(record.offset, at, *filter, *scratch.impl);
+    }
+    if (tried.empty()) continue;
+    impl_->match_line(block.substr(record.offset, record.length), record.offset, record.facts, tried, scratch, out);
+  }
 }
 
 bool PatternSet::leaves_out(std::string_view line) const {

@@ -83,15 +83,23 @@ class PatternSet {
     std::unique_ptr<Impl> impl;
   };
 
+  // kPlain tries every pattern on every line. kFast does so until it has seen kSampleBytes; then it knows what is rare in
+  // this log, and finds the lines worth matching in whole blocks. What matches is the same.
+  enum class Matcher { kFast, kPlain };
+  static constexpr std::size_t kSampleBytes = 64 * 1024;
+
   // `wanted[i]` is the index of a pattern in `patterns`: those that apply to one source.
   static PatternSet compile(std::span<const PatternSpec> patterns, std::span<const std::uint32_t> wanted,
-                            LineFormat format);
+                            LineFormat format, Matcher matcher = Matcher::kFast);
 
-  // Appends every match in `block`, in the order of lines, then of patterns. `block` is whole lines, each
-  // ended by
-  // "\n" (the last may lack it). A line that matches nothing costs no allocation and no virtual call.
+  // Compiles, once, what finds those lines (rules/prefilter.h), without waiting for a sample. Some milliseconds for a
+  // hundred patterns; others may match with this set or its copies meanwhile.
+  void accelerate(std::string_view sample) const;
+
+  // Appends every match in `block`, in the order of lines, then of patterns. `block` is whole lines, each ended by
+  // "\n" (the last may lack it), less than 4 GiB. Accelerated, a line that matches nothing is not looked at by itself.
   void match(std::string_view block, Scratch& scratch, std::vector<Match>& out) const;
-  // The same of records: each is looked at as one line, whatever breaks are in it.
+  // The same of records, in order of their offsets: each is looked at as one line, whatever breaks are in it.
   void match(std::string_view block, std::span<const Record> records, Scratch& scratch,
              std::vector<Match>& out) const;
 
