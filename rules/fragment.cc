@@ -4,7 +4,11 @@
 #include <cstring>
 #include <iterator>
 #include <optional>
+#include <string>
+#include <type_traits>
 #include <utility>
+
+#include "rules/fragment_scan.h"
 
 namespace logbell::rules {
 namespace {
@@ -93,17 +97,22 @@ class Reader {
   Run run_;
 };
 
-// Of what is asked for in vain, as the sample says, the one with more bytes that are certain is the rarer.
-double weight(const Fragment& fragment, const GramCounts& counts) {
-  double grams = 1;
-  for (std::size_t i = 0; i < kGramBytes; ++i) {
-    const std::size_t at = fragment.window + i;
-    grams *= at < fragment.run.size() ? static_cast<double>(fragment.run[at].count()) : 256.0;
-  }
-  const double found = static_cast<double>(counts.of(fragment));
-  const double expected = grams * static_cast<double>(counts.positions() + 1) / (1 << 22);
-  // Every byte more keeps a hit from costing a look at the line.
-  return found + expected + 1.0 / static_cast<double>(fragment.run.size() + 1);
+std::size_t grams_in(const Fragment& fragment) {
+  std::size_t grams = 1;
+  for (std::size_t i = fragment.window; i < fragment.window + kGramBytes; ++i)
+    grams *= i < fragment.run.size() ? fragment.run[i].count() : 256;
+  return grams;
+}
+
+// A set as its bytes in memory: for keys, that this process alone reads.
+static_assert(sizeof(std::bitset<256>) == 32 && std::is_trivially_copyable_v<std::bitset<256>>);
+void append_set(const std::bitset<256>& bytes, std::string& out) {
+  out.append(reinterpret_cast<const char*>(&bytes), sizeof bytes);
+}
+std::bitset<256> set_at(std::string_view key, std::size_t at) {
+  std::bitset<256> bytes;
+  std::memcpy(&bytes, key.substr(at, sizeof bytes).data(), sizeof bytes);
+  return bytes;
 }
 
 // As many bytes of the run around `window` as are looked at.
@@ -129,37 +138,39 @@ void windows(const Need& need, Each each) {
   }
 }
 
-struct Chosen {
-  Clause clause;
-  double weight = 0;
-};
+void all_clauses(const Need& need, const SampleCounts& counts, std::vector<WeighedClause>& out);
 
-void all_clauses(const Need& need, const GramCounts& counts, std::vector<Chosen>& out);
-
-std::optional<Chosen> best_clause(const Need& need, const GramCounts& counts) {
-  std::vector<Chosen> all;
+std::optional<WeighedClause> best_clause(const Need& need, const SampleCounts& counts) {
+  std::vector<WeighedClause> all;
   all_clauses(need, counts, all);
-  const auto best = std::min_element(all.begin(), all.end(),
-                                     [](const Chosen& a, const Chosen& b) { return a.weight < b.weight; });
+  const auto best =
+      std::min_element(all.begin(), all.end(),
+                       [](const WeighedClause& a, const WeighedClause& b) { return a.cost() < b.cost(); });
   if (best == all.end()) return std::nullopt;
   return std::move(*best);
 }
 
-void all_clauses(const Need& need, const GramCounts& counts, std::vector<Chosen>& out) {
+void all_clauses(const Need& need, const SampleCounts& counts, std::vector<WeighedClause>& out) {
   windows(need, [&](const Run& run, std::size_t at) {
     Fragment fragment = cut(run, at);
-    const double of = weight(fragment, counts);
-    out.push_back({{std::move(fragment)}, of});
+    // What the sample does not hold is guessed, from how many grams there are and from how much is compared.
+    const double looked =
+        static_cast<double>(counts.windows(fragment)) +
+        static_cast<double>(grams_in(fragment)) * static_cast<double>(counts.bytes() + 1) / (1 << 24);
+    const double found =
+        static_cast<double>(counts.runs(fragment)) + 0.5 / static_cast<double>(fragment.run.size() + 1);
+    out.push_back({{std::move(fragment)}, looked, found});
   });
   for (const std::vector<Need>& alternatives : need.any) {
-    Chosen together;
+    WeighedClause together;
     bool each = true;
     for (const Need& alternative : alternatives) {
-      std::optional<Chosen> best = best_clause(alternative, counts);
+      std::optional<WeighedClause> best = best_clause(alternative, counts);
       each = best && together.clause.size() + best->clause.size() <= kMostClauseFragments;
       if (!each) break;
       std::move(best->clause.begin(), best->clause.end(), std::back_inserter(together.clause));
-      together.weight += best->weight;
+      together.looked += best->looked;
+      together.found += best->found;
     }
     if (each) out.push_back(std::move(together));
   }
@@ -203,52 +214,75 @@ bool Fragment::is_at(std::string_view text, std::size_t at) const {
   return true;
 }
 
-void GramCounts::count(std::string_view sample) {
-  for (std::size_t at = 0; at + kGramBytes <= sample.size(); ++at) {
-    const auto found = counts_.find(gram_at(sample.data() + at));
-    if (found != counts_.end()) ++found->second;
-    ++positions_;
-  }
+std::string Fragment::run_key() const {
+  std::string out;
+  for (const std::bitset<256>& bytes : run)
+    append_set(bytes, out);
+  return out;
 }
 
-std::uint64_t GramCounts::of(const Fragment& fragment) const {
-  std::uint64_t sum = 0;
-  for (const Gram gram : fragment.grams()) {
-    const auto found = counts_.find(gram);
-    if (found != counts_.end()) sum += found->second;
-  }
-  return sum;
+std::string Fragment::window_key() const {
+  std::string out;
+  for (std::size_t i = window; i < window + kGramBytes && i < run.size(); ++i)
+    append_set(run[i], out);
+  return out;
 }
 
-void want_grams(const Need& need, GramCounts& counts) {
-  windows(need, [&](const Run& run, std::size_t at) {
-    for (const Gram gram : cut(run, at).grams())
-      counts.want(gram);
+void SampleCounts::want(const Need& need) {
+  logbell::rules::windows(need, [&](const rules::Run& run, std::size_t at) {
+    Fragment fragment = cut(run, at);
+    windows_.try_emplace(fragment.window_key(), 0);
+    const auto [known, is_new] = runs_.try_emplace(fragment.run_key(), Run{fragment, 0});
+    if (!is_new && grams_in(fragment) < grams_in(known->second.fragment))
+      known->second.fragment = std::move(fragment);
   });
   for (const std::vector<Need>& alternatives : need.any) {
     for (const Need& alternative : alternatives)
-      want_grams(alternative, counts);
+      want(alternative);
   }
 }
 
-std::vector<Clause> choose(const Need& need, const GramCounts& counts, std::size_t most) {
-  std::vector<Chosen> all;
+void SampleCounts::count(std::string_view sample) {
+  std::unordered_map<Gram, std::uint32_t> grams;
+  for (std::size_t at = 0; at + kGramBytes <= sample.size(); ++at)
+    ++grams[gram_at(sample.data() + at)];
+  bytes_ = sample.size();
+  for (auto& [key, count] : windows_) {
+    Fragment window;
+    for (std::size_t at = 0; at < key.size(); at += sizeof(std::bitset<256>))
+      window.run.push_back(set_at(key, at));
+    for (const Gram gram : window.grams()) {
+      const auto found = grams.find(gram);
+      if (found != grams.end()) count += found->second;
+    }
+  }
+
+  std::vector<Run*> runs;
+  std::vector<Fragment> fragments;
+  for (auto& [key, run] : runs_) {
+    runs.push_back(&run);
+    fragments.push_back(run.fragment);
+  }
+  FragmentScan(fragments, sample, FragmentScan::Sieve::kHash)
+      .scan(sample, [&](std::uint32_t run, std::size_t) { ++runs[run]->count; });
+}
+
+std::uint64_t SampleCounts::windows(const Fragment& fragment) const {
+  const auto found = windows_.find(fragment.window_key());
+  return found == windows_.end() ? 0 : found->second;
+}
+
+std::uint64_t SampleCounts::runs(const Fragment& fragment) const {
+  const auto found = runs_.find(fragment.run_key());
+  return found == runs_.end() ? 0 : found->second.count;
+}
+
+std::vector<WeighedClause> weigh(const Need& need, const SampleCounts& counts) {
+  std::vector<WeighedClause> all;
   all_clauses(need, counts, all);
   std::stable_sort(all.begin(), all.end(),
-                   [](const Chosen& a, const Chosen& b) { return a.weight < b.weight; });
-  std::vector<Clause> out;
-  // One of each run: its other windows say the same again.
-  std::vector<Run> used;
-  for (Chosen& each : all) {
-    if (out.size() == most) break;
-    if (each.clause.size() == 1) {
-      const Run& run = each.clause.front().run;
-      if (std::find(used.begin(), used.end(), run) != used.end()) continue;
-      used.push_back(run);
-    }
-    out.push_back(std::move(each.clause));
-  }
-  return out;
+                   [](const WeighedClause& a, const WeighedClause& b) { return a.cost() < b.cost(); });
+  return all;
 }
 
 }  // namespace logbell::rules

@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <span>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -31,7 +31,7 @@ Need need_of(const RegexTree& tree);
 using Gram = std::uint32_t;
 inline constexpr std::size_t kGramBytes = 4;
 // A window of a run that stands for more grams than this is not looked for.
-inline constexpr std::size_t kMostWindowGrams = 256;
+inline constexpr std::size_t kMostWindowGrams = 1024;
 
 inline Gram gram_at(const char* at) {
   Gram gram = 0;
@@ -45,6 +45,9 @@ struct Fragment {
   std::size_t window = 0;  // where the four bytes begin; in a run of three, the fourth is any
   friend bool operator==(const Fragment&, const Fragment&) = default;
 
+  std::string run_key() const;     // equal where the runs are
+  std::string window_key() const;  // equal where the four sets are
+  std::string key() const { return static_cast<char>(window) + run_key(); }
   std::vector<Gram> grams() const;
   // Whether the run stands in `text` with its window at `at`. What lies outside of `text` is a newline.
   bool is_at(std::string_view text, std::size_t at) const;
@@ -54,25 +57,43 @@ inline constexpr std::size_t kMostFragmentBytes = 24;
 // One of these stands in the line. Empty: nothing is known of it.
 using Clause = std::vector<Fragment>;
 
-// How often grams occur in a sample of the log, so that rare fragments are looked for.
-class GramCounts {
+// How often fragments occur in a sample of the log, so that rare ones are looked for.
+class SampleCounts {
  public:
-  // Counts of these, in the sample.
-  void want(Gram gram) { counts_.try_emplace(gram, 0); }
+  // Those of each clause that weigh() may make of it.
+  void want(const Need& need);
   void count(std::string_view sample);
-  std::uint64_t of(const Fragment& fragment) const;
-  std::size_t positions() const { return positions_; }  // that were looked at
+  // In the sample; 0 for what was not wanted before count().
+  std::uint64_t windows(const Fragment& fragment) const;  // its window
+  std::uint64_t runs(const Fragment& fragment) const;     // all of it
+  std::size_t bytes() const { return bytes_; }            // of the sample
 
  private:
-  std::unordered_map<Gram, std::uint32_t> counts_;
-  std::size_t positions_ = 0;
+  struct Run {
+    Fragment fragment;
+    std::uint64_t count = 0;
+  };
+  std::unordered_map<std::string, std::uint64_t> windows_;  // by their sets of bytes
+  std::unordered_map<std::string, Run> runs_;  // so, too; each with its window of the fewest grams
+  std::size_t bytes_ = 0;
 };
 
-// Each gram that choose() may ask for.
-void want_grams(const Need& need, GramCounts& counts);
+// Nanoseconds, about, on a machine of 2026: only their ratios matter.
+inline constexpr double kWindowCost = 5;   // to compare a run where the sieve has passed it
+inline constexpr double kLineCost = 100;   // to find a line's ends, and its grams
+inline constexpr double kPatternCost = 3;  // to ask for the grams of one pattern
+inline constexpr double kRegexCost = 300;  // to ask RE2
 
-// Clauses of a need, all of which hold in each line that has it, the rarest first, at most `most` of them.
-// None: nothing in it is long enough to be looked for.
-std::vector<Clause> choose(const Need& need, const GramCounts& counts, std::size_t most);
+struct WeighedClause {
+  Clause clause;
+  double looked = 0;  // how often its windows are in the sample, about
+  double found = 0;   // how often it is
+
+  double cost() const { return looked * kWindowCost + found * (kLineCost + kRegexCost); }
+};
+
+// Clauses of a need, all of which hold in each line that has it, the best first. Empty: nothing in it is long
+// enough to be looked for.
+std::vector<WeighedClause> weigh(const Need& need, const SampleCounts& counts);
 
 }  // namespace logbell::rules

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <limits>
 #include <optional>
+#include <string>
 #include <tuple>
+#include <unordered_map>
 #include <utility>
 
 #include "rules/record.h"
@@ -17,8 +20,12 @@ namespace {
 constexpr std::size_t kMostClauses = 4;
 // Where fewer patterns might match a line, RE2 is asked at once.
 constexpr std::size_t kFewPatterns = 3;
-// A clause of more grams is not asked for.
+// What has more grams is not asked for, and of one pattern not more than so much.
 constexpr std::size_t kMostClauseGrams = 16;
+constexpr std::size_t kMostAsked = 8;
+
+// What is found in fewer of the lines is hardly ever found in vain: RE2 is asked at once.
+constexpr double kRareShare = 0.0005;
 
 constexpr std::string_view kKelvin = "\xE2\x84\xAA";  // U+212A, which (?i)k matches
 constexpr std::string_view kLongS = "\xC5\xBF";       // U+017F, which (?i)s matches
@@ -93,18 +100,52 @@ void add_field(const FieldTest& test, LineFormat format, Wanted& wanted) {
   wanted.add(RegexTree::any_of(std::move(any)));
 }
 
-// The grams of a clause, if they can be asked of a line by itself.
-std::vector<Gram> grams_of(const Clause& clause) {
-  std::vector<Gram> grams;
-  for (const Fragment& fragment : clause) {
-    for (std::size_t i = fragment.window; i < fragment.window + kGramBytes; ++i) {
-      if (i >= fragment.run.size() || fragment.run[i]['\n']) return {};
-    }
-    const std::vector<Gram> more = fragment.grams();
-    grams.insert(grams.end(), more.begin(), more.end());
-    if (grams.size() > kMostClauseGrams) return {};
+// The grams of a window; none: there are too many, or it reaches out of the line.
+std::vector<Gram> grams_in_line(Fragment fragment, std::size_t window) {
+  fragment.window = window;
+  std::size_t grams = 1;
+  for (std::size_t i = window; i < window + kGramBytes; ++i) {
+    if (i >= fragment.run.size() || fragment.run[i]['\n']) return {};
+    grams *= fragment.run[i].count();
+    if (grams > kMostClauseGrams) return {};
   }
-  return grams;
+  return fragment.grams();
+}
+
+// What can be asked of a line by itself where a clause must stand in it: for each element, whether one of its
+// grams does.
+void ask_for(const Clause& clause, std::vector<std::vector<Gram>>& out) {
+  if (clause.size() == 1) {
+    // Every four bytes of its run: by one alone, one line in thirty would be taken for it.
+    const Fragment& fragment = clause.front();
+    for (std::size_t at = fragment.window % kGramBytes;
+         at + kGramBytes <= fragment.run.size() && out.size() < kMostAsked; at += kGramBytes) {
+      std::vector<Gram> grams = grams_in_line(fragment, at);
+      if (!grams.empty()) out.push_back(std::move(grams));
+    }
+    return;
+  }
+  std::vector<Gram> any;
+  for (const Fragment& fragment : clause) {
+    const std::vector<Gram> grams = grams_in_line(fragment, fragment.window);
+    if (grams.empty() || any.size() + grams.size() > kMostClauseGrams) return;
+    any.insert(any.end(), grams.begin(), grams.end());
+  }
+  out.push_back(std::move(any));
+}
+
+// In what share of the lines all clauses of other runs stand, if one knew nothing of the other.
+double rest_share(const std::vector<WeighedClause>& clauses, const WeighedClause& without, double lines) {
+  double share = 1;
+  std::vector<const Run*> used{&without.clause.front().run};
+  for (const WeighedClause& clause : clauses) {
+    const Run& run = clause.clause.front().run;
+    if (used.size() == kMostClauses) break;
+    if (std::any_of(used.begin(), used.end(), [&](const Run* other) { return *other == run; })) continue;
+    used.push_back(&run);
+    share *= std::min(1.0, clause.found / lines);
+  }
+  return share;
 }
 
 }  // namespace
@@ -112,36 +153,67 @@ std::vector<Gram> grams_of(const Clause& clause) {
 Prefilter Prefilter::compile(std::span<const PatternSpec* const> patterns, LineFormat format,
                              std::string_view sample) {
   std::vector<Wanted> wanted(patterns.size());
-  GramCounts counts;
+  SampleCounts counts;
   for (std::size_t i = 0; i < patterns.size(); ++i) {
     add_match(*patterns[i], wanted[i]);
     for (const FieldTest& test : patterns[i]->where)
       add_field(test, format, wanted[i]);
-    if (!sample.empty()) want_grams(wanted[i].need, counts);
+    if (!sample.empty()) counts.want(wanted[i].need);
   }
   counts.count(sample);
 
+  std::vector<std::vector<WeighedClause>> clauses;
+  for (const Wanted& each : wanted)
+    clauses.push_back(weigh(each.need, counts));
+
+  // What many patterns have is looked for once for all of them, and a line is read once for all of them.
+  std::unordered_map<std::string, double> having;
+  for (const std::vector<WeighedClause>& of : clauses) {
+    for (const WeighedClause& each : of) {
+      if (each.clause.size() == 1) ++having[each.clause.front().key()];
+    }
+  }
+  const double lines = std::max(1.0, static_cast<double>(std::count(sample.begin(), sample.end(), '\n')));
+
   Prefilter filter;
   filter.also_.resize(patterns.size());
+  filter.asks_.resize(patterns.size());
   std::vector<Fragment> fragments;
+  std::unordered_map<std::string, std::size_t> known;
   for (std::uint32_t i = 0; i < patterns.size(); ++i) {
-    const std::vector<Clause> clauses = choose(wanted[i].need, counts, kMostClauses);
-    if (clauses.empty()) {
+    if (clauses[i].empty()) {
       filter.everywhere_.push_back(i);
       continue;
     }
-    for (const Fragment& fragment : clauses.front()) {
-      const auto known = std::find(fragments.begin(), fragments.end(), fragment);
-      const auto index = static_cast<std::size_t>(known - fragments.begin());
-      if (known == fragments.end()) {
+    std::size_t best = 0;
+    double least = std::numeric_limits<double>::max();
+    for (std::size_t j = 0; j < clauses[i].size(); ++j) {
+      const WeighedClause& clause = clauses[i][j];
+      const double sharing = clause.clause.size() == 1 ? having[clause.clause.front().key()] : 1;
+      const double cost = (clause.looked * kWindowCost + clause.found * kLineCost) / sharing +
+                          clause.found * (kPatternCost + kRegexCost * rest_share(clauses[i], clause, lines));
+      if (cost >= least) continue;
+      least = cost;
+      best = j;
+    }
+    filter.asks_[i] = clauses[i][best].found / lines > kRareShare;
+    for (const Fragment& fragment : clauses[i][best].clause) {
+      const auto [at, is_new] = known.try_emplace(fragment.key(), fragments.size());
+      if (is_new) {
         fragments.push_back(fragment);
         filter.whose_.emplace_back();
       }
-      if (filter.whose_[index].empty() || filter.whose_[index].back() != i) filter.whose_[index].push_back(i);
+      std::vector<std::uint32_t>& whose = filter.whose_[at->second];
+      if (whose.empty() || whose.back() != i) whose.push_back(i);
     }
-    for (std::size_t more = 1; more < clauses.size(); ++more) {
-      std::vector<Gram> grams = grams_of(clauses[more]);
-      if (!grams.empty()) filter.also_[i].push_back(std::move(grams));
+    // One clause of each run: the other windows of it say the same again.
+    std::vector<const Run*> used{&clauses[i][best].clause.front().run};
+    for (const WeighedClause& also : clauses[i]) {
+      const Run& run = also.clause.front().run;
+      if (used.size() == kMostClauses) break;
+      if (std::any_of(used.begin(), used.end(), [&](const Run* other) { return *other == run; })) continue;
+      used.push_back(&run);
+      ask_for(also.clause, filter.also_[i]);
     }
     if (wanted[i].folds) filter.folds_.push_back(i);
     if (wanted[i].escapes) filter.escapes_.push_back(i);
@@ -202,7 +274,9 @@ void Prefilter::find(std::string_view block, Scratch& scratch, std::vector<Candi
   scratch.pattern_seen.resize(also_.size());
   Line line;
   const auto end_line = [&] {
-    if (scratch.patterns.size() > kFewPatterns)
+    if (scratch.patterns.size() > kFewPatterns ||
+        std::any_of(scratch.patterns.begin(), scratch.patterns.end(),
+                    [&](std::uint32_t pattern) { return asks_[pattern]; }))
       keep_likely(block.substr(line.begin, line.end - line.begin), scratch);
     std::sort(scratch.patterns.begin(), scratch.patterns.end());
     for (const std::uint32_t pattern : scratch.patterns)

@@ -62,6 +62,7 @@ class Prefilter {
   std::vector<std::vector<std::uint32_t>> whose_;  // by fragment: patterns, ascending
   // By pattern: what else must stand in its lines, of each clause one gram.
   std::vector<std::vector<std::vector<Gram>>> also_;
+  std::vector<bool> asks_;  // by pattern: whether to ask for these although RE2 could be asked at once
   std::vector<std::uint32_t> everywhere_;
   std::vector<std::uint32_t> folds_;    // patterns that characters beyond ASCII could match as k or s
   std::vector<std::uint32_t> escapes_;  // patterns of which a backslash could hide a part

@@ -5,6 +5,7 @@
 
 namespace logbell::engine {
 
+int command_backtest(const BacktestOptions& options);
 int command_check(const CheckOptions& options);
 int command_diff(const DiffOptions& options);
 int command_drill(const DrillOptions& options);

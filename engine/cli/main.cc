@@ -39,6 +39,32 @@ int dispatch(int argc, char** argv) {
       ->capture_default_str();
   check_command->footer("Exit status: 0 every rule is proven, 1 warnings with --strict, 78 refused.");
 
+  const auto add_matcher = [](CLI::App* command, std::string& matcher) {
+    command
+        ->add_option("--matcher", matcher,
+                     "fast: only lines that hold what a pattern needs are shown to RE2; plain: every one. They find the "
+                     "same")
+        ->check(CLI::IsMember({"fast", "plain"}))
+        ->capture_default_str();
+  };
+  BacktestOptions backtest;
+  CLI::App* backtest_command =
+      app.add_subcommand("backtest", "Read logs of the past to their end: what matched, what would have fired");
+  backtest_command->add_option("--config", backtest.config, "The configuration")->capture_default_str();
+  backtest_command
+      ->add_option("--from", backtest.logs, "The logs: files, also .gz and .zst, and patterns of them; - is standard input")
+      ->required();
+  backtest_command->add_option("--source", backtest.source, "Whose logs these are, where there are several sources");
+  std::string backtest_matcher = "fast";
+  add_matcher(backtest_command, backtest_matcher);
+  std::string backtest_format = "text";
+  backtest_command->add_option("--format", backtest_format, "How to say it")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  backtest_command->footer(
+      "Nothing is sent or stored. Exit status: 0 all was read, 1 something was not, 64 no such source, 78 the "
+      "configuration is refused.");
+
   DiffOptions diff;
   CLI::App* diff_command = app.add_subcommand(
       "diff", "Say who would be told of what with one configuration and not with the other");
@@ -140,6 +166,11 @@ int dispatch(int argc, char** argv) {
   run.grace = *rules::parse_duration(grace);
   diff.format = diff_format == "json" ? OutputFormat::kJson : OutputFormat::kText;
   if (check_command->parsed()) return command_check(check);
+  if (backtest_command->parsed()) {
+    backtest.plain = backtest_matcher == "plain";
+    backtest.format = backtest_format == "json" ? OutputFormat::kJson : OutputFormat::kText;
+    return command_backtest(backtest);
+  }
   if (diff_command->parsed()) return command_diff(diff);
   if (drill_command->parsed()) {
     drill.wait = *rules::parse_duration(wait);

@@ -20,6 +20,14 @@ struct CheckOptions {
   OutputFormat format = OutputFormat::kText;
 };
 
+struct BacktestOptions {
+  std::string config = kDefaultConfig;
+  std::vector<std::string> logs;  // paths and patterns; "-": standard input
+  std::string source;             // whose they are; "": there is only one
+  bool plain = false;             // RE2 on every line
+  OutputFormat format = OutputFormat::kText;
+};
+
 struct DiffOptions {
   std::string a;
   std::string b;

@@ -909,7 +909,7 @@ class Compiler {
         const rules::PatternSpec& pattern = plan_->patterns[i];
         if (pattern.sources.empty() || rules::contains(pattern.sources, source.name)) wanted.push_back(i);
       }
-      source.patterns = rules::PatternSet::compile(plan_->patterns, wanted, source.format);
+      source.patterns = rules::PatternSet::compile(plan_->patterns, wanted, source.format, options_.matcher);
     }
   }
 

@@ -79,6 +79,7 @@ struct LoadOptions {
   bool inspect = false;  // `diff`: what could be read in spite of errors, without sinks that cannot be used;
                          // nothing can be run with it
   std::uint64_t generation = 1;
+  rules::PatternSet::Matcher matcher = rules::PatternSet::Matcher::kFast;
 };
 
 // Whether kubelet wrote `path`, as it writes Secrets, ConfigMaps and projected volumes: through a link named

@@ -1,6 +1,7 @@
 // Regex trees and the fragments that come of them.
 #include "rules/regex_tree.h"
 
+#include <algorithm>
 #include <string>
 
 #include <catch2/catch.hpp>
@@ -87,19 +88,23 @@ TEST_CASE("fragment: what is nested too deep, or written out too often, ends in 
 TEST_CASE("fragment: what is rare in the log is looked for, and long ones where nothing is known",
           "[rules][fragment]") {
   const Need need = need_of(*parse_regex("service=api .*status=5\\d\\d"));
-  GramCounts none;
-  CHECK(shown(choose(need, none, 1).front().front().run) == "service=api ");
-  GramCounts counts;
-  want_grams(need, counts);
+  CHECK(shown(weigh(need, SampleCounts()).front().clause.front().run) == "service=api ");
+  SampleCounts counts;
+  counts.want(need);
   counts.count("service=api status=200\nservice=api status=201\n");
-  const Fragment rare = choose(need, counts, 1).front().front();
-  CHECK(shown(rare.run) == "status=5[0123456789][0123456789]");
-  CHECK(counts.of(rare) == 0);
-  CHECK(choose(need, counts, 4).size() == 2);
+  const std::vector<WeighedClause> all = weigh(need, counts);
+  CHECK(shown(all.front().clause.front().run) == "status=5[0123456789][0123456789]");
+  CHECK(all.front().found < 1);
+  CHECK(all.back().found > 1.9);
+  CHECK(std::is_sorted(all.begin(), all.end(),
+                       [](const auto& a, const auto& b) { return a.cost() < b.cost(); }));
 }
 
 TEST_CASE("fragment: of alternatives each has one, or none is looked for", "[rules][fragment]") {
-  CHECK(choose(need_of(*parse_regex("(?:panic|fatal) (?:at|in) ")), GramCounts(), 4).size() == 1);
-  CHECK(choose(need_of(*parse_regex("panic|fatal")), GramCounts(), 4).front().size() == 2);
-  CHECK(choose(need_of(*parse_regex("panic|a.b")), GramCounts(), 4).empty());
+  const auto clauses = [](std::string_view regex) {
+    return weigh(need_of(*parse_regex(regex)), SampleCounts());
+  };
+  CHECK(clauses("(?:panic|fatal) (?:at|in) ").size() == 1);
+  CHECK(clauses("panic|fatal").front().clause.size() == 2);
+  CHECK(clauses("panic|a.b").empty());
 }
