@@ -20,7 +20,7 @@ namespace {
 using Groups = std::array<std::string_view, Regex::kMaxGroups>;
 
 // Of a block, so much is looked at to know what is rare.
-constexpr std::size_t kBlockSampleBytes = 1024 * 1024;
+constexpr std::size_t kBlockSampleBytes = 256 * 1024;
 
 // Whether the scanner sees it as a line of the block, from its beginning to its end.
 bool is_one_line(std::string_view block, const Record& record) {

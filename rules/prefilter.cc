@@ -196,7 +196,6 @@ Prefilter Prefilter::compile(std::span<const PatternSpec* const> patterns, LineF
       least = cost;
       best = j;
     }
-    filter.asks_[i] = clauses[i][best].found / lines > kRareShare;
     for (const Fragment& fragment : clauses[i][best].clause) {
       const auto [at, is_new] = known.try_emplace(fragment.key(), fragments.size());
       if (is_new) {
@@ -215,6 +214,7 @@ Prefilter Prefilter::compile(std::span<const PatternSpec* const> patterns, LineF
       used.push_back(&run);
       ask_for(also.clause, filter.also_[i]);
     }
+    filter.asks_[i] = !filter.also_[i].empty() && clauses[i][best].found / lines > kRareShare;
     if (wanted[i].folds) filter.folds_.push_back(i);
     if (wanted[i].escapes) filter.escapes_.push_back(i);
   }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine/io/decode.h"
+#include "engine/io/survey.h"
 
 namespace logbell::engine {
 namespace {
@@ -178,16 +179,17 @@ Chunk split(std::string_view raw, const SplitRules& rules, LineState& state, std
   }
   if (block.empty()) return out;
 
-  const bool has_nul = std::memchr(block.data(), '\0', block.size()) != nullptr;
-  if ((!wide && has_nul) || has_line_longer_than(block, rules.max_line_bytes)) {
+  Survey found = survey(block);
+  if ((!wide && found.has_nul) || has_line_longer_than(block, rules.max_line_bytes)) {
     clean(block, rules.max_line_bytes, out, scratch);
     block = scratch;
+    found = survey(block);
   } else if (wide) {
     scratch = std::move(decoded);
     block = scratch;
   }
   out.block = block;
-  out.lines = static_cast<std::uint64_t>(std::count(block.begin(), block.end(), '\n'));
+  out.lines = found.newlines;
   if (!block.empty() && block.back() != '\n') ++out.lines;
   if (out.evaluated > 0 && out.lines > 0) --out.lines;
   out.evaluated = std::min(out.evaluated, block.size());

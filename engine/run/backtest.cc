@@ -26,6 +26,8 @@ using rules::Timestamp;
 constexpr std::size_t kChunkBytes = 1024 * 1024;
 // Matches wait for the core in at most this, as in a running process.
 constexpr std::size_t kQueueBytes = 64 * 1024 * 1024;
+// So much of what was read is evaluated at once.
+constexpr std::size_t kStepBytes = 16 * 1024 * 1024;
 // The files are at their end: what waits for the rest of a line or a record waits no longer.
 constexpr Duration kPatience{std::chrono::minutes(10)};
 
@@ -167,14 +169,19 @@ BacktestReport backtest(std::shared_ptr<const rules::Plan> plan, Timestamp now) 
   Pipeline core(plan, {});
   std::thread reader([&] { read_all(plan, now, queue, read); });
   try {
+    std::size_t bytes = 0;  // since the last evaluation
     while (std::optional<MatchBatch> batch = queue.pop_unless([] { return false; })) {
+      bytes += weight(*batch);
       tally.add(*batch);
       // Behind the last line there is nothing, not silence.
       for (SourceStatus& source : batch->sources)
         source.read_to_end_at.reset();
       core.ingest(*batch);
+      if (bytes < kStepBytes) continue;
       tally.add(core.tick(now));
+      bytes = 0;
     }
+    tally.add(core.tick(now));
   } catch (...) {
     queue.close();
     reader.join();

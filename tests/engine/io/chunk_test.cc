@@ -8,6 +8,7 @@
 #include <catch2/catch.hpp>
 
 #include "engine/io/decode.h"
+#include "engine/io/survey.h"
 
 namespace logbell::engine {
 namespace {
@@ -219,4 +220,22 @@ TEST_CASE("chunk: however the bytes come in, the lines are the same", "[io][chun
 }
 
 }  // namespace
+TEST_CASE("survey: as counted byte by byte, whatever the length", "[io][chunk]") {
+  std::mt19937 random(5);
+  for (std::size_t length = 0; length < 40'000; length += length < 300 ? 1 : 4001) {
+    std::string block;
+    std::uint64_t newlines = 0;
+    for (std::size_t i = 0; i < length; ++i) {
+      block += random() % 3 == 0 ? '\n' : 'x';
+      newlines += block.back() == '\n' ? 1 : 0;
+    }
+    CHECK(survey(block).newlines == newlines);
+    CHECK_FALSE(survey(block).has_nul);
+    if (length == 0) continue;
+    block[random() % length] = '\0';
+    CHECK(survey(block).has_nul);
+  }
+  CHECK(survey(std::string(100'000, '\n')).newlines == 100'000);
+}
+
 }  // namespace logbell::engine

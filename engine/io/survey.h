@@ -1,0 +1,18 @@
+// Survey: what a block of bytes holds, in one pass over it.
+//
+// Pure; any thread.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace logbell::engine {
+
+struct Survey {
+  std::uint64_t newlines = 0;
+  bool has_nul = false;
+};
+
+Survey survey(std::string_view block);
+
+}  // namespace logbell::engine
