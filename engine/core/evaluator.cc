@@ -273,7 +273,181 @@ Value value_of(const Expr& expr, Timestamp at, const WindowOf& window_of) {
   return {};
 }
 
+// What the elements of an expression can be in a span of time, whichever there are.
+struct Bounds {
+  double least = 0;
+  double most = 0;
+};
+
+class SpanEvaluator {
+ public:
+  SpanEvaluator(Timestamp from, Timestamp to, const WindowOf& window_of) : from_(from), to_(to), window_of_(window_of) {}
+
+  // Whether evaluate() could fail: two sides meet element by element.
+  static bool may_fail(const Expr& expr) {
+    if (expr.kind == Expr::Kind::kBinary && !expr.is_set_operator() && !number(*expr.left) && !number(*expr.right)) return true;
+    return (expr.left && may_fail(*expr.left)) || (expr.right && may_fail(*expr.right));
+  }
+
+  bool may_be_true(const Expr& expr) const {
+    if (expr.kind == Expr::Kind::kParen) return may_be_true(*expr.left);
+    if (expr.kind != Expr::Kind::kBinary) return true;
+    switch (expr.op) {
+      case Op::kAnd:
+        return may_be_true(*expr.left) && may_be_true(*expr.right);
+      case Op::kOr:
+        return may_be_true(*expr.left) || may_be_true(*expr.right);
+      case Op::kUnless:
+        return may_be_true(*expr.left);
+      default:
+        break;
+    }
+    if (!expr.is_comparison() || expr.return_bool) return true;
+    const std::optional<double> right = number(*expr.right);
+    if (right) return may_compare(expr.op, bounds(*expr.left), *right);
+    const std::optional<double> left = number(*expr.left);
+    if (left) return may_compare(mirrored(expr.op), bounds(*expr.right), *left);
+    return true;
+  }
+
+ private:
+  static std::optional<double> number(const Expr& expr) {
+    if (expr.kind == Expr::Kind::kParen) return number(*expr.left);
+    if (expr.kind == Expr::Kind::kNumber) return expr.number;
+    return std::nullopt;
+  }
+  static Op mirrored(Op op) {
+    switch (op) {
+      case Op::kGt:
+        return Op::kLt;
+      case Op::kLt:
+        return Op::kGt;
+      case Op::kGe:
+        return Op::kLe;
+      case Op::kLe:
+        return Op::kGe;
+      default:
+        return op;
+    }
+  }
+  static bool may_compare(Op op, const std::optional<Bounds>& of, double number) {
+    if (!of) return true;
+    switch (op) {
+      case Op::kGt:
+        return of->most > number;
+      case Op::kGe:
+        return of->most >= number;
+      case Op::kLt:
+        return of->least < number;
+      case Op::kLe:
+        return of->least <= number;
+      case Op::kEq:
+        return of->least <= number && number <= of->most;
+      default:
+        return true;
+    }
+  }
+
+  // Unset: anything.
+  std::optional<Bounds> bounds(const Expr& expr) const {
+    switch (expr.kind) {
+      case Expr::Kind::kParen:
+        return bounds(*expr.left);
+      case Expr::Kind::kRangeCall:
+        return of_call(expr, false);
+      case Expr::Kind::kAggregate:
+        return of_aggregate(expr);
+      case Expr::Kind::kBinary:
+        return of_arithmetic(expr);
+      default:
+        return std::nullopt;
+    }
+  }
+
+  // `summed`: of all of its series together.
+  std::optional<Bounds> of_call(const Expr& call, bool summed) const {
+    if (call.function == Expr::RangeFunction::kAbsentOverTime) return std::nullopt;
+    if (from_ < Timestamp::min() + call.window) return std::nullopt;
+    const PatternWindow& window = window_of_(call.pattern_index);
+    Bounds all;
+    bool first = true;
+    for (const auto& [values, series] : window.series()) {
+      if (!selected(call, window, series)) continue;
+      // Every window that ends in the span lies in this one, and holds that.
+      const auto most = static_cast<double>(series.times.count(from_ - call.window, to_));
+      const auto least =
+          to_ - call.window < from_ ? static_cast<double>(series.times.count(to_ - call.window, from_)) : 0.0;
+      if (summed) {
+        all.most += most;
+        all.least += series.expected || series.first_seen <= from_ ? least : 0;
+      } else {
+        all.most = std::max(all.most, most);
+        all.least = first ? least : std::min(all.least, least);
+      }
+      first = false;
+    }
+    // A series that does not exist counts 0.
+    if (!summed && (first || names_one_series(call, window))) all.least = 0;
+    switch (call.function) {
+      case Expr::RangeFunction::kCountOverTime:
+        return all;
+      case Expr::RangeFunction::kRate: {
+        const double seconds = static_cast<double>(call.window.count()) / 1000.0;
+        return Bounds{all.least / seconds, all.most / seconds};
+      }
+      default:
+        return std::nullopt;
+    }
+  }
+
+  std::optional<Bounds> of_aggregate(const Expr& expr) const {
+    const Expr* operand = expr.left.get();
+    while (operand->kind == Expr::Kind::kParen)
+      operand = operand->left.get();
+    switch (expr.aggregation) {
+      case Expr::Aggregation::kSum: {
+        // A group has some of the series; without groups it has all of them.
+        if (operand->kind != Expr::Kind::kRangeCall) return std::nullopt;
+        std::optional<Bounds> sum = of_call(*operand, true);
+        if (!sum) return sum;
+        // Counts are whole and their sums exact; those of rates are rounded as they come.
+        if (operand->function == Expr::RangeFunction::kRate) {
+          sum->most *= 1 + kRounded;
+          sum->least *= 1 - kRounded;
+        }
+        if (expr.has_grouping) sum->least = 0;
+        return sum;
+      }
+      case Expr::Aggregation::kMin:
+      case Expr::Aggregation::kMax:
+        return bounds(*operand);
+      default:
+        return std::nullopt;
+    }
+  }
+
+  std::optional<Bounds> of_arithmetic(const Expr& expr) const {
+    const std::optional<double> right = number(*expr.right);
+    if (expr.is_comparison() || expr.is_set_operator() || !right || std::isnan(*right)) return std::nullopt;
+    // Each of these rises with its left side, in floating point too.
+    const bool rises = expr.op == Op::kAdd || expr.op == Op::kSub || ((expr.op == Op::kMul || expr.op == Op::kDiv) && *right > 0);
+    const std::optional<Bounds> left = bounds(*expr.left);
+    if (!rises || !left) return std::nullopt;
+    return Bounds{arithmetic(expr.op, left->least, *right), arithmetic(expr.op, left->most, *right)};
+  }
+
+  static constexpr double kRounded = 1e-9;  // of a million sums
+
+  Timestamp from_;
+  Timestamp to_;
+  const WindowOf& window_of_;
+};
+
 }  // namespace
+
+bool may_be_true(const Expr& expr, Timestamp from, Timestamp to, const WindowOf& window_of) {
+  return SpanEvaluator::may_fail(expr) || SpanEvaluator(from, to, window_of).may_be_true(expr);
+}
 
 rules::Result<std::vector<Sample>> evaluate(const Expr& expr, Timestamp at, const WindowOf& window_of) {
   try {

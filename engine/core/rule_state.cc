@@ -59,6 +59,12 @@ void RuleState::advance(const RuleInputs& inputs, bool late, std::vector<Step>& 
     evaluate_at(clock_, inputs, out);
   }
   if (inputs.clock <= clock_) return;
+  // Nothing is there to end, and nothing can begin: no instant need be looked at by itself.
+  if (alerts_.all().empty() && failure_.empty() && !may_be_true(*rule_->expr, clock_, inputs.clock, window_of_)) {
+    clock_ = inputs.clock;
+    held_ = false;
+    return;
+  }
   std::set<Timestamp> instants;
   change_instants(*rule_->expr, clock_, inputs.clock, window_of_, instants);
   if (inputs.watched_from && *inputs.watched_from != rules::kLongAgo) {

@@ -192,6 +192,68 @@ TEST_CASE("evaluator: what is refused as never true has no value, and polarity h
   CHECK(judged > 10'000);
 }
 
+TEST_CASE("evaluator: what may not be true in a span of time has no value at any of its instants", "[core][evaluator]") {
+  std::mt19937_64 random(7);  // NOLINT(cert-msc51-cpp): the same run every time
+  const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<std::uint64_t>(n)); };
+  const std::function<std::string(int)> number = [&](int depth) -> std::string {
+    static const char* const kAround[] = {"", "sum", "max", "min", "avg", "count", "sum by (queue) ", "max by (zone) "};
+    static const char* const kCalls[] = {"count_over_time", "rate", "present_over_time", "absent_over_time"};
+    static const char* const kNames[] = {"errors", "errors{queue=\"a\"}", "errors{queue=\"z\",zone=\"eu\"}", "plain", "other"};
+    std::string text = std::string(kCalls[pick(pick(4) == 0 ? 4 : 2)]) + "(" + kNames[pick(5)] + "[" + std::to_string(10 * (1 + pick(4))) + "ms])";
+    const std::string around = kAround[pick(8)];
+    if (!around.empty()) text = around + "(" + text + ")";
+    static const char* const kOps[] = {" + ", " - ", " * ", " / "};
+    while (depth > 0 && pick(3) == 0)
+      text = "(" + text + kOps[pick(4)] + std::to_string(pick(7) - 2) + ")";
+    return text;
+  };
+  const std::function<std::string(int)> truth = [&](int depth) -> std::string {
+    if (depth > 0 && pick(3) == 0) {
+      static const char* const kOps[] = {" and ", " or ", " unless "};
+      return "(" + truth(depth - 1) + kOps[pick(3)] + truth(depth - 1) + ")";
+    }
+    static const char* const kCompare[] = {" > ", " < ", " >= ", " <= ", " == ", " != "};
+    const std::string threshold = pick(4) == 0 ? std::to_string(pick(400)) : std::to_string(pick(8) - 1);
+    if (pick(5) == 0) return threshold + kCompare[pick(6)] + number(1);
+    return number(1) + kCompare[pick(6)] + threshold;
+  };
+  const auto specs = patterns();
+  int never = 0;
+  int perhaps = 0;
+  for (int round = 0; round < 4000; ++round) {
+    const std::string text = truth(2);
+    const auto parsed = rules::parse_expr(text);
+    if (!parsed) continue;
+    const ExprPtr expr = bound_by_hand(text, specs);
+    World world;
+    for (int i = pick(25); i > 0; --i) {
+      const int at = 1000 + pick(150);
+      if (pick(2) == 0) {
+        const std::vector<std::string> series{pick(2) == 0 ? "a" : "b", pick(2) == 0 ? "eu" : "us"};
+        world.windows[0].add(series, from_unix_ms(at), static_cast<std::uint64_t>(1 + pick(3)));
+      } else {
+        world.windows[1U + static_cast<std::size_t>(pick(2))].add({}, from_unix_ms(at), 1);
+      }
+    }
+    const int from = 1000 + pick(140);
+    const int to = from + 1 + pick(40);
+    const auto window_of = [&](std::uint32_t index) -> const PatternWindow& { return world.windows[index]; };
+    if (engine::may_be_true(*expr, from_unix_ms(from), from_unix_ms(to), window_of)) {
+      ++perhaps;
+      continue;
+    }
+    ++never;
+    for (int at = from + 1; at <= to; ++at) {
+      INFO(text << " at " << at << " of " << from << " to " << to);
+      const auto value = world.value(*expr, at);
+      REQUIRE(value.has_value());
+      REQUIRE(value->empty());
+    }
+  }
+  CHECK(never > 500);
+  CHECK(perhaps > 500);
+}
+
 TEST_CASE("rule state: a source watched since ever does not fire an absence of before there was a log",
           "[core][evaluator]") {
   World world;
