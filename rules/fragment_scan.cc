@@ -17,6 +17,9 @@ constexpr std::size_t kTableBytesPerGram = 64;
 constexpr unsigned kLeastTableBits = 12;
 constexpr unsigned kMostTableBits = 17;
 
+// Two bytes of a window at least, and then so many places in a byte that pass: one in two thousand.
+constexpr std::size_t kLeastVectorBytes = 2;
+constexpr double kFewVectorPlaces = 0.0005;
 // Above so many places in a byte that it passes in vain, the vector sieve costs more than the hash.
 constexpr double kMostVectorPlaces = 0.02;
 
@@ -83,9 +86,10 @@ double FragmentScan::group(const std::vector<Fragment>& fragments, std::string_v
     std::array<std::array<std::uint16_t, 2>, kGramBytes>
         halves{};  // by byte of the window: bits of low, of high
   };
-  const auto passes = [&](const Halves& group) {
+  // Of places, by which bytes of the window are looked at.
+  const auto passes = [&](const Halves& group, std::size_t from, std::size_t to) {
     double share = 1;
-    for (std::size_t i = 0; i < kGramBytes; ++i) {
+    for (std::size_t i = from; i < to; ++i) {
       double any = 0;
       for (unsigned byte = 0; byte < 256; ++byte) {
         if ((group.halves[i][0] >> (byte % 16) & 1U) != 0 && (group.halves[i][1] >> (byte / 16) & 1U) != 0)
@@ -116,7 +120,7 @@ double FragmentScan::group(const std::vector<Fragment>& fragments, std::string_v
         for (std::size_t half = 0; half < 2; ++half)
           with.halves[i][half] = static_cast<std::uint16_t>(with.halves[i][half] | own.halves[i][half]);
       }
-      const double more = passes(with) - passed[g];
+      const double more = passes(with, 0, kGramBytes) - passed[g];
       if (more >= least) continue;
       least = more;
       best = g;
@@ -133,6 +137,18 @@ double FragmentScan::group(const std::vector<Fragment>& fragments, std::string_v
         if ((groups[g].halves[i][1] >> half & 1U) != 0)
           masks_.high[i][half] |= static_cast<std::uint8_t>(1U << g);
       }
+    }
+  }
+  // Fewer bytes of the window are looked at faster, if hardly more passes.
+  for (std::size_t bytes = kLeastVectorBytes; bytes < kGramBytes; ++bytes) {
+    for (std::size_t from = 0; from + bytes <= kGramBytes; ++from) {
+      double all = 0;
+      for (const Halves& each : groups)
+        all += passes(each, from, from + bytes);
+      if (all > kFewVectorPlaces) continue;
+      first_ = from;
+      bytes_ = bytes;
+      return all;
     }
   }
   return std::accumulate(passed.begin(), passed.end(), 0.0);
@@ -163,39 +179,53 @@ std::size_t FragmentScan::sift_hash(const char* at, std::size_t windows, Places&
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx2"))) std::size_t FragmentScan::sift_vector(const char* at, std::size_t windows,
-                                                                      Places& places) const {
+// `kBytes` of the window from `first_` on are looked at.
+template <std::size_t kBytes>
+__attribute__((target("avx2"))) std::size_t FragmentScan::sift_bytes(const char* at, std::size_t windows,
+                                                                     Places& places) const {
   constexpr std::size_t kVector = 32;
   const __m256i low_half = _mm256_set1_epi8(0x0F);
-  __m256i low[kGramBytes];
-  __m256i high[kGramBytes];
-  for (std::size_t i = 0; i < kGramBytes; ++i) {
-    low[i] =
-        _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(masks_.low[i].data())));
-    high[i] =
-        _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(masks_.high[i].data())));
+  __m256i low[kBytes];
+  __m256i high[kBytes];
+  for (std::size_t i = 0; i < kBytes; ++i) {
+    low[i] = _mm256_broadcastsi128_si256(
+        _mm_load_si128(reinterpret_cast<const __m128i*>(masks_.low[first_ + i].data())));
+    high[i] = _mm256_broadcastsi128_si256(
+        _mm_load_si128(reinterpret_cast<const __m128i*>(masks_.high[first_ + i].data())));
   }
   std::size_t found = 0;
   std::size_t i = 0;
   // The last window of a vector ends three bytes behind it: they are in the block, as `windows` are.
   for (; i + kVector <= windows; i += kVector) {
     __m256i groups = _mm256_set1_epi8(-1);
-    for (std::size_t j = 0; j < kGramBytes; ++j) {
-      const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at + i + j));
+    for (std::size_t j = 0; j < kBytes; ++j) {
+      const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at + i + first_ + j));
       const __m256i of_low = _mm256_shuffle_epi8(low[j], _mm256_and_si256(bytes, low_half));
       const __m256i of_high =
           _mm256_shuffle_epi8(high[j], _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low_half));
       groups = _mm256_and_si256(groups, _mm256_and_si256(of_low, of_high));
     }
+    if (_mm256_testz_si256(groups, groups) != 0) [[likely]]
+      continue;
     const __m256i none = _mm256_cmpeq_epi8(groups, _mm256_setzero_si256());
-    for (std::uint32_t any = ~static_cast<std::uint32_t>(_mm256_movemask_epi8(none)); any != 0;
-         any &= any - 1)
+    for (std::uint32_t any = ~static_cast<std::uint32_t>(_mm256_movemask_epi8(none)); any != 0; any &= any - 1)
       places[found++] = static_cast<std::uint16_t>(i + static_cast<std::size_t>(std::countr_zero(any)));
   }
   for (; i < windows; ++i) {
     if (may_be(at + i)) places[found++] = static_cast<std::uint16_t>(i);
   }
   return found;
+}
+
+std::size_t FragmentScan::sift_vector(const char* at, std::size_t windows, Places& places) const {
+  switch (bytes_) {
+    case 2:
+      return sift_bytes<2>(at, windows, places);
+    case 3:
+      return sift_bytes<3>(at, windows, places);
+    default:
+      return sift_bytes<kGramBytes>(at, windows, places);
+  }
 }
 #else
 std::size_t FragmentScan::sift_vector(const char* at, std::size_t windows, Places& places) const {

@@ -67,6 +67,8 @@ class FragmentScan {
   // Puts those of the first `windows` places of `at` (kSieveBytes at most) that may be one into `places`, and
   // says how many there are.
   std::size_t sift_vector(const char* at, std::size_t windows, Places& places) const;
+  template <std::size_t kBytes>
+  std::size_t sift_bytes(const char* at, std::size_t windows, Places& places) const;
   std::size_t sift_hash(const char* at, std::size_t windows, Places& places) const;
   double group(const std::vector<Fragment>& fragments, std::string_view sample);
   template <class Each>
@@ -74,6 +76,9 @@ class FragmentScan {
 
   Sieve sieve_ = Sieve::kHash;
   Masks masks_;
+  // Bytes of the window that the vector sieve looks at.
+  std::size_t first_ = 0;
+  std::size_t bytes_ = kGramBytes;
   std::vector<Known> known_;
   std::vector<std::uint8_t> table_;  // by hash: whether a fragment may have its window there
   unsigned bits_ = 1;                // of its index

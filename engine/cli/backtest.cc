@@ -1,8 +1,10 @@
 // logbell backtest: logs of the past through the rules as they are: what matched, what would have fired.
+#include <algorithm>
 #include <cstdio>
 #include <string>
 
 #include <fmt/format.h>
+#include <sched.h>
 
 #include "engine/cli/commands.h"
 #include "engine/cli/exit_status.h"
@@ -17,6 +19,16 @@ namespace logbell::engine {
 namespace {
 
 using rules::Json;
+
+constexpr std::size_t kMaxThreads = 16;  // more only wait for the memory
+
+// Cores that this process may run on: taskset and cpuset cgroups say so.
+std::size_t usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return std::clamp<std::size_t>(static_cast<std::size_t>(CPU_COUNT(&set)), 1, kMaxThreads);
+}
 
 void print_text(const BacktestReport& report) {
   std::string out = fmt::format("{} lines, {:.1f} MB in {:.2f} s ({:.0f} MB/s); the last says {}\n\n", report.lines,
@@ -91,7 +103,8 @@ int command_backtest(const BacktestOptions& options) {
     std::fprintf(stderr, "logbell backtest: %s\n", plan.error().message.c_str());
     return kExitUsage;
   }
-  const BacktestReport report = backtest(*plan, now);
+  const std::size_t threads = options.threads > 0 ? options.threads : usable_cores();
+  const BacktestReport report = backtest(*plan, now, threads);
   bool failed = report.bytes == 0;
   for (const ReaderNote& note : report.notes) {
     if (note.level == ReaderNote::Level::kInfo) continue;

@@ -55,6 +55,9 @@ int dispatch(int argc, char** argv) {
       ->add_option("--from", backtest.logs, "The logs: files, also .gz and .zst, and patterns of them; - is standard input")
       ->required();
   backtest_command->add_option("--source", backtest.source, "Whose logs these are, where there are several sources");
+  backtest_command->add_option("--threads", backtest.threads, "That read and match; 0: as many as there are cores")
+      ->check(CLI::Range(0, 64))
+      ->capture_default_str();
   std::string backtest_matcher = "fast";
   add_matcher(backtest_command, backtest_matcher);
   std::string backtest_format = "text";

@@ -25,6 +25,7 @@ struct BacktestOptions {
   std::vector<std::string> logs;  // paths and patterns; "-": standard input
   std::string source;             // whose they are; "": there is only one
   bool plain = false;             // RE2 on every line
+  std::size_t threads = 0;        // that read and match; 0: as many as there are cores
   OutputFormat format = OutputFormat::kText;
 };
 

@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "engine/io/decode.h"
-#include "engine/io/survey.h"
 
 namespace logbell::engine {
 namespace {
@@ -99,7 +98,8 @@ std::string_view cut_utf8(std::string_view text, std::size_t max_bytes) {
   return text.substr(0, begins ? end : max_bytes);
 }
 
-Chunk split(std::string_view raw, const SplitRules& rules, LineState& state, std::string& scratch) {
+Chunk split(std::string_view raw, const SplitRules& rules, LineState& state, std::string& scratch,
+            const Survey* known) {
   Chunk out;
   const bool wide = rules.encoding != Encoding::kBytes;
   const std::size_t longest = raw_line_bytes(rules.encoding, rules.max_line_bytes);
@@ -179,7 +179,9 @@ Chunk split(std::string_view raw, const SplitRules& rules, LineState& state, std
   }
   if (block.empty()) return out;
 
-  Survey found = survey(block);
+  // Behind its last newline, raw has none: all of them are in a block that begins where raw does.
+  const bool is_known = known != nullptr && !wide && from == 0 && !known->has_nul && end > 0;
+  Survey found = is_known ? *known : survey(block);
   if ((!wide && found.has_nul) || has_line_longer_than(block, rules.max_line_bytes)) {
     clean(block, rules.max_line_bytes, out, scratch);
     block = scratch;

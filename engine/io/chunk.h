@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+#include "engine/io/survey.h"
+
 namespace logbell::engine {
 
 enum class Encoding : std::uint8_t { kBytes, kUtf16Le, kUtf16Be };
@@ -50,7 +52,9 @@ inline constexpr std::size_t kMinHoleBytes = 16;
 // between two characters, as soon as it is known to be too long; the rest is skipped, however long it is.
 // CRLF is left to PatternSet. `raw` must hold more than raw_line_bytes() unless it ends where the stream ends
 // at the moment.
-Chunk split(std::string_view raw, const SplitRules& rules, LineState& state, std::string& scratch);
+// `known`: what raw holds, if the caller has looked already.
+Chunk split(std::string_view raw, const SplitRules& rules, LineState& state, std::string& scratch,
+            const Survey* known = nullptr);
 
 // What a line may take in the file before it is too long: in UTF-16 an ASCII character has two bytes.
 std::size_t raw_line_bytes(Encoding encoding, std::size_t max_line_bytes);

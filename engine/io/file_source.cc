@@ -11,6 +11,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "engine/io/crew.h"
 #include "engine/io/decode.h"
 #include "rules/json.h"
 #include "rules/labels.h"
@@ -81,6 +82,8 @@ FilesystemKind filesystem_of(int fd) {
       return FilesystemKind::kLocal;
   }
 }
+
+constexpr std::size_t kReadPiece = 256 * 1024;  // that one member of a crew reads
 
 Mark mark_of(std::string_view bytes) {
   return {static_cast<std::uint32_t>(bytes.size()), rules::hash_bytes(bytes)};
@@ -235,6 +238,29 @@ FileSource::FileSource(int fd, const FileStat& stat, bool remote)
 
 FileSource::~FileSource() {
   ::close(fd_);
+}
+
+// Copying from the page cache takes as long as the search in it: several copy, and count what they have in their caches.
+Result<std::size_t> FileSource::read_together(std::uint64_t offset, std::size_t bytes, ReadBuffer& buffer) const {
+  const std::size_t pieces = bytes / kReadPiece;
+  std::vector<Result<std::size_t>> got(pieces, std::size_t{0});
+  buffer.surveys.assign(pieces, {});
+  buffer.crew->run(pieces, [&](std::size_t piece, std::size_t) {
+    const std::size_t from = piece * kReadPiece;
+    char* const into = buffer.raw.data() + from;
+    got[piece] = read_at(offset + from, into, piece + 1 == pieces ? bytes - from : kReadPiece);
+    if (got[piece]) buffer.surveys[piece] = survey({into, *got[piece]});
+  });
+  // Behind a piece that came short nothing counts.
+  std::size_t whole = 0;
+  for (std::size_t piece = 0; piece < pieces; ++piece) {
+    if (!got[piece]) return got[piece];
+    whole += *got[piece];
+    if (whole >= std::min(bytes, (piece + 1) * kReadPiece)) continue;
+    buffer.surveys.resize(piece + 1);
+    break;
+  }
+  return whole;
 }
 
 Result<std::size_t> FileSource::read_at(std::uint64_t offset, char* into, std::size_t bytes) const {
@@ -491,7 +517,9 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
   const std::size_t wanted =
       before_.bytes + std::max(limit, raw_line_bytes(encoding_, rules.max_line_bytes) + 4);
   if (buffer.raw.size() < wanted) buffer.raw.resize(wanted);
-  const Result<std::size_t> got = read_at(offset_ - before_.bytes, buffer.raw.data(), wanted);
+  const bool together = had_more_ && !is_packed() && buffer.crew != nullptr && wanted >= 2 * kReadPiece;
+  const Result<std::size_t> got = together ? read_together(offset_ - before_.bytes, wanted, buffer)
+                                           : read_at(offset_ - before_.bytes, buffer.raw.data(), wanted);
   if (!got) return fail(got.error());
   const std::string_view raw(buffer.raw.data(), *got);
   const std::string_view before = raw.substr(0, before_.bytes);
@@ -507,6 +535,7 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
   const std::uint64_t base = offset_ - before_.bytes;
   const std::uint64_t end = base + raw.size();
   status.at_end = raw.size() < wanted;
+  had_more_ = !status.at_end;
   status.grew = end > known_size_;
   if (end < known_size_) {
     // Cut within the line that has no end yet.
@@ -529,7 +558,13 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
   const std::size_t skip = before_.bytes;
   std::size_t mark = 0;
   if (offset_ == 0) mark = byte_order_mark(raw).bytes;
-  into = split(raw.substr(skip + mark), how, line_, buffer.scratch);
+  Survey known;
+  if (together) {
+    for (const Survey& piece : buffer.surveys)
+      known += piece;
+    known.newlines -= survey(raw.substr(0, skip + mark)).newlines;
+  }
+  into = split(raw.substr(skip + mark), how, line_, buffer.scratch, together ? &known : nullptr);
   pending_ = into.pending;
   status.at_end = status.at_end && !into.again;
   const std::size_t consumed = into.consumed > 0 ? mark + into.consumed : 0;

@@ -134,6 +134,8 @@ class FileSource final : public Source {
   rules::Result<std::uint64_t> size_now() const;
   // Bytes from anywhere; fewer at the end. Does not move the place.
   rules::Result<std::size_t> read_at(std::uint64_t offset, char* into, std::size_t bytes) const;
+  // The same, by all of buffer.crew: what the pieces hold is in buffer.surveys then.
+  rules::Result<std::size_t> read_together(std::uint64_t offset, std::size_t bytes, ReadBuffer& buffer) const;
 
   // Lines between `from` and the place that was reached, once more.
   rules::Result<void> reread(std::uint64_t from, const SplitRules& rules, ReadBuffer& buffer,
@@ -172,6 +174,7 @@ class FileSource final : public Source {
   std::uint64_t offset_ = 0;
   std::uint64_t pending_ = 0;
   std::uint64_t known_size_ = 0;
+  bool had_more_ = false;  // the last read did not come to the end
   std::int64_t modified_ns_ = 0;
   Mark head_;       // as it was found: what is not read of it yet may be cut away
   Mark read_head_;  // of it, what has been read

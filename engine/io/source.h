@@ -9,15 +9,20 @@
 #include <vector>
 
 #include "engine/io/chunk.h"
+#include "engine/io/survey.h"
 #include "rules/result.h"
 #include "rules/time.h"
 
 namespace logbell::engine {
 
+class Crew;
+
 // What a read needs, reused by all streams: one stream costs no buffer of its own.
 struct ReadBuffer {
   std::vector<char> raw;
   std::string scratch;
+  Crew* crew = nullptr;  // who helps with a large read; null: nobody
+  std::vector<Survey> surveys;  // of what each of its pieces holds
 };
 
 // What happened to a file under its reader.

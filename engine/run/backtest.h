@@ -1,7 +1,7 @@
 // Backtest: logs of the past, read to their end in event time through the reader and the core as they are; what matched,
 // what would have fired.
 //
-// Nothing is sent or stored. Two threads: one reads and matches, the caller's evaluates.
+// Nothing is sent or stored.
 #pragma once
 
 #include <cstdint>
@@ -45,6 +45,7 @@ rules::Result<std::shared_ptr<const rules::Plan>> backtest_plan(const rules::Pla
                                                                 const std::vector<std::string>& files);
 
 // `now`: the wall clock; lines that claim to be later are not believed, as in a running process.
-BacktestReport backtest(std::shared_ptr<const rules::Plan> plan, rules::Timestamp now);
+// `threads`: that read and match; the caller's evaluates.
+BacktestReport backtest(std::shared_ptr<const rules::Plan> plan, rules::Timestamp now, std::size_t threads = 1);
 
 }  // namespace logbell::engine

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "engine/io/chunk.h"
+#include "engine/io/crew.h"
 #include "engine/io/decode.h"
 #include "engine/io/fault.h"
 #include "engine/io/records.h"
@@ -36,6 +37,7 @@ constexpr int kMaxLinesBack = 256;
 // Lines of one read that are shown of those that look like errors: the core keeps those that differ.
 constexpr std::size_t kUncoveredSamples = 8;
 constexpr std::size_t kMaxFormLineBytes = 512;  // of the line that shows a log's form
+constexpr std::size_t kMatchPiece = 128 * 1024;  // of a block, that one member of a crew matches
 constexpr std::size_t kMaxLineTextBytes = rules::kMaxSampleBytes * 4;
 
 constexpr std::string_view kLines = "logbell_source_lines_total";
@@ -224,6 +226,7 @@ struct Reader::Impl {
       follower.after_failure(tail, status.error(), instant);
       return;
     }
+    if (options.threads > 1 && crew == nullptr && !status->at_end) hire();
     if (status->rewrite != Rewrite::kNone) follower.find_copy(tail, *status);
     if (status->bytes > 0) LOGBELL_FAULT("reader.read");
     Text text;
@@ -240,6 +243,13 @@ struct Reader::Impl {
     follower.after_read(tail, *status, now, instant);
     batch.bytes = static_cast<std::size_t>(status->bytes);
     batch.cannot_be_read_again = tail.file == nullptr && !tail.stream->place() && status->bytes > 0;
+  }
+
+  // There is more than one chunk to read: not before do others help.
+  void hire() {
+    crew = std::make_unique<Crew>(options.threads);
+    scratches.resize(options.threads);
+    buffer.crew = crew.get();
   }
 
   // --- from lines to records
@@ -352,6 +362,36 @@ struct Reader::Impl {
     return times.read(spec, line_at(text.block, offset), now);
   }
 
+  // A large block in pieces of whole lines, each by whoever of the crew is free; found in order nevertheless.
+  void match_lines(const rules::PatternSet& patterns, std::string_view block) {
+    if (crew == nullptr || block.size() < 2 * kMatchPiece) {
+      patterns.match(block, scratch, found);
+      return;
+    }
+    pieces.clear();
+    for (std::size_t from = 0; from < block.size();) {
+      std::size_t to = block.size();
+      if (block.size() - from > kMatchPiece) {
+        const std::size_t newline = block.find('\n', from + kMatchPiece);
+        if (newline != std::string_view::npos) to = newline + 1;
+      }
+      pieces.emplace_back(from, to);
+      from = to;
+    }
+    found_by_piece.resize(std::max(found_by_piece.size(), pieces.size()));
+    crew->run(pieces.size(), [&](std::size_t piece, std::size_t member) {
+      found_by_piece[piece].clear();
+      const auto [from, to] = pieces[piece];
+      patterns.match(block.substr(from, to - from), scratches[member], found_by_piece[piece]);
+    });
+    for (std::size_t piece = 0; piece < pieces.size(); ++piece) {
+      for (rules::Match& match : found_by_piece[piece]) {
+        match.line_offset += static_cast<std::uint32_t>(pieces[piece].first);
+        found.push_back(std::move(match));
+      }
+    }
+  }
+
   void match(Tail& tail, FollowedSource& source, const Text& text, std::size_t evaluated, Timestamp now,
              MatchBatch& batch) {
     const rules::SourceSpec& spec = *source.spec;
@@ -364,7 +404,7 @@ struct Reader::Impl {
       }
     };
     if (text.records.empty()) {
-      spec.patterns.match(text.block, scratch, found);
+      match_lines(spec.patterns, text.block);
       cover();
       const std::size_t end = std::min(text.block.find('\n'), text.block.size());
       if (evaluated > 0) drop_counted(spec, text.block, {0, end, nullptr}, evaluated);
@@ -671,6 +711,10 @@ struct Reader::Impl {
   Follower follower;
   ReadBuffer buffer;
   rules::PatternSet::Scratch scratch;
+  std::unique_ptr<Crew> crew;
+  std::vector<rules::PatternSet::Scratch> scratches;          // by member
+  std::vector<std::pair<std::size_t, std::size_t>> pieces;    // of a block: from, to
+  std::vector<std::vector<rules::Match>> found_by_piece;
   LineTimes times;
   std::vector<rules::Match> found;
   std::vector<bool> looked_at;           // by pattern: by some rule

@@ -39,6 +39,7 @@ class Reader {
     // time: `read_from` and `max_replay_age` decide where its files begin.
     std::vector<StoredEntry> positions;
     std::size_t chunk_bytes = 256 * 1024;
+    std::size_t threads = 1;  // that read and match a large chunk, mine included; others are made when one comes
     int stdin_fd = 0;
     bool use_inotify = true;  // false: everything is polled
     std::size_t max_files = 20'000;  // open at once: Follower::kMaxFiles, which says why

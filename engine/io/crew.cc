@@ -1,0 +1,72 @@
+#include "engine/io/crew.h"
+
+#include <pthread.h>
+
+#include "rules/result.h"
+
+namespace logbell::engine {
+
+Crew::Crew(std::size_t members) {
+  LOGBELL_CHECK(members >= 1);
+  threads_.reserve(members - 1);
+  for (std::size_t member = 1; member < members; ++member)
+    threads_.emplace_back([this, member] { serve(member); });
+}
+
+Crew::~Crew() {
+  {
+    const MutexLock lock(mutex_);
+    ended_ = true;
+    changed_.notify_all();
+  }
+  for (std::thread& thread : threads_)
+    thread.join();
+}
+
+void Crew::take_part(Work& work, std::size_t member) {
+  for (std::size_t piece = work.next.fetch_add(1); piece < work.pieces; piece = work.next.fetch_add(1)) {
+    try {
+      (*work.each)(piece, member);
+    } catch (...) {
+      if (!work.failed.exchange(true)) work.failure = std::current_exception();
+    }
+    if (work.done.fetch_add(1) + 1 == work.pieces) work.done.notify_all();
+  }
+}
+
+void Crew::serve(std::size_t member) {
+  pthread_setname_np(pthread_self(), "crew");
+  std::shared_ptr<Work> last;
+  while (true) {
+    {
+      const MutexLock lock(mutex_);
+      while (!ended_ && work_ == last)
+        changed_.wait(mutex_);
+      if (ended_) return;
+      last = work_;
+    }
+    take_part(*last, member);
+  }
+}
+
+void Crew::run(std::size_t pieces, const std::function<void(std::size_t, std::size_t)>& each) {
+  if (pieces <= 1 || threads_.empty()) {
+    for (std::size_t piece = 0; piece < pieces; ++piece)
+      each(piece, 0);
+    return;
+  }
+  const auto work = std::make_shared<Work>();
+  work->pieces = pieces;
+  work->each = &each;
+  {
+    const MutexLock lock(mutex_);
+    work_ = work;
+    changed_.notify_all();
+  }
+  take_part(*work, 0);
+  for (std::size_t done = work->done.load(); done < pieces; done = work->done.load())
+    work->done.wait(done);
+  if (work->failed.load()) std::rethrow_exception(work->failure);
+}
+
+}  // namespace logbell::engine

@@ -1,0 +1,54 @@
+// Crew: threads that share the pieces of one piece of work with the thread that calls.
+//
+// run() is its owner's, one call at a time. Between calls the threads sleep. Pieces are handed out in order, each to
+// whoever is free; which thread takes which is nobody's business.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "engine/io/thread_annotations.h"
+
+namespace logbell::engine {
+
+class Crew {
+ public:
+  // `members`: with the caller; 1 has no thread of its own.
+  explicit Crew(std::size_t members);
+  ~Crew();
+  Crew(const Crew&) = delete;
+  Crew& operator=(const Crew&) = delete;
+
+  std::size_t size() const { return threads_.size() + 1; }
+  // Calls each(piece, member) for every piece below `pieces`, and returns when all are done. `member` is below size(), and
+  // no two calls have the same at once. What one of them throws is thrown here, when the others are done.
+  void run(std::size_t pieces, const std::function<void(std::size_t piece, std::size_t member)>& each);
+
+ private:
+  // One call of run(). Who comes late finds no piece left in it.
+  struct Work {
+    std::size_t pieces = 0;
+    const std::function<void(std::size_t, std::size_t)>* each = nullptr;  // lives until all pieces are done
+    std::atomic<std::size_t> next{0};
+    std::atomic<std::size_t> done{0};
+    std::atomic<bool> failed{false};
+    std::exception_ptr failure;  // of the first that failed
+  };
+
+  static void take_part(Work& work, std::size_t member);
+  void serve(std::size_t member);
+
+  Mutex mutex_;
+  std::condition_variable_any changed_;
+  std::shared_ptr<Work> work_ GUARDED_BY(mutex_);
+  bool ended_ GUARDED_BY(mutex_) = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace logbell::engine

@@ -1,0 +1,49 @@
+// A crew does every piece once, and ends with it.
+#include "engine/io/crew.h"
+
+#include <atomic>
+#include <stdexcept>
+#include <vector>
+
+#include <catch2/catch.hpp>
+
+namespace logbell::engine {
+namespace {
+
+TEST_CASE("crew: every piece is done once, by members that are never two at once", "[io][crew]") {
+  for (const std::size_t members : {1U, 2U, 4U}) {
+    Crew crew(members);
+    CHECK(crew.size() == members);
+    for (std::size_t round = 0; round < 500; ++round) {
+      const std::size_t pieces = round % 17;
+      std::vector<std::atomic<int>> times(pieces);
+      std::vector<std::atomic<int>> busy(members);
+      std::atomic<int> twice{0};
+      crew.run(pieces, [&](std::size_t piece, std::size_t member) {
+        if (busy.at(member).fetch_add(1) != 0) ++twice;
+        ++times.at(piece);
+        --busy.at(member);
+      });
+      REQUIRE(twice == 0);
+      for (const std::atomic<int>& each : times)
+        REQUIRE(each == 1);
+    }
+  }
+}
+
+TEST_CASE("crew: what a piece throws is thrown when the others are done, and the crew goes on", "[io][crew]") {
+  Crew crew(3);
+  std::atomic<int> done{0};
+  CHECK_THROWS_AS(crew.run(20,
+                           [&](std::size_t piece, std::size_t) {
+                             ++done;
+                             if (piece % 5 == 1) throw std::runtime_error("piece");
+                           }),
+                  std::runtime_error);
+  CHECK(done == 20);
+  crew.run(20, [&](std::size_t, std::size_t) { ++done; });
+  CHECK(done == 40);
+}
+
+}  // namespace
+}  // namespace logbell::engine
