@@ -52,7 +52,7 @@ int dispatch(int argc, char** argv) {
       app.add_subcommand("backtest", "Read logs of the past to their end: what matched, what would have fired");
   backtest_command->add_option("--config", backtest.config, "The configuration")->capture_default_str();
   backtest_command
-      ->add_option("--from", backtest.logs, "The logs: files, also .gz and .zst, and patterns of them; - is standard input")
+      ->add_option("--from", backtest.logs, "The logs: files, and patterns of them")
       ->required();
   backtest_command->add_option("--source", backtest.source, "Whose logs these are, where there are several sources");
   backtest_command->add_option("--threads", backtest.threads, "That read and match; 0: as many as there are cores")
@@ -65,7 +65,7 @@ int dispatch(int argc, char** argv) {
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
   backtest_command->footer(
-      "Nothing is sent or stored. Exit status: 0 all was read, 1 something was not, 64 no such source, 78 the "
+      "Nothing is sent or stored. Exit status: 0 all was read, 1 something was not, 64 no such source or file, 78 the "
       "configuration is refused.");
 
   DiffOptions diff;
@@ -149,6 +149,8 @@ int dispatch(int argc, char** argv) {
       "--no-watch-config", no_watch,
       "Load the configuration again only on SIGHUP or POST /-/reload, not by itself when it, a "
       "rule file or a secret's file changes on disk");
+  std::string run_matcher = "fast";
+  add_matcher(run_command, run_matcher);
   std::string grace = rules::format_duration(run.grace);
   run_command
       ->add_option("--grace", grace,
@@ -166,6 +168,7 @@ int dispatch(int argc, char** argv) {
   check.format = format == "json" ? OutputFormat::kJson : OutputFormat::kText;
   run.on_refusal = on_refusal == "stay" ? OnRefusal::kStay : OnRefusal::kExit;
   run.watch_config = !no_watch;
+  run.plain = run_matcher == "plain";
   run.grace = *rules::parse_duration(grace);
   diff.format = diff_format == "json" ? OutputFormat::kJson : OutputFormat::kText;
   if (check_command->parsed()) return command_check(check);

@@ -22,7 +22,7 @@ struct CheckOptions {
 
 struct BacktestOptions {
   std::string config = kDefaultConfig;
-  std::vector<std::string> logs;  // paths and patterns; "-": standard input
+  std::vector<std::string> logs;  // paths and patterns
   std::string source;             // whose they are; "": there is only one
   bool plain = false;             // RE2 on every line
   std::size_t threads = 0;        // that read and match; 0: as many as there are cores
@@ -66,6 +66,7 @@ enum class OnRefusal {
 struct RunOptions {
   std::string config = kDefaultConfig;
   OnRefusal on_refusal = OnRefusal::kExit;
+  bool plain = false;                               // RE2 on every line
   bool watch_config = true;                         // load it again when it changes on disk
   rules::Duration grace{std::chrono::seconds(25)};  // from SIGTERM to the end; Kubernetes kills after 30 s
 };

@@ -93,16 +93,17 @@ struct Loaded {
 };
 
 // `stored`: texts that are read instead of the files of the same path. `inputs`: gets what was read.
-Loaded load(const std::string& path, rules::Timestamp now, std::uint64_t generation,
-            ConfigInputs* inputs = nullptr, const Texts& stored = {}) {
+Loaded load(const RunOptions& run, rules::Timestamp now, std::uint64_t generation, ConfigInputs* inputs = nullptr,
+            const Texts& stored = {}) {
   ConfigWorld real = ConfigWorld::real(now);
   if (inputs != nullptr) real = real.noting(*inputs);
   LoadOptions options;
   options.for_run = true;
   options.generation = generation;
+  options.matcher = run.plain ? rules::PatternSet::Matcher::kPlain : rules::PatternSet::Matcher::kFast;
   Loaded loaded;
   loaded.config =
-      load_config(path, stored.empty() ? real : real.with_texts(stored), options, loaded.problems);
+      load_config(run.config, stored.empty() ? real : real.with_texts(stored), options, loaded.problems);
   return loaded;
 }
 
@@ -296,7 +297,7 @@ bool Process::must_stop() const {
 // Starts or parks; a value: the process ends with it.
 std::optional<int> Process::begin() {
   ConfigInputs inputs;
-  Loaded loaded = load(options_.config, clock_.now(), generation_, &inputs);
+  Loaded loaded = load(options_, clock_.now(), generation_, &inputs);
   watch_.loaded(std::move(inputs), clock_.instant());
   verify(loaded, Refusing::kYes, Dead::kBelieved);
   std::fputs(problem_lines(loaded.problems).c_str(), stderr);
@@ -320,7 +321,7 @@ std::optional<int> Process::stay(const Loaded& loaded) {
     return std::nullopt;
   }
   if (const Texts texts = stored(); !texts.empty()) {
-    Loaded last = load(options_.config, clock_.now(), generation_, nullptr, texts);
+    Loaded last = load(options_, clock_.now(), generation_, nullptr, texts);
     // Whoever its sinks do not reach, hears nothing from a parked process either.
     verify(last, Refusing::kNo, Dead::kBelieved);
     if (last.config) {
@@ -610,7 +611,7 @@ void Process::reload(bool say) {
   try_again_at_ = clock_.instant() + kTryAgain;
   const bool somebody_waits = desk_.wanted();
   ConfigInputs inputs;
-  Loaded loaded = load(options_.config, clock_.now(), generation_ + 1, &inputs);
+  Loaded loaded = load(options_, clock_.now(), generation_ + 1, &inputs);
   watch_.loaded(std::move(inputs), clock_.instant());
   // Somebody may be waiting for what he has just mended.
   verify(loaded, Refusing::kYes, Dead::kAskedAgain);

@@ -281,11 +281,14 @@ struct Bounds {
 
 class SpanEvaluator {
  public:
-  SpanEvaluator(Timestamp from, Timestamp to, const WindowOf& window_of) : from_(from), to_(to), window_of_(window_of) {}
+  SpanEvaluator(Timestamp from, Timestamp to, const WindowOf& window_of)
+      : from_(from), to_(to), window_of_(window_of) {}
 
   // Whether evaluate() could fail: two sides meet element by element.
   static bool may_fail(const Expr& expr) {
-    if (expr.kind == Expr::Kind::kBinary && !expr.is_set_operator() && !number(*expr.left) && !number(*expr.right)) return true;
+    if (expr.kind == Expr::Kind::kBinary && !expr.is_set_operator() && !number(*expr.left) &&
+        !number(*expr.right))
+      return true;
     return (expr.left && may_fail(*expr.left)) || (expr.right && may_fail(*expr.right));
   }
 
@@ -310,7 +313,148 @@ class SpanEvaluator {
     return true;
   }
 
+  std::optional<std::set<Labels>> steady_elements(const Expr& expr) const {
+    if (expr.kind == Expr::Kind::kParen) return steady_elements(*expr.left);
+    if (expr.kind != Expr::Kind::kBinary || !expr.is_comparison() || expr.return_bool) return std::nullopt;
+    const std::optional<double> right = number(*expr.right);
+    const std::optional<double> left = number(*expr.left);
+    if (right.has_value() == left.has_value()) return std::nullopt;
+    const Op op = right ? expr.op : mirrored(expr.op);
+    const std::optional<std::vector<Element>> all = elements(right ? *expr.left : *expr.right);
+    if (!all) return std::nullopt;
+    std::set<Labels> steady;
+    for (const Element& element : *all) {
+      const Bounds bounds{element.least, element.most};
+      if (!may_compare(op, bounds, right.value_or(left.value_or(0)))) continue;
+      if (!element.always || may_compare(opposite(op), bounds, right.value_or(left.value_or(0))))
+        return std::nullopt;
+      steady.insert(element.labels);
+    }
+    return steady;
+  }
+
  private:
+  // An element, and between what it is as long as it is there.
+  struct Element {
+    Labels labels;
+    double least = 0;
+    double most = 0;
+    bool always = false;  // it is there at every instant
+  };
+
+  static Op opposite(Op op) {
+    switch (op) {
+      case Op::kGt:
+        return Op::kLe;
+      case Op::kLe:
+        return Op::kGt;
+      case Op::kGe:
+        return Op::kLt;
+      case Op::kLt:
+        return Op::kGe;
+      case Op::kEq:
+        return Op::kNe;
+      default:
+        return Op::kEq;
+    }
+  }
+
+  std::optional<std::vector<Element>> elements(const Expr& expr) const {
+    switch (expr.kind) {
+      case Expr::Kind::kParen:
+        return elements(*expr.left);
+      case Expr::Kind::kRangeCall:
+        return elements_of_call(expr);
+      case Expr::Kind::kAggregate:
+        return elements_of_aggregate(expr);
+      case Expr::Kind::kBinary: {
+        const std::optional<double> right = rising(expr);
+        std::optional<std::vector<Element>> all = right ? elements(*expr.left) : std::nullopt;
+        if (!all) return std::nullopt;
+        for (Element& element : *all) {
+          element.least = arithmetic(expr.op, element.least, *right);
+          element.most = arithmetic(expr.op, element.most, *right);
+        }
+        return all;
+      }
+      default:
+        return std::nullopt;
+    }
+  }
+
+  std::optional<std::vector<Element>> elements_of_call(const Expr& call) const {
+    const bool rate = call.function == Expr::RangeFunction::kRate;
+    if (!rate && call.function != Expr::RangeFunction::kCountOverTime) return std::nullopt;
+    if (from_ < Timestamp::min() + call.window) return std::nullopt;
+    const PatternWindow& window = window_of_(call.pattern_index);
+    const double unit = rate ? static_cast<double>(call.window.count()) / 1000.0 : 1;
+    std::vector<Element> all;
+    for (const auto& [values, series] : window.series()) {
+      if (!selected(call, window, series)) continue;
+      const auto [least, most] = counts_of(call, series);
+      all.push_back({labels_of(window, series), least / unit, most / unit,
+                     series.expected || series.first_seen <= from_});
+    }
+    // One that is named in full counts 0 before it is there.
+    if (names_one_series(call, window) && (all.empty() || !all.front().always)) return std::nullopt;
+    return all;
+  }
+
+  std::optional<std::vector<Element>> elements_of_aggregate(const Expr& expr) const {
+    const bool sum = expr.aggregation == Expr::Aggregation::kSum;
+    const bool max = expr.aggregation == Expr::Aggregation::kMax;
+    const Expr* operand = expr.left.get();
+    while (operand->kind == Expr::Kind::kParen)
+      operand = operand->left.get();
+    if ((!sum && !max) || operand->kind != Expr::Kind::kRangeCall) return std::nullopt;
+    const std::optional<std::vector<Element>> all = elements(*operand);
+    if (!all) return std::nullopt;
+    std::map<Labels, Element> groups;
+    if (sum && !expr.has_grouping) groups[Labels{}].always = true;
+    for (const Element& element : *all) {
+      Labels key;
+      if (expr.has_grouping)
+        key = expr.without ? element.labels.without(expr.grouping) : element.labels.keep_only(expr.grouping);
+      Element& group = groups[key];
+      // Counts are not negative: what is not there yet adds nothing.
+      const double least = element.always ? element.least : 0;
+      group.least = sum ? group.least + least * (1 - kRounded) : std::max(group.least, least);
+      group.most = sum ? group.most + element.most * (1 + kRounded) : std::max(group.most, element.most);
+      group.always = group.always || element.always;
+    }
+    std::vector<Element> out;
+    for (auto& [labels, group] : groups) {
+      group.labels = labels;
+      // Sums of counts are whole and exact; only those of rates are rounded.
+      if (sum && operand->function == Expr::RangeFunction::kCountOverTime) {
+        group.least = std::ceil(group.least);
+        group.most = std::floor(group.most);
+      }
+      out.push_back(std::move(group));
+    }
+    return out;
+  }
+
+  // How many matches windows that end in the span hold: every one of them lies in the largest, and holds the
+  // smallest.
+  Bounds counts_of(const Expr& call, const Series& series) const {
+    Bounds counts;
+    counts.most = static_cast<double>(series.times.count(from_ - call.window, to_));
+    if (to_ - call.window < from_)
+      counts.least = static_cast<double>(series.times.count(to_ - call.window, from_));
+    return counts;
+  }
+
+  // The number of an operation with one that rises with its left side, in floating point too.
+  static std::optional<double> rising(const Expr& expr) {
+    if (expr.is_comparison() || expr.is_set_operator()) return std::nullopt;
+    const std::optional<double> right = number(*expr.right);
+    if (!right || std::isnan(*right)) return std::nullopt;
+    const bool rises = expr.op == Op::kAdd || expr.op == Op::kSub ||
+                       ((expr.op == Op::kMul || expr.op == Op::kDiv) && *right > 0);
+    return rises ? right : std::nullopt;
+  }
+
   static std::optional<double> number(const Expr& expr) {
     if (expr.kind == Expr::Kind::kParen) return number(*expr.left);
     if (expr.kind == Expr::Kind::kNumber) return expr.number;
@@ -343,6 +487,8 @@ class SpanEvaluator {
         return of->least <= number;
       case Op::kEq:
         return of->least <= number && number <= of->most;
+      case Op::kNe:
+        return of->least != number || of->most != number;
       default:
         return true;
     }
@@ -373,10 +519,7 @@ class SpanEvaluator {
     bool first = true;
     for (const auto& [values, series] : window.series()) {
       if (!selected(call, window, series)) continue;
-      // Every window that ends in the span lies in this one, and holds that.
-      const auto most = static_cast<double>(series.times.count(from_ - call.window, to_));
-      const auto least =
-          to_ - call.window < from_ ? static_cast<double>(series.times.count(to_ - call.window, from_)) : 0.0;
+      const auto [least, most] = counts_of(call, series);
       if (summed) {
         all.most += most;
         all.least += series.expected || series.first_seen <= from_ ? least : 0;
@@ -427,12 +570,9 @@ class SpanEvaluator {
   }
 
   std::optional<Bounds> of_arithmetic(const Expr& expr) const {
-    const std::optional<double> right = number(*expr.right);
-    if (expr.is_comparison() || expr.is_set_operator() || !right || std::isnan(*right)) return std::nullopt;
-    // Each of these rises with its left side, in floating point too.
-    const bool rises = expr.op == Op::kAdd || expr.op == Op::kSub || ((expr.op == Op::kMul || expr.op == Op::kDiv) && *right > 0);
-    const std::optional<Bounds> left = bounds(*expr.left);
-    if (!rises || !left) return std::nullopt;
+    const std::optional<double> right = rising(expr);
+    const std::optional<Bounds> left = right ? bounds(*expr.left) : std::nullopt;
+    if (!left) return std::nullopt;
     return Bounds{arithmetic(expr.op, left->least, *right), arithmetic(expr.op, left->most, *right)};
   }
 
@@ -447,6 +587,12 @@ class SpanEvaluator {
 
 bool may_be_true(const Expr& expr, Timestamp from, Timestamp to, const WindowOf& window_of) {
   return SpanEvaluator::may_fail(expr) || SpanEvaluator(from, to, window_of).may_be_true(expr);
+}
+
+std::optional<std::set<Labels>> steady_elements(const Expr& expr, Timestamp from, Timestamp to,
+                                                const WindowOf& window_of) {
+  if (SpanEvaluator::may_fail(expr)) return std::nullopt;
+  return SpanEvaluator(from, to, window_of).steady_elements(expr);
 }
 
 rules::Result<std::vector<Sample>> evaluate(const Expr& expr, Timestamp at, const WindowOf& window_of) {

@@ -31,9 +31,15 @@ using WindowOf = std::function<const PatternWindow&(std::uint32_t pattern_index)
 rules::Result<std::vector<Sample>> evaluate(const rules::Expr& expr, rules::Timestamp at,
                                             const WindowOf& window_of);
 
-// False: at no instant in (from, to] has `expr` an element. By bounds of what each part can be in all that time, in one
-// look at its windows; where they say nothing, true.
-bool may_be_true(const rules::Expr& expr, rules::Timestamp from, rules::Timestamp to, const WindowOf& window_of);
+// False: at no instant in (from, to] has `expr` an element. By bounds of what each part can be in all that
+// time, in one look at its windows; where they say nothing, true.
+bool may_be_true(const rules::Expr& expr, rules::Timestamp from, rules::Timestamp to,
+                 const WindowOf& window_of);
+
+// The elements that `expr` has at every instant in (from, to], if it has no other at any of them. Unset: it
+// may change.
+std::optional<std::set<rules::Labels>> steady_elements(const rules::Expr& expr, rules::Timestamp from,
+                                                       rules::Timestamp to, const WindowOf& window_of);
 
 // Adds every instant in (from, to] at which a match of the expression's patterns comes into or leaves one of
 // its windows.

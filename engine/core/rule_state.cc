@@ -59,29 +59,64 @@ void RuleState::advance(const RuleInputs& inputs, bool late, std::vector<Step>& 
     evaluate_at(clock_, inputs, out);
   }
   if (inputs.clock <= clock_) return;
-  // Nothing is there to end, and nothing can begin: no instant need be looked at by itself.
-  if (alerts_.all().empty() && failure_.empty() && !may_be_true(*rule_->expr, clock_, inputs.clock, window_of_)) {
-    clock_ = inputs.clock;
-    held_ = false;
-    return;
-  }
+  if (is_steady(inputs.clock, inputs)) return pass_to(inputs.clock, inputs, out);
   std::set<Timestamp> instants;
   change_instants(*rule_->expr, clock_, inputs.clock, window_of_, instants);
   if (inputs.watched_from && *inputs.watched_from != rules::kLongAgo) {
     const Timestamp known = *inputs.watched_from + longest_;
     if (known > clock_ && known <= inputs.clock) instants.insert(known);
   }
-  while (clock_ < inputs.clock) {
-    const auto changed = instants.upper_bound(clock_);
+  advance_over(std::vector<Timestamp>(instants.begin(), instants.end()), inputs.clock, inputs, out);
+}
+
+void RuleState::advance_over(std::span<const Timestamp> instants, Timestamp to, const RuleInputs& inputs,
+                             std::vector<Step>& out) {
+  // Where something changes in a long time, it may not in one half of it.
+  constexpr std::size_t kFewInstants = 8;
+  if (instants.size() > kFewInstants) {
+    if (is_steady(to, inputs)) return pass_to(to, inputs, out);
+    const std::size_t half = instants.size() / 2;
+    advance_over(instants.first(half), instants[half - 1], inputs, out);
+    return advance_over(instants.subspan(half), to, inputs, out);
+  }
+  while (clock_ < to) {
+    const auto changed = std::upper_bound(instants.begin(), instants.end(), clock_);
     std::optional<Timestamp> next;
     if (changed != instants.end()) next = *changed;
     const auto matures = alerts_.next_instant(clock_);
-    if (matures && *matures <= inputs.clock && (!next || *matures < *next)) next = matures;
+    if (matures && *matures <= to && (!next || *matures < *next)) next = matures;
     if (!next) break;
     clock_ = *next;
     evaluate_at(clock_, inputs, out);
   }
-  clock_ = inputs.clock;
+  clock_ = to;
+}
+
+bool RuleState::is_steady(Timestamp to, const RuleInputs& inputs) const {
+  if (!failure_.empty()) return false;
+  const auto& active = alerts_.all();
+  if (active.empty()) return !may_be_true(*rule_->expr, clock_, to, window_of_);
+  for (const Timestamp at : {clock_, to}) {
+    const Certainty certain = certainty(at, inputs);
+    if (!certain.may_fire || !certain.may_resolve) return false;
+  }
+  const auto is_held = [](const auto& entry) { return entry.second.absent_since.has_value(); };
+  if (std::any_of(active.begin(), active.end(), is_held)) return false;
+  const auto elements = steady_elements(*rule_->expr, clock_, to, window_of_);
+  return elements &&
+         std::equal(active.begin(), active.end(), elements->begin(), elements->end(),
+                    [](const auto& entry, const rules::Labels& labels) { return entry.first == labels; });
+}
+
+void RuleState::pass_to(Timestamp to, const RuleInputs& inputs, std::vector<Step>& out) {
+  for (auto matures = alerts_.next_instant(clock_); matures && *matures <= to;
+       matures = alerts_.next_instant(clock_)) {
+    clock_ = *matures;
+    evaluate_at(clock_, inputs, out);
+  }
+  clock_ = to;
+  held_ = false;
+  if (!alerts_.all().empty()) evaluate_at(clock_, inputs, out);  // their values are those of now
 }
 
 std::optional<Timestamp> RuleState::next_instant(const RuleInputs& inputs) const {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,12 @@ class RuleState {
 
  private:
   void evaluate_at(rules::Timestamp at, const RuleInputs& inputs, std::vector<Step>& out);
+  // Up to `to`, at these instants and those that the alerts' own times add.
+  void advance_over(std::span<const rules::Timestamp> instants, rules::Timestamp to, const RuleInputs& inputs,
+                    std::vector<Step>& out);
+  // Whether nothing but the alerts' own times changes anything up to `to`.
+  bool is_steady(rules::Timestamp to, const RuleInputs& inputs) const;
+  void pass_to(rules::Timestamp to, const RuleInputs& inputs, std::vector<Step>& out);
   Certainty certainty(rules::Timestamp at, const RuleInputs& inputs) const;
 
   const rules::AlertingRule* rule_;

@@ -1,10 +1,20 @@
 #include "engine/io/crew.h"
 
+#include <algorithm>
+
 #include <pthread.h>
+#include <sched.h>
 
 #include "rules/result.h"
 
 namespace logbell::engine {
+
+std::size_t usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return std::max(1, CPU_COUNT(&set));
+}
 
 Crew::Crew(std::size_t members) {
   LOGBELL_CHECK(members >= 1);

@@ -1,7 +1,7 @@
 // Crew: threads that share the pieces of one piece of work with the thread that calls.
 //
-// run() is its owner's, one call at a time. Between calls the threads sleep. Pieces are handed out in order, each to
-// whoever is free; which thread takes which is nobody's business.
+// run() is its owner's, one call at a time. Between calls the threads sleep. Pieces are handed out in order,
+// each to whoever is free; which thread takes which is nobody's business.
 #pragma once
 
 #include <atomic>
@@ -17,6 +17,9 @@
 
 namespace logbell::engine {
 
+// Cores that this process may run on: taskset and cgroups' cpusets say so. At least 1.
+std::size_t usable_cores();
+
 class Crew {
  public:
   // `members`: with the caller; 1 has no thread of its own.
@@ -26,8 +29,9 @@ class Crew {
   Crew& operator=(const Crew&) = delete;
 
   std::size_t size() const { return threads_.size() + 1; }
-  // Calls each(piece, member) for every piece below `pieces`, and returns when all are done. `member` is below size(), and
-  // no two calls have the same at once. What one of them throws is thrown here, when the others are done.
+  // Calls each(piece, member) for every piece below `pieces`, and returns when all are done. `member` is
+  // below size(), and no two calls have the same at once. What one of them throws is thrown here, when the
+  // others are done.
   void run(std::size_t pieces, const std::function<void(std::size_t piece, std::size_t member)>& each);
 
  private:

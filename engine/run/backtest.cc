@@ -22,7 +22,8 @@ using rules::ErrorCode;
 using rules::fail;
 using rules::Timestamp;
 
-// Read at once: enough that what is done for each read is nothing beside it, little enough to stay in a cache.
+// Read at once: enough that what is done for each read is nothing beside it, little enough to stay in a
+// cache.
 constexpr std::size_t kChunkBytes = 1024 * 1024;
 // Shared by several threads, what each takes stays in its own cache, and they are woken less often.
 constexpr std::size_t kSharedChunkBytes = 4 * 1024 * 1024;
@@ -52,8 +53,8 @@ struct Read {
 };
 
 // Reads everything there is, then closes the queue.
-void read_all(const std::shared_ptr<const rules::Plan>& plan, Timestamp now, std::size_t threads, BoundedQueue<MatchBatch>& out,
-              Read& read) {
+void read_all(const std::shared_ptr<const rules::Plan>& plan, Timestamp now, std::size_t threads,
+              BoundedQueue<MatchBatch>& out, Read& read) {
   try {
     BacktestClock clock(now);
     Reader::Options options;
@@ -77,7 +78,8 @@ void read_all(const std::shared_ptr<const rules::Plan>& plan, Timestamp now, std
       clock.pass(kPatience);
     }
     for (const StreamView& stream : reader.streams()) {
-      if (!stream.error.empty()) read.notes.push_back({ReaderNote::Level::kError, stream.source, stream.path, stream.error});
+      if (!stream.error.empty())
+        read.notes.push_back({ReaderNote::Level::kError, stream.source, stream.path, stream.error});
     }
   } catch (...) {
     read.failure = std::current_exception();
@@ -101,7 +103,8 @@ class Tally {
     for (const TimedMatch& match : batch.matches)
       ++report_.patterns[match.pattern].matches;
     for (const CounterDelta& counter : batch.counters) {
-      if (counter.name == "logbell_source_lines_total") report_.lines += static_cast<std::uint64_t>(counter.by);
+      if (counter.name == "logbell_source_lines_total")
+        report_.lines += static_cast<std::uint64_t>(counter.by);
     }
     for (const SourceStatus& source : batch.sources)
       report_.last_line = std::max(report_.last_line, source.watermark);
@@ -125,7 +128,8 @@ class Tally {
 
   void end(const Pipeline& core) {
     for (const AlertView& view : core.alerts()) {
-      if (view.rule < report_.rules.size() && view.alert.is_firing() && report_.last_line > view.alert.fired_at)
+      if (view.rule < report_.rules.size() && view.alert.is_firing() &&
+          report_.last_line > view.alert.fired_at)
         report_.rules[view.rule].firing += report_.last_line - view.alert.fired_at;
     }
     for (const RuleView& view : core.rules()) {
@@ -140,7 +144,8 @@ class Tally {
 
 }  // namespace
 
-rules::Result<std::shared_ptr<const rules::Plan>> backtest_plan(const rules::Plan& plan, const std::string& source,
+rules::Result<std::shared_ptr<const rules::Plan>> backtest_plan(const rules::Plan& plan,
+                                                                const std::string& source,
                                                                 const std::vector<std::string>& files) {
   auto out = std::make_shared<rules::Plan>(plan);
   // Lines of any age count, and are evaluated at their own times.

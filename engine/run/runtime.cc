@@ -11,6 +11,7 @@
 #include <malloc.h>
 #include <pthread.h>
 
+#include "engine/io/crew.h"
 #include "engine/io/fault.h"
 #include "engine/run/compare.h"
 #include "engine/run/refusal.h"
@@ -32,6 +33,9 @@ namespace {
 constexpr int kExitIo = 74;
 constexpr int kExitOtherInstance = 75;
 constexpr int kExitConfig = 78;
+
+// A file that is far behind is read by two: more would take the cores from the service beside us.
+constexpr std::size_t kReaderThreads = 2;
 
 // When the state was last found missing or damaged: milliseconds since the epoch.
 constexpr std::string_view kStateLostKey = "run/state_lost";
@@ -1001,6 +1005,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
   know_own_files(config);
   reader.positions = std::move(*positions);
   reader.stdin_fd = options_.stdin_fd;
+  reader.threads = std::min(usable_cores(), kReaderThreads);
   ReaderLoop::Options reading;
   reading.clock = &clock;
   reading.log = &log;

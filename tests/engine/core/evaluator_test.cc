@@ -192,14 +192,18 @@ TEST_CASE("evaluator: what is refused as never true has no value, and polarity h
   CHECK(judged > 10'000);
 }
 
-TEST_CASE("evaluator: what may not be true in a span of time has no value at any of its instants", "[core][evaluator]") {
+TEST_CASE("evaluator: what may not be true in a span of time has no value at any of its instants",
+          "[core][evaluator]") {
   std::mt19937_64 random(7);  // NOLINT(cert-msc51-cpp): the same run every time
   const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<std::uint64_t>(n)); };
   const std::function<std::string(int)> number = [&](int depth) -> std::string {
-    static const char* const kAround[] = {"", "sum", "max", "min", "avg", "count", "sum by (queue) ", "max by (zone) "};
+    static const char* const kAround[] = {
+        "", "sum", "max", "min", "avg", "count", "sum by (queue) ", "max by (zone) "};
     static const char* const kCalls[] = {"count_over_time", "rate", "present_over_time", "absent_over_time"};
-    static const char* const kNames[] = {"errors", "errors{queue=\"a\"}", "errors{queue=\"z\",zone=\"eu\"}", "plain", "other"};
-    std::string text = std::string(kCalls[pick(pick(4) == 0 ? 4 : 2)]) + "(" + kNames[pick(5)] + "[" + std::to_string(10 * (1 + pick(4))) + "ms])";
+    static const char* const kNames[] = {"errors", "errors{queue=\"a\"}", "errors{queue=\"z\",zone=\"eu\"}",
+                                         "plain", "other"};
+    std::string text = std::string(kCalls[pick(pick(4) == 0 ? 4 : 2)]) + "(" + kNames[pick(5)] + "[" +
+                       std::to_string(10 * (1 + pick(4))) + "ms])";
     const std::string around = kAround[pick(8)];
     if (!around.empty()) text = around + "(" + text + ")";
     static const char* const kOps[] = {" + ", " - ", " * ", " / "};
@@ -220,6 +224,7 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
   const auto specs = patterns();
   int never = 0;
   int perhaps = 0;
+  int elements = 0;
   for (int round = 0; round < 4000; ++round) {
     const std::string text = truth(2);
     const auto parsed = rules::parse_expr(text);
@@ -238,6 +243,18 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
     const int from = 1000 + pick(140);
     const int to = from + 1 + pick(40);
     const auto window_of = [&](std::uint32_t index) -> const PatternWindow& { return world.windows[index]; };
+    if (const auto steady = engine::steady_elements(*expr, from_unix_ms(from), from_unix_ms(to), window_of)) {
+      elements += static_cast<int>(steady->size());
+      for (int at = from + 1; at <= to; ++at) {
+        INFO(text << " at " << at << " of " << from << " to " << to);
+        const auto value = world.value(*expr, at);
+        REQUIRE(value.has_value());
+        std::set<rules::Labels> there;
+        for (const Sample& sample : *value)
+          there.insert(sample.labels);
+        REQUIRE(there == *steady);
+      }
+    }
     if (engine::may_be_true(*expr, from_unix_ms(from), from_unix_ms(to), window_of)) {
       ++perhaps;
       continue;
@@ -252,6 +269,7 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
   }
   CHECK(never > 500);
   CHECK(perhaps > 500);
+  CHECK(elements > 200);
 }
 
 TEST_CASE("rule state: a source watched since ever does not fire an absence of before there was a log",

@@ -31,7 +31,8 @@ TEST_CASE("crew: every piece is done once, by members that are never two at once
   }
 }
 
-TEST_CASE("crew: what a piece throws is thrown when the others are done, and the crew goes on", "[io][crew]") {
+TEST_CASE("crew: what a piece throws is thrown when the others are done, and the crew goes on",
+          "[io][crew]") {
   Crew crew(3);
   std::atomic<int> done{0};
   CHECK_THROWS_AS(crew.run(20,

@@ -190,6 +190,7 @@ class ReaderWorld {
     options.use_inotify = use_inotify;
     options.stdin_fd = stdin_fd;
     options.chunk_bytes = chunk_bytes;
+    options.threads = threads;
     options.max_files = max_files;
     std::shared_ptr<const rules::Plan> plan = make_plan(dir, plan_setting);
     if (change) {
@@ -285,6 +286,7 @@ class ReaderWorld {
   bool use_inotify = true;
   int stdin_fd = -1;
   std::size_t chunk_bytes = 256 * 1024;
+  std::size_t threads = 1;
   std::size_t max_files = engine::Follower::kMaxFiles;
   std::unique_ptr<engine::Reader> reader;
   std::map<std::string, std::string> committed;
