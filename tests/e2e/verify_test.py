@@ -56,7 +56,7 @@ class VerifyTest(Case):
         slack.restore(slack.hook())
         bell.reload()
         bell.await_quiet("SinkDead")
-        self.assertEqual("live", self.verdict(bell, "ops"))
+        wait_for(lambda: self.verdict(bell, "ops") == "live", "ops to be live", context=bell.tail)
 
     def test_F52_what_does_not_answer_stops_nobody(self):
         log, slack = self.log(), self.slack()
