@@ -1,6 +1,6 @@
 // Writes the logs and the rule sets that tests/bench/throughput measures with.
 //
-//   generate rules VARIANT RULES SEED DIRECTORY           rules.re2, rules.ere, rules.mtail; of json also rules.where
+//   generate rules VARIANT RULES SEED DIRECTORY           rules.re2, .rg, .ere, .mtail; of json also .where
 //   generate log   VARIANT RULES SEED RATE BYTES FILE     whole lines, at most BYTES
 //
 // The same arguments always give the same bytes; a smaller set of rules is the beginning of a larger one, a shorter log that
@@ -104,7 +104,7 @@ enum class Names { kAscii, kWide, kBroken };
 
 constexpr std::array<string_view, 10> kAreas = {"billing", "catalog", "checkout", "courier", "identity",
                                                 "ledger",  "partner", "pricing",  "refund",  "stock"};
-constexpr std::array<string_view, 10> kRoles = {"api",   "batch", "bridge", "gateway", "index",
+constexpr std::array<string_view, 10> kRoles = {"api",    "batch", "bridge", "gateway", "index",
                                                 "mailer", "proxy", "relay",  "sync",    "writer"};
 
 std::string service(std::size_t i, string_view between = "-") {
@@ -154,7 +154,8 @@ class Writer {
   void address() { text.put("10.", Number{dice.below(256)}, '.', Number{dice.below(256)}, '.', Number{dice.between(1, 254)}); }
   void user() { text.put('u', Number{dice.between(100000, 999999)}); }
   void path() {
-    static constexpr std::array<string_view, 8> kWhat = {"orders", "users", "carts", "invoices", "items", "sessions", "parcels", "offers"};
+    static constexpr std::array<string_view, 8> kWhat = {"orders", "users",    "carts",   "invoices",
+                                                         "items",  "sessions", "parcels", "offers"};
     text.put("/api/v", Number{dice.between(1, 3)}, '/', dice.of(kWhat), '/');
     uuid();
   }
@@ -170,8 +171,9 @@ class Writer {
 
   // "2025-03-03T08:00:00.123Z WARN  [pool-3-thread-7] c.a.db.Pool(zoe) - "
   void head(string_view level, std::size_t of) {
-    static constexpr std::array<string_view, 6> kLoggers = {"c.a.web.AccessLog",    "c.a.core.Scheduler", "c.a.db.PooledSource",
-                                                            "c.a.auth.TokenFilter", "c.a.jobs.Runner",    "o.a.k.clients.Consumer"};
+    static constexpr std::array<string_view, 6> kLoggers = {"c.a.web.AccessLog",   "c.a.core.Scheduler",
+                                                            "c.a.db.PooledSource", "c.a.auth.TokenFilter",
+                                                            "c.a.jobs.Runner",     "o.a.k.clients.Consumer"};
     time();
     text.put(' ', level, " [");
     const std::uint32_t thread = dice.below(3);
@@ -195,8 +197,9 @@ class Writer {
     text.put(" bytes=", Number{dice.below(65536)});
   }
   void frames(std::size_t of, std::uint32_t count) {
-    static constexpr std::array<string_view, 5> kFrames = {"OrderBook.place(OrderBook.java:", "Runner.run(Runner.java:", "PooledSource.take(PooledSource.java:",
-                                                           "Chain.proceed(Chain.java:", "Shelf$Reader.lambda$find$2(Shelf.java:"};
+    static constexpr std::array<string_view, 5> kFrames = {
+        "OrderBook.place(OrderBook.java:", "Runner.run(Runner.java:", "PooledSource.take(PooledSource.java:",
+        "Chain.proceed(Chain.java:", "Shelf$Reader.lambda$find$2(Shelf.java:"};
     for (std::uint32_t i = 0; i < count; ++i) {
       text.put("\tat com.acme.", packages[of], ".internal.");
       if (wide()) text.put("größe.");
@@ -228,7 +231,8 @@ class Writer {
 
  private:
   Names names_;
-  std::chrono::sys_time<std::chrono::milliseconds> now_ = std::chrono::sys_days(std::chrono::year(2025) / 3 / 3) + std::chrono::hours(8);
+  std::chrono::sys_time<std::chrono::milliseconds> now_ =
+      std::chrono::sys_days(std::chrono::year(2025) / 3 / 3) + std::chrono::hours(8);
   std::chrono::sys_seconds stamped_{};
   std::array<char, 96> stamp_{};
 };
@@ -310,7 +314,8 @@ class ApiLog : public Workload {
     }
     if (dice.in_hundred(10)) {
       static constexpr std::array<string_view, 5> kLevels = {"info", "info", "info", "debug", "warn"};
-      static constexpr std::array<string_view, 4> kMessages = {"request done", "cache is fresh", "message published", "session renewed"};
+      static constexpr std::array<string_view, 4> kMessages = {"request done", "cache is fresh", "message published",
+                                                               "session renewed"};
       return out.json(of, dice.of(kLevels), dice.of(kMessages));
     }
     out.head(out.harmless_level(), of);
@@ -342,12 +347,14 @@ class ApiLog : public Workload {
       out.address();
       text.put(" realm=", out.services[of]);
     } else if (percent < 92) {
-      text.put("connection to upstream-", out.services[of], " open after ", Number{dice.below(40)}, "ms tls handshake with peer ", out.services[of]);
+      text.put("connection to upstream-", out.services[of], " open after ", Number{dice.below(40)}, "ms tls handshake with peer ",
+               out.services[of]);
     } else if (percent < 96) {
-      text.put("retries left for upstream-", out.services[of], ": ", Number{dice.below(100)}, "%, timeout ", Number{dice.between(500, 2999)}, "ms");
+      text.put("retries left for upstream-", out.services[of], ": ", Number{dice.below(100)}, "%, timeout ",
+               Number{dice.between(500, 2999)}, "ms");
     } else {
-      text.put("published topic=", out.packages[of], ".events partition=", Number{dice.below(24)}, " offset=", Number{dice.next() >> 30U}, " bytes=",
-               Number{dice.below(9000)});
+      text.put("published topic=", out.packages[of], ".events partition=", Number{dice.below(24)},
+               " offset=", Number{dice.next() >> 30U}, " bytes=", Number{dice.below(9000)});
     }
   }
 
@@ -369,7 +376,8 @@ class ApiLog : public Workload {
       case 2: {
         static constexpr std::array<string_view, 3> kHow = {"timeout", "timed out", "deadline exceeded"};
         out.head("WARN ", of);
-        text.put(dice.of(kHow), dice.coin() ? " connecting to " : " reading from ", "db-", Number{dice.below(9)}, ".internal:5432");
+        text.put(dice.of(kHow), dice.coin() ? " connecting to " : " reading from ", "db-", Number{dice.below(9)},
+                 ".internal:5432");
         break;
       }
       case 3: {
@@ -426,7 +434,8 @@ class ApiLog : public Workload {
         break;
       case 2:
         out.head("WARN ", of);
-        text.put(dice.coin() ? "retrying after " : "giving up on ", Number{dice.between(1, 9)}, " attempts at upstream-", name, " request=");
+        text.put(dice.coin() ? "retrying after " : "giving up on ", Number{dice.between(1, 9)}, " attempts at upstream-", name,
+                 " request=");
         out.uuid();
         break;
       case 3:
@@ -445,7 +454,8 @@ class ApiLog : public Workload {
         text.put("job ", name, " finished: killed by signal ", Number{dice.between(1, 15)});
         break;
       case 6:
-        text.put(dice.coin() ? "Caused by: " : "", "com.acme.", out.packages[of], ".core.Invalid", dice.coin() ? "Order" : "Parcel", "Exception: id=");
+        text.put(dice.coin() ? "Caused by: " : "", "com.acme.", out.packages[of], ".core.Invalid",
+                 dice.coin() ? "Order" : "Parcel", "Exception: id=");
         out.uuid();
         text.put(" of ");
         out.name();
@@ -476,13 +486,15 @@ class JsonLog final : public Workload {
 
   // For those who know no fields: the same, said of the line as it is written.
   std::string rule(std::size_t i) const override {
-    return R"("service":")" + out.services[i % kServices] + R"re(","level":"(?:error|fatal)","msg":"[^"]*)re" + std::string(message(i));
+    return R"("service":")" + out.services[i % kServices] + R"re(","level":"(?:error|fatal)","msg":"[^"]*)re" +
+           std::string(message(i));
   }
   std::string where(std::size_t i) const override {
     std::string escaped;
     for (const char c : message(i))
       escaped += c == '\\' ? "\\\\" : std::string(1, c);
-    return R"({"service": ")" + out.services[i % kServices] + R"(", "level": ["error", "fatal"], "msg": {"match": ")" + escaped + "\"}}";
+    return R"({"service": ")" + out.services[i % kServices] + R"(", "level": ["error", "fatal"], "msg": {"match": ")" + escaped +
+           "\"}}";
   }
 
   void hit(std::size_t rule) override {
@@ -492,7 +504,8 @@ class JsonLog final : public Workload {
     out.json_end();
   }
   void other() override {
-    static constexpr std::array<string_view, 10> kLevels = {"info", "info", "info", "info", "info", "info", "debug", "debug", "warn", "error"};
+    static constexpr std::array<string_view, 10> kLevels = {"info", "info",  "info",  "info", "info",
+                                                            "info", "debug", "debug", "warn", "error"};
     Dice& dice = out.dice;
     // Harmless in what it says, in its level, or in both: never in the service alone, of which any may be asked.
     const string_view level = dice.of(kLevels);
@@ -502,9 +515,14 @@ class JsonLog final : public Workload {
   }
 
  private:
-  static constexpr std::array<string_view, 8> kMessages = {
-      R"(took \d{4,} ms)",  R"((?:connection|stream) (?:refused|reset))", R"(status (?P<status>5\d\d))",    R"(queue \S+ is full)",
-      R"(retry \d+ of \d+ failed)", R"((?i)disk (?:full|failure))",       R"(payment .* (?:declined|lost))", R"(\blease expired\b)"};
+  static constexpr std::array<string_view, 8> kMessages = {R"(took \d{4,} ms)",
+                                                           R"((?:connection|stream) (?:refused|reset))",
+                                                           R"(status (?P<status>5\d\d))",
+                                                           R"(queue \S+ is full)",
+                                                           R"(retry \d+ of \d+ failed)",
+                                                           R"((?i)disk (?:full|failure))",
+                                                           R"(payment .* (?:declined|lost))",
+                                                           R"(\blease expired\b)"};
 
   static std::size_t shape(std::size_t rule) { return (rule / kServices + rule) % kMessages.size(); }
   static string_view message(std::size_t rule) { return kMessages[shape(rule)]; }
@@ -513,14 +531,36 @@ class JsonLog final : public Workload {
     Text& text = out.text;
     Dice& dice = out.dice;
     switch (shape) {
-      case 0: text.put("request took ", Number{hit ? dice.between(1000, 9999) : out.harmless_ms()}, " ms path "), out.path(); break;
-      case 1: text.put(dice.coin() ? "connection" : "stream", hit ? (dice.coin() ? " refused" : " reset") : " opened", " by db-", Number{dice.below(9)}); break;
-      case 2: text.put("answered with status ", Number{hit ? dice.between(500, 504) : dice.between(200, 204)}, " to "), out.address(); break;
-      case 3: text.put("queue orders-", Number{dice.below(64)}, hit ? " is full" : " is empty"); break;
-      case 4: text.put("retry ", Number{dice.between(1, 5)}, " of 5 ", hit ? "failed" : "succeeded", " for "), out.uuid(); break;
-      case 5: text.put(dice.coin() ? "disk " : "Disk ", hit ? (dice.coin() ? "full" : "FAILURE") : "mounted", " at /data/", Number{dice.below(24)}); break;
-      case 6: text.put("payment "), out.uuid(), text.put(hit ? (dice.coin() ? " declined" : " lost") : " accepted"); break;
-      default: text.put("lease ", hit ? "expired" : "renewed", " shard ", Number{dice.below(512)});
+      case 0:
+        text.put("request took ", Number{hit ? dice.between(1000, 9999) : out.harmless_ms()}, " ms path ");
+        out.path();
+        break;
+      case 1:
+        text.put(dice.coin() ? "connection" : "stream", hit ? (dice.coin() ? " refused" : " reset") : " opened", " by db-",
+                 Number{dice.below(9)});
+        break;
+      case 2:
+        text.put("answered with status ", Number{hit ? dice.between(500, 504) : dice.between(200, 204)}, " to ");
+        out.address();
+        break;
+      case 3:
+        text.put("queue orders-", Number{dice.below(64)}, hit ? " is full" : " is empty");
+        break;
+      case 4:
+        text.put("retry ", Number{dice.between(1, 5)}, " of 5 ", hit ? "failed" : "succeeded", " for ");
+        out.uuid();
+        break;
+      case 5:
+        text.put(dice.coin() ? "disk " : "Disk ", hit ? (dice.coin() ? "full" : "FAILURE") : "mounted", " at /data/",
+                 Number{dice.below(24)});
+        break;
+      case 6:
+        text.put("payment ");
+        out.uuid();
+        text.put(hit ? (dice.coin() ? " declined" : " lost") : " accepted");
+        break;
+      default:
+        text.put("lease ", hit ? "expired" : "renewed", " shard ", Number{dice.below(512)});
     }
   }
 };
@@ -536,7 +576,8 @@ class UnrelatedLog final : public ApiLog {
 
   std::string rule(std::size_t i) const override {
     const Rule& rule = rules_[i];
-    static constexpr std::array<string_view, 4> kBegin = {"", R"(^\S+ (?:ERROR|FATAL) )", "^", R"(^\S+ [A-Z]+ +\[[^]]*\] \S+ - )"};
+    static constexpr std::array<string_view, 4> kBegin = {"", R"(^\S+ (?:ERROR|FATAL) )", "^",
+                                                          R"(^\S+ [A-Z]+ +\[[^]]*\] \S+ - )"};
     std::string regex = rule.fold ? "(?i)" : "";
     regex += kBegin[static_cast<std::size_t>(rule.begin)];
     if (rule.begin == Begin::kLevel) regex += ".*";
@@ -559,7 +600,8 @@ class UnrelatedLog final : public ApiLog {
     }
     // The words of the rules in a line that none of them is about.
     out.head(out.harmless_level(), dice.below(kServices));
-    out.text.put(dice.of(kThings), ' ', dice.of(kFine), ' ', dice.of(kThings), ' ', dice.of(kParts), '=', Number{dice.below(100000)}, ' ', dice.of(kThings));
+    out.text.put(dice.of(kThings), ' ', dice.of(kFine), ' ', dice.of(kThings), ' ', dice.of(kParts), '=',
+                 Number{dice.below(100000)}, ' ', dice.of(kThings));
     out.text.end_line();
   }
 
@@ -567,22 +609,26 @@ class UnrelatedLog final : public ApiLog {
   static constexpr std::size_t kNone = ~std::size_t{0};
 
   static constexpr std::array<string_view, 64> kThings = {
-      "account",  "archive",   "auction",  "backup",   "balance", "barcode",   "basket",   "beacon",   "broker",   "bucket",   "calendar",
-      "campaign", "carrier",   "cassette", "chunk",    "cluster", "contract",  "coupon",   "cursor",   "customs",  "dataset",  "depot",
-      "device",   "digest",    "document", "endpoint", "envelope", "exporter", "firmware", "forecast", "fragment", "grant",    "heartbeat",
-      "inverter", "journal",   "keyring",  "kiosk",    "label",   "license",   "manifest", "mandate",  "meter",    "mirror",   "notary",
-      "pallet",   "passport",  "payout",   "planner",  "quota",   "quorum",    "registry", "replica",  "reservoir", "scanner", "schema",
-      "segment",  "shard",     "shipment", "snapshot", "tariff",  "ticket",    "turbine",  "voucher",  "warehouse"};
+      "account",  "archive",  "auction",   "backup",   "balance",  "barcode",  "basket",   "beacon",   "broker",   "bucket",
+      "calendar", "campaign", "carrier",   "cassette", "chunk",    "cluster",  "contract", "coupon",   "cursor",   "customs",
+      "dataset",  "depot",    "device",    "digest",   "document", "endpoint", "envelope", "exporter", "firmware", "forecast",
+      "fragment", "grant",    "heartbeat", "inverter", "journal",  "keyring",  "kiosk",    "label",    "license",  "manifest",
+      "mandate",  "meter",    "mirror",    "notary",   "pallet",   "passport", "payout",   "planner",  "quota",    "quorum",
+      "registry", "replica",  "reservoir", "scanner",  "schema",   "segment",  "shard",    "shipment", "snapshot", "tariff",
+      "ticket",   "turbine",  "voucher",   "warehouse"};
   static constexpr std::array<string_view, 48> kBad = {
-      "aborted",   "abandoned", "ambiguous", "blocked",    "corrupt",   "crashed",  "declined",   "degraded", "denied",    "detached",  "diverged", "dropped",
-      "duplicate", "exceeded",  "exhausted", "expired",    "failed",    "flapping", "forbidden",  "frozen",   "garbled",   "halted",    "illegal",  "incomplete",
-      "invalid",   "leaking",   "locked",    "lost",       "malformed", "missing",  "offline",    "orphaned", "overdue",   "overflown", "poisoned", "quarantined",
-      "rejected",  "revoked",   "saturated", "skewed",     "stale",     "starved",  "truncated",  "unbalanced", "unknown", "unreadable", "unsigned", "vanished"};
-  static constexpr std::array<string_view, 16> kFine = {"accepted", "archived", "checked",  "complete", "current", "delivered", "healthy", "indexed",
-                                                        "loaded",   "merged",   "prepared", "ready",    "renewed", "signed",    "stored",  "synced"};
-  static constexpr std::array<string_view, 24> kParts = {"attempt", "batch", "bytes", "code",  "count", "depth",  "epoch", "item",
-                                                         "lag",     "lane",  "offset", "owner", "page",  "rank",   "region", "rows",
-                                                         "seq",     "shelf", "slot",  "state", "step",  "tenant", "unit",  "zone"};
+      "aborted", "abandoned", "ambiguous", "blocked",     "corrupt",   "crashed",    "declined",  "degraded",
+      "denied",  "detached",  "diverged",  "dropped",     "duplicate", "exceeded",   "exhausted", "expired",
+      "failed",  "flapping",  "forbidden", "frozen",      "garbled",   "halted",     "illegal",   "incomplete",
+      "invalid", "leaking",   "locked",    "lost",        "malformed", "missing",    "offline",   "orphaned",
+      "overdue", "overflown", "poisoned",  "quarantined", "rejected",  "revoked",    "saturated", "skewed",
+      "stale",   "starved",   "truncated", "unbalanced",  "unknown",   "unreadable", "unsigned",  "vanished"};
+  static constexpr std::array<string_view, 16> kFine = {"accepted", "archived", "checked", "complete", "current",  "delivered",
+                                                        "healthy",  "indexed",  "loaded",  "merged",   "prepared", "ready",
+                                                        "renewed",  "signed",   "stored",  "synced"};
+  static constexpr std::array<string_view, 24> kParts = {
+      "attempt", "batch", "bytes",  "code", "count", "depth", "epoch", "item",  "lag",  "lane",   "offset", "owner",
+      "page",    "rank",  "region", "rows", "seq",   "shelf", "slot",  "state", "step", "tenant", "unit",   "zone"};
 
   enum class Kind { kThing, kBad, kChoice, kNumber, kCode, kHex, kToken, kGap };
   enum class Begin { kAnywhere, kLevel, kLine, kMessage };
@@ -598,13 +644,20 @@ class UnrelatedLog final : public ApiLog {
       const std::string word(words[0]);
       switch (kind) {
         case Kind::kThing:
-        case Kind::kBad: return bound ? R"(\b)" + word + R"(\b)" : word;
-        case Kind::kChoice: return "(?:" + word + "|" + std::string(words[1]) + "|" + std::string(words[2]) + ")";
-        case Kind::kNumber: return word + R"(=(\d{)" + std::to_string(digits) + ",})";
-        case Kind::kCode: return word + "=(?P<code>[" + std::to_string(digits) + R"(-9]\d))";
-        case Kind::kHex: return word + " [0-9a-f]{" + std::to_string(digits) + "}";
-        case Kind::kToken: return word + R"( (\S+))";
-        case Kind::kGap: return digits % 2 == 0 ? ".*" : ".*?";
+        case Kind::kBad:
+          return bound ? R"(\b)" + word + R"(\b)" : word;
+        case Kind::kChoice:
+          return "(?:" + word + "|" + std::string(words[1]) + "|" + std::string(words[2]) + ")";
+        case Kind::kNumber:
+          return word + R"(=(\d{)" + std::to_string(digits) + ",})";
+        case Kind::kCode:
+          return word + "=(?P<code>[" + std::to_string(digits) + R"(-9]\d))";
+        case Kind::kHex:
+          return word + " [0-9a-f]{" + std::to_string(digits) + "}";
+        case Kind::kToken:
+          return word + R"( (\S+))";
+        case Kind::kGap:
+          return digits % 2 == 0 ? ".*" : ".*?";
       }
       return {};
     }
@@ -613,17 +666,29 @@ class UnrelatedLog final : public ApiLog {
       Dice& dice = out.dice;
       switch (kind) {
         case Kind::kThing:
-        case Kind::kBad: text.put(fits ? words[0] : dice.of(kFine)); break;
-        case Kind::kChoice: text.put(fits ? dice.of(words) : dice.of(kFine)); break;
+        case Kind::kBad:
+          text.put(fits ? words[0] : dice.of(kFine));
+          break;
+        case Kind::kChoice:
+          text.put(fits ? dice.of(words) : dice.of(kFine));
+          break;
         case Kind::kNumber: {
           const std::uint32_t least = digits == 3 ? 100 : digits == 4 ? 1000 : 10000;
           text.put(words[0], '=', Number{fits ? dice.between(least, 10 * least - 1) : dice.below(least)});
           break;
         }
-        case Kind::kCode: text.put(words[0], '=', Number{fits ? dice.between(digits * 10, 99) : dice.between(10, digits * 10 - 1)}); break;
-        case Kind::kHex: text.put(words[0], fits ? " " : " x", Hex{dice.next(), digits}); break;
-        case Kind::kToken: text.put(words[0], fits ? " n" : "-", Number{dice.below(10000)}, "/", Hex{dice.next(), 4}); break;
-        case Kind::kGap: text.put("for "), out.user(), text.put(" in "), out.text.put(dice.of(out.services)); break;
+        case Kind::kCode:
+          text.put(words[0], '=', Number{fits ? dice.between(digits * 10, 99) : dice.between(10, digits * 10 - 1)});
+          break;
+        case Kind::kHex:
+          text.put(words[0], fits ? " " : " x", Hex{dice.next(), digits});
+          break;
+        case Kind::kToken:
+          text.put(words[0], fits ? " n" : "-", Number{dice.below(10000)}, "/", Hex{dice.next(), 4});
+          break;
+        case Kind::kGap:
+          text.put("for "), out.user(), text.put(" in "), out.text.put(dice.of(out.services));
+          break;
       }
     }
   };
@@ -652,15 +717,18 @@ class UnrelatedLog final : public ApiLog {
     if (dice.coin()) std::swap(rule.pieces[0], rule.pieces[1]);
     bool has_code = false;
     for (std::uint32_t more = dice.between(1, 3); more > 0; --more) {
-      static constexpr std::array<Kind, 7> kMore = {Kind::kNumber, Kind::kCode, Kind::kHex, Kind::kToken, Kind::kThing, Kind::kGap, Kind::kChoice};
+      static constexpr std::array<Kind, 7> kMore = {Kind::kNumber, Kind::kCode, Kind::kHex,   Kind::kToken,
+                                                    Kind::kThing,  Kind::kGap,  Kind::kChoice};
       Piece piece{.kind = dice.of(kMore), .words = {dice.of(kParts)}};
       if (piece.kind == Kind::kCode && has_code) piece.kind = Kind::kNumber;
       has_code = has_code || piece.kind == Kind::kCode;
       if (piece.kind == Kind::kThing) piece.words[0] = dice.of(kThings);
       if (piece.kind == Kind::kChoice) piece.words = {dice.of(kThings), dice.of(kThings), dice.of(kParts)};
-      piece.digits = piece.kind == Kind::kNumber ? dice.between(3, 5) : piece.kind == Kind::kCode ? dice.between(3, 8) : dice.between(4, 12);
+      piece.digits = piece.kind == Kind::kNumber ? dice.between(3, 5)
+                     : piece.kind == Kind::kCode ? dice.between(3, 8)
+                                                 : dice.between(4, 12);
       if (piece.kind == Kind::kHex && rule.fold) piece.kind = Kind::kToken;  // a class of letters: to_ere() leaves its case
-      const bool gap = piece.kind == Kind::kGap;  // between two steps, or it is none
+      const bool gap = piece.kind == Kind::kGap;                             // between two steps, or it is none
       const std::size_t at = gap ? 1 + dice.below(rule.pieces.size() - 1) : dice.below(rule.pieces.size() + 1);
       rule.pieces.insert(rule.pieces.begin() + static_cast<std::ptrdiff_t>(at), piece);
     }
@@ -698,13 +766,15 @@ class UnrelatedLog final : public ApiLog {
 
 // RE2's syntax as far as the rules above use it, for grep -E: it has \S, \w and \b, and neither \d nor what follows "(?".
 std::string to_ere(string_view regex) {
-  const bool fold = regex.starts_with("(?i)");
   std::string out;
-  bool in_class = false;
-  for (std::size_t i = fold ? 4 : 0; i < regex.size(); ++i) {
+  bool in_class = false, fold = false;
+  for (std::size_t i = 0; i < regex.size(); ++i) {
     const char c = regex[i];
     const string_view rest = regex.substr(i);
-    if (rest.starts_with("\\d")) {
+    if (rest.starts_with("(?i)")) {
+      fold = true;
+      i += 3;
+    } else if (rest.starts_with("\\d")) {
       out += in_class ? "0-9" : "[0-9]";
       ++i;
     } else if (c == '\\') {
@@ -728,6 +798,14 @@ std::string to_ere(string_view regex) {
       out += c;
     }
   }
+  return out;
+}
+
+// Without the names of captures: ripgrep makes one regex of all rules, in which a name may stand once.
+std::string to_rg(string_view regex) {
+  std::string out(regex);
+  for (std::size_t at = 0; (at = out.find("(?P<", at)) != std::string::npos; ++at)
+    out.erase(at + 1, out.find('>', at) - at);
   return out;
 }
 
@@ -776,10 +854,11 @@ std::unique_ptr<Workload> make(string_view variant, std::size_t rules, std::uint
 
 void write_rules(const Workload& workload, std::size_t count, const std::string& directory) {
   std::vector<std::string> rules;
-  std::string re2, ere, where;
+  std::string re2, rg, ere, where;
   for (std::size_t i = 0; i < count; ++i) {
     rules.push_back(workload.rule(i));
     re2 += rules.back() + "\n";
+    rg += to_rg(rules.back()) + "\n";
     ere += to_ere(rules.back()) + "\n";
     const std::string fields = workload.where(i);
     if (!fields.empty()) where += fields + "\n";
@@ -789,6 +868,7 @@ void write_rules(const Workload& workload, std::size_t count, const std::string&
     write(create(path), bytes, path);
   };
   put("rules.re2", re2);
+  put("rules.rg", rg);
   put("rules.ere", ere);
   put("rules.mtail", to_mtail(rules));
   if (!where.empty()) put("rules.where", where);
@@ -825,10 +905,11 @@ void write_log(Workload& workload, std::size_t rules, double rate, std::uint64_t
 }
 
 int usage() {
-  std::fputs("usage: generate rules VARIANT RULES SEED DIRECTORY\n"
-             "       generate log VARIANT RULES SEED RATE BYTES FILE\n"
-             "VARIANT is ascii, wide, broken, json or unrelated.\n",
-             stderr);
+  std::fputs(
+      "usage: generate rules VARIANT RULES SEED DIRECTORY\n"
+      "       generate log VARIANT RULES SEED RATE BYTES FILE\n"
+      "VARIANT is ascii, wide, broken, json or unrelated.\n",
+      stderr);
   return 64;
 }
 
