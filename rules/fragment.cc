@@ -18,7 +18,7 @@ using Kind = RegexTree::Kind;
 // A repetition is written out so often at most.
 constexpr int kMostCopies = 8;
 // Alternatives of one place: more are looked for by what stands beside them.
-constexpr std::size_t kMostClauseFragments = 64;
+constexpr std::size_t kMostClauseFragments = 2000;
 
 // Of a regex, so many places are looked at: what is nested in repetitions is written out many times over.
 constexpr int kMostRegexSteps = 10'000;
@@ -151,6 +151,8 @@ std::optional<WeighedClause> best_clause(const Need& need, const SampleCounts& c
 }
 
 void all_clauses(const Need& need, const SampleCounts& counts, std::vector<WeighedClause>& out) {
+  // Of each run its best window: the others say the same.
+  const Run* last = nullptr;
   windows(need, [&](const Run& run, std::size_t at) {
     Fragment fragment = cut(run, at);
     // What the sample does not hold is guessed, from how many grams there are and from how much is compared.
@@ -159,7 +161,13 @@ void all_clauses(const Need& need, const SampleCounts& counts, std::vector<Weigh
         static_cast<double>(grams_in(fragment)) * static_cast<double>(counts.bytes() + 1) / (1 << 24);
     const double found =
         static_cast<double>(counts.runs(fragment)) + 0.5 / static_cast<double>(fragment.run.size() + 1);
-    out.push_back({{std::move(fragment)}, looked, found});
+    WeighedClause clause{{std::move(fragment)}, looked, found};
+    if (last != &run) {
+      out.push_back(std::move(clause));
+    } else if (clause.cost() < out.back().cost()) {
+      out.back() = std::move(clause);
+    }
+    last = &run;
   });
   for (const std::vector<Need>& alternatives : need.any) {
     WeighedClause together;

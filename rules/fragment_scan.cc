@@ -1,8 +1,8 @@
 #include "rules/fragment_scan.h"
 
 #include <bit>
-#include <map>
 #include <numeric>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -52,26 +52,33 @@ unsigned bits_for(std::size_t entries, unsigned least, unsigned most) {
 }  // namespace
 
 FragmentScan::FragmentScan(const std::vector<Fragment>& fragments, std::string_view sample, Sieve sieve) {
-  std::map<Gram, std::vector<std::uint32_t>> by_gram;
+  std::vector<std::pair<Gram, std::uint32_t>> by_gram;
   for (const Fragment& fragment : fragments) {
     const auto index = static_cast<std::uint32_t>(known_.size());
     const auto first = std::find_if(fragment.run.begin(), fragment.run.end(),
                                     [](const std::bitset<256>& bytes) { return !bytes['\n']; });
     known_.push_back({fragment, static_cast<std::size_t>(first - fragment.run.begin()) - fragment.window});
     for (const Gram gram : fragment.grams())
-      by_gram[gram].push_back(index);
+      by_gram.emplace_back(gram, index);
   }
-  bits_ = bits_for(by_gram.size() * kTableBytesPerGram, kLeastTableBits, kMostTableBits);
+  std::sort(by_gram.begin(), by_gram.end());
+  std::size_t grams = 0;
+  for (std::size_t i = 0; i < by_gram.size(); ++i)
+    grams += i == 0 || by_gram[i].first != by_gram[i - 1].first ? 1 : 0;
+  bits_ = bits_for(grams * kTableBytesPerGram, kLeastTableBits, kMostTableBits);
   table_.assign(std::size_t{1} << bits_, 0);
-  slot_bits_ = bits_for(by_gram.size() * 2, 1, 31);
+  slot_bits_ = bits_for(grams * 2, 1, 31);
   slots_.assign(std::size_t{1} << slot_bits_, {});
-  for (const auto& [gram, whose] : by_gram) {
+  whose_.reserve(by_gram.size());
+  for (std::size_t from = 0; from < by_gram.size();) {
+    const Gram gram = by_gram[from].first;
     table_[hash(gram, bits_)] = 1;
     std::size_t i = hash(gram, slot_bits_);
     while (slots_[i].count > 0)
       i = (i + 1) & (slots_.size() - 1);
-    slots_[i] = {gram, static_cast<std::uint32_t>(whose_.size()), static_cast<std::uint32_t>(whose.size())};
-    whose_.insert(whose_.end(), whose.begin(), whose.end());
+    slots_[i] = {gram, static_cast<std::uint32_t>(whose_.size()), 0};
+    for (; from < by_gram.size() && by_gram[from].first == gram; ++from, ++slots_[i].count)
+      whose_.push_back(by_gram[from].second);
   }
   const double in_vain = group(fragments, sample);
   if (!has_vectors()) sieve = Sieve::kHash;
@@ -208,7 +215,8 @@ __attribute__((target("avx2"))) std::size_t FragmentScan::sift_bytes(const char*
     if (_mm256_testz_si256(groups, groups) != 0) [[likely]]
       continue;
     const __m256i none = _mm256_cmpeq_epi8(groups, _mm256_setzero_si256());
-    for (std::uint32_t any = ~static_cast<std::uint32_t>(_mm256_movemask_epi8(none)); any != 0; any &= any - 1)
+    for (std::uint32_t any = ~static_cast<std::uint32_t>(_mm256_movemask_epi8(none)); any != 0;
+         any &= any - 1)
       places[found++] = static_cast<std::uint16_t>(i + static_cast<std::size_t>(std::countr_zero(any)));
   }
   for (; i < windows; ++i) {

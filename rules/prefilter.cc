@@ -163,6 +163,7 @@ Prefilter Prefilter::compile(std::span<const PatternSpec* const> patterns, LineF
   counts.count(sample);
 
   std::vector<std::vector<WeighedClause>> clauses;
+  clauses.reserve(wanted.size());
   for (const Wanted& each : wanted)
     clauses.push_back(weigh(each.need, counts));
 
@@ -319,7 +320,7 @@ std::size_t Prefilter::bytes() const {
   std::size_t sum = scan_.bytes();
   for (const auto& clauses : also_) {
     for (const std::vector<Gram>& grams : clauses)
-      sum += sizeof grams + grams.size() * sizeof(Gram);
+      sum += sizeof(std::vector<Gram>) + grams.size() * sizeof(Gram);
   }
   return sum;
 }

@@ -197,6 +197,7 @@ class Parser {
       if (!atoms.empty()) repetitions(atoms.back());
     }
     std::vector<RegexTree> parts;
+    parts.reserve(atoms.size());
     for (Atom& atom : atoms)
       parts.push_back(std::move(atom.tree));
     return concat(std::move(parts));

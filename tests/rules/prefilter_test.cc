@@ -62,14 +62,16 @@ Both both(const std::vector<PatternSpec>& patterns, LineFormat format, std::stri
   return out;
 }
 
-// The first match that only one of them found; "": they agree.
+const std::string kNone = "they agree";
+
+// The first match that only one of them found.
 std::string difference(const Both& found) {
   for (std::size_t i = 0; i < std::max(found.plain.size(), found.fast.size()); ++i) {
     const std::string plain = i < found.plain.size() ? found.plain[i] : "";
     const std::string fast = i < found.fast.size() ? found.fast[i] : "";
-    if (plain != fast) return "plain: " + plain + ", fast: " + fast;
+    if (plain != fast) return std::string("plain: ").append(plain).append(", fast: ").append(fast);
   }
-  return "";
+  return kNone;
 }
 
 // Its bytes, those that cannot be shown as \x...
@@ -78,9 +80,7 @@ std::string shown(std::string_view text) {
   std::string out;
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte < 0x7F) {
-      out += c;
-    } else if (c == '\n') {
+    if ((byte >= 0x20 && byte < 0x7F) || c == '\n') {
       out += c;
     } else {
       out += std::string("\\x") + kHex[byte >> 4U] + kHex[byte & 15U];
@@ -142,7 +142,7 @@ TEST_CASE("prefilter: random regexes on random bytes match what they match line 
     const std::string block = random.block(200);
     const Both found = both(patterns, LineFormat::kText, block, {}, seed % 2 == 0);
     INFO("LOGBELL_MATCH_SEED=" << seed << "\n" << shown(regexes) << shown(block));
-    REQUIRE(difference(found) == "");
+    REQUIRE(difference(found) == kNone);
   }
 }
 
@@ -222,9 +222,9 @@ TEST_CASE("prefilter: fields of JSON and logfmt are found however they are writt
       }
       INFO("LOGBELL_MATCH_SEED=" << seed << "\n" << block);
       const Both lines = both(patterns, format, block);
-      REQUIRE(difference(lines) == "");
+      REQUIRE(difference(lines) == kNone);
       const Both of_records = both(patterns, format, block, records);
-      REQUIRE(difference(of_records) == "");
+      REQUIRE(difference(of_records) == kNone);
     }
   }
 }
@@ -254,7 +254,7 @@ TEST_CASE(
     }
     INFO("LOGBELL_MATCH_SEED=" << seed);
     const Both found = both(patterns, LineFormat::kText, block, records);
-    REQUIRE(difference(found) == "");
+    REQUIRE(difference(found) == kNone);
   }
 }
 
@@ -303,8 +303,14 @@ TEST_CASE("prefilter: what is hard for a search in bytes", "[rules][prefilter]")
       {"a|", "b\n", 1},
       {"\xC3\xA9{0}x", "\xC3x\nx\n", 2},
       {"(?m)^b$", "a\rb\nb\n", 1},
-      {"abc\xC3\xA9{0}def", "abc\xC3" "def\nabcdef\n", 2},
-      {"(?i)[k]error", "\xE2\x84\xAA" "error\n", 1},
+      {"abc\xC3\xA9{0}def",
+       "abc\xC3"
+       "def\nabcdef\n",
+       2},
+      {"(?i)[k]error",
+       "\xE2\x84\xAA"
+       "error\n",
+       1},
       {"(?i)[\\x{212A}]error", "kerror\n", 1},
       {"(?i)\\x{17f}error", "Serror\n", 1},
       {"(?i)[\xC5\xBF]error", "Serror\n", 1},
@@ -326,7 +332,7 @@ TEST_CASE("prefilter: what is hard for a search in bytes", "[rules][prefilter]")
     INFO(row.regex);
     const Both found = both({spec_of(row.regex)}, LineFormat::kText, row.block);
     CHECK(found.plain.size() == row.matches);
-    CHECK(difference(found) == "");
+    CHECK(difference(found) == kNone);
   }
 }
 
@@ -337,7 +343,7 @@ TEST_CASE("prefilter: a line at each end of the block, alone, and longer than wh
        {std::string("error"), std::string("error\n"), "error" + line, line + "error",
         line + "error\nx\nerror\n", std::string("\n\n\nerror"), std::string("\n"), std::string()}) {
     const Both found = both({spec_of("error"), spec_of("z$")}, LineFormat::kText, block);
-    CHECK(difference(found) == "");
+    CHECK(difference(found) == kNone);
   }
 }
 
@@ -363,7 +369,7 @@ TEST_CASE("prefilter: patterns that can be searched for and others, together, in
       both({spec_of("b"), spec_of(".*"), spec_of("a"), spec_of("^$")}, LineFormat::kText, "ab\n\nb\nx\n");
   CHECK(found.plain == std::vector<std::string>{"0+2 p0 -", "0+2 p1 -", "0+2 p2 -", "3+0 p1 -", "3+0 p3 -",
                                                 "4+1 p0 -", "4+1 p1 -", "6+1 p1 -"});
-  CHECK(difference(found) == "");
+  CHECK(difference(found) == kNone);
 }
 
 TEST_CASE("prefilter: a set learns from the first lines that it sees, and then finds the same",

@@ -81,7 +81,7 @@ TEST_CASE("fragment: what is nested too deep, or written out too often, ends in 
   CHECK(parse_regex("((((a))))"));
   std::string nested = "abcd";
   for (int i = 0; i < 60; ++i)
-    nested = "(?:" + nested + "x?)+";
+    nested.insert(0, "(?:").append("x?)+");
   CHECK_FALSE(need_of(*parse_regex(nested)).runs.empty());
 }
 

@@ -208,7 +208,7 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
     if (!around.empty()) text = around + "(" + text + ")";
     static const char* const kOps[] = {" + ", " - ", " * ", " / "};
     while (depth > 0 && pick(3) == 0)
-      text = "(" + text + kOps[pick(4)] + std::to_string(pick(7) - 2) + ")";
+      text.insert(0, "(").append(kOps[pick(4)]).append(std::to_string(pick(7) - 2)).append(")");
     return text;
   };
   const std::function<std::string(int)> truth = [&](int depth) -> std::string {
@@ -235,7 +235,7 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
       const int at = 1000 + pick(150);
       if (pick(2) == 0) {
         const std::vector<std::string> series{pick(2) == 0 ? "a" : "b", pick(2) == 0 ? "eu" : "us"};
-        world.windows[0].add(series, from_unix_ms(at), static_cast<std::uint64_t>(1 + pick(3)));
+        world.windows[0].add(series, from_unix_ms(at), 1 + static_cast<std::uint64_t>(pick(3)));
       } else {
         world.windows[1U + static_cast<std::size_t>(pick(2))].add({}, from_unix_ms(at), 1);
       }
