@@ -131,9 +131,8 @@ struct Class {
     set.wide = wide;
     if (!fold) return set;
     set.bytes = folded(set.bytes);
-    // K and ſ fold to ASCII, and ASCII to them.
+    // K and ſ are folds of these.
     if (set.bytes['k'] || set.bytes['s']) set.wide = true;
-    if (set.wide) set.bytes |= folded(range('k', 'k') | range('s', 's'));
     return set;
   }
 };
@@ -316,7 +315,6 @@ class Parser {
     if (fold_) {
       ByteSet wide;
       wide.wide = true;
-      wide.bytes = folded(range('k', 'k') | range('s', 's'));
       atom.tree = set_of(wide);
     }
     return atom;
@@ -335,7 +333,6 @@ class Parser {
     if (code < 0x80) return ascii_literal(static_cast<unsigned char>(code));
     ByteSet wide;
     wide.wide = true;
-    if (fold_) wide.bytes = folded(range('k', 'k') | range('s', 's'));
     return set_of(wide);
   }
 

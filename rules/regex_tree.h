@@ -17,7 +17,8 @@
 
 namespace logbell::rules {
 
-// One character: a byte of `bytes`, or, where `wide`, any one to four bytes from 0x80 on. Never a newline.
+// One character: a byte of `bytes`; or, where `wide`, it may also be beyond ASCII, or a fold of that: nothing is certain of
+// it. Never a newline.
 struct ByteSet {
   std::bitset<256> bytes;
   bool wide = false;

@@ -316,6 +316,7 @@ TEST_CASE("prefilter: what is hard for a search in bytes", "[rules][prefilter]")
       {"(?i)[\xC5\xBF]error", "Serror\n", 1},
       {"x[^a]rror", "x\xC3\xA9rror\n", 1},
       {"x[\xC3\xA9]rror", "x\xC3\xA9rror\n", 1},
+      {"x[a-\xC3\xA9]rror", "x\xC3\xA9rror\n", 1},
       {"x\\Wrror", "x\xE2\x82\xACrror\n", 1},
       {"(?i)x(?-i:y)error", "XyERROR\n", 1},
       {"(?i)(?:(?-i)x|y)error", "yERROR\nYerror\n", 1},
