@@ -197,7 +197,11 @@ std::string Regex::CompileError::format() const {
 
 tl::expected<Regex, Regex::CompileError> Regex::compile(std::string_view pattern, Options options) {
   // The pattern as written is judged alone: inside "^(?:…)$" an unbalanced ")" would pass.
-  RE2 alone(re2::StringPiece(pattern.data(), pattern.size()), options_for(RE2::Options::EncodingUTF8));
+  auto impl = std::make_shared<Impl>(pattern, options.anchored);
+  std::optional<RE2> unanchored;
+  if (options.anchored)
+    unanchored.emplace(re2::StringPiece(pattern.data(), pattern.size()), options_for(RE2::Options::EncodingUTF8));
+  const RE2& alone = unanchored ? *unanchored : impl->utf8;
   if (!alone.ok()) {
     CompileError error{alone.error(), alone.error_arg(), std::string::npos, "", true};
     if (!error.fragment.empty()) error.offset = offset_of(pattern, error.fragment);
@@ -205,7 +209,6 @@ tl::expected<Regex, Regex::CompileError> Regex::compile(std::string_view pattern
     if (alone.error_code() == RE2::ErrorRepeatSize && !error.fragment.empty()) explain_repetition(error);
     return tl::unexpected<CompileError>(std::move(error));
   }
-  auto impl = std::make_shared<Impl>(pattern, options.anchored);
   if (!impl->utf8.ok() || !impl->latin1.ok()) {
     const RE2& bad = impl->utf8.ok() ? impl->latin1 : impl->utf8;
     return tl::unexpected<CompileError>(
