@@ -13,7 +13,7 @@ std::size_t usable_cores() {
   cpu_set_t set;
   CPU_ZERO(&set);
   if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  return std::max(1, CPU_COUNT(&set));
+  return static_cast<std::size_t>(std::max(1, CPU_COUNT(&set)));
 }
 
 Crew::Crew(std::size_t members) {

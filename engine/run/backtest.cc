@@ -61,6 +61,7 @@ void read_all(const std::shared_ptr<const rules::Plan>& plan, Timestamp now, std
     options.clock = &clock;
     options.chunk_bytes = threads > 1 ? kSharedChunkBytes : kChunkBytes;
     options.use_inotify = false;
+    options.only_past = true;
     options.threads = threads;
     Reader reader(plan, options);
     // Twice at the end: what was held back, and then nothing.

@@ -339,6 +339,9 @@ struct Reader::Impl {
     add(kMalformed, decoded ? records.malformed : 0);
   }
 
+  // What comes now is written now.
+  bool is_live(const Tail& tail) const { return tail.live && !options.only_past; }
+
   // What is matched: lines, or records where there are any.
   struct Text {
     std::string_view block;
@@ -424,9 +427,9 @@ struct Reader::Impl {
 
     LineFacts facts;
     facts.arrival = now;
-    facts.live = tail.live;
+    facts.live = is_live(tail);
     facts.source_clock = source.watermark;
-    if (tail.live && source.known_at != kLongAgo) facts.source_clock = std::max(facts.source_clock, known_before);
+    if (facts.live && source.known_at != kLongAgo) facts.source_clock = std::max(facts.source_clock, known_before);
     facts.predecessor = tail.last_time;
     bool asked_file = false;
     std::size_t resolved = 0;  // lines before this offset are behind facts.predecessor
@@ -434,7 +437,7 @@ struct Reader::Impl {
     const auto time_of = [&](std::size_t offset, bool counted) {
       facts.own = own_time(spec, text, offset, now);
       EventTime time = event_time(facts);
-      if (time.verdict != TimeVerdict::kBelieved && !tail.live) {
+      if (time.verdict != TimeVerdict::kBelieved && !facts.live) {
         // In a backlog the lines before it know: the nearest that says a time that can be believed.
         if (const auto near = time_before(spec, text.block, offset, resolved, facts)) facts.predecessor = *near;
         if (facts.predecessor == kLongAgo && !asked_file && tail.file != nullptr) {
@@ -479,7 +482,7 @@ struct Reader::Impl {
     if (last != last_offset) time = time_of(last, false);
     tail.last_time = time.at;
     source.watermark = std::max(source.watermark, tail.watermark);
-    if (tail.live) {
+    if (facts.live) {
       if (const auto own = own_time(spec, text, last, now)) source.offset.add(*own, now);
     }
     const std::string_view line = line_at(text.block, last);

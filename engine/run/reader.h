@@ -42,6 +42,7 @@ class Reader {
     std::size_t threads = 1;  // that read and match a large chunk, mine included; others are made when one comes
     int stdin_fd = 0;
     bool use_inotify = true;  // false: everything is polled
+    bool only_past = false;   // nothing that is read is written now: no line counts at the time of its arrival
     std::size_t max_files = 20'000;  // open at once: Follower::kMaxFiles, which says why
   };
   struct StepResult {

@@ -80,6 +80,17 @@ TEST_CASE("backtest: at the end of the log nothing is concluded from the silence
   CHECK(report.rules[0].firings == 0);
 }
 
+TEST_CASE("backtest: a last line that is cut off before its time is one of the past as well", "[run][backtest]") {
+  const LogDir dir;
+  const rules::Timestamp now = system_now();
+  dir.append("old.log", hour_of_lines(now - hours(30)) + "2026-");
+  const auto plan = plan_with(dir, "sum(count_over_time(p0[1m])) == 0", rules::PatternSet::Matcher::kFast);
+  const BacktestReport report = backtest(*backtest_plan(*plan, "app", {dir.path("old.log")}), now);
+  CHECK(report.lines == 14'401);
+  CHECK(report.last_line < now - hours(28));
+  CHECK(report.rules[0].firings == 0);
+}
+
 TEST_CASE("backtest: whose logs these are must be plain, and what cannot be read is said",
           "[run][backtest]") {
   const LogDir dir;
