@@ -1545,6 +1545,7 @@ void Runtime::tend() {
     const std::string name = it->lane->name();
     it = retired_.erase(it);
     if (!lane(name)) forget_lane(name);
+    writer_->forget_lane(name);
     const rules::Result<std::vector<Delivery>> rows = store_->undelivered();
     for (const Delivery& row : rows ? *rows : std::vector<Delivery>{}) {
       if (row.notification.lane != name) continue;

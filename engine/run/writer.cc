@@ -90,6 +90,16 @@ Labels total_labels(std::string_view key) {
           {"reason", std::string(key.substr(second + 1))}};
 }
 
+Settlement no_lane(DeliveryId id, std::string_view why, rules::Timestamp now) {
+  Settlement end;
+  end.id = id;
+  end.state = DeliveryState::kDead;
+  end.detail = why;
+  end.reason = "no_lane";
+  end.at = now;
+  return end;
+}
+
 }  // namespace
 
 Writer::Writer(Options options) : options_(std::move(options)) {
@@ -139,6 +149,13 @@ void Writer::store(std::vector<StoredEntry> entries) {
   const MutexLock lock(mutex_);
   for (StoredEntry& entry : entries)
     own_entries_.push_back(std::move(entry));
+  idle_ = false;
+  work_.notify_one();
+}
+
+void Writer::forget_lane(std::string lane) {
+  const MutexLock lock(mutex_);
+  gone_lanes_.push_back(std::move(lane));
   idle_ = false;
   work_.notify_one();
 }
@@ -218,7 +235,7 @@ bool Writer::ended() const {
 void Writer::wait(Instant until) {
   const MutexLock lock(mutex_);
   while (((ticks_.empty() && calls_.empty()) || full_) && requests_.empty() && own_entries_.empty() &&
-         (!closed_ || close_seen_) && !ended_) {
+         gone_lanes_.empty() && (!closed_ || close_seen_) && !ended_) {
     const Instant now = options_.clock->instant();
     if (now >= until) return;
     if (work_.wait_for(mutex_, until - now) == std::cv_status::timeout) return;
@@ -252,6 +269,7 @@ Instant Writer::step() {
   std::vector<Tick> ticks;
   std::vector<Request> requests;
   std::vector<StoredEntry> entries;
+  std::vector<std::string> gone;
   std::vector<std::function<void()>> calls;
   bool closing = false;
   {
@@ -265,6 +283,7 @@ Instant Writer::step() {
     }
     requests.swap(requests_);
     entries.swap(own_entries_);
+    gone.swap(gone_lanes_);
     closing = closed_;
     close_seen_ = closed_;
   }
@@ -272,6 +291,8 @@ Instant Writer::step() {
   // Requests first: their rows are older than what the ticks bring.
   for (Request& request : requests)
     take(std::move(request));
+  for (const std::string& lane : gone)
+    give_up(lane);
   for (Tick& tick : ticks)
     take(std::move(tick));
   for (StoredEntry& entry : entries) {
@@ -299,7 +320,8 @@ Instant Writer::step() {
   const MutexLock lock(mutex_);
   full_ = closed_for_room;
   if (!full_) room_.notify_all();
-  idle_ = pending_.empty() && ticks_.empty() && calls_.empty() && requests_.empty() && own_entries_.empty();
+  idle_ = pending_.empty() && ticks_.empty() && calls_.empty() && requests_.empty() && own_entries_.empty() &&
+          gone_lanes_.empty();
   if (idle_) quiet_.notify_all();
   return next(now);
 }
@@ -367,6 +389,31 @@ void Writer::take(Request request) {
   request.waiter->may_send = true;
   request.waiter->done = true;
   answered_.notify_all();
+}
+
+void Writer::give_up(const std::string& lane) {
+  for (auto at = undurable_.begin(); at != undurable_.end();) {
+    Undurable& undurable = at->second;
+    const Notification& about = undurable.delivery.notification;
+    if (about.lane != lane || undurable.settlement) {
+      ++at;
+      continue;
+    }
+    options_.log->warn("A notification is given up: its sink was removed from the configuration.",
+                       {{"lane", lane}, {"delivery", about.key}});
+    options_.metrics->count("logbell_notifications_dropped_total", {{"reason", "no_lane"}});
+    Settlement end = no_lane(undurable.row.value_or(at->first), "its sink was removed from the configuration",
+                             options_.clock->now());
+    if (!undurable.row) {
+      undurable.settlement = std::move(end);
+      ++at;
+      continue;
+    }
+    pending_.settlements.try_emplace(end.id, std::move(end));
+    pending_.urgent = true;
+    undurable_by_key_.erase(about.key);
+    at = undurable_.erase(at);
+  }
 }
 
 // False: there is no row to mark, so nothing to wait for.
@@ -604,13 +651,8 @@ void Writer::hand_over(Delivery delivery) {
     undurable_.erase(id);
     return;
   }
-  Settlement end;
-  end.id = id;
-  end.state = DeliveryState::kDead;
-  end.detail = "its sink is not in the configuration";
-  end.reason = "no_lane";
-  end.at = options_.clock->now();
-  pending_.settlements.emplace(id, std::move(end));
+  pending_.settlements.emplace(id,
+                               no_lane(id, "its sink is not in the configuration", options_.clock->now()));
   pending_.urgent = true;
 }
 

@@ -73,6 +73,9 @@ class Writer {
   bool begin(std::vector<DeliveryId> ids);
   // Returns when committed, or when the store has refused and it is kept in memory.
   void settle(const std::string& sink, std::vector<Settlement> settlements);
+  // The lane is over: nobody will say what became of what left undurably to it, which the next commits bring
+  // into the store. It is given up.
+  void forget_lane(std::string lane);
   // Nothing more goes in but settlements; the next step() commits whatever there is.
   void close();
   // Releases who waits, for ever: nothing is committed any more.
@@ -134,6 +137,7 @@ class Writer {
   };
 
   void put(StoredEntry entry);
+  void give_up(const std::string& lane);
   void take(Tick tick);
   void take(Request request);
   bool mark(DeliveryId id);
@@ -179,6 +183,7 @@ class Writer {
   std::uint64_t waits_ GUARDED_BY(mutex_) = 0;
   std::vector<Request> requests_ GUARDED_BY(mutex_);
   std::vector<StoredEntry> own_entries_ GUARDED_BY(mutex_);
+  std::vector<std::string> gone_lanes_ GUARDED_BY(mutex_);
   std::vector<std::function<void()>> calls_ GUARDED_BY(mutex_);
   bool closed_ GUARDED_BY(mutex_) = false;
   bool close_seen_ GUARDED_BY(mutex_) = false;

@@ -527,6 +527,43 @@ TEST_CASE("writer: ended, it keeps nobody waiting", "[run][writer]") {
   f.writer->settle("chat", {settled(2, DeliveryState::kDelivered)});
 }
 
+TEST_CASE("writer: what left undurably to a lane that is over is given up once the store has it",
+          "[run][writer][F36]") {
+  WriterFixture f;
+  f.refusing = true;
+  f.writer->submit(ringing("first"));
+  f.writer->step();
+  REQUIRE(f.delivered.size() == 1);
+  const auto works_again = [&] {
+    f.refusing = false;
+    f.clock.advance(Writer::kLastRetry);
+    f.writer->step();
+  };
+  const auto forget = [&] {
+    f.writer->forget_lane("another");
+    f.writer->forget_lane("chat");
+    CHECK_FALSE(f.writer->idle());
+    f.writer->step();
+  };
+  SECTION("before that") {
+    forget();
+    CHECK(f.commits.empty());
+    works_again();
+  }
+  SECTION("after it") {
+    works_again();
+    CHECK(f.commits.size() == 1);
+    forget();
+  }
+  REQUIRE(f.commits.size() == 2);
+  REQUIRE(f.commits[1].settlements.size() == 1);
+  CHECK(f.commits[1].settlements[0].id == f.last_id);
+  CHECK(f.commits[1].settlements[0].state == DeliveryState::kDead);
+  CHECK(f.commits[1].settlements[0].reason == "no_lane");
+  CHECK(f.shows("logbell_notifications_dropped_total{reason=\"no_lane\"} 1"));
+  CHECK(f.writer->idle());
+}
+
 TEST_CASE("writer: over the real store, what left undurably is in the history and nothing is sent twice",
           "[run][writer][F36]") {
   std::string directory = "/tmp/logbell-writer-XXXXXX";
