@@ -1468,6 +1468,9 @@ void Runtime::reload(const std::shared_ptr<const Config>& config, Verdicts verdi
     options_.log->warn(
         "state_dir and listen change with the next start only.",
         {{"config", config->path}, {"listen", config->listen}, {"state_dir", config->state_dir}});
+  // What an earlier one removed is over before this one brings it back: the core has forgotten whom it told,
+  // and nobody would hear there how what still waits ends.
+  tend();
   // Lanes first: no notification of the new plan may come before the lane that takes it.
   for (const auto& [name, sink] : config->plan->sinks) {
     for (std::size_t i = 0; i < sink.lanes.size(); ++i) {

@@ -781,6 +781,46 @@ TEST_CASE("runtime: the lane of a removed sink ends, and what waits for it is gi
   CHECK(house.stop());
 }
 
+TEST_CASE("runtime: a sink that is removed and comes back at once is told anew, and not what waited before",
+          "[run][runtime][F35]") {
+  House house;
+  house.replaced = [](const rules::Notification&) {
+    return logbell::sinks::Outcome::retry(logbell::sinks::Reason::kServerError, "503");
+  };
+  house.sinks = "  spare: {file: {path: '" + house.path("spare.jsonl") + "'}, audience: machine}\n";
+  house.write("app.log", "ERROR boom\nERROR boom\nERROR boom\n");
+  house.start();
+  house.tend_until([&] {
+    return house.shows(
+        "logbell_notifications_total{outcome=\"retry\",reason=\"server_error\",sink=\"out\"} 1");
+  });
+  house.replaced = nullptr;
+  const std::string rules_text = house.rules_text;
+  house.rules_text = "rules:\n  - {alert: Boom, expr: 'count_over_time(boom[1h]) >= 3', sinks: [spare]}\n";
+  auto changed = std::make_shared<Config>(*house.load(2));
+  auto plan = std::make_shared<rules::Plan>(*changed->plan);
+  plan->sinks.erase("out");
+  changed->sinks.erase("out");
+  changed->plan = plan;
+  {
+    const MutexLock lock(house.mutex);
+    house.woken = false;
+  }
+  house.runtime->reload(changed);
+  // The core has forgotten it, and the main thread has not looked since.
+  for (bool known = false; !known;) {
+    const MutexLock lock(house.mutex);
+    if (!house.woken) house.changed.wait_for(house.mutex, std::chrono::milliseconds(20));
+    known = house.woken && house.runtime->core_view()->plan->generation == 2;
+  }
+  house.rules_text = rules_text;
+  house.runtime->reload(house.load(3));
+  CHECK(house.shows("logbell_notifications_dropped_total{reason=\"no_lane\"} 1"));
+  house.tend_until([&] { return !house.told().empty(); });
+  CHECK(house.stop());
+  CHECK(house.told().size() == 1);
+}
+
 TEST_CASE("runtime: what leaves while nothing can be written down keeps its order over a reload",
           "[run][runtime][F35]") {
   House house;
