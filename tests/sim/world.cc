@@ -23,6 +23,7 @@ namespace {
 constexpr std::size_t kActionsKept = 60;
 constexpr std::uint64_t kMostActions = 90;
 constexpr Ms kLongestPass = 15'000;
+constexpr Ms kUncommitted = kLongestPass + 5 * kSecond;  // what is older than this has been committed
 
 World* current = nullptr;  // sinks of cached configurations belong to whoever lives
 
@@ -245,8 +246,13 @@ void World::start() {
     seen_view_.reset();
     // What was evaluated and not committed is evaluated again, in one tick with what came since: the last one
     // may have been of a whole pass of time.
-    for (auto& [rule, clock] : view_clock_)
-      clock -= kLongestPass + 5 * kSecond;
+    for (auto& [rule, clock] : view_clock_) {
+      std::deque<std::pair<Ms, Ms>>& seen = views_[rule];
+      clock -= kUncommitted;
+      // One tick may have come a long way, from where the process before it had ended.
+      if (!seen.empty()) clock = std::min(clock, seen.front().second);
+      seen.assign(1, {now(), clock});
+    }
     engine::Runtime::Options options;
     options.config = config(setup_);
     options.clock = &clock_;
@@ -730,6 +736,10 @@ void World::check_view() {
 
 // Every tick with a transition has a view of its own.
 void World::note_together(const Rule& model, Ms clock) {
+  std::deque<std::pair<Ms, Ms>>& seen = views_[model.text().name];
+  seen.emplace_back(now(), clock);
+  while (seen.size() > 1 && seen[1].first <= now() - kUncommitted)
+    seen.pop_front();
   const auto [before, is_new] = view_clock_.try_emplace(model.text().name, clock);
   if (is_new || before->second >= clock) {
     before->second = clock;

@@ -138,6 +138,8 @@ class World {
   Lines model_lines_;
   std::vector<std::unique_ptr<Rule>> rules_;
   std::map<std::string, Ms> view_clock_;  // of each rule, as of the last view of this process
+  // Of each rule, when and where its clock was seen; the first may be all that is on the disk.
+  std::map<std::string, std::deque<std::pair<Ms, Ms>>> views_;
   // Instants of an alert (rule, queue) that were evaluated together with another one of it: who is told is
   // told of the last.
   std::set<std::tuple<std::string, std::string, Ms>> together_;
