@@ -471,14 +471,15 @@ Instant Follower::leaves_at(const Tail& tail) {
 bool Follower::let_go(Tail& tail) {
   if (const rules::Result<FileStat> stat = tail.file->stat()) tail.deleted = stat->links == 0;
   const Instant quiet = std::max(tail.grown_at, tail.unlinked_at) + kRotateWait;
-  const Instant last = std::max(quiet, tail.unlinked_at + kRotatedMaxAge);
   if (instant_ < leaves_at(tail)) {
     at(leaves_at(tail));
     return false;
   }
-  // Its writer may not have turned to the new file yet: a signal after the rotation tells it to.
+  // Its writer may not have turned to the new file yet: a signal after the rotation tells it to, or nothing
+  // ever does.
   const bool written = !tail.copy && !tail.file->is_packed();
-  if (written && !tail.deleted && instant_ < last && !is_superseded(tail)) {
+  const Instant silent = std::max(tail.grown_at, tail.unlinked_at) + kRotatedMaxAge;
+  if (written && !tail.deleted && instant_ < silent && !is_superseded(tail)) {
     at(instant_ + kRotateWait);
     return false;
   }

@@ -136,7 +136,7 @@ class Follower {
   static constexpr rules::Duration kPartialTimeout{std::chrono::seconds(5)};
   // A deleted file takes up space as long as it is open.
   static constexpr rules::Duration kDeletedMaxAge{std::chrono::seconds(60)};
-  // A rotated file whose writer has not turned to the new one: kept longer, for it may still be written to.
+  // A rotated file whose writer has not turned to the new one is kept longer after it last grew.
   static constexpr rules::Duration kRotatedMaxAge{std::chrono::minutes(10)};
   // Where there is no watch; and where there is one, in case something can change unseen (mmap).
   static constexpr rules::Duration kPollInterval{std::chrono::seconds(1)};

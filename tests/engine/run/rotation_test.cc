@@ -56,6 +56,30 @@ TEST_CASE("rotation: a file whose writer has not turned to the new one is kept",
   CHECK(world.reader->streams().size() == 1);
 }
 
+TEST_CASE("rotation: a file whose writer never turns to the new one is kept while he writes",
+          "[run][rotation][F1]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "");
+  world.settle();
+  world.lines();
+  for (int i = 0; i < 6; ++i) {
+    world.pass(minutes(9));
+    const std::string line = "after " + std::to_string(i);
+    world.dir.append("app.log.1", line + "\n");
+    world.settle();
+    CHECK(world.lines() == Texts{line});
+  }
+  world.pass(minutes(9));
+  CHECK(world.reader->streams().size() == 2);
+  // Nobody writes to it any more.
+  for (int i = 0; i < 2; ++i)
+    world.pass(minutes(1));
+  CHECK(world.reader->streams().size() == 1);
+}
+
 TEST_CASE("rotation: names that the pattern finds as well are the same files", "[run][rotation][F1]") {
   ReaderWorld world({.sources = {{.files = {"app.log*"}}}});
   world.dir.append("app.log", "one\n");
