@@ -104,6 +104,11 @@ void Log::reopen() {
   close();
 }
 
+bool Log::stays() const {
+  struct stat named {};
+  return fd_ >= 0 && (::stat(path_.c_str(), &named) != 0 || named.st_ino != inode());
+}
+
 void Log::copy_and_truncate(bool keep_copy) {
   if (!exists()) return;
   if (keep_copy) {

@@ -46,6 +46,8 @@ class Log {
   // The name moves on; the writer stays with the old file until he reopens.
   void rename_and_create(bool create);
   void reopen();
+  // He writes to a file that does not have the name any more.
+  bool stays() const;
   void copy_and_truncate(bool keep_copy);
   void remove_and_recreate(bool recreate);
   // What is behind the first `lines` lines is cut. Returns the ids of what was.

@@ -402,6 +402,7 @@ void World::live() {
 }
 
 void World::act() {
+  turn_to_new_files();
   const std::uint64_t what = draw(100);
   if (what < 34) return write();
   if (what < 40) return half_line();
@@ -492,6 +493,7 @@ void World::write_line(Log& log) {
   } else {
     log.whole(id, text);
   }
+  touched_[&log] = clock_.instant();
   line.at_risk = cut_.count(&log) != 0 || half_at_risk_.erase(&log) != 0;
   lines_[id] = line;
   ++counts_.lines;
@@ -518,6 +520,7 @@ void World::half_line() {
   }
   say("half a line into " + log.name());
   log.begin(rules::format_rfc3339(clock_.now()).substr(0, 8));
+  touched_[&log] = clock_.instant();
 }
 
 void World::rotate() {
@@ -538,6 +541,7 @@ void World::rotate() {
     const bool reopens = chance(70);
     say(fmt::format("{} is renamed{}", log.name(), reopens ? "" : ", its writer stays"));
     log.rename_and_create(true);
+    touched_[&log] = clock_.instant();
     if (reopens) log.reopen();
     return;
   }
@@ -553,6 +557,17 @@ void World::rotate() {
     log.remove_and_recreate(true);
   }
   make_durable();
+}
+
+// Of who writes nothing for kRotatedMaxAge to a file that was renamed nobody expects more.
+void World::turn_to_new_files() {
+  for (const auto& log : logs_) {
+    const auto silent = clock_.instant() - touched_[log.get()];
+    if (!log->stays() || silent < engine::Follower::kRotatedMaxAge / 2) continue;
+    say("the writer of " + log->name() + " turns to the new file at last");
+    if (log->half()) write_line(*log);
+    log->reopen();
+  }
 }
 
 void World::change_mood() {

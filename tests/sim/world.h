@@ -95,6 +95,7 @@ class World {
   std::string text_of(Line& line, std::uint64_t id, Ms at);
   void half_line();
   void rotate();
+  void turn_to_new_files();
   void cut(Log& log);
   void change_mood();
   void reload();
@@ -135,6 +136,7 @@ class World {
   std::map<std::uint64_t, Line> lines_;  // by id
   std::uint64_t last_id_ = 0;
   std::map<Log*, std::pair<std::uint64_t, Line>> begun_;
+  std::map<Log*, rules::Instant> touched_;  // written to, or renamed
   Lines model_lines_;
   std::vector<std::unique_ptr<Rule>> rules_;
   std::map<std::string, Ms> view_clock_;  // of each rule, as of the last view of this process
