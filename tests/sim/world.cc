@@ -565,7 +565,10 @@ void World::turn_to_new_files() {
     const auto silent = clock_.instant() - touched_[log.get()];
     if (!log->stays() || silent < engine::Follower::kRotatedMaxAge / 2) continue;
     say("the writer of " + log->name() + " turns to the new file at last");
-    if (log->half()) write_line(*log);
+    if (log->half()) {
+      clock_.advance(Duration(1));
+      write_line(*log);
+    }
     log->reopen();
   }
 }
@@ -596,7 +599,10 @@ void World::reload() {
       return entry.second.mood == Mood::kHanging || entry.second.mood == Mood::kFlaky;
     });
     if (setup_.extra && !hangs && chance(60)) {
-      if (logs_[0]->half()) write_line(*logs_[0]);
+      if (logs_[0]->half()) {
+        clock_.advance(Duration(1));  // the present has been looked at
+        write_line(*logs_[0]);
+      }
       for (int i = 0; i < 3; ++i) {
         clock_.advance(Duration(1));
         Line line;
