@@ -372,6 +372,52 @@ TEST_CASE(
   CHECK(many > 500);
 }
 
+TEST_CASE(
+    "rule state: a time in which nothing changes is passed at once, and is as if each instant were looked at",
+    "[core][evaluator]") {
+  World world;
+  rules::AlertingRule rule;
+  rule.name = "Many";
+  rule.expr = bound_by_hand("sum(count_over_time(plain[1m])) >= 3", world.specs);
+  rule.polarity = {true, false};
+  rule.for_ = std::chrono::seconds(20);
+  rule.keep_firing_for = std::chrono::seconds(30);
+  engine::RuleState state(rule,
+                          [&](std::uint32_t index) -> const PatternWindow& { return world.windows[index]; });
+  const auto start = from_unix_ms(1'777'629'600'000);
+  engine::RuleInputs inputs;
+  inputs.watched_from = start - std::chrono::minutes(5);
+  const auto advance = [&](int seconds) {
+    std::vector<engine::Step> steps;
+    inputs.clock = start + std::chrono::seconds(seconds);
+    state.advance(inputs, false, steps);
+    return steps;
+  };
+  CHECK(advance(0).empty());
+  // One a second for two minutes, taken in as one.
+  for (int second = 1; second <= 120; ++second)
+    world.windows[1].add({}, start + std::chrono::seconds(second), 1);
+  auto steps = advance(120);
+  REQUIRE(steps.size() == 2);
+  CHECK(steps[0].at == start + std::chrono::seconds(3));
+  CHECK(steps[1].at == start + std::chrono::seconds(23));  // when its `for` is over, not when somebody looks
+  CHECK(steps[1].alert.value == 23);
+  CHECK(state.alerts().all().begin()->second.value == 60);
+  // Two of these in each second: it goes on, with the value of now.
+  for (int second = 121; second <= 150; ++second)
+    world.windows[1].add({}, start + std::chrono::seconds(second), 2);
+  CHECK(advance(150).empty());
+  CHECK(state.alerts().all().begin()->second.value == 90);
+  // None for a minute, then some within the time that it is kept: it never ends; and then it does, on time.
+  for (int second = 220; second <= 240; ++second)
+    world.windows[1].add({}, start + std::chrono::seconds(second), 1);
+  CHECK(advance(240).empty());
+  steps = advance(600);
+  REQUIRE(steps.size() == 1);
+  // Two are left when those before 239 have gone; it is kept for half a minute more.
+  CHECK(steps[0].at == start + std::chrono::seconds(238 + 60 + 30));
+}
+
 TEST_CASE("rule state: an evaluation that fails leaves the alerts alone, shows, and is tried again",
           "[core][evaluator]") {
   World world;
