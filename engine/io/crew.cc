@@ -1,6 +1,7 @@
 #include "engine/io/crew.h"
 
 #include <algorithm>
+#include <system_error>
 
 #include <pthread.h>
 #include <sched.h>
@@ -19,8 +20,12 @@ std::size_t usable_cores() {
 Crew::Crew(std::size_t members) {
   LOGBELL_CHECK(members >= 1);
   threads_.reserve(members - 1);
-  for (std::size_t member = 1; member < members; ++member)
-    threads_.emplace_back([this, member] { serve(member); });
+  try {
+    for (std::size_t member = 1; member < members; ++member)
+      threads_.emplace_back([this, member] { serve(member); });
+  } catch (const std::system_error&) {
+    // It is no reason to stop: those that are there do it all.
+  }
 }
 
 Crew::~Crew() {

@@ -22,7 +22,8 @@ std::size_t usable_cores();
 
 class Crew {
  public:
-  // `members`: with the caller; 1 has no thread of its own.
+  // `members`: with the caller; 1 has no thread of its own. Where the system gives no more threads (a
+  // container's limit of processes), the crew is smaller: size() says.
   explicit Crew(std::size_t members);
   ~Crew();
   Crew(const Crew&) = delete;

@@ -248,6 +248,10 @@ struct Reader::Impl {
   // There is more than one chunk to read: not before do others help.
   void hire() {
     crew = std::make_unique<Crew>(options.threads);
+    if (crew->size() < options.threads)
+      ledger.note({ReaderNote::Level::kWarn, "", "",
+                   "The system gives no thread more: what is behind is read by fewer, and takes longer. Raise the limit "
+                   "of processes (pids.max, ulimit -u)."});
     scratches.resize(options.threads);
     buffer.crew = crew.get();
   }

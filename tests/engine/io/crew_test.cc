@@ -1,11 +1,15 @@
 // A crew does every piece once, and ends with it.
 #include "engine/io/crew.h"
 
+#include <array>
 #include <atomic>
 #include <stdexcept>
 #include <vector>
 
 #include <catch2/catch.hpp>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace logbell::engine {
 namespace {
@@ -44,6 +48,30 @@ TEST_CASE("crew: what a piece throws is thrown when the others are done, and the
   CHECK(done == 20);
   crew.run(20, [&](std::size_t, std::size_t) { ++done; });
   CHECK(done == 40);
+}
+
+TEST_CASE("crew: where the system gives no thread more, those that are there do it all", "[io][crew]") {
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    // Root is not bound by this limit; nobody is.
+    const rlimit none{0, 0};
+    if (::geteuid() == 0 && ::setresuid(65534, 65534, 65534) != 0) ::_exit(2);
+    if (::setrlimit(RLIMIT_NPROC, &none) != 0) ::_exit(3);
+    Crew crew(4);
+    std::array<int, 20> times{};
+    crew.run(times.size(), [&](std::size_t piece, std::size_t) { ++times.at(piece); });
+    const bool once = times == [] {
+      std::array<int, 20> ones{};
+      ones.fill(1);
+      return ones;
+    }();
+    ::_exit(crew.size() == 1 && once ? 0 : 4);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
 }
 
 }  // namespace
