@@ -270,9 +270,11 @@ struct Pipeline::Impl {
 
   std::size_t max_points;
   std::size_t points = 0;  // of all windows, as of the last match or batch
+  Stores stores;
 
-  Impl(std::shared_ptr<const rules::Plan> with, const std::vector<StoredEntry>& restored, std::size_t most)
-      : plan(std::move(with)), max_points(most) {
+  Impl(std::shared_ptr<const rules::Plan> with, const std::vector<StoredEntry>& restored, std::size_t most,
+       Stores what)
+      : plan(std::move(with)), max_points(most), stores(what) {
     build();
     dispatcher = std::make_unique<Dispatcher>(*plan);
     if (restored.empty()) dispatcher->set_first_start();
@@ -1070,7 +1072,11 @@ struct Pipeline::Impl {
     tick.now = now;
     dispatch(now, tick);
     forget_what_is_over();
-    save(tick);
+    if (stores == Stores::kState) {
+      save(tick);
+    } else {
+      forget_changes();
+    }
     tick.must_sync =
         (cannot_wait && !tick.entries.empty()) ||
         std::any_of(tick.transitions.begin(), tick.transitions.end(),
@@ -1548,6 +1554,23 @@ struct Pipeline::Impl {
       tick.bytes += entry.key.size() + (entry.value ? entry.value->size() : 0);
   }
 
+  // What has changed since the last tick is stored nowhere.
+  void forget_changes() {
+    pending_entries.clear();
+    for (PatternState& pattern : patterns) {
+      if (!std::exchange(pattern.changed, false)) continue;
+      pattern.window.forget_changes();
+      pattern.changed_totals.clear();
+      pattern.meta_changed = false;
+    }
+    for (const std::size_t i : advanced)
+      static_cast<void>(rules[i].state->alerts().take_changed());
+    advanced.clear();
+    std::vector<StoredEntry> groups;
+    dispatcher->save(groups);
+    changed_counters.clear();
+  }
+
   void pattern_metrics(std::size_t index, const std::vector<std::string>& values, const Totals& totals,
                        std::vector<MetricValue>& out) const {
     const rules::PatternSpec& spec = plan->patterns[index];
@@ -1732,8 +1755,8 @@ struct Pipeline::Impl {
 };
 
 Pipeline::Pipeline(std::shared_ptr<const rules::Plan> plan, const std::vector<StoredEntry>& restored,
-                   std::size_t max_points)
-    : impl_(std::make_unique<Impl>(std::move(plan), restored, max_points)) {}
+                   std::size_t max_points, Stores stores)
+    : impl_(std::make_unique<Impl>(std::move(plan), restored, max_points, stores)) {}
 Pipeline::~Pipeline() = default;
 
 void Pipeline::ingest(const MatchBatch& batch) {

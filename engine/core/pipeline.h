@@ -74,9 +74,13 @@ class Pipeline {
   // is treated as one that has reached PatternWindow::kMaxPoints.
   static constexpr std::size_t kMaxPoints = 8'000'000;
 
+  // Whether ticks say what is to be stored. kNothing: they have no entries and no counters, and nothing is
+  // spent on them: of old logs and of tests.
+  enum class Stores : std::uint8_t { kState, kNothing };
+
   // `restored`: every entry that earlier ticks wrote (keys that begin with "core/"), as the store has it.
   Pipeline(std::shared_ptr<const rules::Plan> plan, const std::vector<StoredEntry>& restored,
-           std::size_t max_points = kMaxPoints);
+           std::size_t max_points = kMaxPoints, Stores stores = Stores::kState);
   ~Pipeline();
   Pipeline(const Pipeline&) = delete;
   Pipeline& operator=(const Pipeline&) = delete;

@@ -235,6 +235,10 @@ void PatternWindow::save(const std::string& prefix, std::vector<StoredEntry>& ou
       stored_blocks_[values].insert(block);
     }
   }
+  forget_changes();
+}
+
+void PatternWindow::forget_changes() {
   dirty_series_.clear();
   dirty_blocks_.clear();
 }

@@ -103,6 +103,8 @@ class PatternWindow {
   // Writes what changed since the last call; reads back what was written, under keys that begin with
   // `prefix`.
   void save(const std::string& prefix, std::vector<StoredEntry>& out);
+  // What changed is not to be written.
+  void forget_changes();
   void restore(const std::string& prefix, const StoredEntry& entry);
   // Erases everything that save() ever wrote under `prefix`: the pattern is no more.
   void erase_stored(const std::string& prefix, std::vector<StoredEntry>& out) const;

@@ -176,7 +176,7 @@ BacktestReport backtest(std::shared_ptr<const rules::Plan> plan, Timestamp now, 
   BoundedQueue<MatchBatch> queue(kQueueBytes);
   Read read;
   Tally tally(*plan, report);
-  Pipeline core(plan, {});
+  Pipeline core(plan, {}, Pipeline::kMaxPoints, Pipeline::Stores::kNothing);
   std::thread reader([&] { read_all(plan, now, threads, queue, read); });
   try {
     std::size_t bytes = 0;  // since the last evaluation

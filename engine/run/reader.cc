@@ -153,7 +153,7 @@ struct Reader::Impl {
         sent.size() != statuses.size() || !std::equal(sent.begin(), sent.end(), statuses.begin(),
                                                       &same_but_for_the_look);
     batch.files_found = follower.found_files();
-    batch.positions = follower.take_entries();
+    if (!options.only_past) batch.positions = follower.take_entries();
     batch.counters = ledger.take_counters();
     if (confirm || moved || !batch.matches.empty() || !batch.drills.empty() || !batch.positions.empty() || !batch.counters.empty()) {
       batch.sequence = ++sequence;

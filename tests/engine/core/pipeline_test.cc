@@ -1311,3 +1311,37 @@ TEST_CASE("pipeline: what could not be found or read again is synced, once", "[c
   world.pipeline->ingest(batch);
   CHECK_FALSE(world.tick(1).must_sync);
 }
+
+TEST_CASE("pipeline: one that stores nothing tells the same, and its ticks hold nothing to write",
+          "[core][pipeline]") {
+  const auto told_by = [](engine::Pipeline::Stores stores, std::size_t& entries) {
+    CoreWorld world = queue_world();
+    world.start();
+    if (stores == engine::Pipeline::Stores::kNothing)
+      world.pipeline = std::make_unique<engine::Pipeline>(world.current, std::vector<engine::StoredEntry>{},
+                                                          engine::Pipeline::kMaxPoints, stores);
+    Lines told;
+    entries = 0;
+    const auto look = [&](std::int64_t now) {
+      const engine::Tick tick = world.tick(now);
+      for (const std::string& line : CoreWorld::summary(tick))
+        told.push_back(std::to_string(now) + " " + line);
+      entries += tick.entries.size() + tick.counters.size();
+    };
+    for (std::int64_t minute = 0; minute < 5; ++minute) {
+      three_errors(world, minute * kMinute + kSecond, minute % 2 == 0 ? "a" : "b");
+      look(minute * kMinute + 2 * kSecond);
+      look(minute * kMinute + 40 * kSecond);
+    }
+    for (const engine::MetricValue& value : world.pipeline->metrics())
+      told.push_back(value.name + value.labels.format() + " " + std::to_string(value.value));
+    return told;
+  };
+  std::size_t stored = 0;
+  std::size_t unstored = 0;
+  const Lines told = told_by(engine::Pipeline::Stores::kState, stored);
+  CHECK(told.size() > 10);
+  CHECK(told_by(engine::Pipeline::Stores::kNothing, unstored) == told);
+  CHECK(stored > 0);
+  CHECK(unstored == 0);
+}
