@@ -236,6 +236,50 @@ std::string Fragment::window_key() const {
   return out;
 }
 
+namespace {
+
+// How often each gram occurs in a text: open addressing, at most half full.
+class GramCounts {
+ public:
+  explicit GramCounts(std::string_view text) : slots_(std::size_t{1} << kLeastBits), bits_(kLeastBits) {
+    for (std::size_t at = 0; at + kGramBytes <= text.size(); ++at)
+      add(gram_at(text.data() + at), 1);
+  }
+  std::uint64_t of(Gram gram) const { return slots_[place(gram)].count; }
+
+ private:
+  static constexpr unsigned kLeastBits = 12;
+  struct Slot {
+    Gram gram = 0;
+    std::uint32_t count = 0;  // 0: free
+  };
+
+  std::size_t place(Gram gram) const {
+    std::size_t at = FragmentScan::hash(gram, bits_);
+    while (slots_[at].count > 0 && slots_[at].gram != gram)
+      at = (at + 1) & (slots_.size() - 1);
+    return at;
+  }
+  void add(Gram gram, std::uint32_t by) {
+    Slot& slot = slots_[place(gram)];
+    const bool is_new = slot.count == 0;
+    slot = {gram, slot.count + by};
+    if (!is_new || ++used_ * 2 <= slots_.size()) return;
+    const std::vector<Slot> before = std::exchange(slots_, std::vector<Slot>(2 * slots_.size()));
+    ++bits_;
+    used_ = 0;
+    for (const Slot& old : before) {
+      if (old.count > 0) add(old.gram, old.count);
+    }
+  }
+
+  std::vector<Slot> slots_;
+  unsigned bits_;
+  std::size_t used_ = 0;
+};
+
+}  // namespace
+
 void SampleCounts::want(const Need& need) {
   logbell::rules::windows(need, [&](const rules::Run& run, std::size_t at) {
     Fragment fragment = cut(run, at);
@@ -251,18 +295,14 @@ void SampleCounts::want(const Need& need) {
 }
 
 void SampleCounts::count(std::string_view sample) {
-  std::unordered_map<Gram, std::uint32_t> grams;
-  for (std::size_t at = 0; at + kGramBytes <= sample.size(); ++at)
-    ++grams[gram_at(sample.data() + at)];
+  const GramCounts grams(sample);
   bytes_ = sample.size();
   for (auto& [key, count] : windows_) {
     Fragment window;
     for (std::size_t at = 0; at < key.size(); at += sizeof(std::bitset<256>))
       window.run.push_back(set_at(key, at));
-    for (const Gram gram : window.grams()) {
-      const auto found = grams.find(gram);
-      if (found != grams.end()) count += found->second;
-    }
+    for (const Gram gram : window.grams())
+      count += grams.of(gram);
   }
 
   std::vector<Run*> runs;

@@ -1,6 +1,8 @@
 #include "rules/fragment_scan.h"
 
 #include <bit>
+#include <functional>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -20,16 +22,44 @@ constexpr unsigned kMostTableBits = 17;
 // Two bytes of a window at least, and then so many places in a byte that pass: one in two thousand.
 constexpr std::size_t kLeastVectorBytes = 2;
 constexpr double kFewVectorPlaces = 0.0005;
-// Above so many places in a byte that it passes in vain, the vector sieve costs more than the hash.
+// Above so many places in a byte that it passes in vain, the vector sieve costs more than the hash, and the
+// wide one.
 constexpr double kMostVectorPlaces = 0.02;
+constexpr double kMostWidePlaces = 0.05;
 
-bool has_vectors() {
+// What the processor has of it.
+FragmentScan::Sieve possible(FragmentScan::Sieve sieve) {
+  using Sieve = FragmentScan::Sieve;
 #if defined(__x86_64__)
-  static const bool kHas = __builtin_cpu_supports("avx2") != 0;
-  return kHas;
+  static const bool kHasVector = __builtin_cpu_supports("avx2") != 0;
+  static const bool kHasWide =
+      __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512vbmi") != 0;
+  if (sieve == Sieve::kBest || sieve == Sieve::kWide) sieve = kHasWide ? Sieve::kWide : Sieve::kVector;
+  return sieve == Sieve::kVector && !kHasVector ? Sieve::kHash : sieve;
 #else
-  return false;
+  static_cast<void>(sieve);
+  return Sieve::kHash;
 #endif
+}
+
+// Of the bytes of a group's windows at one place, all that a sieve cannot tell from them.
+std::bitset<256> alike(const std::bitset<256>& bytes, FragmentScan::Sieve sieve) {
+  std::bitset<256> all;
+  if (sieve == FragmentScan::Sieve::kWide) {
+    for (unsigned byte = 0; byte < 256; ++byte)
+      all[byte] = bytes[byte] || bytes[byte ^ 0x80U];
+    return all;
+  }
+  unsigned low = 0;
+  unsigned high = 0;
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    if (!bytes[byte]) continue;
+    low |= 1U << (byte % 16);
+    high |= 1U << (byte / 16);
+  }
+  for (unsigned byte = 0; byte < 256; ++byte)
+    all[byte] = (low >> (byte % 16) & 1U) != 0 && (high >> (byte / 16) & 1U) != 0;
+  return all;
 }
 
 // How often each byte occurs in a log of which there is no sample: what is written most is one in twenty.
@@ -80,85 +110,83 @@ FragmentScan::FragmentScan(const std::vector<Fragment>& fragments, std::string_v
     for (; from < by_gram.size() && by_gram[from].first == gram; ++from, ++slots_[i].count)
       whose_.push_back(by_gram[from].second);
   }
+  sieve_ = possible(sieve);
+  if (sieve_ == Sieve::kHash) return;
   const double in_vain = group(fragments, sample);
-  if (!has_vectors()) sieve = Sieve::kHash;
-  sieve_ = sieve != Sieve::kBest ? sieve : in_vain > kMostVectorPlaces ? Sieve::kHash : Sieve::kVector;
+  const double most = sieve_ == Sieve::kWide ? kMostWidePlaces : kMostVectorPlaces;
+  if (sieve == Sieve::kBest && in_vain > most) sieve_ = Sieve::kHash;
 }
 
 // Puts each fragment into the group that then passes the fewest places more, guessed from how often each byte
 // occurs. Returns how many places all groups pass in a byte.
 double FragmentScan::group(const std::vector<Fragment>& fragments, std::string_view sample) {
   const std::array<double, 256> shares = shares_of(sample);
-  struct Halves {
-    std::array<std::array<std::uint16_t, 2>, kGramBytes>
-        halves{};  // by byte of the window: bits of low, of high
-  };
-  // Of places, by which bytes of the window are looked at.
-  const auto passes = [&](const Halves& group, std::size_t from, std::size_t to) {
-    double share = 1;
-    for (std::size_t i = from; i < to; ++i) {
-      double any = 0;
-      for (unsigned byte = 0; byte < 256; ++byte) {
-        if ((group.halves[i][0] >> (byte % 16) & 1U) != 0 && (group.halves[i][1] >> (byte / 16) & 1U) != 0)
-          any += shares[byte];
-      }
-      share *= any;
-    }
+  const auto share_of = [&](const std::bitset<256>& bytes) {
+    double share = 0;
+    for (std::size_t byte = bytes._Find_first(); byte < bytes.size(); byte = bytes._Find_next(byte))
+      share += shares[byte];
     return share;
   };
-  std::array<Halves, kGroups> groups{};
-  std::array<double, kGroups> passed{};
+  // By byte of the window.
+  struct Group {
+    std::array<std::bitset<256>, kGramBytes> bytes{};  // that some fragment has there
+    std::array<double, kGramBytes> shares{};           // of all that are like these
+  };
+  // Of places, by which bytes of the window are looked at.
+  const auto passes = [](const Group& group, std::size_t from, std::size_t to) {
+    return std::accumulate(group.shares.begin() + static_cast<std::ptrdiff_t>(from),
+                           group.shares.begin() + static_cast<std::ptrdiff_t>(to), 1.0, std::multiplies<>());
+  };
+  std::array<Group, kGroups> groups{};
   for (const Fragment& fragment : fragments) {
-    Halves own;
-    for (std::size_t i = 0; i < kGramBytes; ++i) {
-      const std::size_t at = fragment.window + i;
-      for (unsigned byte = 0; byte < 256; ++byte) {
-        if (at < fragment.run.size() && !fragment.run[at][byte]) continue;
-        own.halves[i][0] = static_cast<std::uint16_t>(own.halves[i][0] | 1U << (byte % 16));
-        own.halves[i][1] = static_cast<std::uint16_t>(own.halves[i][1] | 1U << (byte / 16));
-      }
-    }
     std::size_t best = 0;
-    double least = 1e9;
-    Halves kept;
+    double least = std::numeric_limits<double>::max();
+    Group kept;
     for (std::size_t g = 0; g < kGroups; ++g) {
-      Halves with = groups[g];
+      Group with = groups[g];
       for (std::size_t i = 0; i < kGramBytes; ++i) {
-        for (std::size_t half = 0; half < 2; ++half)
-          with.halves[i][half] = static_cast<std::uint16_t>(with.halves[i][half] | own.halves[i][half]);
+        const std::size_t at = fragment.window + i;
+        const std::bitset<256> more = at < fragment.run.size() ? fragment.run[at] : std::bitset<256>().set();
+        if ((more & ~with.bytes[i]).none()) continue;
+        with.bytes[i] |= more;
+        with.shares[i] = share_of(alike(with.bytes[i], sieve_));
       }
-      const double more = passes(with, 0, kGramBytes) - passed[g];
+      const double more = passes(with, 0, kGramBytes) - passes(groups[g], 0, kGramBytes);
       if (more >= least) continue;
       least = more;
       best = g;
       kept = with;
     }
     groups[best] = kept;
-    passed[best] += least;
   }
   for (std::size_t g = 0; g < kGroups; ++g) {
+    const auto bit = static_cast<std::uint8_t>(1U << g);
     for (std::size_t i = 0; i < kGramBytes; ++i) {
-      for (unsigned half = 0; half < 16; ++half) {
-        if ((groups[g].halves[i][0] >> half & 1U) != 0)
-          masks_.low[i][half] |= static_cast<std::uint8_t>(1U << g);
-        if ((groups[g].halves[i][1] >> half & 1U) != 0)
-          masks_.high[i][half] |= static_cast<std::uint8_t>(1U << g);
+      for (unsigned byte = 0; byte < 256; ++byte) {
+        if (!groups[g].bytes[i][byte]) continue;
+        masks_.low[i][byte % 16] |= bit;
+        masks_.high[i][byte / 16] |= bit;
+        masks_.seven[i][byte % 128] |= bit;
       }
     }
   }
   // Fewer bytes of the window are looked at faster, if hardly more passes.
+  const auto all_pass = [&](std::size_t from, std::size_t to) {
+    double all = 0;
+    for (const Group& each : groups)
+      all += passes(each, from, to);
+    return all;
+  };
   for (std::size_t bytes = kLeastVectorBytes; bytes < kGramBytes; ++bytes) {
     for (std::size_t from = 0; from + bytes <= kGramBytes; ++from) {
-      double all = 0;
-      for (const Halves& each : groups)
-        all += passes(each, from, from + bytes);
+      const double all = all_pass(from, from + bytes);
       if (all > kFewVectorPlaces) continue;
       first_ = from;
       bytes_ = bytes;
       return all;
     }
   }
-  return std::accumulate(passed.begin(), passed.end(), 0.0);
+  return all_pass(0, kGramBytes);
 }
 
 std::size_t FragmentScan::sift_hash(const char* at, std::size_t windows, Places& places) const {
@@ -235,8 +263,50 @@ std::size_t FragmentScan::sift_vector(const char* at, std::size_t windows, Place
       return sift_bytes<kGramBytes>(at, windows, places);
   }
 }
+
+// The same, 64 bytes at a time: of a byte, its low seven bits choose one of 128.
+template <std::size_t kBytes>
+__attribute__((target("avx512f,avx512bw,avx512vbmi"))) std::size_t FragmentScan::sift_wide_bytes(
+    const char* at, std::size_t windows, Places& places) const {
+  constexpr std::size_t kVector = 64;
+  __m512i lower[kBytes];
+  __m512i upper[kBytes];
+  for (std::size_t i = 0; i < kBytes; ++i) {
+    lower[i] = _mm512_load_si512(masks_.seven[first_ + i].data());
+    upper[i] = _mm512_load_si512(masks_.seven[first_ + i].data() + kVector);
+  }
+  std::size_t found = 0;
+  std::size_t i = 0;
+  for (; i + kVector <= windows; i += kVector) {
+    __m512i groups = _mm512_set1_epi8(-1);
+    for (std::size_t j = 0; j < kBytes; ++j) {
+      const __m512i bytes = _mm512_loadu_si512(at + i + first_ + j);
+      groups = _mm512_and_si512(groups, _mm512_permutex2var_epi8(lower[j], bytes, upper[j]));
+    }
+    for (std::uint64_t any = _mm512_test_epi8_mask(groups, groups); any != 0; any &= any - 1)
+      places[found++] = static_cast<std::uint16_t>(i + static_cast<std::size_t>(std::countr_zero(any)));
+  }
+  for (; i < windows; ++i) {
+    if (may_be(at + i)) places[found++] = static_cast<std::uint16_t>(i);
+  }
+  return found;
+}
+
+std::size_t FragmentScan::sift_wide(const char* at, std::size_t windows, Places& places) const {
+  switch (bytes_) {
+    case 2:
+      return sift_wide_bytes<2>(at, windows, places);
+    case 3:
+      return sift_wide_bytes<3>(at, windows, places);
+    default:
+      return sift_wide_bytes<kGramBytes>(at, windows, places);
+  }
+}
 #else
 std::size_t FragmentScan::sift_vector(const char* at, std::size_t windows, Places& places) const {
+  return sift_hash(at, windows, places);
+}
+std::size_t FragmentScan::sift_wide(const char* at, std::size_t windows, Places& places) const {
   return sift_hash(at, windows, places);
 }
 #endif

@@ -1,10 +1,12 @@
 // FragmentScan: where in a block fragments stand.
 //
 // Immutable and thread-safe. A sieve passes the places at which some fragment might have its window, and
-// those are compared byte by byte. There are two, and which one a scan uses is decided when it is made:
+// those are compared byte by byte. There are three, and which one a scan uses is decided when it is made:
 // - vector: 32 bytes at a time, by what the low and the high halves of four bytes allow, for eight groups of
 // fragments
 //   (Teddy, of G. Langdale's Hyperscan). For a few dozen fragments, where the processor has AVX2.
+// - wide: the same 64 bytes at a time, and by what each ASCII byte allows, not its halves: that passes less,
+//   so it serves for more fragments. Where the processor has AVX-512 VBMI.
 // - hash: a hash of every four bytes says in a small table whether some fragment may have them (after Wu and
 // Manber, "A
 //   fast algorithm for multi-pattern searching", TR-94-17, University of Arizona 1994, without its shifts).
@@ -26,10 +28,11 @@ namespace logbell::rules {
 
 class FragmentScan {
  public:
-  enum class Sieve : std::uint8_t { kBest, kVector, kHash };
+  enum class Sieve : std::uint8_t { kBest, kVector, kWide, kHash };
 
   FragmentScan() = default;
-  // `sample`: some of the log, to guess which sieve is the faster. A processor that has no AVX2 gets kHash.
+  // `sample`: some of the log, to guess which sieve is the faster. What the processor has not becomes what it
+  // has: kVector of kWide, kHash of kVector.
   explicit FragmentScan(const std::vector<Fragment>& fragments, std::string_view sample = {},
                         Sieve sieve = Sieve::kBest);
 
@@ -38,14 +41,19 @@ class FragmentScan {
   template <class Each>
   void scan(std::string_view block, Each each) const;
 
+  // Multiplicative hashing with 2^32 over the golden ratio: Knuth, The Art of Computer Programming 3, 6.4.
+  static std::size_t hash(Gram gram, unsigned bits) { return (gram * 0x9E3779B1U) >> (32U - bits); }
+
   std::size_t bytes() const;  // of its tables
   Sieve sieve() const { return sieve_; }
 
  private:
-  // By byte of the window and half byte: the groups that allow it.
+  // By byte of the window: the groups that allow it, of the vector sieve by half byte, of the wide one by its
+  // low seven bits.
   struct Masks {
     alignas(16) std::array<std::array<std::uint8_t, 16>, kGramBytes> low{};
     alignas(16) std::array<std::array<std::uint8_t, 16>, kGramBytes> high{};
+    alignas(64) std::array<std::array<std::uint8_t, 128>, kGramBytes> seven{};
   };
   static constexpr std::size_t kGroups = 8;
   static constexpr std::size_t kSieveBytes = 4096;  // that one call of it takes
@@ -61,14 +69,15 @@ class FragmentScan {
     std::uint32_t count = 0;  // 0: free
   };
 
-  // Multiplicative hashing with 2^32 over the golden ratio: Knuth, The Art of Computer Programming 3, 6.4.
-  static std::size_t hash(Gram gram, unsigned bits) { return (gram * 0x9E3779B1U) >> (32U - bits); }
   bool may_be(const char* at) const { return table_[hash(gram_at(at), bits_)] != 0; }
   // Puts those of the first `windows` places of `at` (kSieveBytes at most) that may be one into `places`, and
   // says how many there are.
   std::size_t sift_vector(const char* at, std::size_t windows, Places& places) const;
   template <std::size_t kBytes>
   std::size_t sift_bytes(const char* at, std::size_t windows, Places& places) const;
+  std::size_t sift_wide(const char* at, std::size_t windows, Places& places) const;
+  template <std::size_t kBytes>
+  std::size_t sift_wide_bytes(const char* at, std::size_t windows, Places& places) const;
   std::size_t sift_hash(const char* at, std::size_t windows, Places& places) const;
   double group(const std::vector<Fragment>& fragments, std::string_view sample);
   template <class Each>
@@ -116,8 +125,9 @@ void FragmentScan::scan(std::string_view block, Each each) const {
   for (std::size_t at = 0; at < windows; at += kSieveBytes) {
     const char* const from = block.data() + at;
     const std::size_t some = std::min(windows - at, kSieveBytes);
-    const std::size_t found =
-        sieve_ == Sieve::kVector ? sift_vector(from, some, places) : sift_hash(from, some, places);
+    const std::size_t found = sieve_ == Sieve::kWide     ? sift_wide(from, some, places)
+                              : sieve_ == Sieve::kVector ? sift_vector(from, some, places)
+                                                         : sift_hash(from, some, places);
     for (std::size_t i = 0; i < found; ++i)
       look(gram_at(from + places[i]), block, at + places[i], each);
   }

@@ -1,4 +1,4 @@
-// Both sieves find every fragment, wherever it stands, and nothing else.
+// The sieves find every fragment, wherever it stands, and nothing else.
 #include "rules/fragment_scan.h"
 
 #include <algorithm>
@@ -54,7 +54,7 @@ Fragment fragment_of(std::string_view regex, std::size_t window = 0) {
 
 }  // namespace
 
-TEST_CASE("fragment_scan: each fragment at each place, by both sieves", "[rules][fragment]") {
+TEST_CASE("fragment_scan: each fragment at each place, by every sieve", "[rules][fragment]") {
   const std::vector<Fragment> some{fragment_of("^ab"),
                                    fragment_of("abcd"),
                                    fragment_of("xab[cd]", 0),
@@ -77,6 +77,7 @@ TEST_CASE("fragment_scan: each fragment at each place, by both sieves", "[rules]
          std::initializer_list<const std::vector<Fragment>*>{&some, &many}) {
       const Places wanted = looked_for(*fragments, block);
       INFO(block);
+      REQUIRE(found(*fragments, FragmentScan::Sieve::kWide, block) == wanted);
       REQUIRE(found(*fragments, FragmentScan::Sieve::kVector, block) == wanted);
       REQUIRE(found(*fragments, FragmentScan::Sieve::kHash, block) == wanted);
     }
@@ -85,9 +86,9 @@ TEST_CASE("fragment_scan: each fragment at each place, by both sieves", "[rules]
 
 TEST_CASE("fragment_scan: across the pieces that a sieve takes", "[rules][fragment]") {
   const std::vector<Fragment> one{fragment_of("needle", 1)};
-  for (const std::size_t before : {4090U, 4091U, 4092U, 4093U, 4094U, 4095U, 4096U, 8190U, 31U, 28U}) {
+  for (const std::size_t before : {4090U, 4091U, 4092U, 4093U, 4094U, 4095U, 4096U, 8190U, 31U, 28U, 63U, 60U}) {
     const std::string block = std::string(before, '.') + "needle" + std::string(5000, '.');
-    for (const auto sieve : {FragmentScan::Sieve::kVector, FragmentScan::Sieve::kHash})
+    for (const auto sieve : {FragmentScan::Sieve::kWide, FragmentScan::Sieve::kVector, FragmentScan::Sieve::kHash})
       CHECK(found(one, sieve, block) == Places{{0, before}});
   }
 }
@@ -95,7 +96,7 @@ TEST_CASE("fragment_scan: across the pieces that a sieve takes", "[rules][fragme
 TEST_CASE("fragment_scan: the hash is taken where many fragments would pass nearly everything else",
           "[rules][fragment]") {
   std::vector<Fragment> few{fragment_of("error")};
-  CHECK(FragmentScan(few).sieve() == (FragmentScan(few, {}, FragmentScan::Sieve::kVector).sieve()));
+  CHECK(FragmentScan(few).sieve() == (FragmentScan(few, {}, FragmentScan::Sieve::kWide).sieve()));
   std::vector<Fragment> many;
   for (char a = 'a'; a <= 'z'; ++a) {
     for (char b = 'a'; b <= 'z'; ++b)
