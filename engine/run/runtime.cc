@@ -541,7 +541,7 @@ std::optional<Instant> Lane::step() {
     const MutexLock lock(mutex_);
     arrived.swap(mailbox_);
     replacement = std::exchange(replacement_, std::nullopt);
-    drain_by = drain_by_;
+    drain_by = std::exchange(drain_by_, std::nullopt);
   }
   if (replacement) {
     start(std::move(*replacement));
@@ -549,7 +549,7 @@ std::optional<Instant> Lane::step() {
   }
   for (Delivery& delivery : arrived)
     loop_->add(std::move(delivery));
-  if (drain_by && !draining_) {
+  if (drain_by) {
     draining_ = true;
     loop_->drain(*drain_by);
   }
@@ -570,7 +570,7 @@ std::optional<Instant> Lane::step() {
 void Lane::wait(std::optional<Instant> until) {
   heartbeat_.rest();
   const MutexLock lock(mutex_);
-  while (mailbox_.empty() && !replacement_ && (!drain_by_ || draining_)) {
+  while (mailbox_.empty() && !replacement_ && !drain_by_) {
     if (!wait_for_news(changed_, mutex_, *options_.clock, until)) return;
   }
 }
@@ -1478,10 +1478,12 @@ void Runtime::reload(const std::shared_ptr<const Config>& config, Verdicts verdi
         known->replace(setting(*config, sink, i));
         continue;
       }
-      // One of the same name that was removed a moment ago ends its attempt first: nothing is sent by both.
+      // One of the same name that was removed a moment ago ends its attempt first: nothing is sent by both. It begins
+      // no other: nobody would hear the end of what it tells now.
       for (Post& post : retired_) {
-        if (post.lane->name() == sink.lanes[i])
-          post.worker->wait(*options_.clock, options_.clock->instant() + kAttempt);
+        if (post.lane->name() != sink.lanes[i]) continue;
+        post.lane->drain(options_.clock->instant());
+        post.worker->wait(*options_.clock, options_.clock->instant() + kAttempt);
       }
       tend();
       open_lane(*config, sink, i);

@@ -664,6 +664,8 @@ void World::reload() {
   }
   if (next.slow_for != old.slow_for) model_of("Slow")->set_for(clock, next.slow_for * kSecond);
   alive([&] { runtime_->reload(config(setup_)); });
+  // An attempt that was under way as it came back may have told it of what the core knows nothing of.
+  if (old.spare != next.spare) receivers_.removed("spare");
   if (exact_) make_durable();
 }
 

@@ -821,6 +821,44 @@ TEST_CASE("runtime: a sink that is removed and comes back at once is told anew, 
   CHECK(house.told().size() == 1);
 }
 
+TEST_CASE("runtime: a sink that is removed while it asks for patience and comes back hears nothing of what waited",
+          "[run][runtime][F35]") {
+  House house;
+  std::atomic<int> asked{0};
+  house.replaced = [&](const rules::Notification&) {
+    return ++asked > 1 ? logbell::sinks::Outcome::delivered("yes")
+                       : logbell::sinks::Outcome::retry(logbell::sinks::Reason::kRateLimited, "429",
+                                                        std::chrono::seconds(2));
+  };
+  house.sinks = "  spare: {file: {path: '" + house.path("spare.jsonl") + "'}, audience: machine}\n";
+  house.write("app.log", "ERROR boom\nERROR boom\nERROR boom\n");
+  house.start();
+  house.tend_until([&] {
+    return house.shows(
+        "logbell_notifications_total{outcome=\"retry\",reason=\"rate_limited\",sink=\"out\"} 1");
+  });
+  house.replaced = nullptr;
+  const std::string rules_text = house.rules_text;
+  house.rules_text = "rules:\n  - {alert: Boom, expr: 'count_over_time(boom[1h]) >= 3', sinks: [spare]}\n";
+  auto changed = std::make_shared<Config>(*house.load(2));
+  auto plan = std::make_shared<rules::Plan>(*changed->plan);
+  plan->sinks.erase("out");
+  changed->sinks.erase("out");
+  changed->plan = plan;
+  house.runtime->reload(changed);
+  // Its lane is retired, and would try once more when the two seconds are over.
+  house.tend_until([&] { return house.runtime->core_view()->plan->generation == 2; });
+  house.runtime->tend();
+  CHECK(house.told().empty());
+  house.rules_text = rules_text;
+  house.runtime->reload(house.load(3));
+  CHECK(house.shows("logbell_notifications_dropped_total{reason=\"no_lane\"} 1"));
+  house.tend_until([&] { return !house.told().empty(); });
+  CHECK(house.stop());
+  CHECK(house.told().size() == 1);
+  CHECK(asked == 1);
+}
+
 TEST_CASE("runtime: what leaves while nothing can be written down keeps its order over a reload",
           "[run][runtime][F35]") {
   House house;
