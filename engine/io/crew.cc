@@ -39,13 +39,16 @@ Crew::~Crew() {
 }
 
 void Crew::take_part(Work& work, std::size_t member) {
-  for (std::size_t piece = work.next.fetch_add(1); piece < work.pieces; piece = work.next.fetch_add(1)) {
-    try {
-      (*work.each)(piece, member);
-    } catch (...) {
-      if (!work.failed.exchange(true)) work.failure = std::current_exception();
+  for (std::size_t of = 0; of < work.shares.size(); ++of) {
+    Share& share = work.shares[(member + of) % work.shares.size()];
+    for (std::size_t piece = share.next.fetch_add(1); piece < share.end; piece = share.next.fetch_add(1)) {
+      try {
+        work.each(piece, member);
+      } catch (...) {
+        if (!work.failed.exchange(true)) work.failure = std::current_exception();
+      }
+      if (work.done.fetch_add(1) + 1 == work.pieces) work.done.notify_all();
     }
-    if (work.done.fetch_add(1) + 1 == work.pieces) work.done.notify_all();
   }
 }
 
@@ -64,22 +67,26 @@ void Crew::serve(std::size_t member) {
   }
 }
 
-void Crew::run(std::size_t pieces, const std::function<void(std::size_t, std::size_t)>& each) {
-  if (pieces <= 1 || threads_.empty()) {
-    for (std::size_t piece = 0; piece < pieces; ++piece)
-      each(piece, 0);
-    return;
+void Crew::begin(std::size_t pieces, Each each) {
+  LOGBELL_CHECK(begun_ == nullptr);
+  begun_ = std::make_shared<Work>();
+  begun_->pieces = pieces;
+  begun_->each = std::move(each);
+  begun_->shares = std::vector<Share>(size());
+  for (std::size_t member = 0; member < size(); ++member) {
+    begun_->shares[member].next = pieces * member / size();
+    begun_->shares[member].end = pieces * (member + 1) / size();
   }
-  const auto work = std::make_shared<Work>();
-  work->pieces = pieces;
-  work->each = &each;
-  {
-    const MutexLock lock(mutex_);
-    work_ = work;
-    changed_.notify_all();
-  }
+  if (pieces <= 1 || threads_.empty()) return;  // nobody need wake up for it
+  const MutexLock lock(mutex_);
+  work_ = begun_;
+  changed_.notify_all();
+}
+
+void Crew::finish() {
+  const std::shared_ptr<Work> work = std::exchange(begun_, nullptr);
   take_part(*work, 0);
-  for (std::size_t done = work->done.load(); done < pieces; done = work->done.load())
+  for (std::size_t done = work->done.load(); done < work->pieces; done = work->done.load())
     work->done.wait(done);
   if (work->failed.load()) std::rethrow_exception(work->failure);
 }

@@ -83,7 +83,8 @@ FilesystemKind filesystem_of(int fd) {
   }
 }
 
-constexpr std::size_t kReadPiece = 256 * 1024;  // that one member of a crew reads
+// Who is read so often in a row is read on: where files take turns, what was read ahead would be thrown away.
+constexpr std::size_t kReadsInARow = 3;
 
 Mark mark_of(std::string_view bytes) {
   return {static_cast<std::uint32_t>(bytes.size()), rules::hash_bytes(bytes)};
@@ -240,40 +241,35 @@ FileSource::~FileSource() {
   ::close(fd_);
 }
 
-// Copying from the page cache takes as long as the search in it: several copy, and count what they have in their caches.
-Result<std::size_t> FileSource::read_together(std::uint64_t offset, std::size_t bytes, ReadBuffer& buffer) const {
-  const std::size_t pieces = bytes / kReadPiece;
-  std::vector<Result<std::size_t>> got(pieces, std::size_t{0});
-  buffer.surveys.assign(pieces, {});
-  buffer.crew->run(pieces, [&](std::size_t piece, std::size_t) {
-    const std::size_t from = piece * kReadPiece;
-    char* const into = buffer.raw.data() + from;
-    got[piece] = read_at(offset + from, into, piece + 1 == pieces ? bytes - from : kReadPiece);
-    if (got[piece]) buffer.surveys[piece] = survey({into, *got[piece]});
-  });
-  // Behind a piece that came short nothing counts.
-  std::size_t whole = 0;
-  for (std::size_t piece = 0; piece < pieces; ++piece) {
-    if (!got[piece]) return got[piece];
-    whole += *got[piece];
-    if (whole >= std::min(bytes, (piece + 1) * kReadPiece)) continue;
-    buffer.surveys.resize(piece + 1);
-    break;
+// Reads `bytes`, from what before_ is of on, by the crew: copying from the page cache takes as long as the search in it,
+// so several copy, and count and search what they have in their caches. False: nobody helps, or it comes to the end.
+bool FileSource::read_together(std::size_t bytes, ReadBuffer& buffer) const {
+  if (is_packed() || buffer.crew == nullptr || bytes < 2 * SharedRead::kPieceBytes) return false;
+  buffer.reads_in_a_row = buffer.last_of == id_ ? buffer.reads_in_a_row + 1 : 0;
+  buffer.last_of = id_;
+  const std::uint64_t from = offset_ - before_.bytes;
+  if (buffer.ahead.is_under_way()) {
+    const Result<std::size_t> got = buffer.ahead.finish(*buffer.crew);
+    const bool is_it = buffer.ahead_of == id_ && buffer.ahead.offset() == from && buffer.ahead.bytes() == bytes;
+    // At the end, it may have grown since.
+    if (is_it && got && *got == bytes) {
+      std::swap(buffer.now, buffer.ahead);
+      return true;
+    }
   }
-  return whole;
+  if (!has_more_than(bytes)) return false;
+  if (!buffer.now.begin(*buffer.crew, fd_, from, bytes, before_.bytes)) return false;
+  const Result<std::size_t> got = buffer.now.finish(*buffer.crew);
+  return got && *got == bytes;
+}
+
+bool FileSource::has_more_than(std::size_t bytes) const {
+  const Result<FileStat> now = stat();
+  return now && now->size > offset_ + bytes;
 }
 
 Result<std::size_t> FileSource::read_at(std::uint64_t offset, char* into, std::size_t bytes) const {
-  if (is_packed()) return unpacked_->read_at(offset, into, bytes);
-  std::size_t got = 0;
-  while (got < bytes) {
-    const ssize_t n = ::pread(fd_, into + got, bytes - got, static_cast<off_t>(offset + got));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return fail(ErrorCode::kIo, fmt::format("read: {}", rules::errno_text(errno)));
-    if (n == 0) break;
-    got += static_cast<std::size_t>(n);
-  }
-  return got;
+  return is_packed() ? unpacked_->read_at(offset, into, bytes) : read_fully(fd_, offset, into, bytes);
 }
 
 Result<FileStat> FileSource::stat() const {
@@ -516,12 +512,14 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
   SplitRules how = rules;
   const std::size_t wanted =
       before_.bytes + std::max(limit, raw_line_bytes(encoding_, rules.max_line_bytes) + 4);
-  if (buffer.raw.size() < wanted) buffer.raw.resize(wanted);
-  const bool together = had_more_ && !is_packed() && buffer.crew != nullptr && wanted >= 2 * kReadPiece;
-  const Result<std::size_t> got = together ? read_together(offset_ - before_.bytes, wanted, buffer)
-                                           : read_at(offset_ - before_.bytes, buffer.raw.data(), wanted);
-  if (!got) return fail(got.error());
-  const std::string_view raw(buffer.raw.data(), *got);
+  const bool together = read_together(wanted, buffer);
+  std::string_view raw = buffer.now.text();
+  if (!together) {
+    if (buffer.raw.size() < wanted) buffer.raw.resize(wanted);
+    const Result<std::size_t> got = read_at(offset_ - before_.bytes, buffer.raw.data(), wanted);
+    if (!got) return fail(got.error());
+    raw = std::string_view(buffer.raw.data(), *got);
+  }
   const std::string_view before = raw.substr(0, before_.bytes);
   if (before.size() != before_.bytes || (!before.empty() && mark_of(before) != before_)) {
     const Result<std::uint64_t> now = size_now();
@@ -535,7 +533,6 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
   const std::uint64_t base = offset_ - before_.bytes;
   const std::uint64_t end = base + raw.size();
   status.at_end = raw.size() < wanted;
-  had_more_ = !status.at_end;
   status.grew = end > known_size_;
   if (end < known_size_) {
     // Cut within the line that has no end yet.
@@ -560,7 +557,7 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
   if (offset_ == 0) mark = byte_order_mark(raw).bytes;
   Survey known;
   if (together) {
-    for (const Survey& piece : buffer.surveys)
+    for (const Survey& piece : buffer.now.surveys())
       known += piece;
     known.newlines -= survey(raw.substr(0, skip + mark)).newlines;
   }
@@ -589,6 +586,13 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
       known_size_ = std::max(known_size_, offset_);
       before_ = mark_before(offset_);
     }
+  }
+  if (together && buffer.reads_in_a_row >= kReadsInARow) {
+    const std::size_t next = before_.bytes + std::max(limit, raw_line_bytes(encoding_, rules.max_line_bytes) + 4);
+    buffer.ahead_of = id_;
+    // Without a descriptor for it, it is read when its turn comes.
+    if (has_more_than(next))
+      static_cast<void>(buffer.ahead.begin(*buffer.crew, fd_, offset_ - before_.bytes, next, before_.bytes));
   }
   return status;
 }

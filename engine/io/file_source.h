@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/io/file_id.h"
 #include "engine/io/records.h"
 #include "engine/io/source.h"
 #include "engine/io/unpack.h"
@@ -19,15 +20,6 @@
 #include "rules/time.h"
 
 namespace logbell::engine {
-
-// Which file. An inode number is used again for another file, often at once: the birth tells them apart.
-struct FileId {
-  std::uint64_t device = 0;
-  std::uint64_t inode = 0;
-  std::int64_t born_ns = 0;  // 0: the file system does not say
-
-  friend bool operator==(const FileId&, const FileId&) = default;
-};
 
 struct FileStat {
   FileId id;
@@ -134,8 +126,6 @@ class FileSource final : public Source {
   rules::Result<std::uint64_t> size_now() const;
   // Bytes from anywhere; fewer at the end. Does not move the place.
   rules::Result<std::size_t> read_at(std::uint64_t offset, char* into, std::size_t bytes) const;
-  // The same, by all of buffer.crew: what the pieces hold is in buffer.surveys then.
-  rules::Result<std::size_t> read_together(std::uint64_t offset, std::size_t bytes, ReadBuffer& buffer) const;
 
   // Lines between `from` and the place that was reached, once more.
   rules::Result<void> reread(std::uint64_t from, const SplitRules& rules, ReadBuffer& buffer,
@@ -160,6 +150,8 @@ class FileSource final : public Source {
   FileSource(int fd, const FileStat& stat, bool remote);
 
   Mark mark_before(std::uint64_t offset) const;
+  bool has_more_than(std::size_t bytes) const;  // that is not read yet
+  bool read_together(std::size_t bytes, ReadBuffer& buffer) const;
   bool matches(const Mark& mark, std::uint64_t end) const;
   ReadStatus restart(std::uint64_t size, bool hole);
   void refresh_head(std::uint64_t known_end);
@@ -174,7 +166,6 @@ class FileSource final : public Source {
   std::uint64_t offset_ = 0;
   std::uint64_t pending_ = 0;
   std::uint64_t known_size_ = 0;
-  bool had_more_ = false;  // the last read did not come to the end
   std::int64_t modified_ns_ = 0;
   Mark head_;       // as it was found: what is not read of it yet may be cut away
   Mark read_head_;  // of it, what has been read

@@ -9,20 +9,29 @@
 #include <vector>
 
 #include "engine/io/chunk.h"
-#include "engine/io/survey.h"
+#include "engine/io/file_id.h"
+#include "engine/io/shared_read.h"
 #include "rules/result.h"
 #include "rules/time.h"
 
 namespace logbell::engine {
-
-class Crew;
 
 // What a read needs, reused by all streams: one stream costs no buffer of its own.
 struct ReadBuffer {
   std::vector<char> raw;
   std::string scratch;
   Crew* crew = nullptr;  // who helps with a large read; null: nobody
-  std::vector<Survey> surveys;  // of what each of its pieces holds
+  // Then: what is handed over, and what the crew reads meanwhile, of whichever file.
+  SharedRead now;
+  SharedRead ahead;
+  FileId ahead_of;
+  FileId last_of;                // which was read last
+  std::size_t reads_in_a_row = 0;  // of it
+
+  // What is read ahead is not wanted any more.
+  void drop_ahead() {
+    if (ahead.is_under_way()) static_cast<void>(ahead.finish(*crew));
+  }
 };
 
 // What happened to a file under its reader.

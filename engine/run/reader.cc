@@ -1,7 +1,9 @@
 #include "engine/run/reader.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <span>
 #include <utility>
@@ -11,6 +13,7 @@
 #include "engine/io/decode.h"
 #include "engine/io/fault.h"
 #include "engine/io/records.h"
+#include "engine/io/shared_read.h"
 #include "engine/run/event_time.h"
 #include "engine/run/follower.h"
 #include "rules/alert.h"
@@ -73,6 +76,40 @@ bool same_but_for_the_look(const SourceStatus& a, const SourceStatus& b) {
 }  // namespace
 
 struct Reader::Impl {
+  // What a member of the crew found in a piece as it read it.
+  struct Ahead {
+    std::string_view lines;  // that are whole in it
+    std::vector<rules::Match> found;
+  };
+  // Matches what the crew reads.
+  class LookAhead final : public Onlooker {
+   public:
+    explicit LookAhead(Impl& impl) : impl_(impl) {}
+
+    void expect(std::size_t count) override {
+      patterns_ = impl_.ahead_patterns;
+      pieces.resize(std::max(pieces.size(), count));
+      for (Ahead& piece : pieces)
+        piece.lines = {};
+    }
+    void look(std::size_t piece, std::size_t member, std::string_view text) override {
+      if (patterns_ == nullptr) return;
+      // A stream's place is a line's beginning.
+      const std::size_t begin = piece == 0 ? 0 : std::min(text.find('\n'), text.size() - 1) + 1;
+      const std::size_t end = text.rfind('\n') + 1;  // 0: there is none
+      Ahead& mine = pieces[piece];
+      mine.found.clear();
+      mine.lines = begin < end ? text.substr(begin, end - begin) : std::string_view();
+      if (!mine.lines.empty()) patterns_->match(mine.lines, impl_.scratches[member], mine.found);
+    }
+
+    std::vector<Ahead> pieces;
+
+   private:
+    Impl& impl_;
+    const rules::PatternSet* patterns_ = nullptr;
+  };
+
   Impl(std::shared_ptr<const rules::Plan> first_plan, Options with)
       : options(std::move(with)), follower(ledger, options.stdin_fd, options.use_inotify, options.feedback, options.max_files) {
     follower.restore(options.positions);
@@ -81,6 +118,7 @@ struct Reader::Impl {
   }
 
   void replace_plan(std::shared_ptr<const rules::Plan> next) {
+    if (crew != nullptr) buffer.drop_ahead();  // it is matched with the old one
     plan = std::move(next);
     follower.replace_plan(plan);
     sent.clear();
@@ -144,7 +182,11 @@ struct Reader::Impl {
     MatchBatch batch;
     batch.generation = plan->generation;
     batch.read_at = now;
-    if (Tail* tail = pick(instant)) read(*tail, now, instant, batch);
+    if (Tail* tail = pick(instant)) {
+      read(*tail, now, instant, batch);
+    } else if (crew != nullptr) {
+      buffer.drop_ahead();
+    }
     if (options.drills != nullptr && options.drills->has_lines()) read_drills(now, instant, batch);
 
     // What is said of the sources is true after this read.
@@ -221,6 +263,7 @@ struct Reader::Impl {
     const SplitRules how{.max_line_bytes = tail.decoder == nullptr ? source.spec->max_line_bytes
                                                                    : RecordDecoder::max_raw_line_bytes(*source.spec),
                          .flush = tail.flush};
+    ahead_patterns = tail.decoder == nullptr ? &source.spec->patterns : nullptr;
     rules::Result<ReadStatus> status = tail.stream->read(options.chunk_bytes, how, buffer, chunk);
     if (!status) {
       follower.after_failure(tail, status.error(), instant);
@@ -252,8 +295,10 @@ struct Reader::Impl {
       ledger.note({ReaderNote::Level::kWarn, "", "",
                    "The system gives no thread more: what is behind is read by fewer, and takes longer. Raise the limit "
                    "of processes (pids.max, ulimit -u)."});
-    scratches.resize(options.threads);
+    scratches.resize(crew->size());
     buffer.crew = crew.get();
+    buffer.now = SharedRead(&look_aheads[0]);
+    buffer.ahead = SharedRead(&look_aheads[1]);
   }
 
   // --- from lines to records
@@ -369,9 +414,37 @@ struct Reader::Impl {
     return times.read(spec, line_at(text.block, offset), now);
   }
 
-  // A large block in pieces of whole lines, each by whoever of the crew is free; found in order nevertheless.
+  // What the crew has found as it read is taken over where it stands in the block as it was read; what is between that,
+  // a line at each seam of two pieces, is matched now.
   void match_lines(const rules::PatternSet& patterns, std::string_view block) {
-    if (crew == nullptr || block.size() < 2 * kMatchPiece) {
+    const char* at = block.data();
+    const char* const end = at + block.size();
+    auto* const seen = static_cast<LookAhead*>(buffer.now.onlooker());
+    for (Ahead& piece : seen == nullptr ? std::span<Ahead>() : std::span<Ahead>(seen->pieces)) {
+      const char* const from = piece.lines.data();
+      const char* const to = from + piece.lines.size();
+      if (piece.lines.empty() || std::less<>()(from, at) || std::less<>()(end, to)) continue;
+      match_rest(patterns, block, at, from);
+      for (rules::Match& match : piece.found) {
+        match.line_offset += static_cast<std::uint32_t>(from - block.data());
+        found.push_back(std::move(match));
+      }
+      at = to;
+    }
+    match_rest(patterns, block, at, end);
+  }
+
+  void match_rest(const rules::PatternSet& patterns, std::string_view block, const char* from, const char* to) {
+    if (from == to) return;
+    const std::size_t first = found.size();
+    match_large(patterns, std::string_view(from, static_cast<std::size_t>(to - from)));
+    for (std::size_t i = first; i < found.size(); ++i)
+      found[i].line_offset += static_cast<std::uint32_t>(from - block.data());
+  }
+
+  // A large block in pieces of whole lines, each by whoever of the crew is free; found in order nevertheless.
+  void match_large(const rules::PatternSet& patterns, std::string_view block) {
+    if (crew == nullptr || crew->is_busy() || block.size() < 2 * kMatchPiece) {
       patterns.match(block, scratch, found);
       return;
     }
@@ -718,8 +791,10 @@ struct Reader::Impl {
   Follower follower;
   ReadBuffer buffer;
   rules::PatternSet::Scratch scratch;
-  std::unique_ptr<Crew> crew;
-  std::vector<rules::PatternSet::Scratch> scratches;          // by member
+  std::vector<rules::PatternSet::Scratch> scratches;          // by member of the crew
+  // Of what the stream that is read next is matched with; null: its lines are made of it first.
+  const rules::PatternSet* ahead_patterns = nullptr;
+  std::array<LookAhead, 2> look_aheads{LookAhead(*this), LookAhead(*this)};
   std::vector<std::pair<std::size_t, std::size_t>> pieces;    // of a block: from, to
   std::vector<std::vector<rules::Match>> found_by_piece;
   LineTimes times;
@@ -736,6 +811,7 @@ struct Reader::Impl {
   bool confirmation_wanted = false;
   bool finishing = false;
   bool last_was_waiting = false;
+  std::unique_ptr<Crew> crew;  // ends before what it works with
 };
 
 Reader::Reader(std::shared_ptr<const rules::Plan> plan, Options options)

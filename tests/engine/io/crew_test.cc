@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 #include <catch2/catch.hpp>
@@ -33,6 +34,30 @@ TEST_CASE("crew: every piece is done once, by members that are never two at once
         REQUIRE(each == 1);
     }
   }
+}
+
+TEST_CASE("crew: the owner does something else meanwhile, and joins the others then", "[io][crew]") {
+  for (const std::size_t members : {1U, 3U}) {
+    Crew crew(members);
+    for (std::size_t round = 0; round < 500; ++round) {
+      const std::size_t pieces = round % 13;
+      std::vector<std::atomic<int>> times(pieces);
+      CHECK_FALSE(crew.is_busy());
+      crew.begin(pieces, [&](std::size_t piece, std::size_t) { ++times.at(piece); });
+      CHECK(crew.is_busy());
+      if (round % 3 == 0) std::this_thread::yield();
+      crew.finish();
+      for (const std::atomic<int>& each : times)
+        REQUIRE(each == 1);
+    }
+  }
+  // It may end with work begun that nobody waits for.
+  std::atomic<int> done{0};
+  {
+    Crew crew(2);
+    crew.begin(50, [&](std::size_t, std::size_t) { ++done; });
+  }
+  CHECK(done <= 50);
 }
 
 TEST_CASE("crew: what a piece throws is thrown when the others are done, and the crew goes on",

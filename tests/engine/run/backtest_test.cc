@@ -1,9 +1,11 @@
 // Backtests, and a reader with a crew: the same whoever helps.
 #include "engine/run/backtest.h"
 
+#include <algorithm>
 #include <string>
 
 #include "tests/engine/run/reader_world.h"
+#include "tests/support/random_patterns.h"
 
 namespace logbell::tests {
 namespace {
@@ -128,6 +130,91 @@ TEST_CASE("reader: a crew hands over the same lines in the same order", "[run][r
     world.settle();
     CHECK(world.lines() == alone);
   }
+}
+
+// Lines of all kinds, of which some match "error \\d".
+std::string odd_lines(RandomPatterns& random, std::size_t bytes) {
+  std::string text;
+  while (text.size() < bytes) {
+    const std::size_t kind = random.below(4000);
+    text += "line " + std::to_string(text.size());
+    if (kind % 9 == 0) text += " error " + std::to_string(kind % 7);
+    if (kind == 1) text += std::string(random.below(400'000), 'x') + " error 5";  // longer than a piece, or than may be
+    if (kind == 2) text += std::string(40, '\0') + "error 6";
+    if (kind == 3) text += std::string(random.below(300'000), '\n');
+    text += kind % 5 == 0 ? "\r\n" : "\n";
+  }
+  return text;
+}
+
+TEST_CASE("reader: what a crew reads ahead is handed over as if it were read in its turn", "[run][reader]") {
+  for (const std::uint64_t seed : {1U, 2U, 3U, 4U}) {
+    std::vector<std::vector<SeenLine>> by_threads;
+    for (const std::size_t threads : {1U, 2U, 3U}) {
+      RandomPatterns random(seed);
+      ReaderWorld world({.patterns = {"error (?P<kind>\\d)", "line \\d*77\\b"}});
+      world.threads = threads;
+      world.chunk_bytes = 600 * 1024;
+      world.dir.append("a.log", odd_lines(random, 9'000'000));
+      if (seed % 2 == 0) world.dir.append("b.log", odd_lines(random, 5'000'000));
+      world.settle();
+      if (seed % 2 == 1) {
+        // Other patterns from some chunk on.
+        world.dir.append("a.log", odd_lines(random, 6'000'000));
+        for (int i = 0; i < 7; ++i)
+          world.step();
+        world.reload({.patterns = {"error (?P<kind>\\d)", "line \\d*88\\b"}, .generation = 2});
+      }
+      world.dir.append("a.log", "the last error 1");
+      world.settle();
+      world.pass(minutes(1));
+      by_threads.push_back(std::exchange(world.seen, {}));
+      CHECK(world.counter("logbell_source_lines_truncated_total{source=\"app\"}") > 0);
+      CHECK(world.counter("logbell_source_nul_bytes_skipped_total{source=\"app\"}") > 0);
+    }
+    for (const std::vector<SeenLine>& lines : by_threads) {
+      INFO("seed " << seed);
+      REQUIRE(lines.size() == by_threads[0].size());
+      for (std::size_t i = 0; i < lines.size(); ++i) {
+        const SeenLine& line = lines[i];
+        const SeenLine& alone = by_threads[0][i];
+        REQUIRE((line.text == alone.text && line.pattern == alone.pattern && line.labels == alone.labels));
+        if (line.generation != alone.generation) FAIL("another plan matched " << line.text.substr(0, 80));
+      }
+    }
+  }
+}
+
+TEST_CASE("reader: a file that is cut while a crew reads it ahead loses nothing of what is written then",
+          "[run][reader]") {
+  RandomPatterns random(5);
+  ReaderWorld world({.patterns = {"error (?P<kind>\\d)"}});
+  world.threads = 2;
+  world.chunk_bytes = 600 * 1024;
+  world.dir.append("a.log", odd_lines(random, 9'000'000));
+  for (int i = 0; i < 8; ++i)
+    REQUIRE(world.step().more);
+  const std::size_t before = world.lines().size();
+  CHECK(before > 0);
+  SECTION("to nothing") {
+    world.dir.write("a.log", "written then: error 7\n");
+  }
+  SECTION("and grows again beyond where it was") {
+    std::string text = "written then: error 7\n";
+    while (text.size() < 9'500'000)
+      text += "it has never held anything as good as this before\n";
+    world.dir.write("a.log", text);
+  }
+  SECTION("and another one has its name") {
+    world.dir.rename("a.log", "a.log.1");
+    world.dir.append("a.log", "written then: error 7\n");
+  }
+  world.settle();
+  world.pass(seconds(1));
+  const Texts lines = world.lines();
+  REQUIRE_FALSE(lines.empty());
+  CHECK(lines.back() == "written then: error 7");
+  CHECK(std::count(lines.begin(), lines.end(), "written then: error 7") == 1);
 }
 
 }  // namespace

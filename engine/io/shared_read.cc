@@ -1,0 +1,117 @@
+#include "engine/io/shared_read.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+namespace logbell::engine {
+
+using rules::ErrorCode;
+using rules::fail;
+using rules::Result;
+
+struct SharedRead::State {
+  Onlooker* onlooker = nullptr;
+  int fd = -1;
+  std::uint64_t offset = 0;
+  std::size_t bytes = 0;
+  std::size_t before = 0;
+  std::vector<char> raw;
+  std::vector<Result<std::size_t>> got;  // by piece
+  std::vector<Survey> surveys;
+  std::size_t whole = 0;
+
+  ~State() { close(); }
+  void close() {
+    if (fd >= 0) ::close(std::exchange(fd, -1));
+  }
+  void read(std::size_t piece, std::size_t member) {
+    const std::size_t from = piece * kPieceBytes;
+    char* const into = raw.data() + from;
+    const bool last = piece + 1 == got.size();
+    got[piece] = read_fully(fd, offset + from, into, last ? bytes - from : kPieceBytes);
+    if (!got[piece]) return;
+    const std::string_view text(into, *got[piece]);
+    surveys[piece] = survey(text);
+    if (onlooker != nullptr)
+      onlooker->look(piece, member, text.substr(piece == 0 ? std::min(before, text.size()) : 0));
+  }
+};
+
+Result<std::size_t> read_fully(int fd, std::uint64_t offset, char* into, std::size_t bytes) {
+  std::size_t got = 0;
+  while (got < bytes) {
+    const ssize_t n = ::pread(fd, into + got, bytes - got, static_cast<off_t>(offset + got));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return fail(ErrorCode::kIo, fmt::format("read: {}", rules::errno_text(errno)));
+    if (n == 0) break;
+    got += static_cast<std::size_t>(n);
+  }
+  return got;
+}
+
+SharedRead::SharedRead(Onlooker* onlooker) : state_(std::make_unique<State>()) {
+  state_->onlooker = onlooker;
+}
+SharedRead::~SharedRead() = default;
+SharedRead::SharedRead(SharedRead&&) noexcept = default;
+SharedRead& SharedRead::operator=(SharedRead&&) noexcept = default;
+
+bool SharedRead::begin(Crew& crew, int fd, std::uint64_t offset, std::size_t bytes, std::size_t before) {
+  State& state = *state_;
+  LOGBELL_CHECK(state.fd < 0 && bytes >= 2 * kPieceBytes);
+  // The file may be closed meanwhile.
+  state.fd = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (state.fd < 0) return false;
+  state.offset = offset;
+  state.bytes = bytes;
+  state.before = before;
+  if (state.raw.size() < bytes) state.raw.resize(bytes);
+  const std::size_t pieces = bytes / kPieceBytes;
+  state.got.assign(pieces, std::size_t{0});
+  state.surveys.assign(pieces, {});
+  if (state.onlooker != nullptr) state.onlooker->expect(pieces);
+  crew.begin(pieces, [&state](std::size_t piece, std::size_t member) { state.read(piece, member); });
+  return true;
+}
+
+Result<std::size_t> SharedRead::finish(Crew& crew) {
+  State& state = *state_;
+  crew.finish();
+  state.close();
+  state.whole = 0;
+  // Behind a piece that came short nothing counts.
+  for (std::size_t piece = 0; piece < state.got.size(); ++piece) {
+    if (!state.got[piece]) return state.got[piece];
+    state.whole += *state.got[piece];
+    if (state.whole >= std::min(state.bytes, (piece + 1) * kPieceBytes)) continue;
+    state.surveys.resize(piece + 1);
+    break;
+  }
+  return state.whole;
+}
+
+bool SharedRead::is_under_way() const {
+  return state_->fd >= 0;
+}
+std::uint64_t SharedRead::offset() const {
+  return state_->offset;
+}
+std::size_t SharedRead::bytes() const {
+  return state_->bytes;
+}
+std::string_view SharedRead::text() const {
+  return {state_->raw.data(), state_->whole};
+}
+const std::vector<Survey>& SharedRead::surveys() const {
+  return state_->surveys;
+}
+Onlooker* SharedRead::onlooker() const {
+  return state_->onlooker;
+}
+
+}  // namespace logbell::engine

@@ -1,0 +1,63 @@
+// SharedRead: one large read that a crew shares, piece by piece: each member counts and searches what it has
+// read while that is in its cache.
+//
+// Owned by the thread that owns the crew. Between begin() and finish() the crew's other members are at it,
+// and the owner is free to do something else.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "engine/io/crew.h"
+#include "engine/io/survey.h"
+#include "rules/result.h"
+
+namespace logbell::engine {
+
+// Sees the pieces of a read by the members that have read them. That they become part of a chunk as they are,
+// or at all, is not said yet.
+class Onlooker {
+ public:
+  virtual ~Onlooker() = default;
+  // By the owner, before any of the pieces.
+  virtual void expect(std::size_t pieces) = 0;
+  // By any member, several at once. The first piece begins where the stream stands.
+  virtual void look(std::size_t piece, std::size_t member, std::string_view text) = 0;
+};
+
+// `bytes` of a file from `offset` on; fewer at its end.
+rules::Result<std::size_t> read_fully(int fd, std::uint64_t offset, char* into, std::size_t bytes);
+
+class SharedRead {
+ public:
+  static constexpr std::size_t kPieceBytes = 256 * 1024;  // that one member reads
+
+  // `onlooker`: null: none. Must outlive the read.
+  explicit SharedRead(Onlooker* onlooker = nullptr);
+  ~SharedRead();  // with nothing under way, or the crew gone
+  SharedRead(SharedRead&&) noexcept;
+  SharedRead& operator=(SharedRead&&) noexcept;
+
+  // Reads `bytes`, two pieces at least, from `offset` of the file, through a descriptor of its own. Of the
+  // first `before` bytes the onlooker sees nothing. False: there is no descriptor for it; nothing has begun.
+  bool begin(Crew& crew, int fd, std::uint64_t offset, std::size_t bytes, std::size_t before);
+  // Takes part until all is read. How much there was: fewer bytes at the file's end.
+  rules::Result<std::size_t> finish(Crew& crew);
+
+  bool is_under_way() const;
+  std::uint64_t offset() const;
+  std::size_t bytes() const;  // that were asked for
+  // After finish(): what was read, and what is in it.
+  std::string_view text() const;
+  const std::vector<Survey>& surveys() const;
+  Onlooker* onlooker() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;  // the crew works on it, wherever this is moved to
+};
+
+}  // namespace logbell::engine

@@ -1,0 +1,109 @@
+// A read that a crew shares is the file's bytes, all of them, and each piece is seen once.
+#include "engine/io/shared_read.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include <catch2/catch.hpp>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+namespace logbell::engine {
+namespace {
+
+constexpr std::size_t kPiece = SharedRead::kPieceBytes;
+
+class Seen final : public Onlooker {
+ public:
+  void expect(std::size_t pieces) override { texts.assign(pieces, "never seen"); }
+  void look(std::size_t piece, std::size_t, std::string_view text) override {
+    texts.at(piece) = std::string(text);
+  }
+  std::string all() const {
+    std::string all;
+    for (const std::string& text : texts)
+      all += text;
+    return all;
+  }
+  std::vector<std::string> texts;
+};
+
+std::string some_text(std::size_t bytes) {
+  std::string text;
+  for (std::size_t i = 0; text.size() < bytes; ++i)
+    text += "line " + std::to_string(i) + "\n";
+  text.resize(bytes);
+  return text;
+}
+
+// A file that is in memory only.
+int file_of(const std::string& text) {
+  const int fd = ::memfd_create("shared_read_test", MFD_CLOEXEC);
+  REQUIRE(fd >= 0);
+  REQUIRE(::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+  return fd;
+}
+
+TEST_CASE("shared_read: what there is, from anywhere, by any number of members", "[io][crew]") {
+  const std::string text = some_text(3 * kPiece + 1000);
+  const int fd = file_of(text);
+  for (const std::size_t members : {1U, 2U, 4U}) {
+    Crew crew(members);
+    Seen seen;
+    SharedRead read(&seen);
+    for (const std::size_t offset : {std::size_t{0}, std::size_t{777}, kPiece - 1, 2 * kPiece, text.size()}) {
+      for (const std::size_t bytes : {2 * kPiece, 2 * kPiece + 300, 3 * kPiece + 5}) {
+        REQUIRE(read.begin(crew, fd, offset, bytes, 100));
+        CHECK(read.is_under_way());
+        const auto got = read.finish(crew);
+        CHECK_FALSE(read.is_under_way());
+        REQUIRE(got);
+        const std::string wanted = text.substr(offset, bytes);
+        CHECK(*got == wanted.size());
+        CHECK((read.text() == wanted));
+        // Of the first bytes it sees nothing.
+        CHECK((seen.all() == wanted.substr(std::min<std::size_t>(100, wanted.size()))));
+        Survey all;
+        for (const Survey& piece : read.surveys())
+          all += piece;
+        CHECK(all.newlines == static_cast<std::uint64_t>(std::count(wanted.begin(), wanted.end(), '\n')));
+      }
+    }
+  }
+  ::close(fd);
+}
+
+TEST_CASE("shared_read: the file may be closed and the read moved while it is under way", "[io][crew]") {
+  const std::string text = some_text(4 * kPiece);
+  Crew crew(2);
+  for (int round = 0; round < 50; ++round) {
+    const int fd = file_of(text);
+    SharedRead read;
+    SharedRead other;
+    REQUIRE(read.begin(crew, fd, 0, text.size(), 0));
+    std::swap(read, other);
+    ::close(fd);
+    CHECK(other.is_under_way());
+    const auto got = other.finish(crew);
+    REQUIRE(got);
+    REQUIRE((other.text() == text));
+  }
+}
+
+TEST_CASE("shared_read: what cannot be read is an error", "[io][crew]") {
+  const int fd = ::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  REQUIRE(fd >= 0);
+  Crew crew(2);
+  SharedRead read;
+  REQUIRE(read.begin(crew, fd, 0, 2 * kPiece, 0));
+  const auto got = read.finish(crew);
+  REQUIRE_FALSE(got);
+  CHECK(got.error().message == "read: Is a directory");
+  ::close(fd);
+  CHECK_FALSE(read.begin(crew, fd, 0, 2 * kPiece, 0));  // no such descriptor
+}
+
+}  // namespace
+}  // namespace logbell::engine
