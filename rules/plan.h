@@ -96,6 +96,8 @@ struct SinkSpec {
   bool send_resolved = true;
   std::uint32_t messages_per_minute = 0;  // more, and one speaks for all that wait; 0: each for itself
   std::vector<std::string> fallback;      // tried in order when it fails for good
+  // What fires here and cannot be delivered for so long is told to them, too; unset: as urgent as it is.
+  std::optional<Duration> fallback_after;
 };
 
 struct Plan {

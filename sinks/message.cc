@@ -233,7 +233,7 @@ std::vector<std::string> delivery_notes(const Notification& notification, const 
                           fmt::join(notification.names(), ", ")));
   }
   if (!notification.fallback_for.empty()) {
-    notes.push_back(fmt::format("In place of the sink \"{}\", which refused it.", notification.fallback_for));
+    notes.push_back(fmt::format("In place of the sink \"{}\", which did not take it.", notification.fallback_for));
   }
   if (!attempt.speaks_for.empty()) {
     notes.push_back(fmt::format("A storm: one message instead of {}. In it: {}.", attempt.speaks_for.size(),

@@ -596,9 +596,25 @@ class Compiler {
     spec.messages_per_minute = static_cast<std::uint32_t>(*most);
   }
 
+  static void read_fallback_after(const Fields& fields, SinkDraft& draft) {
+    constexpr rules::Duration kLeast = std::chrono::seconds(10);
+    constexpr rules::Duration kMost = std::chrono::hours(12);
+    const auto after = fields.duration("fallback_after");
+    if (!after) return;
+    if (draft.fallback.empty()) {
+      fields.error("fallback_after", "there is no fallback that could be told", "add `fallback: [SINK]`, or remove it");
+    } else if (*after < kLeast || *after > kMost) {
+      fields.error("fallback_after",
+                   fmt::format("{} is not between {} and {}", rules::format_duration(*after),
+                               rules::format_duration(kLeast), rules::format_duration(kMost)),
+                   "a sink needs some seconds to answer, and what waits for a day is given up");
+    }
+    draft.spec.fallback_after = *after;
+  }
+
   void read_sink(const yaml::Entry& entry, SinkDraft& draft) {
     static const std::vector<std::string> kGeneric{"fallback", "audience", "send_resolved", "drill",
-                                                   "messages_per_minute"};
+                                                   "messages_per_minute", "fallback_after", "pages"};
     const std::string subject = fmt::format("sink \"{}\"", entry.key);
     const auto is_name = [](const std::string& name) {
       return !name.empty() &&
@@ -651,7 +667,9 @@ class Compiler {
     if (const auto resolved = fields.boolean("send_resolved")) draft.spec.send_resolved = *resolved;
     if (const auto drill = fields.boolean("drill"); drill && !*drill) config_.drills.never.insert(entry.key);
     if (fields.word("audience", {"machine"})) draft.spec.machine_audience = true;
+    if (const auto pages = fields.boolean("pages")) draft.spec.pages = *pages;
     draft.fallback = fields.texts("fallback").value_or(std::vector<Text>());
+    read_fallback_after(fields, draft);
     std::vector<std::string> keys;
     keys.reserve(type->keys.size());
     for (const std::string_view key : type->keys)

@@ -520,6 +520,7 @@ void Lane::start(Setting setting) {
   loop.fallbacks = std::move(setting.fallbacks);
   loop.min_interval = setting.min_interval;
   loop.per_minute = setting.per_minute;
+  loop.fallback_after = setting.fallback_after;
   follows_ = setting.follows;
   loop.clock = options_.clock;
   loop.log = this;
@@ -1142,6 +1143,7 @@ Lane::Setting Runtime::setting(const Config& config, const rules::SinkSpec& sink
   sinks::SinkContext context{config.external_url, config.environment};
   setting.fallbacks = fallbacks_of(*config.plan);
   setting.per_minute = sink.messages_per_minute;
+  setting.fallback_after = sink.fallback_after;
   if (const sinks::SinkType* type = sinks::find_sink_type(sink.type); type != nullptr) {
     setting.min_interval = type->min_interval;
     setting.follows = type->follows;

@@ -236,6 +236,7 @@ class Lane final : public DeliveryLog {
     Fallbacks fallbacks;
     rules::Duration min_interval{0};
     std::uint32_t per_minute = 0;
+    std::optional<rules::Duration> fallback_after;
     bool follows = false;
   };
   // Where the store has the alerts of whose firing a fallback of this lane was told: each under the prefix

@@ -255,7 +255,9 @@ class SendLoop::Impl {
   std::optional<Instant> work();
   std::optional<Instant> work_draining();
   void expire(Instant now);
+  Duration patience(std::size_t urgency) const;
   std::optional<Instant> owed_at(std::size_t urgency) const;
+  Duration time_for_attempt(Instant now) const;
   void tell_fallbacks_too(Instant now);
   bool copy_before(Sequence sequence);
   void hand_over();
@@ -274,7 +276,7 @@ class SendLoop::Impl {
   void lane_works();
   void succeeded(const std::vector<Sequence>& sequences, const Notification& said, const Outcome& outcome);
   void not_delivered(const std::vector<Sequence>& others, const Outcome& outcome);
-  void failed(Sequence sequence, const Outcome& outcome, Instant now);
+  void failed(Sequence sequence, const Outcome& outcome, Instant began, Instant now);
   void rejected(Sequence sequence, const Outcome& outcome, Instant now);
   void keep_dead(Instant now);
   // The circuit is open because of what messages were answered, and it may still be the messages: those of
@@ -680,8 +682,22 @@ void SendLoop::Impl::end_drills() {
 std::optional<Instant> SendLoop::Impl::owed_at(std::size_t urgency) const {
   const std::set<Sequence>& owed = owed_[urgency];
   if (failures_ == 0 || owed.empty()) return std::nullopt;
-  const Duration patience = urgency == 0 ? kFallbackAfter : kLateFallbackAfter;
-  return std::max(failing_since_, items_.at(*owed.begin()).added) + patience;
+  return std::max(failing_since_, items_.at(*owed.begin()).added) + patience(urgency);
+}
+
+Duration SendLoop::Impl::patience(std::size_t urgency) const {
+  return options_.fallback_after.value_or(urgency == 0 ? kFallbackAfter : kLateFallbackAfter);
+}
+
+// An attempt that hangs does not keep a fallback waiting that is to be told meanwhile.
+Duration SendLoop::Impl::time_for_attempt(Instant now) const {
+  Duration time = kTimeout;
+  for (std::size_t urgency = 0; urgency < owed_.size(); ++urgency) {
+    if (owed_[urgency].empty()) continue;
+    const Instant due = owed_at(urgency).value_or(now + patience(urgency));
+    time = std::min(time, std::max(kMinAttempt, std::chrono::floor<Duration>(due - now)));
+  }
+  return time;
 }
 
 void SendLoop::Impl::tell_fallbacks_too(Instant now) {
@@ -842,7 +858,7 @@ std::optional<Instant> SendLoop::Impl::work() {
     tell_fallbacks_too(now);
     const bool may = copies_.empty() && gate() <= now;
     const std::optional<Sequence> chosen = may ? choose(now) : std::nullopt;
-    if (chosen) attempt(*chosen, kTimeout);
+    if (chosen) attempt(*chosen, time_for_attempt(now));
   }
   if (dead_ && probe_at_ > now) end_drills();
   return next(options_.clock->instant());
@@ -934,6 +950,7 @@ void SendLoop::Impl::attempt(Sequence sequence, Duration timeout) {
   if (many) attempt.speaks_for = std::move(speaks_for);
   allowance_.take(options_.clock->instant());
   LOGBELL_FAULT("lane.before_send");
+  const Instant began = options_.clock->instant();
   const Outcome outcome =
       LOGBELL_BROKEN("lane.receipt") ? Outcome::delivered("") : sink_->deliver(said, attempt);
   LOGBELL_FAULT("lane.answered");
@@ -959,7 +976,7 @@ void SendLoop::Impl::attempt(Sequence sequence, Duration timeout) {
   if (outcome.kind == Outcome::Kind::kRejected) {
     rejected(sequence, outcome, now);
   } else {
-    failed(sequence, outcome, now);
+    failed(sequence, outcome, began, now);
   }
 }
 
@@ -1026,7 +1043,7 @@ void SendLoop::Impl::succeeded(const std::vector<Sequence>& sequences, const Not
   if (news) options_.log->sink_alive(options_.sink, options_.lane);
 }
 
-void SendLoop::Impl::failed(Sequence sequence, const Outcome& outcome, Instant now) {
+void SendLoop::Impl::failed(Sequence sequence, const Outcome& outcome, Instant began, Instant now) {
   Item& item = items_.at(sequence);
   const bool unknown = outcome.kind == Outcome::Kind::kUnknown;
   const bool limited = outcome.reason == sinks::Reason::kRateLimited;
@@ -1043,7 +1060,7 @@ void SendLoop::Impl::failed(Sequence sequence, const Outcome& outcome, Instant n
     keep_dead(now);
   } else {
     if (failures_ == 0) {
-      failing_since_ = now;
+      failing_since_ = began;
       if (!limited) ++item.failed_alone;
     }
     ++failures_;

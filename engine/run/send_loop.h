@@ -128,7 +128,7 @@ class SendLoop {
   static constexpr std::uint32_t kHintsTrusted = 5;
   // A critical alert that fires and finds only passing failures for so long is told to the fallbacks too,
   // once; the sink itself is still tried. Someone must hear of it while it matters; two minutes is past every
-  // restart.
+  // restart. `fallback_after` of a sink says otherwise, for all that fires there.
   static constexpr rules::Duration kFallbackAfter{std::chrono::minutes(2)};
   // So is any other one that fires, after as long as the longest hint that is kept.
   static constexpr rules::Duration kLateFallbackAfter{kMaxHint};
@@ -177,6 +177,7 @@ class SendLoop {
     Fallbacks fallbacks;  // of every sink: what came here in another's place goes on along its list
     rules::Duration min_interval{0};       // SinkType::min_interval
     std::uint32_t per_minute = 0;          // SinkSpec::messages_per_minute
+    std::optional<rules::Duration> fallback_after;  // SinkSpec::fallback_after; unset: kFallbackAfter and its like
     const Clock* clock = nullptr;          // must outlive me
     DeliveryLog* log = nullptr;            // must outlive me
     std::uint64_t seed = 0;                // for jitter

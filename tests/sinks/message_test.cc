@@ -106,7 +106,7 @@ TEST_CASE("message: a delivery says that it is late, doubtful or in another's pl
   attempt.now = n.created_at + 5min;
   const std::vector<std::string> notes = delivery_notes(n, attempt);
   REQUIRE(notes.size() == 4);
-  CHECK(notes[0] == "In place of the sink \"oncall\", which refused it.");
+  CHECK(notes[0] == "In place of the sink \"oncall\", which did not take it.");
   CHECK(notes[1].find("may be a duplicate") != std::string::npos);
   CHECK(notes[2] == "Delayed 5 min: it could not be sent earlier.");
   CHECK(notes[3] == "Changed 4 times since the last message.");

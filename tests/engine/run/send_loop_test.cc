@@ -1653,6 +1653,46 @@ TEST_CASE("send_loop: a fallback hears no end before the firing that it ends", "
   CHECK(told == Keys{"first/mail", "first end/mail", "second/mail", "second end/mail"});
 }
 
+TEST_CASE("send_loop: F40 a sink that hangs does not keep its fallback waiting beyond its time",
+          "[run][send_loop][F40]") {
+  SendLoop::Options options = with_fallbacks({{"mail", {"mail"}}});
+  Duration patience = SendLoop::kFallbackAfter;
+  int priority = 0;
+  SECTION("a critical alert") {}
+  SECTION("any other") {
+    priority = 1;
+    patience = SendLoop::kLateFallbackAfter;
+  }
+  SECTION("as the sink says, for all alike") {
+    priority = 1;
+    options.fallback_after = patience = 37s;
+  }
+  SECTION("sooner than an attempt may take") {
+    options.fallback_after = patience = 10s;
+  }
+  OneLane lane(std::move(options));
+  lane.script.answer = [&](const Notification&, const sinks::Attempt& attempt) {
+    CHECK(attempt.timeout <= SendLoop::kTimeout);
+    lane.clock.advance(attempt.timeout);
+    return Outcome::unknown("no answer");
+  };
+  const Instant began = lane.clock.instant();
+  lane.add(lane.firing("a", "g", priority));
+  const auto told = [&] {
+    return std::any_of(lane.log.all.begin(), lane.log.all.end(),
+                       [](const auto& one) { return !one.second.fallbacks.empty(); });
+  };
+  while (!told()) {
+    const std::optional<Instant> next = lane.loop->step();
+    REQUIRE(next);
+    if (!told() && *next > lane.clock.instant())
+      lane.clock.advance(std::chrono::ceil<Duration>(*next - lane.clock.instant()));
+  }
+  // From the beginning of the first attempt.
+  CHECK(lane.clock.instant() - began >= patience);
+  CHECK(lane.clock.instant() - began <= patience + 1s);
+}
+
 TEST_CASE(
     "send_loop: F40 the fallback that was told of a firing hears its resolve, although the sink is well",
     "[run][send_loop][F40]") {
