@@ -1877,6 +1877,10 @@ std::vector<MetricValue> Pipeline::metrics() const {
   return values;
 }
 
+rules::Result<std::vector<Sample>> Pipeline::evaluate(const rules::Expr& expr, Timestamp at) const {
+  return engine::evaluate(expr, at, impl_->window_of());
+}
+
 const rules::Plan& Pipeline::plan() const {
   return *impl_->plan;
 }
