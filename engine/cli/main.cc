@@ -68,6 +68,21 @@ int dispatch(int argc, char** argv) {
       "Nothing is sent or stored. Exit status: 0 all was read, 1 something was not, 64 no such source or file, 78 the "
       "configuration is refused.");
 
+  TestOptions test;
+  CLI::App* test_command = app.add_subcommand(
+      "test", "Test rules with log lines: what fires, who is told, what is counted at which moment");
+  test_command->add_option("FILE", test.files, "Files of tests; each names its configuration")->required();
+  test_command->add_option("--only", test.only, "Only tests whose names hold this");
+  test_command->add_flag("--coverage", test.coverage,
+                         "Also say which rules no test let fire, and which sides of their comparisons none looked at");
+  std::string test_format = "text";
+  test_command->add_option("--format", test_format, "How to say it")
+      ->check(CLI::IsMember({"text", "json", "junit"}))
+      ->capture_default_str();
+  test_command->footer(
+      "Nothing is sent, stored or waited for. Exit status: 0 every test passed, whatever --coverage says; 1 one failed; "
+      "64 no such file or test; 78 a test file or a configuration is refused.");
+
   DiffOptions diff;
   CLI::App* diff_command = app.add_subcommand(
       "diff", "Say who would be told of what with one configuration and not with the other");
@@ -176,6 +191,12 @@ int dispatch(int argc, char** argv) {
     backtest.plain = backtest_matcher == "plain";
     backtest.format = backtest_format == "json" ? OutputFormat::kJson : OutputFormat::kText;
     return command_backtest(backtest);
+  }
+  if (test_command->parsed()) {
+    test.format = test_format == "json"    ? TestFormat::kJson
+                  : test_format == "junit" ? TestFormat::kJunit
+                                           : TestFormat::kText;
+    return command_test(test);
   }
   if (diff_command->parsed()) return command_diff(diff);
   if (drill_command->parsed()) {

@@ -11,6 +11,7 @@ namespace logbell::engine {
 inline constexpr const char* kDefaultConfig = "/etc/logbell/logbell.yaml";
 
 enum class OutputFormat { kText, kJson };
+enum class TestFormat { kText, kJson, kJunit };
 
 struct CheckOptions {
   std::string config = kDefaultConfig;
@@ -27,6 +28,13 @@ struct BacktestOptions {
   bool plain = false;             // RE2 on every line
   std::size_t threads = 0;        // that read and match; 0: as many as there are cores
   OutputFormat format = OutputFormat::kText;
+};
+
+struct TestOptions {
+  std::vector<std::string> files;  // of tests
+  std::string only;                // whose names hold this; "": all
+  bool coverage = false;           // say what no test has seen
+  TestFormat format = TestFormat::kText;
 };
 
 struct DiffOptions {

@@ -5,7 +5,8 @@
 // Every document of EXAMPLES/*.yaml becomes a TypeScript literal of its kind (kubernetes-types is made from Kubernetes' OpenAPI
 // description), and tsc says whether the API server would know each field. Documents that are wrong on purpose stand beside
 // them under @ts-expect-error. What the types do not know (names that must meet, quantities, words) rules() knows, and is
-// held to as many wrong ones. The files of each ConfigMap are written to DIRECTORY and must pass `logbell check --strict`.
+// held to as many wrong ones. The files of each ConfigMap are written to DIRECTORY and must pass `logbell check --strict`, and the
+// tests of rules beside them, EXAMPLES/*.test.yaml, `logbell test`.
 // Exit 1, too, when the packages are not installed (tests/install test).
 import {spawnSync} from 'node:child_process';
 import {existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync} from 'node:fs';
@@ -33,7 +34,7 @@ mkdirSync(directory, {recursive: true});
 
 const failed = [];
 const documents = [];  // {name, value}
-for (const file of readdirSync(examples).filter((name) => name.endsWith('.yaml')).sort()) {
+for (const file of readdirSync(examples).filter((name) => name.endsWith('.yaml') && !name.endsWith('.test.yaml')).sort()) {
   // As the API server's YAML: the core schema, no key twice.
   for (const document of parseAllDocuments(readFileSync(join(examples, file), 'utf8'), {uniqueKeys: true})) {
     for (const fault of [...document.errors, ...document.warnings]) failed.push(`${file}: ${fault.message}`);
@@ -162,12 +163,19 @@ if (checked.status !== 0 && understood === 0) failed.push(`tsc ended with ${chec
 
 // The configurations.
 let configurations = 0;
+const tests = readdirSync(examples).filter((name) => name.endsWith('.test.yaml'));
+if (tests.length === 0) failed.push('its rules have no tests');
 for (const {name, value} of documents.filter(({value}) => value.kind === 'ConfigMap')) {
   const mounted = join(directory, value.metadata.name);
   mkdirSync(mounted);
   for (const [key, text] of Object.entries(value.data)) writeFileSync(join(mounted, key), text);
   const done = spawnSync(logbell, ['check', '--strict', '--assume-secrets', join(mounted, 'logbell.yaml')], {encoding: 'utf8'});
   if (done.status !== 0) failed.push(`${name}: logbell check ended with ${done.status}:\n${done.stdout}${done.stderr}`);
+  for (const test of tests) {
+    writeFileSync(join(mounted, test), readFileSync(join(examples, test)));
+    const tested = spawnSync(logbell, ['test', join(mounted, test)], {encoding: 'utf8'});
+    if (tested.status !== 0) failed.push(`${name}: logbell test ended with ${tested.status}:\n${tested.stdout}${tested.stderr}`);
+  }
   ++configurations;
 }
 if (configurations === 0 || !first) failed.push('there is no ConfigMap or no native sidecar');
