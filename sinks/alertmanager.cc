@@ -107,6 +107,13 @@ Payload alert_object(const rules::Alert& alert, const Attempt& attempt, const Si
   return out;
 }
 
+Payload alerts_body(std::span<const rules::Alert> alerts, const Attempt& attempt, const SinkContext& context) {
+  Payload body = Payload::array();
+  for (const rules::Alert& alert : alerts)
+    body.push(alert_object(alert, attempt, context));
+  return body;
+}
+
 Outcome AlertmanagerSink::deliver(const rules::Notification& notification, const Attempt& attempt) {
   const std::vector<rules::Alert> alerts = alerts_or_text(notification, context_);
   // Nothing to say, and "[]" is a valid request that says it.
@@ -136,9 +143,7 @@ Outcome AlertmanagerSink::deliver(const rules::Notification& notification, const
 }
 
 HttpResult AlertmanagerSink::post(std::span<const rules::Alert> alerts, Sending& sending) {
-  Payload body = Payload::array();
-  for (const rules::Alert& alert : alerts)
-    body.push(alert_object(alert, sending.attempt, context_));
+  const Payload body = alerts_body(alerts, sending.attempt, context_);
   HttpRequest request;
   request.url = Secret(url_);
   request.headers.push_back({"Content-Type", Secret("application/json")});
@@ -250,6 +255,10 @@ class AlertmanagerConfig final : public SinkConfig {
   }
   std::vector<Secret> secrets() const override { return options_.secrets(); }
   std::string destination() const override { return shown_; }
+  std::string words(const rules::Notification& notification, const Attempt& attempt,
+                    const SinkContext& context) const override {
+    return alerts_body(alerts_or_text(notification, context), attempt, context).words();
+  }
 
  private:
   std::vector<std::string> urls_;

@@ -458,6 +458,11 @@ class EmailConfig final : public SinkConfig {
     if (to.size() > 1) words += fmt::format(" and {} more", to.size() - 1);
     return fmt::format("{} by {}", words, settings_.smtp.server.shown);
   }
+  std::string words(const rules::Notification& notification, const Attempt& attempt,
+                    const SinkContext& context) const override {
+    return subject_of(notification, context) + "\n" +
+           email_message(notification, attempt, context, settings_.envelope, {}).text();
+  }
 
  private:
   EmailSettings settings_;

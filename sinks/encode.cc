@@ -527,6 +527,28 @@ std::size_t ConsoleText::columns() const {
   return columns;
 }
 
+namespace {
+
+void add_words(const rules::Json& json, std::string& out) {
+  if (json.is_string()) {
+    out.append(json.string()).push_back('\n');
+  } else if (json.is_number()) {
+    out.append(json.dump()).push_back('\n');
+  }
+  for (const rules::Json& item : json.array())
+    add_words(item, out);
+  for (const auto& [name, value] : json.object())
+    add_words(value, out);
+}
+
+}  // namespace
+
+std::string Payload::words() const {
+  std::string out;
+  add_words(json_, out);
+  return out;
+}
+
 Payload& Payload::put(std::string_view name, rules::Json value) {
   json_.set(name, std::move(value));
   return *this;

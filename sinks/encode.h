@@ -196,6 +196,7 @@ class Mail {
   // A text in it is not whole because of its limits.
   bool was_cut() const { return was_cut_; }
   std::string dump() const;
+  const std::string& text() const { return text_; }  // before it is encoded
 
  private:
   Mail& put(Literal name, const std::string& value);
@@ -257,6 +258,9 @@ class Payload {
   // A text in it is not whole because the target's limits would not have it.
   bool was_cut() const { return was_cut_; }
   void mark_cut() { was_cut_ = true; }  // something else was left out for them
+
+  // Every text and number in it, one a line, as it is read.
+  std::string words() const;
 
   std::size_t size() const { return json_.array().size(); }
   const rules::Json& json() const { return json_; }

@@ -374,6 +374,10 @@ class ExecConfig final : public SinkConfig {
   }
   std::vector<Secret> secrets() const override { return settings_.secrets; }
   std::string destination() const override { return settings_.command.front(); }
+  std::string words(const rules::Notification& notification, const Attempt& attempt,
+                    const SinkContext& context) const override {
+    return webhook_payload(notification, attempt, context).words();
+  }
 
  private:
   ExecSettings settings_;

@@ -133,6 +133,10 @@ class FileConfig final : public SinkConfig {
     return std::make_unique<FileSink>(path_, context);
   }
   std::string destination() const override { return path_; }
+  std::string words(const rules::Notification& notification, const Attempt& attempt,
+                    const SinkContext& context) const override {
+    return line_for(notification, attempt, context).words();
+  }
   std::string writes_to() const override { return path_; }
 
  private:

@@ -638,6 +638,13 @@ class PagerDutyConfig final : public SinkConfig {
   std::vector<Secret> secrets() const override { return settings_.secrets(); }
   bool reads_back() const override { return !settings_.api_token.empty(); }
   std::string destination() const override { return settings_.shown; }
+  std::string words(const rules::Notification& notification, const Attempt& attempt,
+                    const SinkContext& context) const override {
+    std::string out;
+    for (const PagerDutyIncident& incident : pagerduty_incidents(notification, context))
+      out += pagerduty_event(incident, notification, attempt, context).words();
+    return out;
+  }
 
  private:
   PagerDutySettings settings_;

@@ -3,6 +3,8 @@
 #include <array>
 #include <utility>
 
+#include "sinks/console.h"
+
 namespace logbell::sinks {
 namespace {
 
@@ -98,6 +100,12 @@ Outcome Outcome::unknown(std::string detail) {
   outcome.reason = Reason::kResponseLost;
   outcome.detail = std::move(detail);
   return outcome;
+}
+
+std::string SinkConfig::words(const rules::Notification& notification, const Attempt& attempt,
+                              const SinkContext& context) const {
+  constexpr std::size_t kWide = 100'000;  // columns: no line of it is broken
+  return console_text(notification, attempt, context, {.colour = false, .width = kWide});
 }
 
 }  // namespace logbell::sinks

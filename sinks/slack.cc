@@ -173,6 +173,10 @@ class SlackConfig final : public SinkConfig {
     return all;
   }
   std::string destination() const override { return shown_; }
+  std::string words(const rules::Notification& notification, const Attempt& attempt,
+                    const SinkContext& context) const override {
+    return slack_words(slack_payload(notification, attempt, context));
+  }
 
  private:
   Secret url_;

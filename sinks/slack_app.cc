@@ -645,6 +645,10 @@ class SlackAppConfig final : public SinkConfig {
   }
   std::vector<Secret> secrets() const override { return options_.secrets(); }
   std::string destination() const override { return shown_; }
+  std::string words(const rules::Notification& notification, const Attempt& attempt,
+                    const SinkContext& context) const override {
+    return slack_words(slack_app_message(notification, attempt, context));
+  }
 
  private:
   std::string channel_;

@@ -3,6 +3,8 @@
 // Pure; any thread.
 #pragma once
 
+#include <string>
+
 #include "sinks/encode.h"
 #include "sinks/sink.h"
 
@@ -15,5 +17,8 @@ Payload slack_message(const rules::Notification& notification, const Attempt& at
 // The same in a few lines of text, for when Slack refuses the blocks, and for replies.
 Payload slack_minimal_message(const rules::Notification& notification, const Attempt& attempt,
                               const SinkContext& context);
+
+// What a person reads of one: Slack's escapes, and what stands for its mark-up, read back.
+std::string slack_words(const Payload& message);
 
 }  // namespace logbell::sinks

@@ -175,6 +175,10 @@ class WebhookConfig final : public SinkConfig {
   }
   std::vector<Secret> secrets() const override { return settings_.secrets(); }
   std::string destination() const override { return settings_.shown; }
+  std::string words(const rules::Notification& notification, const Attempt& attempt,
+                    const SinkContext& context) const override {
+    return webhook_payload(notification, attempt, context).words();
+  }
 
  private:
   WebhookSettings settings_;
