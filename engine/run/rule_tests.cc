@@ -16,7 +16,7 @@
 #include "rules/alert.h"
 #include "rules/pattern.h"
 #include "rules/template.h"
-#include "sinks/console.h"
+#include "sinks/sink.h"
 
 namespace logbell::engine {
 
@@ -612,7 +612,7 @@ class TestRun {
       for (const std::string& text : want.text) {
         std::string last;
         const bool found = std::any_of(list->second.begin(), list->second.end(), [&](const auto* message) {
-          last = text_of(*message);
+          last = words_of(*message);
           return last.find(text) != std::string::npos;
         });
         if (found) continue;
@@ -628,12 +628,13 @@ class TestRun {
     }
   }
 
-  std::string text_of(const rules::Notification& notification) const {
+  // What its sink would be handed.
+  std::string words_of(const rules::Notification& notification) const {
     sinks::Attempt attempt;
     attempt.now = notification.created_at;
     const sinks::SinkContext context{.external_url = loaded_.config->external_url,
                                      .environment = loaded_.config->environment};
-    return sinks::console_text(notification, attempt, context, {.colour = false, .width = 100'000});
+    return loaded_.config->sinks.at(notification.sink)->words(notification, attempt, context);
   }
 
   void expect_metric(const rules::ExpectedMetric& want, const std::vector<MetricValue>& values) {
