@@ -1,6 +1,8 @@
 // RuleTests: tests of rules through the decoding, the matching and the core as they are.
 #include "engine/run/rule_tests.h"
 
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <string>
 #include <vector>
@@ -468,6 +470,30 @@ TEST_CASE("rule_tests: a configuration that is refused is said once, at each tes
   rules::Problems absent;
   CHECK_FALSE(tests.load("d/v.yaml", absent));
   CHECK(said(absent) == "d/v.yaml: No such file or directory\n");
+}
+
+TEST_CASE("rule_tests: the manual's tests are of the manual's configuration, and pass", "[run][rule_tests]") {
+  std::ifstream in(std::string(LOGBELL_SOURCE_DIR) + "/rules/README.md");
+  const std::string manual{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  std::size_t at = manual.find("## Tests of rules\n");
+  REQUIRE(at != std::string::npos);
+  const auto block = [&] {
+    const std::size_t from = manual.find("```yaml\n", at) + 8;
+    const std::size_t to = manual.find("```\n", from);
+    at = to + 4;
+    return manual.substr(from, to - from);
+  };
+  World world;
+  world.files["d/logbell.yaml"] = block();
+  world.files["d/t.yaml"] = block();
+  RuleTests tests(world.get());
+  rules::Problems problems;
+  const auto loaded = tests.load("d/t.yaml", problems);
+  CHECK(said(problems) == "");
+  REQUIRE(loaded);
+  REQUIRE(loaded->file.tests.size() == 2);
+  for (const rules::RuleTest& test : loaded->file.tests)
+    CHECK(format(RuleTests::run(*loaded, test)) == "");
 }
 
 }  // namespace
