@@ -17,10 +17,11 @@ namespace {
 const std::vector<std::string> kFileKeys{"config", "tests"};
 const std::vector<ForeignKey> kForeignFileKeys{
     {"rule_files", "rules are tested with their patterns, sources and sinks", "write `config: logbell.yaml`"},
-    {"evaluation_interval", "there is no interval: a rule is evaluated whenever its value can change", "remove it"},
+    {"evaluation_interval", "there is no interval: a rule is evaluated whenever its value can change",
+     "remove it"},
     {"group_eval_order", "rules do not read each other: their order means nothing", "remove it"}};
-const std::vector<std::string> kTestKeys{"name",  "start",           "watched_for",       "input",
-                                         "alert_rule_test", "exp_notifications", "exp_metrics"};
+const std::vector<std::string> kTestKeys{
+    "name", "start", "watched_for", "input", "alert_rule_test", "exp_notifications", "exp_metrics"};
 const std::vector<ForeignKey> kForeignTestKeys{
     {"input_series", "a test is made of lines", "write `input:` with a list of `lines:`"},
     {"interval", "each line has a time of its own", "write `every:` in the input"},
@@ -45,7 +46,8 @@ std::optional<std::uint32_t> read_times(std::string_view text) {
   std::uint32_t times = 0;
   const char* end = text.data() + text.size();
   const auto [stop, failure] = std::from_chars(text.data(), end, times);
-  if (failure != std::errc() || times == 0 || times > kMaxTestLines || std::string_view(stop, static_cast<std::size_t>(end - stop)) != "x")
+  if (failure != std::errc() || times == 0 || times > kMaxTestLines ||
+      std::string_view(stop, static_cast<std::size_t>(end - stop)) != "x")
     return std::nullopt;
   return times;
 }
@@ -195,7 +197,8 @@ class TestReader {
         line.line = unterminated(std::move(repeated->second));
       }
     } else {
-      // `5x: '…'` is a line that comes five times: with a colon, it may hold whatever YAML lets stand in quotes.
+      // `5x: '…'` is a line that comes five times: with a colon, it may hold whatever YAML lets stand in
+      // quotes.
       std::string times_key = "5x";
       std::uint32_t times = 0;
       for (const yaml::Entry& entry : node.entries) {
@@ -204,7 +207,8 @@ class TestReader {
           times = *found;
         }
       }
-      const Fields fields(node, input.subject(), reading_, {"at", "line", times_key, "repeat", "every", "file"});
+      const Fields fields(node, input.subject(), reading_,
+                          {"at", "line", times_key, "repeat", "every", "file"});
       if (!node.is_map()) {
         if (node.is_null()) fields.error(node.place, "an empty line", "write '' where the log has one");
         return line;
@@ -225,12 +229,14 @@ class TestReader {
       if (times > 0) {
         line.repeat = times;
         if (fields.has("repeat"))
-          fields.error("repeat", fmt::format("`{}:` says already how often it comes", times_key), "remove it");
+          fields.error("repeat", fmt::format("`{}:` says already how often it comes", times_key),
+                       "remove it");
       }
       if (has_file) {
         for (const std::string_view key : {"repeat", "every"}) {
           if (fields.has(key))
-            fields.error(key, fmt::format("\"{}\" is not of a file", key), "its lines have times of their own");
+            fields.error(key, fmt::format("\"{}\" is not of a file", key),
+                         "its lines have times of their own");
         }
         line.repeat = 1;
         line.every = every;
@@ -248,7 +254,8 @@ class TestReader {
     }
     const auto others = static_cast<Duration::rep>(line.repeat - 1);
     if (line.every.count() > 0 && others > 0 &&
-        (others > kMaxTestSpan / line.every || line.at.value_or(Duration(0)) + line.every * others > kMaxTestSpan)) {
+        (others > kMaxTestSpan / line.every ||
+         line.at.value_or(Duration(0)) + line.every * others > kMaxTestSpan)) {
       input.error(place, fmt::format("a test lasts at most {}", format_duration(kMaxTestSpan)));
       line.repeat = 1;
     } else if (line.at.value_or(Duration(0)) > kMaxTestSpan) {
@@ -269,14 +276,16 @@ class TestReader {
     const auto name = fields.required_text("alertname", "the name of a rule");
     if (!name) return "";
     if (!contains(alert_names_, name->value) && !contains(built_in_alerts(), name->value))
-      fields.error("alertname", fmt::format("there is no rule \"{}\"", name->value), hint(name->value, alert_names_));
+      fields.error("alertname", fmt::format("there is no rule \"{}\"", name->value),
+                   hint(name->value, alert_names_));
     return name->value;
   }
 
   AlertRuleTest read_alert_rule_test(const yaml::Node& node, const Fields& test) {
     AlertRuleTest out;
     out.place = node.place;
-    const Fields fields(node, test.subject(), reading_, {"eval_time", "alertname", "exp_alerts", "exp_pending"});
+    const Fields fields(node, test.subject(), reading_,
+                        {"eval_time", "alertname", "exp_alerts", "exp_pending"});
     if (!node.is_map()) return out;
     out.eval_time = eval_time(fields);
     out.alertname = alertname(fields);
@@ -298,7 +307,8 @@ class TestReader {
       if (const yaml::Node* labels = one.map("exp_labels")) {
         alert.labels.emplace();
         for (auto& [name, value] : read_texts(one, *labels)) {
-          if (!is_label_name(name)) one.error(labels->place, fmt::format("\"{}\" is not a label's name", name));
+          if (!is_label_name(name))
+            one.error(labels->place, fmt::format("\"{}\" is not a label's name", name));
           if (name != "alertname") alert.labels->set(name, value);
         }
       }
@@ -311,11 +321,13 @@ class TestReader {
     return out;
   }
 
-  static std::vector<std::pair<std::string, std::string>> read_texts(const Fields& fields, const yaml::Node& map) {
+  static std::vector<std::pair<std::string, std::string>> read_texts(const Fields& fields,
+                                                                     const yaml::Node& map) {
     std::vector<std::pair<std::string, std::string>> out;
     for (const yaml::Entry& entry : map.entries) {
       if (!entry.value.is_scalar()) {
-        fields.error(entry.value.place, fmt::format("\"{}\" is one text", entry.key), "in quotes, if it is empty");
+        fields.error(entry.value.place, fmt::format("\"{}\" is one text", entry.key),
+                     "in quotes, if it is empty");
         continue;
       }
       out.emplace_back(entry.key, entry.value.scalar);
@@ -348,19 +360,22 @@ class TestReader {
       const std::vector<yaml::Node> one{text->is_sequence() ? yaml::Node() : *text};
       for (const yaml::Node& item : text->is_sequence() ? text->items : one) {
         if (!item.is_scalar() || item.scalar.empty()) {
-          fields.error(item.is_null() ? text->place : item.place, "\"text\" is one text that must occur, or a list of them");
+          fields.error(item.is_null() ? text->place : item.place,
+                       "\"text\" is one text that must occur, or a list of them");
         } else {
           out.text.push_back(item.scalar);
         }
       }
-      if (out.exactly && out.sinks.empty()) fields.error("text", "nobody is told, so nothing is said", "remove it");
+      if (out.exactly && out.sinks.empty())
+        fields.error("text", "nobody is told, so nothing is said", "remove it");
     }
     return out;
   }
 
   void add_sink(const Fields& fields, const Text& name, std::vector<std::string>& out) {
     if (!contains(sink_names_, name.value)) {
-      fields.error(name.place, fmt::format("there is no sink \"{}\"", name.value), hint(name.value, sink_names_));
+      fields.error(name.place, fmt::format("there is no sink \"{}\"", name.value),
+                   hint(name.value, sink_names_));
     } else if (contains(out, name.value)) {
       fields.error(name.place, fmt::format("sink \"{}\" stands twice", name.value), "remove one of them");
     }
@@ -375,11 +390,13 @@ class TestReader {
     out.eval_time = eval_time(fields);
     if (const auto name = fields.required_text("name", "the name of a metric")) {
       out.name = name->value;
-      if (!is_metric_name(out.name)) fields.error("name", fmt::format("\"{}\" is not a metric's name", out.name));
+      if (!is_metric_name(out.name))
+        fields.error("name", fmt::format("\"{}\" is not a metric's name", out.name));
     }
     if (const yaml::Node* labels = fields.map("labels")) {
       for (const auto& [name, value] : read_texts(fields, *labels)) {
-        if (!is_label_name(name)) fields.error(labels->place, fmt::format("\"{}\" is not a label's name", name));
+        if (!is_label_name(name))
+          fields.error(labels->place, fmt::format("\"{}\" is not a label's name", name));
         out.labels.set(name, value);
       }
     }
@@ -414,7 +431,8 @@ std::optional<std::pair<std::uint32_t, std::string>> read_repeated_line(std::str
   if (blank == std::string_view::npos) return std::nullopt;
   const auto times = read_times(text.substr(0, blank));
   const std::string_view rest = text.substr(blank + 1);
-  if (!times || rest.size() < 2 || (rest.front() != '\'' && rest.front() != '"') || rest.back() != rest.front())
+  if (!times || rest.size() < 2 || (rest.front() != '\'' && rest.front() != '"') ||
+      rest.back() != rest.front())
     return std::nullopt;
   return std::pair(*times, std::string(rest.substr(1, rest.size() - 2)));
 }
@@ -423,7 +441,8 @@ std::optional<std::string> test_file_config(const yaml::Node& root, Problems& pr
   Reading reading;
   reading.problems = &problems;
   const Fields fields(root, "", reading, kFileKeys, kForeignFileKeys);
-  const auto config = fields.required_text("config", "the configuration that is tested, as in `config: logbell.yaml`");
+  const auto config =
+      fields.required_text("config", "the configuration that is tested, as in `config: logbell.yaml`");
   if (!config) return std::nullopt;
   return config->value;
 }

@@ -1,6 +1,8 @@
-// TestFile: tests of rules as they are written beside them: lines with times, and what is expected at a moment.
+// TestFile: tests of rules as they are written beside them: lines with times, and what is expected at a
+// moment.
 //
-// Immutable once read; any thread. No I/O: whoever runs the tests reads the configuration and the files of lines.
+// Immutable once read; any thread. No I/O: whoever runs the tests reads the configuration and the files of
+// lines.
 #pragma once
 
 #include <cstddef>
@@ -47,7 +49,7 @@ struct TestInput {
 
 struct ExpectedAlert {
   Place place;
-  std::optional<Labels> labels;  // unset: any
+  std::optional<Labels> labels;                                                 // unset: any
   std::optional<std::vector<std::pair<std::string, std::string>>> annotations;  // sorted by name; unset: any
 };
 

@@ -107,7 +107,8 @@ Payload alert_object(const rules::Alert& alert, const Attempt& attempt, const Si
   return out;
 }
 
-Payload alerts_body(std::span<const rules::Alert> alerts, const Attempt& attempt, const SinkContext& context) {
+Payload alerts_body(std::span<const rules::Alert> alerts, const Attempt& attempt,
+                    const SinkContext& context) {
   Payload body = Payload::array();
   for (const rules::Alert& alert : alerts)
     body.push(alert_object(alert, attempt, context));

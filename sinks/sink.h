@@ -173,8 +173,8 @@ class SinkConfig {
   // Where it leads, for people: a URL's host, a path. Never a secret.
   virtual std::string destination() const = 0;
   // What would be handed over, as whoever receives it reads it: of JSON every text, one a line, of a mail its
-  // subject and its lines. No secret is in it. For tests of rules; nothing is sent. Unless a type says otherwise: what
-  // a terminal shows.
+  // subject and its lines. No secret is in it. For tests of rules; nothing is sent. Unless a type says
+  // otherwise: what a terminal shows.
   virtual std::string words(const rules::Notification& notification, const Attempt& attempt,
                             const SinkContext& context) const;
   // The file that it writes, if that is what it does: nobody may take it for a log.

@@ -369,10 +369,12 @@ Payload slack_minimal_message(const rules::Notification& notification, const Att
 std::string slack_words(const Payload& message) {
   // MrkdwnText's, the other way round; & last, for it begins the others.
   static constexpr std::pair<std::string_view, std::string_view> kRead[] = {
-      {"&lt;", "<"}, {"&gt;", ">"}, {"ˋ", "`"}, {"∗", "*"}, {"∼", "~"}, {"＿", "_"}, {"∶", ":"}, {"&amp;", "&"}};
+      {"&lt;", "<"}, {"&gt;", ">"}, {"ˋ", "`"}, {"∗", "*"},
+      {"∼", "~"},    {"＿", "_"},   {"∶", ":"}, {"&amp;", "&"}};
   std::string words = message.words();
   for (const auto& [written, read] : kRead) {
-    for (std::size_t at = words.find(written); at != std::string::npos; at = words.find(written, at + read.size()))
+    for (std::size_t at = words.find(written); at != std::string::npos;
+         at = words.find(written, at + read.size()))
       words.replace(at, written.size(), read);
   }
   return words;

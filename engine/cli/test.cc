@@ -36,8 +36,8 @@ struct TestReport {
   double seconds = 0;  // all of it, loading included
 };
 
-// What both have, what only one has: the longest common part stands as it is. (Needleman and Wunsch's table; of
-// thousands of lines nobody reads a diff, so those come one behind the other.)
+// What both have, what only one has: the longest common part stands as it is. (Needleman and Wunsch's table;
+// of thousands of lines nobody reads a diff, so those come one behind the other.)
 std::vector<std::pair<char, std::string>> diff_lines(const std::vector<std::string>& expected,
                                                      const std::vector<std::string>& got) {
   constexpr std::size_t kMostLines = 1000;
@@ -91,14 +91,16 @@ std::string format_coverage(const std::string& path, const TestCoverage& coverag
   std::string missing;
   for (const TestCoverage::Rule& rule : coverage.rules()) {
     fired += rule.fired ? 1 : 0;
-    if (!rule.fired) missing += fmt::format("{}: rule \"{}\": no test let it fire\n", rule.place.format(), rule.name);
+    if (!rule.fired)
+      missing += fmt::format("{}: rule \"{}\": no test let it fire\n", rule.place.format(), rule.name);
     for (const TestCoverage::Comparison& comparison : rule.comparisons) {
       sides += 2;
       seen += (comparison.seen_true ? 1 : 0) + (comparison.seen_false ? 1 : 0);
-      for (const auto& [was, word] : {std::pair(comparison.seen_true, "true"), std::pair(comparison.seen_false, "false")}) {
+      for (const auto& [was, word] :
+           {std::pair(comparison.seen_true, "true"), std::pair(comparison.seen_false, "false")}) {
         if (!was)
-          missing += fmt::format("{}: rule \"{}\": no test looked while this was {}: {}\n", rule.place.format(),
-                                 rule.name, word, comparison.text);
+          missing += fmt::format("{}: rule \"{}\": no test looked while this was {}: {}\n",
+                                 rule.place.format(), rule.name, word, comparison.text);
       }
     }
   }
@@ -108,14 +110,16 @@ std::string format_coverage(const std::string& path, const TestCoverage& coverag
 
 std::string summary(const TestReport& report) {
   return fmt::format("{} test{} passed, {} failed in {:.0f} ms\n", report.tests.size() - report.failed,
-                     report.tests.size() - report.failed == 1 ? "" : "s", report.failed, report.seconds * 1000);
+                     report.tests.size() - report.failed == 1 ? "" : "s", report.failed,
+                     report.seconds * 1000);
 }
 
 void print_text(const TestReport& report, const RuleTests& tests, bool coverage) {
   std::string out;
   for (const TestOutcome& test : report.tests) {
     for (const TestFailure& failure : test.failures)
-      out += fmt::format("{}: {}: {}\n{}", failure.place.format(), test.name, failure.what, format_failure(failure));
+      out += fmt::format("{}: {}: {}\n{}", failure.place.format(), test.name, failure.what,
+                         format_failure(failure));
   }
   if (!out.empty()) out += "- expected, + got\n";
   if (coverage) {
@@ -178,8 +182,8 @@ void print_json(const TestReport& report, const RuleTests& tests, bool coverage)
   std::fputs((out.dump(2) + "\n").c_str(), stdout);
 }
 
-// For an attribute or the text of an XML document. What XML 1.0 has no way to write becomes U+FFFD, and so do bytes
-// that are no UTF-8.
+// For an attribute or the text of an XML document. What XML 1.0 has no way to write becomes U+FFFD, and so do
+// bytes that are no UTF-8.
 std::string xml(std::string_view text) {
   const std::string utf8(Json::parse(Json(text).dump()).value_or(Json()).string());
   std::string out;
@@ -211,16 +215,19 @@ std::string xml(std::string_view text) {
 // What Jenkins, GitLab and GitHub's reporters read.
 void print_junit(const TestReport& report) {
   std::string out = fmt::format(
-      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites tests=\"{}\" failures=\"{}\" time=\"{:.3f}\">\n",
+      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites tests=\"{}\" failures=\"{}\" "
+      "time=\"{:.3f}\">\n",
       report.tests.size(), report.failed, report.seconds);
   for (auto from = report.tests.begin(); from != report.tests.end();) {
-    const auto to = std::find_if(from, report.tests.end(), [&](const auto& test) { return test.file != from->file; });
+    const auto to =
+        std::find_if(from, report.tests.end(), [&](const auto& test) { return test.file != from->file; });
     const auto failed = std::count_if(from, to, [](const auto& test) { return !test.failures.empty(); });
     double seconds = 0;
     for (auto test = from; test != to; ++test)
       seconds += test->seconds;
-    out += fmt::format("  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"0\" time=\"{:.3f}\">\n",
-                       xml(from->file), to - from, failed, seconds);
+    out += fmt::format(
+        "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"0\" time=\"{:.3f}\">\n",
+        xml(from->file), to - from, failed, seconds);
     for (; from != to; ++from) {
       out += fmt::format("    <testcase name=\"{}\" classname=\"{}\" file=\"{}\" line=\"{}\" time=\"{:.6f}\"",
                          xml(from->name), xml(from->file), xml(from->file), from->place.line, from->seconds);

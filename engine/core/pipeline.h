@@ -118,8 +118,8 @@ class Pipeline {
   // Every counter total and the gauges logbell_alerts, logbell_rule_unknown …, complete.
   std::vector<MetricValue> metrics() const;
   const rules::Plan& plan() const;
-  // What an expression over my plan's patterns is at a moment that their windows still cover: for whoever looks at
-  // a part of a rule.
+  // What an expression over my plan's patterns is at a moment that their windows still cover: for whoever
+  // looks at a part of a rule.
   rules::Result<std::vector<Sample>> evaluate(const rules::Expr& expr, rules::Timestamp at) const;
 
  private:

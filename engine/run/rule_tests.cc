@@ -89,8 +89,8 @@ std::vector<std::string> lines_of(std::string_view text) {
 }
 
 std::vector<LoadedTests::TimedLine> time_lines(const rules::RuleTest& test, const rules::TestLine& entry,
-                                               const rules::SourceSpec& source, std::vector<std::string> lines,
-                                               rules::Problems& problems) {
+                                               const rules::SourceSpec& source,
+                                               std::vector<std::string> lines, rules::Problems& problems) {
   std::vector<LoadedTests::TimedLine> out;
   const std::string subject = fmt::format("test \"{}\"", test.name);
   FileTimes times(source);
@@ -170,7 +170,8 @@ class TestRun {
     Timestamp now = test_.start;
     while (!moments_.empty()) {
       read(now);
-      for (int ticks = 1; ticks < kMostTicksAtOnce && core_.next_instant().value_or(Timestamp::max()) <= now; ++ticks)
+      for (int ticks = 1; ticks < kMostTicksAtOnce && core_.next_instant().value_or(Timestamp::max()) <= now;
+           ++ticks)
         tick(now);
       if (now == *moments_.begin()) {
         expect(now);
@@ -194,8 +195,8 @@ class TestRun {
   };
   struct Source {
     std::unique_ptr<RecordDecoder> decoder;
-    std::uint64_t fed = 0;                          // bytes
-    Timestamp began = kLongAgo;                     // the event time of the record that waits
+    std::uint64_t fed = 0;       // bytes
+    Timestamp began = kLongAgo;  // the event time of the record that waits
     Timestamp watermark = kLongAgo;
     std::optional<Timestamp> last_line_at;
   };
@@ -367,8 +368,8 @@ class TestRun {
     for (rules::Match& match : found_) {
       if (match.line_offset != last_offset) {
         last_offset = match.line_offset;
-        batch.lines.emplace_back(
-            cut_utf8(std::string_view(block.text).substr(match.line_offset, match.line_length), kMaxLineTextBytes));
+        batch.lines.emplace_back(cut_utf8(
+            std::string_view(block.text).substr(match.line_offset, match.line_length), kMaxLineTextBytes));
       }
       TimedMatch timed;
       timed.pattern = match.pattern;
@@ -448,8 +449,8 @@ class TestRun {
     }
   }
 
-  // As a test says them: without the alert's name, and without the configuration's own labels unless the test names
-  // them.
+  // As a test says them: without the alert's name, and without the configuration's own labels unless the test
+  // names them.
   Labels visible(const Labels& labels, const Labels* named) const {
     Labels out = labels;
     out.erase("alertname");
@@ -459,7 +460,8 @@ class TestRun {
     return out;
   }
 
-  static void print(const std::string& labels, const std::vector<std::pair<std::string, std::string>>* annotations,
+  static void print(const std::string& labels,
+                    const std::vector<std::pair<std::string, std::string>>* annotations,
                     std::vector<std::string>& out) {
     out.push_back(labels);
     if (annotations == nullptr) return;
@@ -475,7 +477,8 @@ class TestRun {
                      AlertState state) {
     std::vector<rules::Alert> got;
     for (AlertView& view : core_.alerts()) {
-      if (view.alert.name() == test.alertname && view.alert.state == state) got.push_back(std::move(view.alert));
+      if (view.alert.name() == test.alertname && view.alert.state == state)
+        got.push_back(std::move(view.alert));
     }
     std::sort(got.begin(), got.end(), [](const auto& a, const auto& b) { return a.labels < b.labels; });
     for (rules::Alert& alert : got)
@@ -485,8 +488,11 @@ class TestRun {
     std::vector<std::size_t> order(wanted.size());
     for (std::size_t i = 0; i < order.size(); ++i)
       order[i] = i;
-    const auto vague = [&](std::size_t i) { return (wanted[i].labels ? 0 : 2) + (wanted[i].annotations ? 0 : 1); };
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return vague(a) < vague(b); });
+    const auto vague = [&](std::size_t i) {
+      return (wanted[i].labels ? 0 : 2) + (wanted[i].annotations ? 0 : 1);
+    };
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return vague(a) < vague(b); });
     std::vector<std::size_t> of(got.size(), SIZE_MAX);  // which of `wanted`
     std::vector<bool> met(wanted.size(), false);
     for (const std::size_t i : order) {
@@ -504,12 +510,13 @@ class TestRun {
 
     TestFailure failure;
     failure.place = test.place;
-    failure.what = fmt::format("{} {} at {}", test.alertname, state == AlertState::kFiring ? "firing" : "pending",
-                               rules::format_duration(test.eval_time));
-    // Written in the order of what fires, so that what is alike stands side by side; the rest in the order of the
-    // file, each beside one that has its labels.
-    const bool any_annotations =
-        std::any_of(wanted.begin(), wanted.end(), [](const auto& one) { return one.annotations.has_value(); });
+    failure.what =
+        fmt::format("{} {} at {}", test.alertname, state == AlertState::kFiring ? "firing" : "pending",
+                    rules::format_duration(test.eval_time));
+    // Written in the order of what fires, so that what is alike stands side by side; the rest in the order of
+    // the file, each beside one that has its labels.
+    const bool any_annotations = std::any_of(wanted.begin(), wanted.end(),
+                                             [](const auto& one) { return one.annotations.has_value(); });
     const auto text_of = [&](std::size_t i, std::vector<std::string>& out) {
       print(wanted[i].labels ? wanted[i].labels->format() : "{any labels}",
             wanted[i].annotations ? &*wanted[i].annotations : nullptr, out);
@@ -524,7 +531,8 @@ class TestRun {
         continue;
       }
       for (std::size_t i = 0; i < wanted.size(); ++i) {
-        if (met[i] || written[i] || !wanted[i].labels || visible(got[k].labels, &*wanted[i].labels) != *wanted[i].labels)
+        if (met[i] || written[i] || !wanted[i].labels ||
+            visible(got[k].labels, &*wanted[i].labels) != *wanted[i].labels)
           continue;
         beside = i;
         text_of(i, failure.expected);
@@ -532,7 +540,8 @@ class TestRun {
         break;
       }
       const Labels* named = beside == SIZE_MAX ? nullptr : &*wanted[beside].labels;
-      print(visible(got[k].labels, named).format(), any_annotations ? &got[k].annotations : nullptr, failure.got);
+      print(visible(got[k].labels, named).format(), any_annotations ? &got[k].annotations : nullptr,
+            failure.got);
     }
     for (std::size_t i = 0; i < wanted.size(); ++i) {
       if (!written[i]) text_of(i, failure.expected);
@@ -555,10 +564,12 @@ class TestRun {
       for (const Expr* call : rules::range_calls(*rule.expr))
         patterns.insert(call->pattern_index);
       for (const std::uint32_t pattern : patterns)
-        failure.notes.push_back(fmt::format("pattern {} has matched {}", plan_.patterns[pattern].name,
-                                            matched_.contains(pattern) ? count_words(matched_.at(pattern)) : "nothing"));
+        failure.notes.push_back(
+            fmt::format("pattern {} has matched {}", plan_.patterns[pattern].name,
+                        matched_.contains(pattern) ? count_words(matched_.at(pattern)) : "nothing"));
       // Then what rests on absence does not fire yet, and what rests on presence does not end.
-      if (view.unknown && ((what.missing && rule.polarity.absence) || (what.surplus && rule.polarity.presence)))
+      if (view.unknown &&
+          ((what.missing && rule.polarity.absence) || (what.surplus && rule.polarity.presence)))
         failure.notes.push_back(fmt::format(
             "what it rests on is not known in full: {}; `watched_for:` says since when the logs are watched",
             view.unknown_reason));
@@ -571,7 +582,8 @@ class TestRun {
     }
     for (const AlertView& view : core_.alerts()) {
       if (view.alert.name() == alertname && view.alert.state == AlertState::kPending)
-        failure.notes.push_back(fmt::format("{} is pending since {}", visible(view.alert.labels, nullptr).format(),
+        failure.notes.push_back(fmt::format("{} is pending since {}",
+                                            visible(view.alert.labels, nullptr).format(),
                                             rules::format_duration(view.alert.active_at - test_.start)));
     }
   }
@@ -662,8 +674,8 @@ class TestRun {
       failure.notes.push_back(fmt::format("and {} more series", others - kMostSeriesShown));
     if (failure.got.empty()) {
       const std::string hint = rules::did_you_mean(want.name, names);
-      failure.notes.push_back(fmt::format("there is no metric {} at this moment{}{}", want.name,
-                                          hint.empty() ? "" : "; ", hint));
+      failure.notes.push_back(
+          fmt::format("there is no metric {} at this moment{}{}", want.name, hint.empty() ? "" : "; ", hint));
     }
     failures_.push_back(std::move(failure));
   }
@@ -716,8 +728,8 @@ std::optional<LoadedTests> RuleTests::load(const std::string& path, rules::Probl
     known = configs_.emplace(config_path, std::move(config)).first;
   }
   if (known->second == nullptr) {
-    problems.error(root->find("config")->place, "", fmt::format("the configuration {} is refused", config_path),
-                   "`logbell check` says more");
+    problems.error(root->find("config")->place, "",
+                   fmt::format("the configuration {} is refused", config_path), "`logbell check` says more");
     return std::nullopt;
   }
   LoadedTests loaded;
@@ -736,9 +748,9 @@ std::optional<LoadedTests> RuleTests::load(const std::string& path, rules::Probl
           std::string why = content ? "" : content.error().message;
           if (content && content->size() > rules::yaml::kMaxBytes) why = "it holds more than 4 MiB";
           if (!why.empty()) {
-            problems.error(line.place, fmt::format("test \"{}\"", test.name),
-                           fmt::format("read {}: {}", file, why),
-                           content ? "cut out what the test is about" : "a path is relative to the test file");
+            problems.error(
+                line.place, fmt::format("test \"{}\"", test.name), fmt::format("read {}: {}", file, why),
+                content ? "cut out what the test is about" : "a path is relative to the test file");
             continue;
           }
           lines = files.emplace(file, lines_of(*content)).first;

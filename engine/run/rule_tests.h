@@ -1,8 +1,8 @@
-// RuleTests: tests of rules (rules/test_file.h) through the decoding, the matching and the core as they are, with the
-// time handed in.
+// RuleTests: tests of rules (rules/test_file.h) through the decoding, the matching and the core as they are,
+// with the time handed in.
 //
-// No thread, no file written, no network: owned by one thread. A fresh core for each test; the configuration is loaded
-// once.
+// No thread, no file written, no network: owned by one thread. A fresh core for each test; the configuration
+// is loaded once.
 #pragma once
 
 #include <map>
@@ -32,8 +32,8 @@ struct TestFailure {
 class TestCoverage {
  public:
   struct Comparison {
-    std::string text;         // canonical
-    bool seen_true = false;   // for some element, at a moment that a test looked at
+    std::string text;        // canonical
+    bool seen_true = false;  // for some element, at a moment that a test looked at
     bool seen_false = false;
   };
   struct Rule {

@@ -1,5 +1,5 @@
-// Whatever a test file holds: it is refused with reasons and places, or each of its tests expects something, keeps
-// within its bounds, and ends, with the same result each time.
+// Whatever a test file holds: it is refused with reasons and places, or each of its tests expects something,
+// keeps within its bounds, and ends, with the same result each time.
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -45,7 +45,8 @@ engine::ConfigWorld world() {
   out.read_file = [](const std::string& path) -> rules::Result<std::string> {
     if (path == "t.yaml") return std::string(input);
     if (path == "logbell.yaml") return std::string(kConfig);
-    if (path == "old.log") return std::string("2026-05-01T10:00:00Z ERROR a\nERROR b\n2026-05-01T09:59:00Z ERROR a\n");
+    if (path == "old.log")
+      return std::string("2026-05-01T10:00:00Z ERROR a\nERROR b\n2026-05-01T09:59:00Z ERROR a\n");
     return rules::fail(rules::ErrorCode::kNotFound, "no such file");
   };
   out.glob = [](const std::string&) { return std::vector<std::string>{}; };

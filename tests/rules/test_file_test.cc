@@ -34,7 +34,8 @@ struct Read {
 Read read(const std::string& text, const Plan& plan = plan_of()) {
   Problems problems;
   Read out;
-  if (const auto root = yaml::parse("t.yaml", text, problems)) out.file = read_test_file(*root, plan, problems);
+  if (const auto root = yaml::parse("t.yaml", text, problems))
+    out.file = read_test_file(*root, plan, problems);
   for (const Problem& problem : problems.sorted())
     out.problems += problem.format() + "\n";
   return out;
@@ -46,7 +47,8 @@ std::string with(const std::string& more) {
          "  exp_metrics: [{eval_time: 1m, name: a_total, value: 1}]\n";
 }
 
-TEST_CASE("test_file: what a test says is read, and what it leaves out has its default", "[rules][test_file]") {
+TEST_CASE("test_file: what a test says is read, and what it leaves out has its default",
+          "[rules][test_file]") {
   const Read whole = read(R"(
 config: logbell.yaml
 tests:
@@ -135,7 +137,8 @@ TEST_CASE("test_file: lines follow one another, or say when they come", "[rules]
   CHECK(lines.problems.empty());
   const std::vector<TestLine>& got = lines.file.tests[0].input[0].lines;
   REQUIRE(got.size() == 13);
-  const auto is = [](const TestLine& line, const std::string& text, Duration at, std::uint32_t repeat, Duration every) {
+  const auto is = [](const TestLine& line, const std::string& text, Duration at, std::uint32_t repeat,
+                     Duration every) {
     CAPTURE(text);
     CHECK(line.line == text);
     CHECK(line.at == at);
@@ -163,8 +166,8 @@ TEST_CASE("test_file: 5x and a quoted line", "[rules][test_file]") {
   using Repeated = std::pair<std::uint32_t, std::string>;
   CHECK(read_repeated_line("5x 'a line'") == Repeated(5, "a line"));
   CHECK(read_repeated_line("12x \"it's\"") == Repeated(12, "it's"));
-  for (const char* other : {"", "5x", "5x ", "5x a", "5x '", "5x 'a", "5x a'", "5x 'a\"", "0x 'a'", "-5x 'a'", "x 'a'",
-                            "5 x 'a'", "5y 'a'", " 5x 'a'", "1000001x 'a'", "99999999999x 'a'"}) {
+  for (const char* other : {"", "5x", "5x ", "5x a", "5x '", "5x 'a", "5x a'", "5x 'a\"", "0x 'a'", "-5x 'a'",
+                            "x 'a'", "5 x 'a'", "5y 'a'", " 5x 'a'", "1000001x 'a'", "99999999999x 'a'"}) {
     CAPTURE(other);
     CHECK_FALSE(read_repeated_line(other));
   }
@@ -172,13 +175,16 @@ TEST_CASE("test_file: 5x and a quoted line", "[rules][test_file]") {
 
 TEST_CASE("test_file: every mistake has its place, its reason and its fix", "[rules][test_file]") {
   const auto [what, text, said] = GENERATE(table<std::string, std::string, std::string>({
-      {"nothing is tested", "config: a\n", "t.yaml:1:1: there are no tests; write at least one under `tests:`\n"},
-      {"an empty list", "config: a\ntests: []\n", "t.yaml:2:8: there are no tests; write at least one under `tests:`\n"},
+      {"nothing is tested", "config: a\n",
+       "t.yaml:1:1: there are no tests; write at least one under `tests:`\n"},
+      {"an empty list", "config: a\ntests: []\n",
+       "t.yaml:2:8: there are no tests; write at least one under `tests:`\n"},
       {"a misspelt key", "config: a\ntest: []\n",
        "t.yaml:1:1: there are no tests; write at least one under `tests:`\n"
        "t.yaml:2:1: unknown key \"test\"; did you mean \"tests\"?\n"},
-      {"promtool's keys", "config: a\nrule_files: [b]\ntests:\n- {input_series: [], alert_rule_test: "
-                          "[{eval_time: 1s, alertname: Boom, exp_alerts: []}]}\n",
+      {"promtool's keys",
+       "config: a\nrule_files: [b]\ntests:\n- {input_series: [], alert_rule_test: "
+       "[{eval_time: 1s, alertname: Boom, exp_alerts: []}]}\n",
        "t.yaml:2:1: rules are tested with their patterns, sources and sinks; write `config: logbell.yaml`\n"
        "t.yaml:4:4: test \"test 1\": a test is made of lines; write `input:` with a list of `lines:`\n"},
       {"nothing is expected", "config: a\ntests:\n- name: one\n  input: []\n",
@@ -187,40 +193,52 @@ TEST_CASE("test_file: every mistake has its place, its reason and its fix", "[ru
       {"an alert of which nothing is expected",
        "config: a\ntests:\n- alert_rule_test: [{eval_time: 1s, alertname: Boom}]\n",
        "t.yaml:3:21: test \"test 1\": it expects nothing; write `exp_alerts: []` where none must fire\n"},
-      {"a rule that is not there", "config: a\ntests:\n- alert_rule_test: [{eval_time: 1s, alertname: Bom, exp_alerts: []}]\n",
+      {"a rule that is not there",
+       "config: a\ntests:\n- alert_rule_test: [{eval_time: 1s, alertname: Bom, exp_alerts: []}]\n",
        "t.yaml:3:48: test \"test 1\": there is no rule \"Bom\"; did you mean \"Boom\"?\n"},
       {"no moment", "config: a\ntests:\n- alert_rule_test: [{alertname: Boom, exp_alerts: []}]\n",
        "t.yaml:3:21: test \"test 1\": \"eval_time\" is missing; as in 5m: since the test's start\n"},
-      {"a moment that is none", with("  alert_rule_test: [{eval_time: soon, alertname: Boom, exp_alerts: []}]\n"),
-       "t.yaml:4:33: test \"one\": \"soon\" is not a duration: a number is missing before the unit; as in 250ms, 30s, 5m, 1h30m, 2d\n"},
-      {"a moment too far away", with("  alert_rule_test: [{eval_time: 2y, alertname: Boom, exp_alerts: []}]\n"),
+      {"a moment that is none",
+       with("  alert_rule_test: [{eval_time: soon, alertname: Boom, exp_alerts: []}]\n"),
+       "t.yaml:4:33: test \"one\": \"soon\" is not a duration: a number is missing before the unit; as in "
+       "250ms, 30s, 5m, 1h30m, 2d\n"},
+      {"a moment too far away",
+       with("  alert_rule_test: [{eval_time: 2y, alertname: Boom, exp_alerts: []}]\n"),
        "t.yaml:4:33: test \"one\": a test lasts at most 400d\n"},
       {"a start that is none", with("  start: noon\n"),
        "t.yaml:4:10: test \"one\": \"noon\" is not an RFC 3339 time; as in 2026-01-01T09:00:00Z\n"},
-      {"a sink that is not there", with("  exp_notifications: [{eval_time: 1m, alertname: Boom, sinks: [ops-slac]}]\n"),
+      {"a sink that is not there",
+       with("  exp_notifications: [{eval_time: 1m, alertname: Boom, sinks: [ops-slac]}]\n"),
        "t.yaml:4:64: test \"one\": there is no sink \"ops-slac\"; did you mean \"ops-slack\"?\n"},
-      {"a sink twice", with("  exp_notifications: [{eval_time: 1m, alertname: Boom, sinks: [oncall, oncall]}]\n"),
+      {"a sink twice",
+       with("  exp_notifications: [{eval_time: 1m, alertname: Boom, sinks: [oncall, oncall]}]\n"),
        "t.yaml:4:72: test \"one\": sink \"oncall\" stands twice; remove one of them\n"},
       {"nobody is named", with("  exp_notifications: [{eval_time: 1m, alertname: Boom}]\n"),
-       "t.yaml:4:23: test \"one\": who is told is not said; write `sinks:` for all who are told, [] for nobody, or "
+       "t.yaml:4:23: test \"one\": who is told is not said; write `sinks:` for all who are told, [] for "
+       "nobody, or "
        "`sink:` for one of them\n"},
-      {"nobody says nothing", with("  exp_notifications: [{eval_time: 1m, alertname: Boom, sinks: [], text: a}]\n"),
+      {"nobody says nothing",
+       with("  exp_notifications: [{eval_time: 1m, alertname: Boom, sinks: [], text: a}]\n"),
        "t.yaml:4:73: test \"one\": nobody is told, so nothing is said; remove it\n"},
       {"neither firing nor resolved",
        with("  exp_notifications: [{eval_time: 1m, alertname: Boom, sinks: [], status: fired}]\n"),
        "t.yaml:4:75: test \"one\": \"status\" cannot be \"fired\"; it is one of firing and resolved\n"},
       {"time goes back", with("  input:\n  - lines:\n    - {at: 2m, line: a}\n    - {at: 1m, line: b}\n"),
-       "t.yaml:7:7: test \"one\": time goes back: this is at 1m, the line before it at 2m; write it earlier, or in "
+       "t.yaml:7:7: test \"one\": time goes back: this is at 1m, the line before it at 2m; write it earlier, "
+       "or in "
        "another entry of `input:`\n"},
       {"time goes back behind a repeated line",
        with("  input:\n  - lines:\n    - {5x: a, every: 1m}\n    - {at: 1m, line: b}\n"),
-       "t.yaml:7:7: test \"one\": time goes back: this is at 1m, the line before it at 4m; write it earlier, or in "
+       "t.yaml:7:7: test \"one\": time goes back: this is at 1m, the line before it at 4m; write it earlier, "
+       "or in "
        "another entry of `input:`\n"},
       {"two ways to say a line", with("  input:\n  - lines: [{line: a, file: b}]\n"),
-       "t.yaml:5:13: test \"one\": more than one line is in it; write one of `line:`, `5x:` (how often it comes) and "
+       "t.yaml:5:13: test \"one\": more than one line is in it; write one of `line:`, `5x:` (how often it "
+       "comes) and "
        "`file:`\n"},
       {"no line", with("  input:\n  - lines: [{at: 1m}]\n"),
-       "t.yaml:5:13: test \"one\": no line is in it; write one of `line:`, `5x:` (how often it comes) and `file:`\n"},
+       "t.yaml:5:13: test \"one\": no line is in it; write one of `line:`, `5x:` (how often it comes) and "
+       "`file:`\n"},
       {"a source that is not there", with("  input: [{source: apii, lines: []}]\n"),
        "t.yaml:4:20: test \"one\": there is no source \"apii\"; did you mean \"api\"?\n"},
       {"lines without end", with("  input: [{lines: [{line: a, repeat: 1000000}, {line: b, every: 0s}]}]\n"),
@@ -239,7 +257,8 @@ TEST_CASE("test_file: every mistake has its place, its reason and its fix", "[ru
 
 TEST_CASE("test_file: with several sources each input says whose it is", "[rules][test_file]") {
   CHECK(read(with("  input: [{lines: [a]}]\n"), plan_of(2)).problems ==
-        "t.yaml:4:11: test \"one\": whose lines these are is not said; write `source:` with one of api and nginx\n");
+        "t.yaml:4:11: test \"one\": whose lines these are is not said; write `source:` with one of api and "
+        "nginx\n");
   const Read good = read(with("  input: [{source: nginx, lines: [a]}]\n"), plan_of(2));
   CHECK(good.problems.empty());
   CHECK(good.file.tests[0].input[0].source == 1);
@@ -247,7 +266,8 @@ TEST_CASE("test_file: with several sources each input says whose it is", "[rules
 
 TEST_CASE("test_file: the configuration is named", "[rules][test_file]") {
   Problems problems;
-  CHECK(test_file_config(*yaml::parse("t.yaml", "config: ../logbell.yaml\n", problems), problems) == "../logbell.yaml");
+  CHECK(test_file_config(*yaml::parse("t.yaml", "config: ../logbell.yaml\n", problems), problems) ==
+        "../logbell.yaml");
   CHECK_FALSE(problems.has_errors());
   CHECK_FALSE(test_file_config(*yaml::parse("t.yaml", "tests: []\n", problems), problems));
   CHECK(problems.sorted().at(0).format() ==

@@ -177,6 +177,40 @@ TEST_CASE("registry: good configurations say where they lead, and no secret", "[
   }
 }
 
+TEST_CASE("registry: what each would hand over can be read, as it was meant, and no secret is in it",
+          "[sinks][registry]") {
+  const std::vector<std::pair<const char*, FakeFields::Texts>> rows = {
+      {"slack", {{"webhook_url", kHook}}},
+      {"slack_app", {{"token", kBotToken}, {"channel", "#ops"}}},
+      {"pagerduty", {{"routing_key", kRoutingKey}}},
+      {"alertmanager", {{"url", "http://am:9093"}}},
+      {"webhook", {{"url", "http://hook.internal/a?token=SECRETSECRET"}, {"secret", "SECRETSECRET"}}},
+      {"file", {{"path", "/tmp/alerts.jsonl"}}},
+      {"console", {}},
+      {"email",
+       {{"from", "logbell@example.com"},
+        {"server", "smtp://mail:587"},
+        {"username", "u"},
+        {"password", "SECRETSECRET"}}},
+      {"exec", {}}};
+  for (const auto& [type, texts] : rows) {
+    FakeFields fields(texts);
+    fields.set_list("to", {"ops@example.com"});
+    fields.set_list("command", {"/bin/true"});
+    const std::unique_ptr<SinkConfig> config = configure(type, fields);
+    INFO(type << " " << (fields.errors.empty() ? "" : fields.errors.front()));
+    REQUIRE(config != nullptr);
+    // What Slack's mark-up, JSON, a mail's lines and a terminal each write in another way.
+    const std::string queue = "_a_b *c* d:e `f` <g> & \"h\" =20 \\n é";
+    const std::string words =
+        config->words(tests::notification({tests::queue_alert(queue)}), tests::attempt(), tests::context());
+    INFO(words);
+    CHECK(words.find("API cannot reach queue " + queue + ": 5 errors in a minute") != std::string::npos);
+    CHECK(words.find("SECRET") == std::string::npos);
+    CHECK(words.find("abcdefABCDEF123456") == std::string::npos);
+  }
+}
+
 TEST_CASE("registry: what is wrong is said once, with its field, and without the secret",
           "[sinks][registry]") {
   struct Row {

@@ -166,7 +166,8 @@ TEST_CASE("rule_tests: what is otherwise is shown beside what was expected", "[r
 }
 
 TEST_CASE("rule_tests: each alert is expected once, whichever the order", "[run][rule_tests]") {
-  const std::string input = "- input: [{every: 0s, lines: [{2x: ERROR a}, {2x: ERROR b}]}]\n  alert_rule_test:\n";
+  const std::string input =
+      "- input: [{every: 0s, lines: [{2x: ERROR a}, {2x: ERROR b}]}]\n  alert_rule_test:\n";
   const auto with = [&](const std::string& alerts) {
     return run(input + "  - {eval_time: 0s, alertname: Failed, exp_alerts: [" + alerts + "]}\n");
   };
@@ -188,8 +189,10 @@ TEST_CASE("rule_tests: each alert is expected once, whichever the order", "[run]
 
 TEST_CASE("rule_tests: the configuration's own labels count where a test names them", "[run][rule_tests]") {
   const auto with = [&](const std::string& labels) {
-    return run("- input: [{every: 0s, lines: [{2x: ERROR a}]}]\n  alert_rule_test:\n"
-               "  - {eval_time: 0s, alertname: Failed, exp_alerts: [{exp_labels: {" + labels + "}}]}\n");
+    return run(
+        "- input: [{every: 0s, lines: [{2x: ERROR a}]}]\n  alert_rule_test:\n"
+        "  - {eval_time: 0s, alertname: Failed, exp_alerts: [{exp_labels: {" +
+        labels + "}}]}\n");
   };
   CHECK(with("queue: a, severity: critical") == "");
   CHECK(with("queue: a, severity: critical, alertname: Failed") == "");
@@ -315,7 +318,8 @@ TEST_CASE("rule_tests: lines of a file keep their distances, or their times", "[
   World world;
   // Two days old, out of order once; the third says no time.
   world.files["d/logs/old.log"] =
-      "2025-12-30T10:00:00Z ERROR a\n2025-12-30T10:00:20Z INFO\nno time came\n2025-12-30T10:00:10Z ERROR a\r\n";
+      "2025-12-30T10:00:00Z ERROR a\n2025-12-30T10:00:20Z INFO\nno time came\n2025-12-30T10:00:10Z ERROR "
+      "a\r\n";
   CHECK(run(world, R"(
 - input: [{lines: [{at: 1m, file: logs/old.log}]}]
   alert_rule_test:
@@ -333,20 +337,27 @@ TEST_CASE("rule_tests: lines of a file keep their distances, or their times", "[
     - {eval_time: 1m20s, alertname: Failed, exp_alerts: [{}]}
     - {eval_time: 2m, alertname: Failed, exp_alerts: []}
 )") == "");
-  CHECK(run(world, "- input: [{lines: [{file: logs/old.log}]}]\n  alert_rule_test: [{eval_time: 1s, alertname: Failed, "
-                   "exp_alerts: []}]\n") ==
-        "d/t.yaml:3:20: test \"test 1\": line 1 of logs/old.log is at 2025-12-30T10:00:00Z, and the test begins at "
+  CHECK(run(world,
+            "- input: [{lines: [{file: logs/old.log}]}]\n  alert_rule_test: [{eval_time: 1s, alertname: "
+            "Failed, "
+            "exp_alerts: []}]\n") ==
+        "d/t.yaml:3:20: test \"test 1\": line 1 of logs/old.log is at 2025-12-30T10:00:00Z, and the test "
+        "begins at "
         "2026-01-01T00:00:00Z; say `start:`, or with `at:` when its first line comes\n");
-  CHECK(run(world, "- input: [{lines: [{file: new.log}]}]\n  alert_rule_test: [{eval_time: 1s, alertname: Failed, "
-                   "exp_alerts: []}]\n") ==
-        "d/t.yaml:3:20: test \"test 1\": read d/new.log: No such file or directory; a path is relative to the test file\n");
+  CHECK(run(world,
+            "- input: [{lines: [{file: new.log}]}]\n  alert_rule_test: [{eval_time: 1s, alertname: Failed, "
+            "exp_alerts: []}]\n") ==
+        "d/t.yaml:3:20: test \"test 1\": read d/new.log: No such file or directory; a path is relative to "
+        "the test file\n");
   world.files["d/plain.log"] = "ERROR a\nERROR a\n";
-  CHECK(run(world, "- input: [{lines: [{file: plain.log}]}]\n  alert_rule_test: [{eval_time: 1s, alertname: Failed, "
-                   "exp_alerts: []}]\n") ==
+  CHECK(run(world,
+            "- input: [{lines: [{file: plain.log}]}]\n  alert_rule_test: [{eval_time: 1s, alertname: Failed, "
+            "exp_alerts: []}]\n") ==
         "d/t.yaml:3:20: test \"test 1\": no line of plain.log says a time; say with `at:` when they come\n");
-  CHECK(run(world, "- input: [{lines: [{at: 5s, file: plain.log}]}]\n  alert_rule_test:\n"
-                   "  - {eval_time: 4s, alertname: Failed, exp_alerts: []}\n"
-                   "  - {eval_time: 5s, alertname: Failed, exp_alerts: [{}]}\n") == "");
+  CHECK(run(world,
+            "- input: [{lines: [{at: 5s, file: plain.log}]}]\n  alert_rule_test:\n"
+            "  - {eval_time: 4s, alertname: Failed, exp_alerts: []}\n"
+            "  - {eval_time: 5s, alertname: Failed, exp_alerts: [{}]}\n") == "");
 }
 
 TEST_CASE("rule_tests: formats and stack traces are decoded as in a running process", "[run][rule_tests]") {
@@ -462,11 +473,13 @@ TEST_CASE("rule_tests: a configuration that is refused is said once, at each tes
   rules::Problems problems;
   CHECK_FALSE(tests.load("d/t.yaml", problems));
   CHECK(said(problems).find("d/logbell.yaml:1:") != std::string::npos);
-  CHECK(said(problems).find("d/t.yaml:1:9: the configuration d/logbell.yaml is refused; `logbell check` says more\n") !=
+  CHECK(said(problems).find(
+            "d/t.yaml:1:9: the configuration d/logbell.yaml is refused; `logbell check` says more\n") !=
         std::string::npos);
   rules::Problems again;
   CHECK_FALSE(tests.load("d/u.yaml", again));
-  CHECK(said(again) == "d/u.yaml:1:9: the configuration d/logbell.yaml is refused; `logbell check` says more\n");
+  CHECK(said(again) ==
+        "d/u.yaml:1:9: the configuration d/logbell.yaml is refused; `logbell check` says more\n");
   rules::Problems absent;
   CHECK_FALSE(tests.load("d/v.yaml", absent));
   CHECK(said(absent) == "d/v.yaml: No such file or directory\n");
