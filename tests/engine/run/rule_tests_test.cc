@@ -337,6 +337,17 @@ TEST_CASE("rule_tests: lines of a file keep their distances, or their times", "[
     - {eval_time: 1m20s, alertname: Failed, exp_alerts: [{}]}
     - {eval_time: 2m, alertname: Failed, exp_alerts: []}
 )") == "");
+  // The second was written after the first and says an earlier time: it comes with the first, and leaves
+  // before it.
+  world.files["d/late.log"] = "2025-12-30T10:00:20Z ERROR a\n2025-12-30T10:00:00Z ERROR a\n";
+  CHECK(run(world, R"(
+- input: [{lines: [{at: 1m, file: late.log}]}]
+  alert_rule_test:
+    - {eval_time: 59s, alertname: Failed, exp_alerts: []}
+    - {eval_time: 1m, alertname: Failed, exp_alerts: [{}]}
+    - {eval_time: 1m39s999ms, alertname: Failed, exp_alerts: [{}]}
+    - {eval_time: 1m40s, alertname: Failed, exp_alerts: []}
+)") == "");
   CHECK(run(world,
             "- input: [{lines: [{file: logs/old.log}]}]\n  alert_rule_test: [{eval_time: 1s, alertname: "
             "Failed, "
@@ -396,6 +407,15 @@ route: {sinks: [chat]}
   alert_rule_test:
   - {eval_time: 999ms, alertname: Thrown, exp_alerts: []}
   - {eval_time: 1s, alertname: Thrown, exp_alerts: [{exp_labels: {cause: Broken}}]}
+  - {eval_time: 59s999ms, alertname: Thrown, exp_alerts: [{}]}
+  - {eval_time: 60s, alertname: Thrown, exp_alerts: []}
+- name: and also where the next line ends it
+  input:
+  - source: trace
+    every: 900ms
+    lines: ["java.lang.IllegalStateException: no\nCaused by: Broken: pipe", the next one]
+  alert_rule_test:
+  - {eval_time: 1s, alertname: Thrown, exp_alerts: [{}]}
   - {eval_time: 59s999ms, alertname: Thrown, exp_alerts: [{}]}
   - {eval_time: 60s, alertname: Thrown, exp_alerts: []}
 - name: a container's lines, with what their path says
