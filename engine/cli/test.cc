@@ -201,9 +201,7 @@ std::string xml(std::string_view text) {
       out += "&gt;";
     } else if (c == '"') {
       out += "&quot;";
-    } else if (c == '\n' || c == '\t') {
-      out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
+    } else if (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') {
       out += "\xEF\xBF\xBD";
     } else {
       out += c;
