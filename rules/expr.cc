@@ -827,22 +827,6 @@ Interval filtered(Interval values, Op op, double bound) {
   return values;
 }
 
-// `a OP b` is `b mirrored(OP) a`.
-Op mirrored(Op op) {
-  switch (op) {
-    case Op::kGt:
-      return Op::kLt;
-    case Op::kLt:
-      return Op::kGt;
-    case Op::kGe:
-      return Op::kLe;
-    case Op::kLe:
-      return Op::kGe;
-    default:
-      return op;
-  }
-}
-
 Interval range_of(const Expr& expr);
 
 // Why a comparison of vectors, or of a vector with a number, never holds; "" when it may.
@@ -1602,6 +1586,21 @@ void format_to(const Expr& expr, std::string& out) {
 }
 
 }  // namespace
+
+Expr::BinaryOp mirrored(Expr::BinaryOp op) {
+  switch (op) {
+    case Op::kGt:
+      return Op::kLt;
+    case Op::kLt:
+      return Op::kGt;
+    case Op::kGe:
+      return Op::kLe;
+    case Op::kLe:
+      return Op::kGe;
+    default:
+      return op;
+  }
+}
 
 bool Expr::is_comparison() const {
   return kind == Kind::kBinary && op >= Op::kEq && op <= Op::kLe;

@@ -77,6 +77,9 @@ struct Expr {
   bool is_set_operator() const;
 };
 
+// `a OP b` is `b mirrored(OP) a`.
+Expr::BinaryOp mirrored(Expr::BinaryOp op);
+
 struct ExprError {
   std::size_t offset = 0;  // byte in the text
   std::string reason;

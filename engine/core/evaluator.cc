@@ -309,7 +309,7 @@ class SpanEvaluator {
     const std::optional<double> right = number(*expr.right);
     if (right) return may_compare(expr.op, bounds(*expr.left), *right);
     const std::optional<double> left = number(*expr.left);
-    if (left) return may_compare(mirrored(expr.op), bounds(*expr.right), *left);
+    if (left) return may_compare(rules::mirrored(expr.op), bounds(*expr.right), *left);
     return true;
   }
 
@@ -319,7 +319,7 @@ class SpanEvaluator {
     const std::optional<double> right = number(*expr.right);
     const std::optional<double> left = number(*expr.left);
     if (right.has_value() == left.has_value()) return std::nullopt;
-    const Op op = right ? expr.op : mirrored(expr.op);
+    const Op op = right ? expr.op : rules::mirrored(expr.op);
     const std::optional<std::vector<Element>> all = elements(right ? *expr.left : *expr.right);
     if (!all) return std::nullopt;
     std::set<Labels> steady;
@@ -459,20 +459,6 @@ class SpanEvaluator {
     if (expr.kind == Expr::Kind::kParen) return number(*expr.left);
     if (expr.kind == Expr::Kind::kNumber) return expr.number;
     return std::nullopt;
-  }
-  static Op mirrored(Op op) {
-    switch (op) {
-      case Op::kGt:
-        return Op::kLt;
-      case Op::kLt:
-        return Op::kGt;
-      case Op::kGe:
-        return Op::kLe;
-      case Op::kLe:
-        return Op::kGe;
-      default:
-        return op;
-    }
   }
   static bool may_compare(Op op, const std::optional<Bounds>& of, double number) {
     if (!of) return true;
