@@ -43,7 +43,6 @@ constexpr std::array<std::string_view, 15> kOpNames{
 constexpr std::string_view kCountValues =
     "put the limit into a pattern of its own (its regex, or `where`) and count that, as in "
     "count_over_time(SLOW[5m]) > 3; a `metric:` of type histogram gives Prometheus the values";
-constexpr std::string_view kPlainNumber = "compare the count itself, as in count_over_time(PATTERN[5m]) > 3";
 constexpr std::string_view kTwoWindows =
     "compare two windows, as in rate(PATTERN[5m]) > 2 * rate(PATTERN[1h])";
 constexpr std::string_view kByTheRoute =
@@ -88,21 +87,6 @@ constexpr std::array kForeign{
     ForeignFunction{"absent", "write absent_over_time(PATTERN[5m])"},
     ForeignFunction{"label_replace", "capture the label as it should be in the pattern's regex"},
     ForeignFunction{"label_join", "capture the label as it should be in the pattern's regex"},
-    ForeignFunction{"vector", "write the number itself"},
-    ForeignFunction{"scalar", "match with `on ()`, as in … > on () sum(…)"},
-    ForeignFunction{"abs", kPlainNumber},
-    ForeignFunction{"ceil", kPlainNumber},
-    ForeignFunction{"floor", kPlainNumber},
-    ForeignFunction{"round", kPlainNumber},
-    ForeignFunction{"exp", kPlainNumber},
-    ForeignFunction{"ln", kPlainNumber},
-    ForeignFunction{"log2", kPlainNumber},
-    ForeignFunction{"log10", kPlainNumber},
-    ForeignFunction{"sqrt", "write … ^ 0.5"},
-    ForeignFunction{"sgn", kPlainNumber},
-    ForeignFunction{"clamp", kPlainNumber},
-    ForeignFunction{"clamp_min", kPlainNumber},
-    ForeignFunction{"clamp_max", kPlainNumber},
     ForeignFunction{"time", kByTheRoute},
     ForeignFunction{"timestamp", kByTheRoute},
     ForeignFunction{"minute", kByTheRoute},
@@ -476,18 +460,19 @@ class Parser {
       return node;
     }
     advance();
+    if (const InstantSignature* signature = find_instant_function(word);
+        signature != nullptr && is_symbol("("))
+      return instant_call(std::move(node), *signature, depth);
     if (is_symbol("(")) {
-      std::vector<std::string> known(kRangeNames.begin(), kRangeNames.end());
-      known.insert(known.end(), kAggregationNames.begin(), kAggregationNames.end());
       for (const ForeignFunction& foreign : kForeign) {
         if (foreign.name == lower(word))
           wrong(node->offset, fmt::format("function `{}` is not there yet", word),
                 std::string(foreign.instead));
       }
+      const std::vector<std::string> known = function_names();
       const std::string guess = closest(word, known);
       wrong(node->offset, fmt::format("unknown function `{}`", word),
-            guess.empty() ? "there are count_over_time, rate, absent_over_time, present_over_time, sum, min, "
-                            "max, avg and count"
+            guess.empty() ? fmt::format("there are {}", fmt::join(known, ", "))
                           : fmt::format("did you mean `{}`?", guess));
     }
     if (word == "offset" || word == "by" || word == "without" || binary_op_name(word)) {
@@ -505,6 +490,60 @@ class Parser {
     }
     wrong(node->offset, fmt::format("`{}` alone is a list of matches, not a number", word),
           fmt::format("count them: count_over_time({})", range_text));
+  }
+
+  static std::vector<std::string> function_names() {
+    std::vector<std::string> known(kRangeNames.begin(), kRangeNames.end());
+    known.insert(known.end(), kAggregationNames.begin(), kAggregationNames.end());
+    for (const std::string_view name : instant_function_names())
+      known.emplace_back(name);
+    return known;
+  }
+
+  // Between its brackets, which are read too.
+  std::vector<ExprPtr> arguments(int depth) {
+    std::vector<ExprPtr> list;
+    expect("(");
+    while (!is_symbol(")")) {
+      if (++operators_ > kMaxOperators)
+        wrong(token_.offset, fmt::format("more than {} operators and arguments", kMaxOperators),
+              "split it into several rules");
+      list.push_back(binary(1, depth + 1));
+      if (is_symbol(")")) break;
+      expect(",");
+      if (is_symbol(")")) unexpected("an argument");
+    }
+    advance();
+    return list;
+  }
+
+  ExprPtr instant_call(std::shared_ptr<Expr> node, const InstantSignature& signature, int depth) {
+    std::vector<ExprPtr> given = arguments(depth);
+    if (given.size() < signature.least || given.size() > signature.most) {
+      const std::string wanted = signature.least == signature.most
+                                     ? fmt::format("{}", signature.least)
+                                     : fmt::format("{} or {}", signature.least, signature.most);
+      wrong(node->offset,
+            fmt::format("`{}` takes {} argument{}, and {} {} given", signature.name, wanted,
+                        signature.most == 1 ? "" : "s", given.size(), given.size() == 1 ? "is" : "are"),
+            fmt::format("as in {}", signature.example));
+    }
+    for (std::size_t i = 0; i < given.size(); ++i) {
+      const bool wants_number = i > 0 || signature.of_number;
+      const bool is_number = given[i]->type == Type::kScalar;
+      if (wants_number == is_number) continue;
+      if (is_number)
+        wrong(given[i]->offset, fmt::format("`{}` wants series, and a number is given", signature.name),
+              fmt::format("as in {}", signature.example));
+      wrong(given[i]->offset, fmt::format("`{}` wants a number here, and series are given", signature.name),
+            fmt::format("scalar(…) makes a number of a single one; as in {}", signature.example));
+    }
+    node->kind = Kind::kCall;
+    node->instant = signature.function;
+    node->type = signature.is_number ? Type::kScalar : Type::kVector;
+    node->left = std::move(given.front());
+    node->parameters.assign(std::make_move_iterator(given.begin() + 1), std::make_move_iterator(given.end()));
+    return node;
   }
 
   static bool binary_op_name(std::string_view word) {
@@ -791,6 +830,10 @@ bool same_meaning(const Expr& one, const Expr& other) {
       return a.function == b.function && a.window == b.window && same_selector(a, b);
     case Kind::kAggregate:
       return same_grouping(a, b) && same_meaning(*a.left, *b.left);
+    case Kind::kCall:
+      return a.instant == b.instant && same_meaning(*a.left, *b.left) &&
+             std::equal(a.parameters.begin(), a.parameters.end(), b.parameters.begin(), b.parameters.end(),
+                        [](const ExprPtr& x, const ExprPtr& y) { return same_meaning(*x, *y); });
     case Kind::kBinary:
       return a.op == b.op && a.return_bool == b.return_bool && a.has_matching == b.has_matching &&
              a.on == b.on && a.matching == b.matching && same_meaning(*a.left, *b.left) &&
@@ -889,6 +932,118 @@ Interval range_of_binary(const Expr& expr) {
   return of_arithmetic(expr.op, left, right);
 }
 
+// Whether `expr` has an element at every instant, and never more than one.
+bool is_single(const Expr& expr) {
+  switch (expr.kind) {
+    case Kind::kRangeCall:
+      return expr.single;
+    case Kind::kAggregate:
+      return expr.aggregation == Aggregation::kSum && !expr.has_grouping;
+    case Kind::kParen:
+    case Kind::kNegate:
+      return is_single(*expr.left);
+    case Kind::kCall:
+      return expr.instant == InstantFunction::kVector ||
+             (expr.instant != InstantFunction::kClamp && is_single(*expr.left));
+    case Kind::kBinary:
+      if (expr.is_comparison() && !expr.return_bool) return false;
+      return !expr.is_set_operator() && (expr.left->type == Type::kScalar || is_single(*expr.left)) &&
+             (expr.right->type == Type::kScalar || is_single(*expr.right)) && !expr.has_matching &&
+             (expr.left->type == Type::kScalar || expr.right->type == Type::kScalar);
+    default:
+      return false;
+  }
+}
+
+// The C library's exp and log may be off by some last digits, and so not rise where their argument does.
+Interval loosened(Interval values) {
+  constexpr double kSome = 1e-12;
+  values.low -= std::isfinite(values.low) ? std::abs(values.low) * kSome : 0;
+  values.high += std::isfinite(values.high) ? std::abs(values.high) * kSome : 0;
+  return values;
+}
+
+Interval range_of_call(const Expr& expr) {
+  using Function = InstantFunction;
+  const Interval inner = range_of(*expr.left);
+  std::vector<double> low;
+  std::vector<double> high;
+  bool constant_parameters = true;
+  bool nan = inner.may_be_nan;
+  bool whole = inner.whole;
+  for (const ExprPtr& parameter : expr.parameters) {
+    const Interval values = range_of(*parameter);
+    low.push_back(values.low);
+    high.push_back(values.high);
+    constant_parameters = constant_parameters && values.is_constant();
+    nan = nan || values.may_be_nan;
+    whole = whole && values.whole;
+  }
+  // Of one that rises with its argument and its parameters.
+  const auto rising = [&](double from, double to, bool all_whole) {
+    return Interval{apply(expr.instant, from, low),
+                    apply(expr.instant, to, high),
+                    all_whole,
+                    nan,
+                    inner.always_nan,
+                    true};
+  };
+  switch (expr.instant) {
+    case Function::kAbs:
+      if (inner.low >= 0) return {inner.low, inner.high, whole, nan, inner.always_nan, false};
+      return {inner.high <= 0 ? std::abs(inner.high) : 0,
+              std::max(-inner.low, inner.high),
+              whole,
+              nan,
+              inner.always_nan,
+              false};
+    case Function::kCeil:
+    case Function::kFloor:
+    case Function::kSgn:
+      return rising(inner.low, inner.high, true);
+    case Function::kRound: {
+      if (low.empty()) return rising(inner.low, inner.high, true);
+      const double inverse = 1 / low.front();
+      if (!constant_parameters) return anything();
+      if (low.front() == 0 || std::isinf(low.front())) return nothing_but_nan();
+      if (!std::isfinite(inverse)) return anything();
+      Interval out = rising(inner.low, inner.high, low.front() == 1);
+      // Beyond what a number can hold on the way.
+      if (std::isnan(out.low) || std::isnan(out.high)) return anything();
+      return out;
+    }
+    case Function::kClamp:
+    case Function::kClampMin:
+    case Function::kClampMax: {
+      Interval out = rising(inner.low, inner.high, whole);
+      out.always_nan = false;
+      return out;
+    }
+    case Function::kSqrt:
+    case Function::kLn:
+    case Function::kLog2:
+    case Function::kLog10: {
+      if (inner.high < 0) return nothing_but_nan();
+      nan = nan || inner.low < 0;
+      const Interval out = rising(std::max(inner.low, 0.0), inner.high, false);
+      return expr.instant == Function::kSqrt ? out : loosened(out);
+    }
+    case Function::kExp: {
+      Interval out = loosened(rising(inner.low, inner.high, false));
+      out.negative_zero = false;
+      return out;
+    }
+    case Function::kScalar: {
+      Interval out = inner;
+      out.may_be_nan = out.may_be_nan || !is_single(*expr.left);
+      return out;
+    }
+    case Function::kVector:
+      return inner;
+  }
+  return anything();
+}
+
 Interval range_of(const Expr& expr) {
   switch (expr.kind) {
     case Kind::kNumber:
@@ -907,6 +1062,8 @@ Interval range_of(const Expr& expr) {
       return range_of_aggregate(expr);
     case Kind::kBinary:
       return range_of_binary(expr);
+    case Kind::kCall:
+      return range_of_call(expr);
   }
   return anything();
 }
@@ -1145,6 +1302,17 @@ std::optional<ExprError> never_true(const Expr& expr, bool bounded = false) {
   if (node.right && (node.kind != Kind::kBinary || node.op != Op::kUnless)) {
     if (auto error = never_true(*node.right, sets_bounds && !node.has_matching)) return error;
   }
+  if (node.is_call(InstantFunction::kClamp)) {
+    const Interval least = range_of(*node.parameters[0]);
+    const Interval most = range_of(*node.parameters[1]);
+    if (least.is_constant() && most.is_constant() && least.low > most.high)
+      return ExprError{
+          node.offset,
+          fmt::format("`{}` gives nothing, because its minimum is above its maximum: it can never "
+                      "be true",
+                      format_expr(node)),
+          "exchange the two numbers"};
+  }
   if (node.kind != Kind::kBinary) return std::nullopt;
   if (node.op == Op::kUnless && same_meaning(*node.left, *node.right))
     return ExprError{node.offset, "`unless` takes away what is the same on its left: it can never be true",
@@ -1168,6 +1336,8 @@ bool has_comparison(const Expr& expr) {
   if (expr.kind == Kind::kRangeCall &&
       (expr.function == Range::kAbsentOverTime || expr.function == Range::kPresentOverTime))
     return true;
+  // Whatever a number is, vector() has an element with it.
+  if (expr.type == Type::kScalar || expr.is_call(InstantFunction::kVector)) return false;
   return (expr.left && has_comparison(*expr.left)) || (expr.right && has_comparison(*expr.right));
 }
 
@@ -1209,6 +1379,11 @@ std::vector<LabelNames> label_sets(const Expr& expr, const std::vector<PatternSp
   };
   switch (expr.kind) {
     case Kind::kNumber:
+      break;
+    case Kind::kCall:
+      if (expr.type == Type::kScalar) break;
+      if (expr.left->type == Type::kVector) return label_sets(*expr.left, patterns);
+      add({});
       break;
     case Kind::kParen:
     case Kind::kNegate:
@@ -1376,6 +1551,8 @@ ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns) {
   auto node = std::make_shared<Expr>(*expr);
   if (node->left) node->left = bound(node->left, patterns);
   if (node->right) node->right = bound(node->right, patterns);
+  for (ExprPtr& parameter : node->parameters)
+    parameter = bound(parameter, patterns);
   const auto check_labels = [&](const std::vector<std::string>& names, const std::vector<std::string>& known,
                                 std::string_view where) {
     for (const std::string& name : names) {
@@ -1405,6 +1582,13 @@ ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns) {
     for (const LabelMatcher& matcher : node->matchers)
       names.push_back(matcher.name);
     check_labels(names, found->labels, fmt::format("the selector of `{}`", node->pattern));
+    const bool counts = node->function == Range::kCountOverTime || node->function == Range::kRate;
+    node->single =
+        counts && std::all_of(found->labels.begin(), found->labels.end(), [&](const auto& label) {
+          return std::any_of(node->matchers.begin(), node->matchers.end(), [&](const LabelMatcher& matcher) {
+            return matcher.name == label && matcher.op == LabelMatcher::Op::kEqual;
+          });
+        });
     check_selector(*node);
   } else if (node->kind == Kind::kAggregate && node->has_grouping) {
     check_labels(node->grouping, result_labels(*node->left, patterns), node->without ? "`without`" : "`by`");
@@ -1428,6 +1612,50 @@ struct Moves {
   bool ratio = false;       // matches are divided by: DESIGN.md §3 lets it rest on presence
 };
 
+Moves moves_of(const Expr& expr);
+
+Moves moves_of_call(const Expr& expr) {
+  using Function = InstantFunction;
+  Moves inner = moves_of(*expr.left);
+  const bool comes_or_goes = inner.appears || inner.disappears;
+  const bool moves = inner.up || inner.down || comes_or_goes;
+  switch (expr.instant) {
+    case Function::kScalar:
+      // Without an element it is NaN, and with a second.
+      if (comes_or_goes || (moves && !is_single(*expr.left))) inner.up = inner.down = true;
+      inner.appears = inner.disappears = false;
+      return inner;
+    case Function::kAbs: {
+      const Interval values = range_of(*expr.left);
+      if (values.low >= 0) return inner;
+      if (values.high <= 0) {
+        std::swap(inner.up, inner.down);
+      } else {
+        inner.up = inner.down = inner.up || inner.down;
+      }
+      return inner;
+    }
+    case Function::kSqrt:
+    case Function::kLn:
+    case Function::kLog2:
+    case Function::kLog10:
+      // It is NaN below 0: a comparison holds, and stops holding, as it rises out of there.
+      if (range_of(*expr.left).low < 0) inner.up = inner.down = inner.up || inner.down;
+      return inner;
+    default:
+      break;
+  }
+  for (const ExprPtr& parameter : expr.parameters) {
+    const Moves number = moves_of(*parameter);
+    inner.ratio = inner.ratio || number.ratio;
+    if (!number.up && !number.down) continue;
+    inner.up = inner.down = true;
+    // It gives nothing while its minimum is above its maximum.
+    if (expr.instant == Function::kClamp) inner.appears = inner.disappears = true;
+  }
+  return inner;
+}
+
 Moves moves_of(const Expr& expr) {
   switch (expr.kind) {
     case Kind::kNumber:
@@ -1439,6 +1667,8 @@ Moves moves_of(const Expr& expr) {
       std::swap(inner.up, inner.down);
       return inner;
     }
+    case Kind::kCall:
+      return moves_of_call(expr);
     case Kind::kRangeCall:
       if (expr.function == Range::kAbsentOverTime) return {false, false, false, true};
       if (expr.function == Range::kPresentOverTime) return {false, false, true, false};
@@ -1513,7 +1743,7 @@ Moves moves_of(const Expr& expr) {
         more = at_zero ? expr.op == Op::kNe : any;
         fewer = at_zero ? expr.op == Op::kEq : any;
       }
-      if (expr.return_bool) return {more, fewer, out.appears, out.disappears};
+      if (expr.return_bool || expr.type == Type::kScalar) return {more, fewer, out.appears, out.disappears};
       out.appears = out.appears || more;
       out.disappears = out.disappears || fewer;
       out.up = left.up;
@@ -1547,6 +1777,16 @@ void format_to(const Expr& expr, std::string& out) {
       out += "-";
       return format_child(
           *expr.left, expr.left->kind == Kind::kBinary && precedence(expr.left->op) < kUnaryPrecedence, out);
+    case Kind::kCall: {
+      out += fmt::format("{}(", signature_of(expr.instant).name);
+      format_to(*expr.left, out);
+      for (const ExprPtr& parameter : expr.parameters) {
+        out += ", ";
+        format_to(*parameter, out);
+      }
+      out += ")";
+      return;
+    }
     case Kind::kRangeCall: {
       out += fmt::format("{}({}", kRangeNames[static_cast<std::size_t>(expr.function)], expr.pattern);
       for (std::size_t i = 0; i < expr.matchers.size(); ++i)
@@ -1628,6 +1868,10 @@ tl::expected<ExprPtr, ExprError> bind_expr(const ExprPtr& expr, const std::vecto
       throw ExprError{expr->offset, "it names no pattern: it is always true or never",
                       "count something, as in count_over_time(PATTERN[5m]) > 3"};
     }
+    if (out->type == Type::kScalar) {
+      throw ExprError{expr->offset, "it is a number, and only series fire",
+                      "leave out scalar(…): compare the series, as in count_over_time(PATTERN[5m]) > 3"};
+    }
     if (!has_comparison(*out)) {
       throw ExprError{expr->offset, "it compares nothing, so it would fire all the time",
                       "add a comparison, as in … > 3"};
@@ -1656,6 +1900,9 @@ std::vector<std::string> result_labels(const Expr& expr, const std::vector<Patte
   switch (expr.kind) {
     case Kind::kNumber:
       return {};
+    case Kind::kCall:
+      if (expr.type == Type::kScalar || expr.left->type == Type::kScalar) return {};
+      return result_labels(*expr.left, patterns);
     case Kind::kParen:
     case Kind::kNegate:
       return result_labels(*expr.left, patterns);
@@ -1693,6 +1940,9 @@ Labels fixed_labels(const Expr& expr, const std::vector<PatternSpec>& patterns) 
   switch (expr.kind) {
     case Kind::kNumber:
       return {};
+    case Kind::kCall:
+      if (expr.type == Type::kScalar || expr.left->type == Type::kScalar) return {};
+      return fixed_labels(*expr.left, patterns);
     case Kind::kParen:
     case Kind::kNegate:
       return fixed_labels(*expr.left, patterns);
@@ -1727,11 +1977,20 @@ Labels fixed_labels(const Expr& expr, const std::vector<PatternSpec>& patterns) 
   return {};
 }
 
+std::vector<const Expr*> parts_of(const Expr& expr) {
+  std::vector<const Expr*> parts;
+  for (const ExprPtr* part : {&expr.left, &expr.right}) {
+    if (*part) parts.push_back(part->get());
+  }
+  for (const ExprPtr& parameter : expr.parameters)
+    parts.push_back(parameter.get());
+  return parts;
+}
+
 std::vector<const Expr*> range_calls(const Expr& expr) {
   std::vector<const Expr*> calls;
   if (expr.kind == Kind::kRangeCall) calls.push_back(&expr);
-  for (const ExprPtr& child : {expr.left, expr.right}) {
-    if (!child) continue;
+  for (const Expr* child : parts_of(expr)) {
     const std::vector<const Expr*> inner = range_calls(*child);
     calls.insert(calls.end(), inner.begin(), inner.end());
   }

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "rules/instant_function.h"
 #include "rules/matcher.h"
 #include "rules/pattern.h"
 #include "rules/result.h"
@@ -21,7 +22,7 @@ struct Expr;
 using ExprPtr = std::shared_ptr<const Expr>;
 
 struct Expr {
-  enum class Kind { kNumber, kRangeCall, kAggregate, kBinary, kNegate, kParen };
+  enum class Kind { kNumber, kRangeCall, kAggregate, kBinary, kNegate, kParen, kCall };
   enum class Type { kScalar, kVector };
   enum class RangeFunction { kCountOverTime, kRate, kAbsentOverTime, kPresentOverTime };
   enum class Aggregation { kSum, kMin, kMax, kAvg, kCount };
@@ -56,6 +57,12 @@ struct Expr {
   std::uint32_t pattern_index = 0;  // into the plan's patterns; set by bind()
   std::vector<LabelMatcher> matchers;
   Duration window{0};
+  // It has an element at every instant, and never more than one: no labels, or `=` on each; set by bind().
+  bool single = false;
+
+  // kCall: instant(left, parameters…)
+  InstantFunction instant = InstantFunction::kAbs;
+  std::vector<ExprPtr> parameters;  // numbers, all of them
 
   // kAggregate: op by|without (grouping) (operand)
   Aggregation aggregation = Aggregation::kSum;
@@ -70,11 +77,12 @@ struct Expr {
   bool on = false;            // else ignoring
   std::vector<std::string> matching;
 
-  ExprPtr left;  // the operand of kAggregate, kNegate, kParen; the left side of kBinary
+  ExprPtr left;  // the operand of kAggregate, kNegate, kParen, kCall; the left side of kBinary
   ExprPtr right;
 
   bool is_comparison() const;
   bool is_set_operator() const;
+  bool is_call(InstantFunction which) const { return kind == Kind::kCall && instant == which; }
 };
 
 // `a OP b` is `b mirrored(OP) a`.
@@ -113,7 +121,9 @@ std::vector<std::string> result_labels(const Expr& expr, const std::vector<Patte
 // Label values that every element has, from `=` matchers (`{queue="a"}` keeps queue="a").
 Labels fixed_labels(const Expr& expr, const std::vector<PatternSpec>& patterns);
 
-// Every kRangeCall in the tree, left to right.
+// What `expr` is made of: left, right, parameters, as far as it has them.
+std::vector<const Expr*> parts_of(const Expr& expr);
+// Every kRangeCall in the tree.
 std::vector<const Expr*> range_calls(const Expr& expr);
 Duration longest_window(const Expr& expr);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <string_view>
 #include <utility>
@@ -12,6 +13,7 @@ namespace logbell::engine {
 
 using rules::Duration;
 using rules::Expr;
+using rules::InstantFunction;
 using rules::LabelMatcher;
 using rules::Labels;
 using rules::Timestamp;
@@ -250,6 +252,33 @@ Value binary(const Expr& expr, const Value& left, const Value& right) {
   return out;
 }
 
+Value value_of(const Expr& expr, Timestamp at, const WindowOf& window_of);
+
+Value call(const Expr& expr, Timestamp at, const WindowOf& window_of) {
+  Value operand = value_of(*expr.left, at, window_of);
+  std::vector<double> parameters;
+  parameters.reserve(expr.parameters.size());
+  for (const rules::ExprPtr& parameter : expr.parameters)
+    parameters.push_back(value_of(*parameter, at, window_of).number);
+  switch (expr.instant) {
+    case InstantFunction::kScalar:
+      return {true,
+              operand.samples.size() == 1 ? operand.samples.front().value
+                                          : std::numeric_limits<double>::quiet_NaN(),
+              {}};
+    case InstantFunction::kVector:
+      return {false, 0, {{Labels{}, operand.number}}};
+    case InstantFunction::kClamp:
+      if (parameters[1] < parameters[0]) return {};
+      break;
+    default:
+      break;
+  }
+  for (Sample& sample : operand.samples)
+    sample.value = rules::apply(expr.instant, sample.value, parameters);
+  return operand;
+}
+
 Value value_of(const Expr& expr, Timestamp at, const WindowOf& window_of) {
   switch (expr.kind) {
     case Expr::Kind::kNumber:
@@ -263,6 +292,8 @@ Value value_of(const Expr& expr, Timestamp at, const WindowOf& window_of) {
         sample.value = -sample.value;
       return value;
     }
+    case Expr::Kind::kCall:
+      return call(expr, at, window_of);
     case Expr::Kind::kRangeCall:
       return range_call(expr, at, window_of);
     case Expr::Kind::kAggregate:
@@ -286,10 +317,11 @@ class SpanEvaluator {
 
   // Whether evaluate() could fail: two sides meet element by element.
   static bool may_fail(const Expr& expr) {
-    if (expr.kind == Expr::Kind::kBinary && !expr.is_set_operator() && !number(*expr.left) &&
-        !number(*expr.right))
+    if (expr.kind == Expr::Kind::kBinary && !expr.is_set_operator() &&
+        expr.left->type == Expr::Type::kVector && expr.right->type == Expr::Type::kVector)
       return true;
-    return (expr.left && may_fail(*expr.left)) || (expr.right && may_fail(*expr.right));
+    const std::vector<const Expr*> parts = rules::parts_of(expr);
+    return std::any_of(parts.begin(), parts.end(), [](const Expr* part) { return may_fail(*part); });
   }
 
   bool may_be_true(const Expr& expr) const {
@@ -458,10 +490,14 @@ class SpanEvaluator {
   static std::optional<double> number(const Expr& expr) {
     if (expr.kind == Expr::Kind::kParen) return number(*expr.left);
     if (expr.kind == Expr::Kind::kNumber) return expr.number;
+    if (expr.kind == Expr::Kind::kNegate) {
+      const std::optional<double> inner = number(*expr.left);
+      return inner ? std::optional(-*inner) : std::nullopt;
+    }
     return std::nullopt;
   }
   static bool may_compare(Op op, const std::optional<Bounds>& of, double number) {
-    if (!of) return true;
+    if (!of || std::isnan(of->least) || std::isnan(of->most)) return true;
     switch (op) {
       case Op::kGt:
         return of->most > number;
@@ -491,6 +527,8 @@ class SpanEvaluator {
         return of_aggregate(expr);
       case Expr::Kind::kBinary:
         return of_arithmetic(expr);
+      case Expr::Kind::kCall:
+        return of_instant(expr);
       default:
         return std::nullopt;
     }
@@ -560,6 +598,36 @@ class SpanEvaluator {
     const std::optional<Bounds> left = right ? bounds(*expr.left) : std::nullopt;
     if (!left) return std::nullopt;
     return Bounds{arithmetic(expr.op, left->least, *right), arithmetic(expr.op, left->most, *right)};
+  }
+
+  std::optional<Bounds> of_instant(const Expr& expr) const {
+    std::vector<double> parameters;
+    for (const rules::ExprPtr& parameter : expr.parameters) {
+      const std::optional<double> value = number(*parameter);
+      if (!value || std::isnan(*value)) return std::nullopt;
+      parameters.push_back(*value);
+    }
+    const std::optional<Bounds> inner = bounds(*expr.left);
+    if (!inner) return std::nullopt;
+    switch (expr.instant) {
+      // They rise with their argument, in floating point too.
+      case InstantFunction::kCeil:
+      case InstantFunction::kFloor:
+      case InstantFunction::kSgn:
+      case InstantFunction::kClamp:
+      case InstantFunction::kClampMin:
+      case InstantFunction::kClampMax:
+        return Bounds{rules::apply(expr.instant, inner->least, parameters),
+                      rules::apply(expr.instant, inner->most, parameters)};
+      case InstantFunction::kAbs:
+        if (inner->least >= 0) return inner;
+        return Bounds{inner->most <= 0 ? -inner->most : 0, std::max(-inner->least, inner->most)};
+      case InstantFunction::kSqrt:
+        if (!(inner->least >= 0)) return std::nullopt;
+        return Bounds{std::sqrt(inner->least), std::sqrt(inner->most)};
+      default:
+        return std::nullopt;
+    }
   }
 
   static constexpr double kRounded = 1e-9;  // of a million sums

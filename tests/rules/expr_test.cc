@@ -94,6 +94,8 @@ TEST_CASE("expr: one meaning has one text", "[rules][expr]") {
         "count_over_time(requests{status!=\"501\", status=~\"5..\"}[5m]) > bool 100");
   CHECK(canonical("rate(errors[1h30m]) > on(queue) rate(errors[90m])") ==
         "rate(errors[1h30m]) > on (queue) rate(errors[1h30m])");
+  CHECK(canonical("clamp( rate(errors[1m]),-1,scalar( sum(rate(plain[60s])) )*2 )>vector(1)") ==
+        "clamp(rate(errors[1m]), -1, scalar(sum(rate(plain[1m]))) * 2) > vector(1)");
   CHECK(canonical("count_over_time(errors[1m]) > 5m") == "count_over_time(errors[1m]) > 300");
 }
 
@@ -117,6 +119,19 @@ TEST_CASE("expr: what is wrong is said, with its place and the fix", "[rules][ex
       {"avg_over_time(errors[5m]) > 3", "`avg_over_time` is not there yet", "pattern of its own", 0},
       {"quantile_over_time(0.9, errors[5m]) > 3", "is not there yet", "histogram", 0},
       {"frobnicate(errors[5m]) > 3", "unknown function", "there are count_over_time", 0},
+      {"flor(count_over_time(errors[5m])) > 3", "unknown function", "did you mean `floor`", 0},
+      {"abs(errors[5m]) > 3", "alone is a list of matches", "count_over_time(errors[5m])", 4},
+      {"abs(3) > 1", "`abs` wants series, and a number is given", "as in abs(", 4},
+      {"abs() > 1", "`abs` takes 1 argument, and 0 are given", "as in abs(", 0},
+      {"clamp(rate(errors[5m]), 1) > 1", "`clamp` takes 3 arguments, and 2 are given", "as in clamp(", 0},
+      {"round(rate(errors[5m]), 1, 2) > 1", "`round` takes 1 or 2 arguments, and 3 are given", "", 0},
+      {"clamp_max(rate(errors[5m]), rate(plain[5m])) > 1", "`clamp_max` wants a number here", "scalar(…)",
+       28},
+      {"abs(rate(errors[5m]),) > 1", "`)` where an argument is expected", "", 22},
+      {"vector(rate(plain[5m])) > 1", "`vector` wants a number here", "scalar(…)", 7},
+      {"scalar(count_over_time(plain[5m])) > 3", "only series fire", "leave out scalar", 35},
+      {"vector(scalar(count_over_time(plain[5m]) > 3))", "compares nothing", "> 3", 0},
+      {"count_over_time(errors[5m]) and scalar(count_over_time(plain[5m]))", "joins two sets", "", 28},
       {"count_over_time(plain[5m]) = 1", "`=` where the end of the expression is expected", "write `==`", 27},
       {"count_over_time(plain[5m]) => 1", "`=>` where", "write `>=`", 27},
       {"count_over_time(plain[5m]) =< 1", "`=<` where", "write `<=`", 27},
@@ -199,6 +214,25 @@ TEST_CASE("expr: what can never be true is refused, what can is not", "[rules][e
            "(count_over_time(plain[1m]) > bool 5) > 1",
            "count_over_time(plain[1m]) > Inf",
            "absent_over_time(plain[1m]) == 0",
+           "abs(count_over_time(plain[1m]) - 5) < 0",
+           "abs(-count_over_time(plain[1m])) < 0",
+           "ceil(rate(plain[1m])) == 1.5",
+           "floor(rate(plain[1m])) < 0",
+           "round(rate(plain[1m])) == 0.5",
+           "round(rate(plain[1m]), 0) > 3",
+           "clamp_max(count_over_time(plain[1m]), 5) > 5",
+           "clamp_min(count_over_time(plain[1m]), 5) < 5",
+           "clamp(count_over_time(plain[1m]), 2, 5) == 6",
+           "clamp(count_over_time(plain[1m]), 5, 2) > 0",
+           "sgn(count_over_time(plain[1m])) > 1",
+           "sqrt(count_over_time(plain[1m])) < 0",
+           "sqrt(-count_over_time(plain[1m]) - 1) > 0",
+           "exp(rate(plain[1m])) < 0.9",
+           "ln(count_over_time(plain[1m]) + 1) < 0",
+           "count_over_time(plain[1m]) < vector(0)",
+           "count_over_time(plain[1m]) < scalar(count_over_time(plain[5m])) * 0",
+           "ceil(count_over_time(plain[1m]) < 0) > 1",
+           "abs(rate(plain[1m])) > 5 and abs(rate(plain[1m])) < 3",
        }) {
     INFO(never);
     const std::string reason = bind_error(never).reason;
@@ -234,6 +268,15 @@ TEST_CASE("expr: what can never be true is refused, what can is not", "[rules][e
            "absent_over_time(plain[1m])",
            "count_over_time(plain[1m]) * 0.5 == 1.5",
            "-count_over_time(plain[1m]) < -3",
+           "abs(count_over_time(plain[1m]) - 5) == 0",
+           "round(rate(plain[1m]), 0.5) == 1.5",
+           "ln(count_over_time(plain[1m])) < 0",
+           "sqrt(rate(plain[1m])) == 1.5",
+           "clamp_min(count_over_time(plain[1m]), 5) == 5",
+           "clamp(count_over_time(plain[1m]), scalar(rate(plain[5m])), 0) == 0",
+           "count_over_time(plain[1m]) != scalar(sum(rate(errors[1m])))",
+           "count_over_time(plain[1m]) > scalar(count_over_time(plain[1m]))",
+           "abs(rate(plain[1m])) > 5 and abs(rate(plain[5m])) < 3",
            "count_over_time(plain[1m]) > 5 unless count_over_time(plain[1m]) < 0",
            "sum(count_over_time(plain[1m]) < 0) == 0",
            "count_over_time(errors{queue=\"a\"}[1m]) > 5 and on() "
@@ -373,6 +416,19 @@ TEST_CASE("expr: polarity says what a rule's truth rests on", "[rules][expr]") {
       {"count_over_time(plain[1m]) > 3 unless count_over_time(plain[5m]) > 9", true, true},
       {"count_over_time(plain[1m]) - count_over_time(plain[5m]) > 3", true, true},
       {"sum(count_over_time(errors[1m]) > bool 3) > 0", true, false},
+      {"ceil(rate(plain[1m])) > 3", true, false},
+      {"clamp_max(count_over_time(plain[1m]), 3) < 2", false, true},
+      {"abs(count_over_time(plain[1m])) > 3", true, false},
+      {"abs(-count_over_time(plain[1m])) > 3", true, false},
+      {"abs(count_over_time(plain[1m]) - 5) > 3", true, true},
+      {"sqrt(count_over_time(plain[1m]) - 5) < 3", true, true},
+      {"vector(scalar(count_over_time(plain[1m]))) > 3", true, false},
+      {"vector(scalar(count_over_time(errors{queue=\"a\", zone=\"b\"}[1m]))) > 3", true, false},
+      // A second series makes it NaN.
+      {"vector(scalar(count_over_time(errors[1m]))) > 3", true, true},
+      {"vector(scalar(count_over_time(plain[1m])) > 3) > 0", true, false},
+      {"count_over_time(plain[1m]) > scalar(sum(count_over_time(errors[1m])))", true, true},
+      {"clamp(rate(plain[1m]), 0, scalar(sum(rate(errors[1m])))) > 3", true, true},
   };
   for (const auto& row : rows) {
     INFO(row.text);
@@ -401,6 +457,12 @@ TEST_CASE("expr: the labels that a result can have", "[rules][expr]") {
                       patterns()) == Names{"queue"});
   CHECK(fixed_labels(*good("count_over_time(errors{queue=\"a\"}[1m]) > 1"), patterns()) ==
         Labels{{"queue", "a"}});
+  CHECK(result_labels(*good("ceil(count_over_time(errors[1m])) > 1"), patterns()) == Names{"queue", "zone"});
+  CHECK(result_labels(*good("vector(scalar(count_over_time(plain[1m]))) > 1"), patterns()).empty());
+  CHECK(fixed_labels(*good("round(count_over_time(errors{queue=\"a\"}[1m]), 5) > 1"), patterns()) ==
+        Labels{{"queue", "a"}});
+  CHECK(longest_window(*good("clamp_max(rate(plain[1m]), scalar(rate(plain[2h]))) > 1")) ==
+        std::chrono::hours(2));
   CHECK(longest_window(*good("rate(plain[1m]) > 1 and rate(plain[2h]) > 1")) == std::chrono::hours(2));
 }
 
@@ -431,6 +493,19 @@ TEST_CASE("expr: canonical text parses back to the same tree", "[rules][expr]") 
       node->without = node->has_grouping && pick(2) == 0;
       if (node->has_grouping) node->grouping = {"queue"};
       node->left = make(depth - 1, true);
+      return node;
+    }
+    if (shape == 1 || (vector && pick(5) == 0)) {
+      node->kind = Expr::Kind::kCall;
+      const InstantFunction functions[] = {InstantFunction::kAbs, InstantFunction::kRound,
+                                           InstantFunction::kClamp, InstantFunction::kVector,
+                                           InstantFunction::kLog10};
+      node->instant = vector ? functions[pick(5)] : InstantFunction::kScalar;
+      const InstantSignature& signature = signature_of(node->instant);
+      node->left = make(depth - 1, !signature.of_number);
+      const int more = static_cast<int>(signature.most - signature.least);
+      for (std::size_t i = signature.least - 1 + static_cast<std::size_t>(more > 0 ? pick(2) : 0); i > 0; --i)
+        node->parameters.push_back(make(depth - 1, false));
       return node;
     }
     if (shape == 2) {

@@ -48,6 +48,8 @@ ExprPtr bound_by_hand(const std::string& text, const std::vector<rules::PatternS
     auto node = std::make_shared<Expr>(*from);
     if (node->left) node->left = bind(node->left);
     if (node->right) node->right = bind(node->right);
+    for (ExprPtr& parameter : node->parameters)
+      parameter = bind(parameter);
     while (node->kind == Expr::Kind::kRangeCall && specs[node->pattern_index].name != node->pattern)
       ++node->pattern_index;
     return node;
@@ -106,6 +108,69 @@ TEST_CASE("evaluator: labels of results are PromQL's", "[core][evaluator]") {
       "the right have the labels {}");
 }
 
+TEST_CASE("evaluator: functions of values at an instant are PromQL's", "[core][evaluator]") {
+  World world;
+  world.windows[0].add({"a", "eu"}, from_unix_ms(10), 3);
+  world.windows[0].add({"b", "us"}, from_unix_ms(20), 1);
+  world.windows[1].add({}, from_unix_ms(20), 8);
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double inf = std::numeric_limits<double>::infinity();
+  // Of one element without labels.
+  const struct {
+    const char* text;
+    double expected;
+  } rows[] = {
+      {"abs(count_over_time(plain[1s]) - 10)", 2},
+      {"ceil(count_over_time(plain[1s]) / 3)", 3},
+      {"floor(-count_over_time(plain[1s]) / 3)", -3},
+      {"round(count_over_time(plain[1s]) / 16)", 1},  // halves go up
+      {"round(-count_over_time(plain[1s]) / 16)", 0},
+      {"round(count_over_time(plain[1s]), 5)", 10},
+      {"round(count_over_time(plain[1s]) / 7, 0.1)", 1.1},
+      {"clamp(count_over_time(plain[1s]), 1, 5)", 5},
+      {"clamp(count_over_time(plain[1s]), 9, 10)", 9},
+      {"clamp(count_over_time(plain[1s]), NaN, 10)", nan},
+      {"clamp_min(count_over_time(plain[1s]), 9)", 9},
+      {"clamp_min(count_over_time(plain[1s]) * NaN, Inf)", inf},
+      {"clamp_max(count_over_time(plain[1s]), 7)", 7},
+      {"clamp_max(count_over_time(plain[1s]) * NaN, 7)", nan},
+      {"sgn(count_over_time(plain[1s]))", 1},
+      {"sgn(-count_over_time(plain[1s]))", -1},
+      {"sgn(count_over_time(plain[1s]) - 8)", 0},
+      {"sqrt(count_over_time(plain[1s]) * 2)", 4},
+      {"sqrt(-count_over_time(plain[1s]))", nan},
+      {"exp(count_over_time(plain[1s]) - 8)", 1},
+      {"ln(count_over_time(plain[1s]) - 7)", 0},
+      {"ln(count_over_time(plain[1s]) - 8)", -inf},
+      {"log2(count_over_time(plain[1s]))", 3},
+      {"log10(count_over_time(plain[1s]) + 992)", 3},
+      {"vector(scalar(count_over_time(plain[1s])) + 1)", 9},
+      {"vector(scalar(count_over_time(errors[1s])))", nan},               // two
+      {"vector(scalar(count_over_time(errors{queue=\"z\"}[1s])))", nan},  // none
+      {"vector(scalar(count_over_time(errors{queue=\"a\"}[1s])))", 3},
+      {"vector(scalar(count_over_time(plain[1s])) > 7)", 1},
+      {"vector(3)", 3},
+  };
+  for (const auto& row : rows) {
+    INFO(row.text);
+    const auto value = world.value(*bound_by_hand(row.text, world.specs), 100);
+    REQUIRE(value.has_value());
+    REQUIRE(value->size() == 1);
+    CHECK(value->front().labels == rules::Labels{});
+    if (std::isnan(row.expected)) {
+      CHECK(std::isnan(value->front().value));
+    } else {
+      CHECK(value->front().value == Approx(row.expected).margin(1e-12));
+    }
+  }
+  // Labels stay; a minimum above the maximum gives nothing.
+  const auto kept =
+      world.value(*bound_by_hand("clamp_max(count_over_time(errors[1s]), 2)", world.specs), 100);
+  CHECK(*kept ==
+        std::vector<Sample>{{{{"queue", "a"}, {"zone", "eu"}}, 2}, {{{"queue", "b"}, {"zone", "us"}}, 1}});
+  CHECK(world.value(*bound_by_hand("clamp(count_over_time(errors[1s]), 3, 2)", world.specs), 100)->empty());
+}
+
 TEST_CASE("evaluator: what is refused as never true has no value, and polarity holds", "[core][evaluator]") {
   std::mt19937_64 random(42);  // NOLINT(cert-msc51-cpp): the same run every time
   const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<std::uint64_t>(n)); };
@@ -122,6 +187,36 @@ TEST_CASE("evaluator: what is refused as never true has no value, and polarity h
     }
     const char* ops[] = {" + ", " - ", " * ", " > bool ", " == bool ", " <= bool ", " / ", " % ", " ^ "};
     const std::string left = number(depth - 1, divide);
+    if (pick(6) == 0) {
+      const std::string limit =
+          pick(3) == 0 ? "scalar(" + number(0, divide) + ")" : std::to_string(pick(5) - 1);
+      switch (pick(divide ? 12 : 9)) {
+        case 0:
+          return "abs(" + left + ")";
+        case 1:
+          return "ceil(" + left + ")";
+        case 2:
+          return "floor(" + left + " * 0.5)";
+        case 3:
+          return "round(" + left + (pick(2) == 0 ? ", 2)" : ")");
+        case 4:
+          return "clamp(" + left + ", " + limit + ", " + std::to_string(pick(5)) + ")";
+        case 5:
+          return (pick(2) == 0 ? "clamp_min(" : "clamp_max(") + left + ", " + limit + ")";
+        case 6:
+          return "sgn(" + left + ")";
+        case 7:
+          return "vector(scalar(" + left + ") + 1)";
+        case 8:
+          return "vector(scalar(" + left + ") > 1)";
+        case 9:
+          return "sqrt(" + left + ")";
+        case 10:
+          return (pick(2) == 0 ? "ln(" : "log2(") + left + ")";
+        default:
+          return "exp(" + left + ")";
+      }
+    }
     if (pick(8) == 0)
       return "(" + (pick(2) == 0 ? std::string("-") : left + ops[pick(divide ? 9 : 6)]) + left + ")";
     return "(" + left + ops[pick(divide ? 9 : 6)] + number(depth - 1, divide) + ")";
@@ -207,6 +302,11 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
     const std::string around = kAround[pick(8)];
     if (!around.empty()) text = around + "(" + text + ")";
     static const char* const kOps[] = {" + ", " - ", " * ", " / "};
+    static const char* const kInstant[] = {"abs(",  "ceil(", "floor(", "sgn(",
+                                           "sqrt(", "exp(",  "round(", "log2("};
+    if (depth > 0 && pick(4) == 0) text = kInstant[pick(8)] + text + ")";
+    if (depth > 0 && pick(6) == 0)
+      text = "clamp(" + text + ", " + std::to_string(pick(4) - 1) + ", " + std::to_string(pick(5)) + ")";
     while (depth > 0 && pick(3) == 0)
       text.insert(0, "(").append(kOps[pick(4)]).append(std::to_string(pick(7) - 2)).append(")");
     return text;

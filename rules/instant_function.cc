@@ -1,0 +1,106 @@
+#include "rules/instant_function.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace logbell::rules {
+namespace {
+
+using Function = InstantFunction;
+
+constexpr std::array kSignatures{
+    InstantSignature{Function::kAbs, "abs", 1, 1, false, false, "abs(rate(PATTERN[5m]) - rate(PATTERN[1h]))"},
+    InstantSignature{Function::kCeil, "ceil", 1, 1, false, false, "ceil(rate(PATTERN[5m]))"},
+    InstantSignature{Function::kFloor, "floor", 1, 1, false, false, "floor(rate(PATTERN[5m]))"},
+    InstantSignature{Function::kRound, "round", 1, 2, false, false, "round(rate(PATTERN[5m]), 0.1)"},
+    InstantSignature{Function::kClamp, "clamp", 3, 3, false, false,
+                     "clamp(count_over_time(PATTERN[5m]), 1, 100)"},
+    InstantSignature{Function::kClampMin, "clamp_min", 2, 2, false, false,
+                     "clamp_min(count_over_time(PATTERN[5m]), 1)"},
+    InstantSignature{Function::kClampMax, "clamp_max", 2, 2, false, false,
+                     "clamp_max(count_over_time(PATTERN[5m]), 100)"},
+    InstantSignature{Function::kSgn, "sgn", 1, 1, false, false,
+                     "sgn(count_over_time(PATTERN[5m]) - count_over_time(PATTERN[1h]))"},
+    InstantSignature{Function::kSqrt, "sqrt", 1, 1, false, false, "sqrt(count_over_time(PATTERN[5m]))"},
+    InstantSignature{Function::kExp, "exp", 1, 1, false, false, "exp(rate(PATTERN[5m]))"},
+    InstantSignature{Function::kLn, "ln", 1, 1, false, false, "ln(count_over_time(PATTERN[5m]))"},
+    InstantSignature{Function::kLog2, "log2", 1, 1, false, false, "log2(count_over_time(PATTERN[5m]))"},
+    InstantSignature{Function::kLog10, "log10", 1, 1, false, false, "log10(count_over_time(PATTERN[5m]))"},
+    InstantSignature{Function::kScalar, "scalar", 1, 1, false, true,
+                     "scalar(sum(count_over_time(PATTERN[5m])))"},
+    InstantSignature{Function::kVector, "vector", 1, 1, true, false, "vector(1)"},
+};
+
+// Go's math.Min and math.Max, which Prometheus clamps with: NaN, but for the infinity that nothing passes.
+double go_min(double a, double b) {
+  constexpr double kLeast = -std::numeric_limits<double>::infinity();
+  if (a == kLeast || b == kLeast) return kLeast;
+  if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<double>::quiet_NaN();
+  return std::min(a, b);
+}
+double go_max(double a, double b) {
+  constexpr double kMost = std::numeric_limits<double>::infinity();
+  if (a == kMost || b == kMost) return kMost;
+  if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<double>::quiet_NaN();
+  return std::max(a, b);
+}
+
+}  // namespace
+
+const InstantSignature& signature_of(InstantFunction function) {
+  return kSignatures[static_cast<std::size_t>(function)];
+}
+
+const InstantSignature* find_instant_function(std::string_view name) {
+  const auto found = std::find_if(kSignatures.begin(), kSignatures.end(),
+                                  [&](const InstantSignature& signature) { return signature.name == name; });
+  return found == kSignatures.end() ? nullptr : &*found;
+}
+
+std::vector<std::string_view> instant_function_names() {
+  std::vector<std::string_view> names;
+  for (const InstantSignature& signature : kSignatures)
+    names.push_back(signature.name);
+  return names;
+}
+
+double apply(InstantFunction function, double value, std::span<const double> parameters) {
+  switch (function) {
+    case Function::kAbs:
+      return std::abs(value);
+    case Function::kCeil:
+      return std::ceil(value);
+    case Function::kFloor:
+      return std::floor(value);
+    case Function::kRound: {
+      // Halves go up. By the inverse, as Prometheus does: 0.1 would not be met otherwise.
+      const double inverse = 1.0 / (parameters.empty() ? 1.0 : parameters[0]);
+      return std::floor(value * inverse + 0.5) / inverse;
+    }
+    case Function::kClamp:
+      return go_max(parameters[0], go_min(parameters[1], value));
+    case Function::kClampMin:
+      return go_max(parameters[0], value);
+    case Function::kClampMax:
+      return go_min(parameters[0], value);
+    case Function::kSgn:
+      return value < 0 ? -1 : value > 0 ? 1 : value;
+    case Function::kSqrt:
+      return std::sqrt(value);
+    case Function::kExp:
+      return std::exp(value);
+    case Function::kLn:
+      return std::log(value);
+    case Function::kLog2:
+      return std::log2(value);
+    case Function::kLog10:
+      return std::log10(value);
+    case Function::kScalar:
+    case Function::kVector:
+      return value;
+  }
+  return value;
+}
+
+}  // namespace logbell::rules
