@@ -27,6 +27,8 @@ using Aggregation = Expr::Aggregation;
 
 // A window keeps its matches in memory: a week of them is the most that a sidecar should hold.
 constexpr Duration kMaxWindow = std::chrono::hours(24 * 7);
+// Four weeks: the same hour of the same day, a month ago. What came since then is kept.
+constexpr Duration kMaxOffset = std::chrono::hours(24 * 28);
 // Deeper than any rule a person reads; keeps recursion off the end of the stack.
 constexpr int kMaxExprDepth = 64;
 constexpr std::size_t kMaxBytes = 16 * 1024;
@@ -44,7 +46,7 @@ constexpr std::string_view kCountValues =
     "put the limit into a pattern of its own (its regex, or `where`) and count that, as in "
     "count_over_time(SLOW[5m]) > 3; a `metric:` of type histogram gives Prometheus the values";
 constexpr std::string_view kTwoWindows =
-    "compare two windows, as in rate(PATTERN[5m]) > 2 * rate(PATTERN[1h])";
+    "compare two windows, as in rate(PATTERN[5m]) > 2 * rate(PATTERN[1h]), or rate(PATTERN[5m] offset 1h)";
 constexpr std::string_view kByTheRoute =
     "`active_time_intervals` and `mute_time_intervals` of a route keep hours";
 constexpr std::string_view kBySeries =
@@ -163,8 +165,11 @@ class Parser {
   [[noreturn]] void unexpected(std::string_view wanted) const {
     if (token_.what == Token::What::kEnd)
       wrong(token_.offset, fmt::format("the expression ends where {} is expected", wanted));
-    if (is_word_token("offset") || token_.text == "@")
-      wrong(token_.offset, fmt::format("`{}` is not supported: a window always ends now", token_.text),
+    if (is_word_token("offset"))
+      wrong(token_.offset, fmt::format("`offset` belongs behind a window; here {} is expected", wanted),
+            "as in count_over_time(PATTERN[5m] offset 1h)");
+    if (token_.text == "@")
+      wrong(token_.offset, "`@` is not supported: a window ends now, or an `offset` before now",
             fmt::format("leave it out; here {} is expected", wanted));
     if (is_word_token("group_left") || is_word_token("group_right"))
       wrong(token_.offset, fmt::format("`{}` is not supported", token_.text),
@@ -646,7 +651,26 @@ class Parser {
       wrong(token_.offset, "subqueries are not supported: here `]` is expected",
             "give the window alone, as in [5m]: it is looked at whenever a match comes or leaves");
     expect("]");
+    if (is_word_token("offset")) range_offset(node);
     if (is_word_token("offset") || is_symbol("@")) unexpected("`)`");
+  }
+
+  void range_offset(Expr& node) {
+    advance();
+    const std::size_t offset = token_.offset;
+    if (is_symbol("-"))
+      wrong(offset, "a negative offset would look into the future", "as in offset 1h: an hour ago");
+    if (token_.what == Token::What::kNumber)
+      wrong(offset, "an offset needs a unit",
+            fmt::format("as in offset {}m or offset {}h", token_.text, token_.text));
+    if (token_.what != Token::What::kDuration) unexpected("a duration such as 1h");
+    node.range_offset = *parse_duration(token_.text);
+    if (node.range_offset > kMaxOffset)
+      wrong(offset,
+            fmt::format("an offset of {} is longer than {}", format_duration(node.range_offset),
+                        format_duration(kMaxOffset)),
+            "longer questions are for Prometheus, which keeps the counts");
+    advance();
   }
 
   bool followed_by_call() const { return at_ < text_.size() && text_[at_] == '('; }
@@ -827,7 +851,8 @@ bool same_meaning(const Expr& one, const Expr& other) {
     case Kind::kNumber:
       return a.number == b.number;
     case Kind::kRangeCall:
-      return a.function == b.function && a.window == b.window && same_selector(a, b);
+      return a.function == b.function && a.window == b.window && a.range_offset == b.range_offset &&
+             same_selector(a, b);
     case Kind::kAggregate:
       return same_grouping(a, b) && same_meaning(*a.left, *b.left);
     case Kind::kCall:
@@ -843,14 +868,14 @@ bool same_meaning(const Expr& one, const Expr& other) {
   }
 }
 
-// Whether `more` is at least `less` in every element: the same counts over a window that is no shorter.
+// Whether `more` is at least `less` in every element: the same counts over a window that holds the other.
 bool counts_no_less(const Expr& more, const Expr& less) {
   const Expr& a = bare(more);
   const Expr& b = bare(less);
   if (a.kind != b.kind) return false;
   if (a.kind == Kind::kRangeCall)
     return a.function == Range::kCountOverTime && b.function == Range::kCountOverTime &&
-           a.window >= b.window && same_selector(a, b);
+           a.range_offset == b.range_offset && a.window >= b.window && same_selector(a, b);
   return a.kind == Kind::kAggregate && a.aggregation != Aggregation::kCount && same_grouping(a, b) &&
          counts_no_less(*a.left, *b.left);
 }
@@ -1792,7 +1817,10 @@ void format_to(const Expr& expr, std::string& out) {
       for (std::size_t i = 0; i < expr.matchers.size(); ++i)
         out += (i == 0 ? "{" : ", ") + expr.matchers[i].format();
       if (!expr.matchers.empty()) out += "}";
-      out += fmt::format("[{}])", format_duration(expr.window));
+      out += fmt::format("[{}]", format_duration(expr.window));
+      if (expr.range_offset > Duration{0})
+        out += fmt::format(" offset {}", format_duration(expr.range_offset));
+      out += ")";
       return;
     }
     case Kind::kAggregate:
@@ -2000,7 +2028,7 @@ std::vector<const Expr*> range_calls(const Expr& expr) {
 Duration longest_window(const Expr& expr) {
   Duration longest{0};
   for (const Expr* call : range_calls(expr))
-    longest = std::max(longest, call->window);
+    longest = std::max(longest, call->reach());
   return longest;
 }
 

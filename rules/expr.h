@@ -51,12 +51,13 @@ struct Expr {
   // kNumber (durations are seconds, as in PromQL)
   double number = 0;
 
-  // kRangeCall: function(pattern{matchers}[window])
+  // kRangeCall: function(pattern{matchers}[window] offset range_offset)
   RangeFunction function = RangeFunction::kCountOverTime;
   std::string pattern;
   std::uint32_t pattern_index = 0;  // into the plan's patterns; set by bind()
   std::vector<LabelMatcher> matchers;
   Duration window{0};
+  Duration range_offset{0};  // not negative: it gives what it would have given so long ago
   // It has an element at every instant, and never more than one: no labels, or `=` on each; set by bind().
   bool single = false;
 
@@ -80,6 +81,8 @@ struct Expr {
   ExprPtr left;  // the operand of kAggregate, kNegate, kParen, kCall; the left side of kBinary
   ExprPtr right;
 
+  // How long what a match says is asked for: of kRangeCall.
+  Duration reach() const { return window + range_offset; }
   bool is_comparison() const;
   bool is_set_operator() const;
   bool is_call(InstantFunction which) const { return kind == Kind::kCall && instant == which; }
@@ -125,6 +128,7 @@ Labels fixed_labels(const Expr& expr, const std::vector<PatternSpec>& patterns);
 std::vector<const Expr*> parts_of(const Expr& expr);
 // Every kRangeCall in the tree.
 std::vector<const Expr*> range_calls(const Expr& expr);
+// How far back it looks: the longest window with its offset.
 Duration longest_window(const Expr& expr);
 
 }  // namespace logbell::rules

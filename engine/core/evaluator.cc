@@ -69,7 +69,8 @@ bool names_one_series(const Expr& call, const PatternWindow& window) {
   });
 }
 
-Value range_call(const Expr& call, Timestamp at, const WindowOf& window_of) {
+Value range_call(const Expr& call, Timestamp now, const WindowOf& window_of) {
+  const Timestamp at = now - call.range_offset;
   const PatternWindow& window = window_of(call.pattern_index);
   Value out;
   std::uint64_t total = 0;
@@ -417,15 +418,14 @@ class SpanEvaluator {
   std::optional<std::vector<Element>> elements_of_call(const Expr& call) const {
     const bool rate = call.function == Expr::RangeFunction::kRate;
     if (!rate && call.function != Expr::RangeFunction::kCountOverTime) return std::nullopt;
-    if (from_ < Timestamp::min() + call.window) return std::nullopt;
+    if (from_ < Timestamp::min() + call.reach()) return std::nullopt;
     const PatternWindow& window = window_of_(call.pattern_index);
     const double unit = rate ? static_cast<double>(call.window.count()) / 1000.0 : 1;
     std::vector<Element> all;
     for (const auto& [values, series] : window.series()) {
       if (!selected(call, window, series)) continue;
       const auto [least, most] = counts_of(call, series);
-      all.push_back({labels_of(window, series), least / unit, most / unit,
-                     series.expected || series.first_seen <= from_});
+      all.push_back({labels_of(window, series), least / unit, most / unit, is_there(call, series)});
     }
     // One that is named in full counts 0 before it is there.
     if (names_one_series(call, window) && (all.empty() || !all.front().always)) return std::nullopt;
@@ -470,11 +470,18 @@ class SpanEvaluator {
   // How many matches windows that end in the span hold: every one of them lies in the largest, and holds the
   // smallest.
   Bounds counts_of(const Expr& call, const Series& series) const {
+    const Timestamp from = from_ - call.range_offset;
+    const Timestamp to = to_ - call.range_offset;
     Bounds counts;
-    counts.most = static_cast<double>(series.times.count(from_ - call.window, to_));
-    if (to_ - call.window < from_)
-      counts.least = static_cast<double>(series.times.count(to_ - call.window, from_));
+    counts.most = static_cast<double>(series.times.count(from - call.window, to));
+    if (to - call.window < from)
+      counts.least = static_cast<double>(series.times.count(to - call.window, from));
     return counts;
+  }
+
+  // Whether the series has an element at every instant of the span.
+  bool is_there(const Expr& call, const Series& series) const {
+    return series.expected || series.first_seen <= from_ - call.range_offset;
   }
 
   // The number of an operation with one that rises with its left side, in floating point too.
@@ -537,7 +544,7 @@ class SpanEvaluator {
   // `summed`: of all of its series together.
   std::optional<Bounds> of_call(const Expr& call, bool summed) const {
     if (call.function == Expr::RangeFunction::kAbsentOverTime) return std::nullopt;
-    if (from_ < Timestamp::min() + call.window) return std::nullopt;
+    if (from_ < Timestamp::min() + call.reach()) return std::nullopt;
     const PatternWindow& window = window_of_(call.pattern_index);
     Bounds all;
     bool first = true;
@@ -546,7 +553,7 @@ class SpanEvaluator {
       const auto [least, most] = counts_of(call, series);
       if (summed) {
         all.most += most;
-        all.least += series.expected || series.first_seen <= from_ ? least : 0;
+        all.least += is_there(call, series) ? least : 0;
       } else {
         all.most = std::max(all.most, most);
         all.least = first ? least : std::min(all.least, least);
@@ -666,16 +673,17 @@ void change_instants(const Expr& expr, Timestamp from, Timestamp to, const Windo
     const PatternWindow& window = window_of(call->pattern_index);
     for (const auto& [values, series] : window.series()) {
       if (!selected(*call, window, series)) continue;
-      times.clear();
-      series.times.times(from, to, times);
-      out.insert(times.begin(), times.end());
-      if (!series.expected && series.first_seen > from && series.first_seen <= to)
-        out.insert(series.first_seen);
-      times.clear();
-      const bool far = from < Timestamp::min() + call->window;
-      series.times.times(far ? from : from - call->window, to - call->window, times);
-      for (const Timestamp at : times)
-        out.insert(at + call->window);
+      // What came so long before is what comes into the window, or leaves it, now.
+      for (const Duration before : {call->range_offset, call->reach()}) {
+        const bool far = from < Timestamp::min() + before;
+        times.clear();
+        series.times.times(far ? Timestamp::min() : from - before, to - before, times);
+        for (const Timestamp at : times)
+          out.insert(at + before);
+      }
+      if (series.expected || series.first_seen == rules::kLongAgo) continue;
+      const Timestamp seen = series.first_seen + call->range_offset;
+      if (seen > from && seen <= to) out.insert(seen);
     }
   }
 }
@@ -689,9 +697,11 @@ std::optional<Timestamp> next_change(const Expr& expr, Timestamp from, const Win
     const PatternWindow& window = window_of(call->pattern_index);
     for (const auto& [values, series] : window.series()) {
       if (!selected(*call, window, series)) continue;
-      if (const auto arrival = series.times.first_after(from)) consider(*arrival);
-      if (const auto departure = series.times.first_after(from - call->window))
-        consider(*departure + call->window);
+      for (const Duration before : {call->range_offset, call->reach()}) {
+        if (const auto at = series.times.first_after(from - before)) consider(*at + before);
+      }
+      if (!series.expected && series.first_seen != rules::kLongAgo)
+        consider(series.first_seen + call->range_offset);
     }
   }
   return next;

@@ -183,6 +183,7 @@ struct PatternState {
   std::set<std::vector<std::string>> changed_totals;
   std::map<std::vector<std::string>, SampleLines> samples;
   std::size_t sample_bytes = 0;
+  Duration lines_for{0};  // how long a line may be the first one of an alert
   bool meta_changed = true;
 };
 
@@ -285,12 +286,23 @@ struct Pipeline::Impl {
     return [this](std::uint32_t index) -> const PatternWindow& { return patterns[index].window; };
   }
 
+  // Then what was before (`offset`) is what it is compared with, and no line of an alert.
+  static bool looks_at_present(const std::vector<const rules::Expr*>& calls) {
+    return std::any_of(calls.begin(), calls.end(),
+                       [](const rules::Expr* call) { return call->range_offset == Duration(0); });
+  }
+
   void build() {
     std::vector<Duration> longest(plan->patterns.size(), Duration(0));
+    std::vector<Duration> lines_for(plan->patterns.size(), Duration(0));
     std::vector<std::vector<std::size_t>> used_by(plan->patterns.size());
     for (std::size_t i = 0; i < plan->rules.size(); ++i) {
-      for (const rules::Expr* call : rules::range_calls(*plan->rules[i].expr)) {
-        longest[call->pattern_index] = std::max(longest[call->pattern_index], call->window);
+      const std::vector<const rules::Expr*> calls = rules::range_calls(*plan->rules[i].expr);
+      const bool present = looks_at_present(calls);
+      for (const rules::Expr* call : calls) {
+        longest[call->pattern_index] = std::max(longest[call->pattern_index], call->reach());
+        Duration& lines = lines_for[call->pattern_index];
+        if (!present || call->range_offset == Duration(0)) lines = std::max(lines, call->reach());
         auto& users = used_by[call->pattern_index];
         if (users.empty() || users.back() != i) users.push_back(i);
       }
@@ -305,6 +317,7 @@ struct Pipeline::Impl {
       while (!taken.insert(identity).second)
         identity = rules::hash_bytes(hex(identity) + " again");
       patterns.emplace_back(identity, PatternWindow(spec, longest[i]), used_by[i]);
+      patterns.back().lines_for = lines_for[i];
       // Series that are known to exist are metrics from the start.
       if (spec.labels.empty()) total(i, {});
       for (const Labels& expected : spec.expect) {
@@ -807,7 +820,7 @@ struct Pipeline::Impl {
       found = pattern.samples.try_emplace(values).first;
     }
     SampleLines& lines = found->second;
-    const Duration longest = pattern.window.longest();
+    const Duration longest = pattern.lines_for;
     // What no window can cover any more is not the first line of anything.
     while (!lines.anchors.empty() && lines.anchors.front().first <= match.at - longest) {
       pattern.sample_bytes -= lines.anchors.front().second.size();
@@ -864,14 +877,18 @@ struct Pipeline::Impl {
   }
 
   // The first and last matching lines, and the most frequent values of labels that were summed away.
-  void describe(std::size_t i, const Labels& element, Timestamp at, Alert& alert) const {
+  void describe(std::size_t i, const Labels& element, Timestamp now, Alert& alert) const {
     const auto sample = [](Timestamp when, const std::string& line) {
       return rules::SampleLine{when, rules::clean_text(rules::redact(line), rules::kMaxSampleBytes)};
     };
     std::pair<Timestamp, const std::string*> first{Timestamp::max(), nullptr};
     std::pair<Timestamp, const std::string*> last{rules::kLongAgo, nullptr};
     std::map<std::string, std::map<std::string, std::uint64_t>> summed;
-    for (const rules::Expr* call : rules::range_calls(*plan->rules[i].expr)) {
+    const std::vector<const rules::Expr*> calls = rules::range_calls(*plan->rules[i].expr);
+    const bool present = looks_at_present(calls);
+    for (const rules::Expr* call : calls) {
+      if (present && call->range_offset > Duration(0)) continue;
+      const Timestamp at = now - call->range_offset;
       const PatternState& pattern = patterns[call->pattern_index];
       const rules::PatternSpec& spec = plan->patterns[call->pattern_index];
       for (const auto& [values, lines] : pattern.samples) {
@@ -1457,8 +1474,7 @@ struct Pipeline::Impl {
     const std::vector<std::vector<std::string>> forgotten = pattern.window.forget(clock, in_use);
     if (pattern.overflowing != pattern.window.overflowing()) built_in_dirty = true;
     for (auto it = pattern.samples.begin(); it != pattern.samples.end();) {
-      if (pattern.window.series().count(it->first) != 0 &&
-          it->second.last_at > clock - pattern.window.longest()) {
+      if (pattern.window.series().count(it->first) != 0 && it->second.last_at > clock - pattern.lines_for) {
         ++it;
         continue;
       }

@@ -96,6 +96,8 @@ TEST_CASE("expr: one meaning has one text", "[rules][expr]") {
         "rate(errors[1h30m]) > on (queue) rate(errors[1h30m])");
   CHECK(canonical("clamp( rate(errors[1m]),-1,scalar( sum(rate(plain[60s])) )*2 )>vector(1)") ==
         "clamp(rate(errors[1m]), -1, scalar(sum(rate(plain[1m]))) * 2) > vector(1)");
+  CHECK(canonical("rate( plain[60s]  offset 60m)>rate(plain[1m] OFFSET 0s)") ==
+        "rate(plain[1m] offset 1h) > rate(plain[1m])");
   CHECK(canonical("count_over_time(errors[1m]) > 5m") == "count_over_time(errors[1m]) > 300");
 }
 
@@ -127,7 +129,7 @@ TEST_CASE("expr: what is wrong is said, with its place and the fix", "[rules][ex
       {"round(rate(errors[5m]), 1, 2) > 1", "`round` takes 1 or 2 arguments, and 3 are given", "", 0},
       {"clamp_max(rate(errors[5m]), rate(plain[5m])) > 1", "`clamp_max` wants a number here", "scalar(…)",
        28},
-      {"abs(rate(errors[5m]),) > 1", "`)` where an argument is expected", "", 22},
+      {"abs(rate(errors[5m]),) > 1", "`)` where an argument is expected", "", 21},
       {"vector(rate(plain[5m])) > 1", "`vector` wants a number here", "scalar(…)", 7},
       {"scalar(count_over_time(plain[5m])) > 3", "only series fire", "leave out scalar", 35},
       {"vector(scalar(count_over_time(plain[5m]) > 3))", "compares nothing", "> 3", 0},
@@ -144,8 +146,15 @@ TEST_CASE("expr: what is wrong is said, with its place and the fix", "[rules][ex
       {"count_over_time(plain[5m]) > 1e400", "beyond what a number can hold", "Inf", 29},
       {"count_over_time(plain[5m]) > 0x", "hexadecimal", "0x1f", 29},
       {"count_over_time(plain[5m]) > 3q", "is not a number", "as in 3", 29},
-      {"count_over_time(errors[5m] offset 1h) > 3", "`offset` is not supported", "leave it out; here `)`",
-       27},
+      {"count_over_time(errors[5m] offset -1h) > 3", "negative offset", "an hour ago", 34},
+      {"count_over_time(errors[5m] offset 1) > 3", "needs a unit", "offset 1m or offset 1h", 34},
+      {"count_over_time(errors[5m] offset) > 3", "`)` where a duration", "", 33},
+      {"count_over_time(errors[5m] offset 5w) > 3", "longer than 4w", "Prometheus", 34},
+      {"count_over_time(errors[5m] offset 1h offset 1h) > 3", "`offset` belongs behind a window",
+       "as in count_over_time(PATTERN[5m] offset 1h)", 37},
+      {"count_over_time(errors[5m]) offset 1h > 3", "`offset` belongs behind a window", "", 28},
+      {"count_over_time(errors offset 1h) > 3", "`offset` belongs behind a window; here `[`", "", 23},
+      {"count_over_time(errors[5m] @ 0) > 3", "`@` is not supported", "leave it out; here `)`", 27},
       {"count_over_time(errors[5m:1m]) > 3", "subqueries", "the window alone", 25},
       {"count_over_time(errors[5m]) > 3 and 1", "joins two sets", "", 32},
       {"sum(3) > 1", "wants series", "", 0},
@@ -214,6 +223,9 @@ TEST_CASE("expr: what can never be true is refused, what can is not", "[rules][e
            "(count_over_time(plain[1m]) > bool 5) > 1",
            "count_over_time(plain[1m]) > Inf",
            "absent_over_time(plain[1m]) == 0",
+           "count_over_time(plain[1m] offset 1h) < 0",
+           "count_over_time(plain[5m] offset 1h) < count_over_time(plain[1m] offset 1h)",
+           "count_over_time(plain[1m] offset 1h) > 5 and count_over_time(plain[1m] offset 60m) < 3",
            "abs(count_over_time(plain[1m]) - 5) < 0",
            "abs(-count_over_time(plain[1m])) < 0",
            "ceil(rate(plain[1m])) == 1.5",
@@ -268,6 +280,9 @@ TEST_CASE("expr: what can never be true is refused, what can is not", "[rules][e
            "absent_over_time(plain[1m])",
            "count_over_time(plain[1m]) * 0.5 == 1.5",
            "-count_over_time(plain[1m]) < -3",
+           "count_over_time(plain[5m] offset 1h) < count_over_time(plain[1m])",
+           "count_over_time(plain[1m] offset 1h) > 5 and count_over_time(plain[1m] offset 2h) < 3",
+           "count_over_time(plain[1m]) > count_over_time(plain[1m] offset 1m)",
            "abs(count_over_time(plain[1m]) - 5) == 0",
            "round(rate(plain[1m]), 0.5) == 1.5",
            "ln(count_over_time(plain[1m])) < 0",
@@ -416,6 +431,8 @@ TEST_CASE("expr: polarity says what a rule's truth rests on", "[rules][expr]") {
       {"count_over_time(plain[1m]) > 3 unless count_over_time(plain[5m]) > 9", true, true},
       {"count_over_time(plain[1m]) - count_over_time(plain[5m]) > 3", true, true},
       {"sum(count_over_time(errors[1m]) > bool 3) > 0", true, false},
+      {"count_over_time(plain[1m]) > 3 * count_over_time(plain[1m] offset 1w)", true, true},
+      {"count_over_time(plain[1m] offset 1h) >= 3", true, false},
       {"ceil(rate(plain[1m])) > 3", true, false},
       {"clamp_max(count_over_time(plain[1m]), 3) < 2", false, true},
       {"abs(count_over_time(plain[1m])) > 3", true, false},
@@ -463,6 +480,7 @@ TEST_CASE("expr: the labels that a result can have", "[rules][expr]") {
         Labels{{"queue", "a"}});
   CHECK(longest_window(*good("clamp_max(rate(plain[1m]), scalar(rate(plain[2h]))) > 1")) ==
         std::chrono::hours(2));
+  CHECK(longest_window(*good("rate(plain[1m]) > 2 * rate(plain[1m] offset 1h)")) == std::chrono::minutes(61));
   CHECK(longest_window(*good("rate(plain[1m]) > 1 and rate(plain[2h]) > 1")) == std::chrono::hours(2));
 }
 
@@ -482,6 +500,7 @@ TEST_CASE("expr: canonical text parses back to the same tree", "[rules][expr]") 
       node->pattern = "errors";
       node->function = static_cast<Expr::RangeFunction>(pick(4));
       node->window = std::chrono::milliseconds(1 + pick(100000));
+      if (pick(4) == 0) node->range_offset = std::chrono::milliseconds(pick(100000));
       if (pick(2) == 0)
         node->matchers.push_back(*LabelMatcher::make("queue", LabelMatcher::Op::kNotEqual, "a\"\\\nb"));
       return node;

@@ -183,7 +183,7 @@ TEST_CASE("evaluator: what is refused as never true has no value, and polarity h
       if (pick(3) == 0) return std::to_string(pick(5) - 1);
       const char* functions[] = {"count_over_time", "rate", "absent_over_time", "present_over_time"};
       return std::string(functions[pick(pick(3) == 0 ? 4 : 2)]) + "(" + names[pick(2)] + "[" +
-             std::to_string(10 * (1 + pick(3))) + "ms])";
+             std::to_string(10 * (1 + pick(3))) + (pick(6) == 0 ? "ms] offset 10ms)" : "ms])");
     }
     const char* ops[] = {" + ", " - ", " * ", " > bool ", " == bool ", " <= bool ", " / ", " % ", " ^ "};
     const std::string left = number(depth - 1, divide);
@@ -236,7 +236,8 @@ TEST_CASE("evaluator: what is refused as never true has no value, and polarity h
     }
     // Plain conditions on few selectors, so that they come to speak of the same.
     const auto plain = [&]() -> std::string {
-      const std::string selector = "(plain[" + std::to_string(10 * (1 + pick(3))) + "ms])";
+      const std::string selector =
+          "(plain[" + std::to_string(10 * (1 + pick(3))) + (pick(4) == 0 ? "ms] offset 10ms)" : "ms])");
       if (pick(5) == 0) return (pick(2) == 0 ? "absent_over_time" : "present_over_time") + selector;
       const char* compare[] = {" > ", " < ", " >= ", " <= ", " == ", " != "};
       return "count_over_time" + selector + compare[pick(6)] + std::to_string(pick(5));
@@ -298,7 +299,7 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
     static const char* const kNames[] = {"errors", "errors{queue=\"a\"}", "errors{queue=\"z\",zone=\"eu\"}",
                                          "plain", "other"};
     std::string text = std::string(kCalls[pick(pick(4) == 0 ? 4 : 2)]) + "(" + kNames[pick(5)] + "[" +
-                       std::to_string(10 * (1 + pick(4))) + "ms])";
+                       std::to_string(10 * (1 + pick(4))) + (pick(4) == 0 ? "ms] offset 25ms)" : "ms])");
     const std::string around = kAround[pick(8)];
     if (!around.empty()) text = around + "(" + text + ")";
     static const char* const kOps[] = {" + ", " - ", " * ", " / "};

@@ -39,6 +39,7 @@ struct Counter {
     }
     return count;
   }
+  Counter before(std::int64_t offset) const { return {matches, now - offset}; }
   std::set<std::string> queues() const {
     std::set<std::string> seen;
     for (const NaiveMatch& match : matches) {
@@ -133,6 +134,25 @@ const std::vector<Kind>& kinds() {
        true,
        true,
        [](const Counter& c) { return one(c.in(1, 50) / 0.05 * 0.05 != 1, c.in(1, 50) / 0.05 * 0.05); }},
+      {"count_over_time(plain[30ms]) > count_over_time(plain[30ms] offset 50ms) + 1",
+       {80},
+       true,
+       true,
+       [](const Counter& c) {
+         const double now = c.in(1, 30);
+         return one(now > c.before(50).in(1, 30) + 1, now);
+       }},
+      {"count_over_time(errors[20ms] offset 40ms) < 1",
+       {60},
+       false,
+       true,
+       [](const Counter& c) {
+         Result result;
+         for (const std::string& queue : c.before(40).queues()) {
+           if (c.before(40).in(0, 20, &queue) < 1) result[queue] = 0;
+         }
+         return result;
+       }},
       {"max(count_over_time(errors[50ms])) >= 2",
        {50},
        true,

@@ -231,7 +231,7 @@ class World {
   }
 
   void write_rule() {
-    const std::vector<std::string> exprs{
+    std::vector<std::string> exprs{
         "count_over_time(plain[{}s]) >= 2",
         "sum by (queue) (count_over_time(errors[{}s])) >= 2",
         "count_over_time(errors[{}s]) > 0",
@@ -241,6 +241,14 @@ class World {
         "sum(count_over_time(errors[{}s])) / count_over_time(plain[{}s]) > 0.5",
         "absent_over_time(errors{{queue=\"a\"}}[{}s])",
     };
+    // In every fourth world also what looks further back, or at more than counts.
+    if (seed_ % 4 == 0) {
+      exprs.insert(exprs.end(), {
+                                    "count_over_time(plain[{}s]) > count_over_time(plain[{}s] offset 20s)",
+                                    "sum by (queue) (count_over_time(errors[{}s] offset 15s)) >= 2",
+                                    "vector(scalar(count_over_time(plain[{}s]))) > 1",
+                                });
+    }
     const std::int64_t window = 3 + pick(40);
     // One rule's name and labels may be another's: to people it is one alert.
     rules::AlertingRule& rule =
