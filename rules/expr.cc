@@ -37,7 +37,8 @@ constexpr int kMaxOperators = 500;
 
 constexpr std::array<std::string_view, 4> kRangeNames{"count_over_time", "rate", "absent_over_time",
                                                       "present_over_time"};
-constexpr std::array<std::string_view, 5> kAggregationNames{"sum", "min", "max", "avg", "count"};
+constexpr std::array<std::string_view, 11> kAggregationNames{
+    "sum", "min", "max", "avg", "count", "topk", "bottomk", "quantile", "stddev", "stdvar", "group"};
 constexpr std::array<std::string_view, 15> kOpNames{
     "+", "-", "*", "/", "%", "^", "==", "!=", ">", "<", ">=", "<=", "and", "or", "unless"};
 
@@ -77,15 +78,9 @@ constexpr std::array kForeign{
     ForeignFunction{"histogram_quantile", kCountValues},
     ForeignFunction{"bytes_rate", kCountValues},
     ForeignFunction{"bytes_over_time", kCountValues},
-    ForeignFunction{"quantile", kBySeries},
-    ForeignFunction{"topk", kBySeries},
-    ForeignFunction{"bottomk", kBySeries},
     ForeignFunction{"sort", kBySeries},
     ForeignFunction{"sort_desc", kBySeries},
-    ForeignFunction{"stddev", kBySeries},
-    ForeignFunction{"stdvar", kBySeries},
     ForeignFunction{"count_values", kBySeries},
-    ForeignFunction{"group", "count(…) > 0 says that there are any"},
     ForeignFunction{"absent", "write absent_over_time(PATTERN[5m])"},
     ForeignFunction{"label_replace", "capture the label as it should be in the pattern's regex"},
     ForeignFunction{"label_join", "capture the label as it should be in the pattern's regex"},
@@ -574,6 +569,15 @@ class Parser {
     return true;
   }
 
+  static bool has_parameter(Aggregation aggregation) {
+    return aggregation == Aggregation::kTopk || aggregation == Aggregation::kBottomk ||
+           aggregation == Aggregation::kQuantile;
+  }
+  static std::string_view parameter_example(Aggregation aggregation) {
+    if (aggregation == Aggregation::kQuantile) return "0.9, ";
+    return has_parameter(aggregation) ? "3, " : "";
+  }
+
   ExprPtr aggregate(std::shared_ptr<Expr> node, Aggregation aggregation, int depth) {
     node->kind = Kind::kAggregate;
     node->type = Type::kVector;
@@ -581,13 +585,24 @@ class Parser {
     const std::string name = token_.text;
     advance();
     const bool before = grouping(*node);
+    const std::string example =
+        fmt::format("as in {}({}count_over_time(PATTERN[5m]))", name, parameter_example(aggregation));
     expect("(");
+    if (has_parameter(aggregation)) {
+      const std::size_t at = token_.offset;
+      node->parameters.push_back(binary(1, depth + 1));
+      if (is_symbol(")"))
+        wrong(node->offset, fmt::format("`{}` takes a number and series, and one of them is given", name),
+              example);
+      if (node->parameters.front()->type != Type::kScalar)
+        wrong(at, fmt::format("`{}` wants a number first, and series are given", name), example);
+      expect(",");
+    }
     node->left = binary(1, depth + 1);
     expect(")");
     if (!before) grouping(*node);
     if (node->left->type != Type::kVector)
-      wrong(node->offset, fmt::format("`{}` wants series, and a number is given", name),
-            fmt::format("as in {}(count_over_time(PATTERN[5m]))", name));
+      wrong(node->offset, fmt::format("`{}` wants series, and a number is given", name), example);
     return node;
   }
 
@@ -837,9 +852,16 @@ bool same_selector(const Expr& a, const Expr& b) {
                     });
 }
 
+bool same_meaning(const Expr& one, const Expr& other);
+
+bool same_parameters(const Expr& a, const Expr& b) {
+  return std::equal(a.parameters.begin(), a.parameters.end(), b.parameters.begin(), b.parameters.end(),
+                    [](const ExprPtr& x, const ExprPtr& y) { return same_meaning(*x, *y); });
+}
+
 bool same_grouping(const Expr& a, const Expr& b) {
   return a.aggregation == b.aggregation && a.has_grouping == b.has_grouping && a.without == b.without &&
-         a.grouping == b.grouping;
+         a.grouping == b.grouping && same_parameters(a, b);
 }
 
 // Whether both say the same, brackets aside: then they have the same elements with the same values.
@@ -856,9 +878,7 @@ bool same_meaning(const Expr& one, const Expr& other) {
     case Kind::kAggregate:
       return same_grouping(a, b) && same_meaning(*a.left, *b.left);
     case Kind::kCall:
-      return a.instant == b.instant && same_meaning(*a.left, *b.left) &&
-             std::equal(a.parameters.begin(), a.parameters.end(), b.parameters.begin(), b.parameters.end(),
-                        [](const ExprPtr& x, const ExprPtr& y) { return same_meaning(*x, *y); });
+      return a.instant == b.instant && same_meaning(*a.left, *b.left) && same_parameters(a, b);
     case Kind::kBinary:
       return a.op == b.op && a.return_bool == b.return_bool && a.has_matching == b.has_matching &&
              a.on == b.on && a.matching == b.matching && same_meaning(*a.left, *b.left) &&
@@ -876,8 +896,10 @@ bool counts_no_less(const Expr& more, const Expr& less) {
   if (a.kind == Kind::kRangeCall)
     return a.function == Range::kCountOverTime && b.function == Range::kCountOverTime &&
            a.range_offset == b.range_offset && a.window >= b.window && same_selector(a, b);
-  return a.kind == Kind::kAggregate && a.aggregation != Aggregation::kCount && same_grouping(a, b) &&
-         counts_no_less(*a.left, *b.left);
+  if (a.kind != Kind::kAggregate || !same_grouping(a, b)) return false;
+  const bool rises = a.aggregation == Aggregation::kSum || a.aggregation == Aggregation::kMin ||
+                     a.aggregation == Aggregation::kMax || a.aggregation == Aggregation::kAvg;
+  return rises && counts_no_less(*a.left, *b.left);
 }
 
 // Above it, a double has no fraction and may stand for its neighbours.
@@ -892,6 +914,14 @@ Interval filtered(Interval values, Op op, double bound) {
   if (op == Op::kLt || op == Op::kLe || op == Op::kEq) values.high = std::min(values.high, bound);
   values.may_be_nan = values.may_be_nan && op == Op::kNe;
   values.always_nan = values.always_nan && values.may_be_nan;
+  return values;
+}
+
+// What is computed may be off by some last digits, and so not rise where what it is computed from does.
+Interval loosened(Interval values) {
+  constexpr double kSome = 1e-12;
+  values.low -= std::isfinite(values.low) ? std::abs(values.low) * kSome : 0;
+  values.high += std::isfinite(values.high) ? std::abs(values.high) * kSome : 0;
   return values;
 }
 
@@ -924,6 +954,19 @@ Interval range_of_aggregate(const Expr& expr) {
               may_be_nan,
               inner.always_nan,
               true};
+    // Between the least and the most, but for what rounding does; infinite ones among them make it NaN.
+    case Aggregation::kQuantile: {
+      const Interval phi = range_of(*expr.parameters.front());
+      if (phi.always_nan) return nothing_but_nan();
+      if (phi.low < 0 || phi.high > 1 || phi.may_be_nan) return anything();
+      const Interval between = loosened(inner);
+      return {between.low, between.high, false, true, inner.always_nan, true};
+    }
+    case Aggregation::kStddev:
+    case Aggregation::kStdvar:
+      return {0, kInfinity, false, true, inner.always_nan, false};
+    case Aggregation::kGroup:
+      return constant(1);
     default:
       return inner;
   }
@@ -978,14 +1021,6 @@ bool is_single(const Expr& expr) {
     default:
       return false;
   }
-}
-
-// The C library's exp and log may be off by some last digits, and so not rise where their argument does.
-Interval loosened(Interval values) {
-  constexpr double kSome = 1e-12;
-  values.low -= std::isfinite(values.low) ? std::abs(values.low) * kSome : 0;
-  values.high += std::isfinite(values.high) ? std::abs(values.high) * kSome : 0;
-  return values;
 }
 
 Interval range_of_call(const Expr& expr) {
@@ -1327,6 +1362,14 @@ std::optional<ExprError> never_true(const Expr& expr, bool bounded = false) {
   if (node.right && (node.kind != Kind::kBinary || node.op != Op::kUnless)) {
     if (auto error = never_true(*node.right, sets_bounds && !node.has_matching)) return error;
   }
+  if (node.picks()) {
+    const Interval picked = range_of(*node.parameters.front());
+    if (picked.always_nan || picked.high < 1)
+      return ExprError{node.offset,
+                       fmt::format("`{}` picks less than one, so it gives nothing: it can never be true",
+                                   format_expr(node)),
+                       "its first argument is how many to pick, at least 1"};
+  }
   if (node.is_call(InstantFunction::kClamp)) {
     const Interval least = range_of(*node.parameters[0]);
     const Interval most = range_of(*node.parameters[1]);
@@ -1424,6 +1467,7 @@ std::vector<LabelNames> label_sets(const Expr& expr, const std::vector<PatternSp
       break;
     }
     case Kind::kAggregate:
+      if (expr.picks()) return label_sets(*expr.left, patterns);
       for (LabelNames names : label_sets(*expr.left, patterns)) {
         std::erase_if(names, [&](const std::string& name) {
           return !expr.has_grouping || contains(expr.grouping, name) == expr.without;
@@ -1700,6 +1744,22 @@ Moves moves_of(const Expr& expr) {
       return {true, false, false, false};
     case Kind::kAggregate: {
       Moves inner = moves_of(*expr.left);
+      bool moves = inner.up || inner.down || inner.appears || inner.disappears;
+      for (const ExprPtr& parameter : expr.parameters) {
+        const Moves number = moves_of(*parameter);
+        moves = moves || number.up || number.down;
+      }
+      if (expr.aggregation == Aggregation::kGroup) return {false, false, inner.appears, inner.disappears};
+      if (expr.picks()) {
+        // What more matches push up pushes another out.
+        inner.appears = inner.disappears = moves;
+        return inner;
+      }
+      if (expr.aggregation == Aggregation::kQuantile || expr.aggregation == Aggregation::kStddev ||
+          expr.aggregation == Aggregation::kStdvar) {
+        inner.up = inner.down = moves;
+        return inner;
+      }
       // Elements that come and go move the sum and the count with them: down as well, where one below 0, or
       // any among a minimum or an average, comes.
       if (expr.aggregation == Aggregation::kCount)
@@ -1830,7 +1890,13 @@ void format_to(const Expr& expr, std::string& out) {
         format_names(expr.grouping, out);
         out += " ";
       }
-      return format_child(*expr.left, true, out);
+      if (expr.parameters.empty()) return format_child(*expr.left, true, out);
+      out += "(";
+      format_to(*expr.parameters.front(), out);
+      out += ", ";
+      format_to(*expr.left, out);
+      out += ")";
+      return;
     case Kind::kBinary: {
       const auto needs = [&](const Expr& child, bool right_side) {
         if (child.kind == Kind::kNegate) return !right_side && expr.op == Op::kPow;
@@ -1946,6 +2012,7 @@ std::vector<std::string> result_labels(const Expr& expr, const std::vector<Patte
     }
     case Kind::kAggregate: {
       std::vector<std::string> inner = result_labels(*expr.left, patterns);
+      if (expr.picks()) return inner;
       std::erase_if(inner, [&](const std::string& name) {
         return contains(expr.grouping, name) == expr.without || !expr.has_grouping;
       });
@@ -1983,6 +2050,7 @@ Labels fixed_labels(const Expr& expr, const std::vector<PatternSpec>& patterns) 
     }
     case Kind::kAggregate: {
       const Labels inner = fixed_labels(*expr.left, patterns);
+      if (expr.picks()) return inner;
       if (!expr.has_grouping) return {};
       return expr.without ? inner.without(expr.grouping) : inner.keep_only(expr.grouping);
     }

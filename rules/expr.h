@@ -25,7 +25,19 @@ struct Expr {
   enum class Kind { kNumber, kRangeCall, kAggregate, kBinary, kNegate, kParen, kCall };
   enum class Type { kScalar, kVector };
   enum class RangeFunction { kCountOverTime, kRate, kAbsentOverTime, kPresentOverTime };
-  enum class Aggregation { kSum, kMin, kMax, kAvg, kCount };
+  enum class Aggregation {
+    kSum,
+    kMin,
+    kMax,
+    kAvg,
+    kCount,
+    kTopk,
+    kBottomk,
+    kQuantile,
+    kStddev,
+    kStdvar,
+    kGroup
+  };
   enum class BinaryOp {
     kAdd,
     kSub,
@@ -63,9 +75,10 @@ struct Expr {
 
   // kCall: instant(left, parameters…)
   InstantFunction instant = InstantFunction::kAbs;
-  std::vector<ExprPtr> parameters;  // numbers, all of them
+  std::vector<ExprPtr>
+      parameters;  // numbers, all of them; of kAggregate: the first argument of kTopk and its like
 
-  // kAggregate: op by|without (grouping) (operand)
+  // kAggregate: op by|without (grouping) (parameter, operand)
   Aggregation aggregation = Aggregation::kSum;
   bool without = false;
   bool has_grouping = false;
@@ -85,6 +98,11 @@ struct Expr {
   Duration reach() const { return window + range_offset; }
   bool is_comparison() const;
   bool is_set_operator() const;
+  // An aggregation that picks elements and leaves their labels.
+  bool picks() const {
+    return kind == Kind::kAggregate &&
+           (aggregation == Aggregation::kTopk || aggregation == Aggregation::kBottomk);
+  }
   bool is_call(InstantFunction which) const { return kind == Kind::kCall && instant == which; }
 };
 

@@ -103,4 +103,18 @@ double apply(InstantFunction function, double value, std::span<const double> par
   return value;
 }
 
+double quantile(double phi, std::vector<double>& values) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  if (values.empty() || std::isnan(phi)) return std::numeric_limits<double>::quiet_NaN();
+  if (phi < 0) return -kInfinity;
+  if (phi > 1) return kInfinity;
+  std::sort(values.begin(), values.end(),
+            [](double a, double b) { return std::isnan(a) ? !std::isnan(b) : a < b; });
+  const double rank = phi * static_cast<double>(values.size() - 1);
+  const auto below = static_cast<std::size_t>(rank);
+  const std::size_t above = std::min(values.size() - 1, below + 1);
+  const double weight = rank - std::floor(rank);
+  return values[below] * (1 - weight) + values[above] * weight;
+}
+
 }  // namespace logbell::rules

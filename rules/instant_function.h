@@ -50,4 +50,7 @@ std::vector<std::string_view> instant_function_names();
 // is. `parameters`: the arguments behind the first.
 double apply(InstantFunction function, double value, std::span<const double> parameters);
 
+// The φ-quantile as Prometheus interpolates it; NaN is the smallest of all. Sorts `values`.
+double quantile(double phi, std::vector<double>& values);
+
 }  // namespace logbell::rules

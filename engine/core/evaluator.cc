@@ -103,35 +103,65 @@ Value range_call(const Expr& call, Timestamp now, const WindowOf& window_of) {
   return out;
 }
 
-Value aggregate(const Expr& expr, const Value& operand) {
+Labels group_of(const Expr& expr, const Labels& labels) {
+  if (!expr.has_grouping) return {};
+  return expr.without ? labels.without(expr.grouping) : labels.keep_only(expr.grouping);
+}
+
+// Of topk and bottomk: the elements themselves. NaN comes last, and of equal ones what comes first in the
+// order of labels.
+Value pick(const Expr& expr, const Value& operand, double wanted) {
+  Value out;
+  if (!(wanted >= 1)) return out;
+  const bool top = expr.aggregation == Expr::Aggregation::kTopk;
+  std::map<Labels, std::vector<const Sample*>> groups;
+  for (const Sample& sample : operand.samples)
+    groups[group_of(expr, sample.labels)].push_back(&sample);
+  for (auto& [labels, samples] : groups) {
+    std::stable_sort(samples.begin(), samples.end(), [&](const Sample* a, const Sample* b) {
+      if (std::isnan(a->value) || std::isnan(b->value)) return !std::isnan(a->value) && std::isnan(b->value);
+      return top ? a->value > b->value : a->value < b->value;
+    });
+    if (wanted < static_cast<double>(samples.size())) samples.resize(static_cast<std::size_t>(wanted));
+    for (const Sample* sample : samples)
+      out.samples.push_back(*sample);
+  }
+  return out;
+}
+
+// `parameter`: the φ of quantile.
+Value aggregate(const Expr& expr, const Value& operand, double parameter) {
   struct Group {
     double sum = 0;
     double min = 0;
     double max = 0;
+    double mean = 0;  // Welford's, as Prometheus has it
+    double squares = 0;
     std::size_t count = 0;
+    std::vector<double> values;  // for quantile alone
   };
   std::map<Labels, Group> groups;
   for (const Sample& sample : operand.samples) {
-    Labels key;
-    if (expr.has_grouping)
-      key = expr.without ? sample.labels.without(expr.grouping) : sample.labels.keep_only(expr.grouping);
-    Group& group = groups[key];
+    Group& group = groups[group_of(expr, sample.labels)];
     group.min =
         group.count == 0 || sample.value < group.min || std::isnan(group.min) ? sample.value : group.min;
     group.max =
         group.count == 0 || sample.value > group.max || std::isnan(group.max) ? sample.value : group.max;
     group.sum += sample.value;
     ++group.count;
+    if (group.count == 1) group.mean = sample.value;
+    const double delta = sample.value - group.mean;
+    group.mean += delta / static_cast<double>(group.count);
+    group.squares += delta * (sample.value - group.mean);
+    if (expr.aggregation == Expr::Aggregation::kQuantile) group.values.push_back(sample.value);
   }
   // "Nothing came" is 0: DESIGN.md §3 "Zero".
   if (groups.empty() && !expr.has_grouping && expr.aggregation == Expr::Aggregation::kSum)
     groups[Labels{}].count = 1;
   Value out;
-  for (const auto& [labels, group] : groups) {
+  for (auto& [labels, group] : groups) {
     double value = group.sum;
     switch (expr.aggregation) {
-      case Expr::Aggregation::kSum:
-        break;
       case Expr::Aggregation::kMin:
         value = group.min;
         break;
@@ -143,6 +173,22 @@ Value aggregate(const Expr& expr, const Value& operand) {
         break;
       case Expr::Aggregation::kCount:
         value = static_cast<double>(group.count);
+        break;
+      case Expr::Aggregation::kStdvar:
+        value = group.squares / static_cast<double>(group.count);
+        break;
+      case Expr::Aggregation::kStddev:
+        value = std::sqrt(group.squares / static_cast<double>(group.count));
+        break;
+      case Expr::Aggregation::kQuantile:
+        value = rules::quantile(parameter, group.values);
+        break;
+      case Expr::Aggregation::kGroup:
+        value = 1;
+        break;
+      case Expr::Aggregation::kSum:
+      case Expr::Aggregation::kTopk:
+      case Expr::Aggregation::kBottomk:
         break;
     }
     out.samples.push_back({labels, value});
@@ -297,8 +343,12 @@ Value value_of(const Expr& expr, Timestamp at, const WindowOf& window_of) {
       return call(expr, at, window_of);
     case Expr::Kind::kRangeCall:
       return range_call(expr, at, window_of);
-    case Expr::Kind::kAggregate:
-      return aggregate(expr, value_of(*expr.left, at, window_of));
+    case Expr::Kind::kAggregate: {
+      const Value operand = value_of(*expr.left, at, window_of);
+      const double parameter =
+          expr.parameters.empty() ? 0 : value_of(*expr.parameters.front(), at, window_of).number;
+      return expr.picks() ? pick(expr, operand, parameter) : aggregate(expr, operand, parameter);
+    }
     case Expr::Kind::kBinary:
       return binary(expr, value_of(*expr.left, at, window_of), value_of(*expr.right, at, window_of));
   }
@@ -444,10 +494,7 @@ class SpanEvaluator {
     std::map<Labels, Element> groups;
     if (sum && !expr.has_grouping) groups[Labels{}].always = true;
     for (const Element& element : *all) {
-      Labels key;
-      if (expr.has_grouping)
-        key = expr.without ? element.labels.without(expr.grouping) : element.labels.keep_only(expr.grouping);
-      Element& group = groups[key];
+      Element& group = groups[group_of(expr, element.labels)];
       // Counts are not negative: what is not there yet adds nothing.
       const double least = element.always ? element.least : 0;
       group.least = sum ? group.least + least * (1 - kRounded) : std::max(group.least, least);
@@ -594,7 +641,19 @@ class SpanEvaluator {
       }
       case Expr::Aggregation::kMin:
       case Expr::Aggregation::kMax:
+      case Expr::Aggregation::kTopk:
+      case Expr::Aggregation::kBottomk:
         return bounds(*operand);
+      case Expr::Aggregation::kGroup:
+        return Bounds{1, 1};
+      case Expr::Aggregation::kQuantile: {
+        const std::optional<double> phi = number(*expr.parameters.front());
+        std::optional<Bounds> between = bounds(*operand);
+        if (!between || !phi || !(*phi >= 0 && *phi <= 1)) return std::nullopt;
+        between->least -= std::abs(between->least) * kRounded;
+        between->most += std::abs(between->most) * kRounded;
+        return between;
+      }
       default:
         return std::nullopt;
     }

@@ -96,6 +96,8 @@ TEST_CASE("expr: one meaning has one text", "[rules][expr]") {
         "rate(errors[1h30m]) > on (queue) rate(errors[1h30m])");
   CHECK(canonical("clamp( rate(errors[1m]),-1,scalar( sum(rate(plain[60s])) )*2 )>vector(1)") ==
         "clamp(rate(errors[1m]), -1, scalar(sum(rate(plain[1m]))) * 2) > vector(1)");
+  CHECK(canonical("TOPK( 2+1 ,rate(errors[1m]) )by(zone) >1") ==
+        "topk by (zone) (2 + 1, rate(errors[1m])) > 1");
   CHECK(canonical("rate( plain[60s]  offset 60m)>rate(plain[1m] OFFSET 0s)") ==
         "rate(plain[1m] offset 1h) > rate(plain[1m])");
   CHECK(canonical("count_over_time(errors[1m]) > 5m") == "count_over_time(errors[1m]) > 300");
@@ -158,6 +160,11 @@ TEST_CASE("expr: what is wrong is said, with its place and the fix", "[rules][ex
       {"count_over_time(errors[5m:1m]) > 3", "subqueries", "the window alone", 25},
       {"count_over_time(errors[5m]) > 3 and 1", "joins two sets", "", 32},
       {"sum(3) > 1", "wants series", "", 0},
+      {"topk(count_over_time(errors[5m])) > 3", "`topk` takes a number and series, and one of them",
+       "topk(3, ", 0},
+      {"topk(rate(errors[5m]), 3) > 3", "`topk` wants a number first, and series are given", "topk(3, ", 5},
+      {"quantile by (queue) (0.9, 3) > 3", "`quantile` wants series", "quantile(0.9, ", 0},
+      {"sum(1, rate(errors[5m])) > 3", "`,` where `)` is expected", "", 5},
       {"count_over_time(errors[5m]) + bool 3", "`bool` belongs to comparisons", "", 30},
       {"(count_over_time(errors[5m]) > 3", "ends where `)` is expected", "", 32},
       {"count_over_time(errors[5m]) > 3)", "where the end of the expression", "", 31},
@@ -226,6 +233,13 @@ TEST_CASE("expr: what can never be true is refused, what can is not", "[rules][e
            "count_over_time(plain[1m] offset 1h) < 0",
            "count_over_time(plain[5m] offset 1h) < count_over_time(plain[1m] offset 1h)",
            "count_over_time(plain[1m] offset 1h) > 5 and count_over_time(plain[1m] offset 60m) < 3",
+           "topk(0, count_over_time(errors[1m])) > 3",
+           "bottomk(0.5, count_over_time(errors[1m])) == 0",
+           "topk(3, count_over_time(errors[1m])) < 0",
+           "quantile(0.5, count_over_time(errors[1m])) < 0",
+           "quantile(NaN, count_over_time(errors[1m])) > 0",
+           "stddev(count_over_time(errors[1m])) < 0",
+           "group(count_over_time(errors[1m])) > 1",
            "abs(count_over_time(plain[1m]) - 5) < 0",
            "abs(-count_over_time(plain[1m])) < 0",
            "ceil(rate(plain[1m])) == 1.5",
@@ -283,6 +297,12 @@ TEST_CASE("expr: what can never be true is refused, what can is not", "[rules][e
            "count_over_time(plain[5m] offset 1h) < count_over_time(plain[1m])",
            "count_over_time(plain[1m] offset 1h) > 5 and count_over_time(plain[1m] offset 2h) < 3",
            "count_over_time(plain[1m]) > count_over_time(plain[1m] offset 1m)",
+           "topk(3, count_over_time(errors[1m])) > topk(2, count_over_time(errors[1m]))",
+           "topk(1, count_over_time(errors[1m])) > topk(1, count_over_time(errors[5m]))",
+           "quantile(0.5, count_over_time(errors[1m])) == 1.5",
+           "quantile(2, count_over_time(errors[1m])) > 1e300",
+           "topk(scalar(count_over_time(plain[1m])), count_over_time(errors[1m])) > 3",
+           "group(count_over_time(errors[1m])) == 1",
            "abs(count_over_time(plain[1m]) - 5) == 0",
            "round(rate(plain[1m]), 0.5) == 1.5",
            "ln(count_over_time(plain[1m])) < 0",
@@ -433,6 +453,11 @@ TEST_CASE("expr: polarity says what a rule's truth rests on", "[rules][expr]") {
       {"sum(count_over_time(errors[1m]) > bool 3) > 0", true, false},
       {"count_over_time(plain[1m]) > 3 * count_over_time(plain[1m] offset 1w)", true, true},
       {"count_over_time(plain[1m] offset 1h) >= 3", true, false},
+      // Another that comes may push one out, or down.
+      {"topk(3, count_over_time(errors[1m])) > 3", true, true},
+      {"quantile(0.9, count_over_time(errors[1m])) > 3", true, true},
+      {"stddev(count_over_time(errors[1m])) > 3", true, true},
+      {"group(present_over_time(errors[1m]))", true, false},
       {"ceil(rate(plain[1m])) > 3", true, false},
       {"clamp_max(count_over_time(plain[1m]), 3) < 2", false, true},
       {"abs(count_over_time(plain[1m])) > 3", true, false},
@@ -474,6 +499,12 @@ TEST_CASE("expr: the labels that a result can have", "[rules][expr]") {
                       patterns()) == Names{"queue"});
   CHECK(fixed_labels(*good("count_over_time(errors{queue=\"a\"}[1m]) > 1"), patterns()) ==
         Labels{{"queue", "a"}});
+  CHECK(result_labels(*good("topk by (queue) (1, count_over_time(errors[1m])) > 1"), patterns()) ==
+        Names{"queue", "zone"});
+  CHECK(result_labels(*good("quantile by (queue) (0.5, count_over_time(errors[1m])) > 1"), patterns()) ==
+        Names{"queue"});
+  CHECK(fixed_labels(*good("topk(1, count_over_time(errors{queue=\"a\"}[1m])) > 1"), patterns()) ==
+        Labels{{"queue", "a"}});
   CHECK(result_labels(*good("ceil(count_over_time(errors[1m])) > 1"), patterns()) == Names{"queue", "zone"});
   CHECK(result_labels(*good("vector(scalar(count_over_time(plain[1m]))) > 1"), patterns()).empty());
   CHECK(fixed_labels(*good("round(count_over_time(errors{queue=\"a\"}[1m]), 5) > 1"), patterns()) ==
@@ -507,7 +538,9 @@ TEST_CASE("expr: canonical text parses back to the same tree", "[rules][expr]") 
     }
     if (shape == 1 && vector) {
       node->kind = Expr::Kind::kAggregate;
-      node->aggregation = static_cast<Expr::Aggregation>(pick(5));
+      node->aggregation = static_cast<Expr::Aggregation>(pick(11));
+      if (node->picks() || node->aggregation == Expr::Aggregation::kQuantile)
+        node->parameters.push_back(make(depth - 1, false));
       node->has_grouping = pick(2) == 0;
       node->without = node->has_grouping && pick(2) == 0;
       if (node->has_grouping) node->grouping = {"queue"};

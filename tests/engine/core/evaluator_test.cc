@@ -171,6 +171,48 @@ TEST_CASE("evaluator: functions of values at an instant are PromQL's", "[core][e
   CHECK(world.value(*bound_by_hand("clamp(count_over_time(errors[1s]), 3, 2)", world.specs), 100)->empty());
 }
 
+TEST_CASE("evaluator: aggregations are PromQL's", "[core][evaluator]") {
+  World world;
+  const rules::Labels a_eu{{"queue", "a"}, {"zone", "eu"}};
+  const rules::Labels a_us{{"queue", "a"}, {"zone", "us"}};
+  const rules::Labels b_eu{{"queue", "b"}, {"zone", "eu"}};
+  world.windows[0].add({"a", "eu"}, from_unix_ms(10), 3);
+  world.windows[0].add({"a", "us"}, from_unix_ms(10), 1);
+  world.windows[0].add({"b", "eu"}, from_unix_ms(20), 5);
+  const double inf = std::numeric_limits<double>::infinity();
+  const struct {
+    const char* text;
+    std::vector<Sample> expected;
+  } rows[] = {
+      {"topk(2, count_over_time(errors[1s]))", {{b_eu, 5}, {a_eu, 3}}},
+      {"topk(2.9, count_over_time(errors[1s]))", {{b_eu, 5}, {a_eu, 3}}},
+      {"topk(9, count_over_time(errors[1s]))", {{b_eu, 5}, {a_eu, 3}, {a_us, 1}}},
+      {"topk(0, count_over_time(errors[1s]))", {}},
+      {"topk(scalar(count_over_time(other[1s])), count_over_time(errors[1s]))", {}},
+      {"topk(NaN, count_over_time(errors[1s]))", {}},
+      {"topk by (queue) (1, count_over_time(errors[1s]))", {{a_eu, 3}, {b_eu, 5}}},
+      {"bottomk(1, count_over_time(errors[1s]))", {{a_us, 1}}},
+      {"bottomk without (queue) (1, count_over_time(errors[1s]))", {{a_eu, 3}, {a_us, 1}}},
+      {"bottomk(2, log2(count_over_time(errors[1s]) - 3))", {{a_eu, -inf}, {b_eu, 1}}},  // NaN comes last
+      {"quantile(0.5, count_over_time(errors[1s]))", {{{}, 3}}},
+      {"quantile(0.75, count_over_time(errors[1s]))", {{{}, 4}}},
+      {"quantile by (queue) (0.25, count_over_time(errors[1s]))",
+       {{{{"queue", "a"}}, 1.5}, {{{"queue", "b"}}, 5}}},
+      {"quantile(-1, count_over_time(errors[1s]))", {{{}, -inf}}},
+      {"quantile(1.5, count_over_time(errors[1s]))", {{{}, inf}}},
+      {"quantile(0.5, count_over_time(errors{queue=\"z\"}[1s]))", {}},
+      {"stdvar by (queue) (count_over_time(errors[1s]))", {{{{"queue", "a"}}, 1}, {{{"queue", "b"}}, 0}}},
+      {"stddev(count_over_time(errors{zone=\"eu\"}[1s]))", {{{}, 1}}},
+      {"group by (zone) (count_over_time(errors[1s]))", {{{{"zone", "eu"}}, 1}, {{{"zone", "us"}}, 1}}},
+  };
+  for (const auto& row : rows) {
+    INFO(row.text);
+    const auto value = world.value(*bound_by_hand(row.text, world.specs), 100);
+    REQUIRE(value.has_value());
+    CHECK(*value == row.expected);
+  }
+}
+
 TEST_CASE("evaluator: what is refused as never true has no value, and polarity holds", "[core][evaluator]") {
   std::mt19937_64 random(42);  // NOLINT(cert-msc51-cpp): the same run every time
   const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<std::uint64_t>(n)); };
@@ -224,8 +266,9 @@ TEST_CASE("evaluator: what is refused as never true has no value, and polarity h
   std::function<std::string(int, bool)> truth = [&](int depth, bool divide) -> std::string {
     if (depth == 0 || pick(2) == 0) {
       const char* compare[] = {" > ", " < ", " >= ", " <= ", " == ", " != "};
-      const char* around[] = {"sum(", "sum(", "avg(", "max(", "count(", "("};
-      const std::string left = around[pick(6)] + number(2, divide) + ")";
+      const char* around[] = {"sum(", "sum(",     "avg(",           "max(",   "count(",
+                              "(",    "topk(1, ", "quantile(0.3, ", "group(", "stddev("};
+      const std::string left = around[pick(10)] + number(2, divide) + ")";
       // Now and then against another, or itself, or the other way round.
       const std::string right = pick(4) != 0   ? std::to_string(pick(6) - 2)
                                 : pick(3) == 0 ? left
@@ -294,14 +337,20 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
   const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<std::uint64_t>(n)); };
   const std::function<std::string(int)> number = [&](int depth) -> std::string {
     static const char* const kAround[] = {
-        "", "sum", "max", "min", "avg", "count", "sum by (queue) ", "max by (zone) "};
+        "",       "sum",   "max",          "min",   "avg", "count", "sum by (queue) ", "max by (zone) ",
+        "topk 2", "group", "quantile 0.4", "stddev"};
     static const char* const kCalls[] = {"count_over_time", "rate", "present_over_time", "absent_over_time"};
     static const char* const kNames[] = {"errors", "errors{queue=\"a\"}", "errors{queue=\"z\",zone=\"eu\"}",
                                          "plain", "other"};
     std::string text = std::string(kCalls[pick(pick(4) == 0 ? 4 : 2)]) + "(" + kNames[pick(5)] + "[" +
                        std::to_string(10 * (1 + pick(4))) + (pick(4) == 0 ? "ms] offset 25ms)" : "ms])");
-    const std::string around = kAround[pick(8)];
-    if (!around.empty()) text = around + "(" + text + ")";
+    const std::string around = kAround[pick(12)];
+    const std::size_t parameter = around.find_first_of("0123456789");
+    if (parameter != std::string::npos) {
+      text = around.substr(0, parameter) + "(" + around.substr(parameter) + ", " + text + ")";
+    } else if (!around.empty()) {
+      text = around + "(" + text + ")";
+    }
     static const char* const kOps[] = {" + ", " - ", " * ", " / "};
     static const char* const kInstant[] = {"abs(",  "ceil(", "floor(", "sgn(",
                                            "sqrt(", "exp(",  "round(", "log2("};
@@ -326,7 +375,7 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
   int never = 0;
   int perhaps = 0;
   int elements = 0;
-  for (int round = 0; round < 4000; ++round) {
+  for (int round = 0; round < 8000; ++round) {
     const std::string text = truth(2);
     const auto parsed = rules::parse_expr(text);
     if (!parsed) continue;
@@ -418,9 +467,10 @@ TEST_CASE(
       return std::string(functions[pick(8) == 0 ? 2 + pick(2) : pick(2)]) + "(" + leaves[pick(9)] + "[50ms])";
     }
     if (shape == 1) {
-      const char* aggregates[] = {"sum", "sum by (k) ", "max by (k, u) ", "min without (u) ",
-                                  "count by (u) "};
-      return aggregates[pick(5)] + ("(" + side(depth - 1) + ")");
+      const char* aggregates[] = {"sum",           "sum by (k) ",  "max by (k, u) ", "min without (u) ",
+                                  "count by (u) ", "group by (k) "};
+      if (pick(6) == 0) return "topk by (k) (1, " + side(depth - 1) + ")";
+      return aggregates[pick(6)] + ("(" + side(depth - 1) + ")");
     }
     const char* ops[] = {" + ", " / ", " > ", " != ", " and ", " unless ", " or "};
     const char* matching[] = {"", "", "on () ", "on (k) ", "on (k, u) ", "ignoring (u) ", "ignoring (k) "};

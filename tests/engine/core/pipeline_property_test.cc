@@ -246,6 +246,7 @@ class World {
       exprs.insert(exprs.end(), {
                                     "count_over_time(plain[{}s]) > count_over_time(plain[{}s] offset 20s)",
                                     "sum by (queue) (count_over_time(errors[{}s] offset 15s)) >= 2",
+                                    "topk(1, count_over_time(errors[{}s])) > 1",
                                     "vector(scalar(count_over_time(plain[{}s]))) > 1",
                                 });
     }
