@@ -84,15 +84,7 @@ constexpr std::array kForeign{
     ForeignFunction{"absent", "write absent_over_time(PATTERN[5m])"},
     ForeignFunction{"label_replace", "capture the label as it should be in the pattern's regex"},
     ForeignFunction{"label_join", "capture the label as it should be in the pattern's regex"},
-    ForeignFunction{"time", kByTheRoute},
     ForeignFunction{"timestamp", kByTheRoute},
-    ForeignFunction{"minute", kByTheRoute},
-    ForeignFunction{"hour", kByTheRoute},
-    ForeignFunction{"day_of_week", kByTheRoute},
-    ForeignFunction{"day_of_month", kByTheRoute},
-    ForeignFunction{"days_in_month", kByTheRoute},
-    ForeignFunction{"month", kByTheRoute},
-    ForeignFunction{"year", kByTheRoute},
     ForeignFunction{
         "unanswered_over_time",
         "compare the counts, as in count_over_time(ASKED[30m]) - count_over_time(ANSWERED[30m]) > 0"},
@@ -520,9 +512,10 @@ class Parser {
   ExprPtr instant_call(std::shared_ptr<Expr> node, const InstantSignature& signature, int depth) {
     std::vector<ExprPtr> given = arguments(depth);
     if (given.size() < signature.least || given.size() > signature.most) {
-      const std::string wanted = signature.least == signature.most
-                                     ? fmt::format("{}", signature.least)
-                                     : fmt::format("{} or {}", signature.least, signature.most);
+      std::string wanted = fmt::format("{}", signature.most);
+      if (signature.least != signature.most)
+        wanted = fmt::format("{} or {}", signature.least, signature.most);
+      if (signature.most == 0) wanted = "no";
       wrong(node->offset,
             fmt::format("`{}` takes {} argument{}, and {} {} given", signature.name, wanted,
                         signature.most == 1 ? "" : "s", given.size(), given.size() == 1 ? "is" : "are"),
@@ -541,6 +534,22 @@ class Parser {
     node->kind = Kind::kCall;
     node->instant = signature.function;
     node->type = signature.is_number ? Type::kScalar : Type::kVector;
+    if (signature.function == InstantFunction::kTime) return node;
+    if (given.empty()) {
+      // Of now.
+      auto time = std::make_shared<Expr>();
+      time->kind = Kind::kCall;
+      time->instant = InstantFunction::kTime;
+      time->offset = node->offset;
+      auto now = std::make_shared<Expr>();
+      now->kind = Kind::kCall;
+      now->instant = InstantFunction::kVector;
+      now->type = Type::kVector;
+      now->offset = node->offset;
+      now->left = std::move(time);
+      node->left = std::move(now);
+      return node;
+    }
     node->left = std::move(given.front());
     node->parameters.assign(std::make_move_iterator(given.begin() + 1), std::make_move_iterator(given.end()));
     return node;
@@ -878,7 +887,7 @@ bool same_meaning(const Expr& one, const Expr& other) {
     case Kind::kAggregate:
       return same_grouping(a, b) && same_meaning(*a.left, *b.left);
     case Kind::kCall:
-      return a.instant == b.instant && same_meaning(*a.left, *b.left) && same_parameters(a, b);
+      return a.instant == b.instant && (!a.left || same_meaning(*a.left, *b.left)) && same_parameters(a, b);
     case Kind::kBinary:
       return a.op == b.op && a.return_bool == b.return_bool && a.has_matching == b.has_matching &&
              a.on == b.on && a.matching == b.matching && same_meaning(*a.left, *b.left) &&
@@ -1000,32 +1009,15 @@ Interval range_of_binary(const Expr& expr) {
   return of_arithmetic(expr.op, left, right);
 }
 
-// Whether `expr` has an element at every instant, and never more than one.
-bool is_single(const Expr& expr) {
-  switch (expr.kind) {
-    case Kind::kRangeCall:
-      return expr.single;
-    case Kind::kAggregate:
-      return expr.aggregation == Aggregation::kSum && !expr.has_grouping;
-    case Kind::kParen:
-    case Kind::kNegate:
-      return is_single(*expr.left);
-    case Kind::kCall:
-      return expr.instant == InstantFunction::kVector ||
-             (expr.instant != InstantFunction::kClamp && is_single(*expr.left));
-    case Kind::kBinary:
-      if (expr.is_comparison() && !expr.return_bool) return false;
-      return !expr.is_set_operator() && (expr.left->type == Type::kScalar || is_single(*expr.left)) &&
-             (expr.right->type == Type::kScalar || is_single(*expr.right)) && !expr.has_matching &&
-             (expr.left->type == Type::kScalar || expr.right->type == Type::kScalar);
-    default:
-      return false;
-  }
-}
-
 Interval range_of_call(const Expr& expr) {
   using Function = InstantFunction;
+  // Some whole minute of some year.
+  if (expr.instant == Function::kTime) return {-kInfinity, kInfinity, true, false, false, false};
   const Interval inner = range_of(*expr.left);
+  if (is_date_part(expr.instant)) {
+    const auto [least, most] = date_part_range(expr.instant);
+    return {least, most, true, !expr.is_date_of_now(), inner.always_nan, false};
+  }
   std::vector<double> low;
   std::vector<double> high;
   bool constant_parameters = true;
@@ -1100,8 +1092,9 @@ Interval range_of_call(const Expr& expr) {
     }
     case Function::kVector:
       return inner;
+    default:
+      return anything();
   }
-  return anything();
 }
 
 Interval range_of(const Expr& expr) {
@@ -1616,12 +1609,13 @@ void check_meeting(const Expr& node, const std::vector<PatternSpec>& patterns) {
 }
 
 // Copies the tree with pattern indices set and label names checked.
-ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns) {
+ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns, const std::string& location) {
   auto node = std::make_shared<Expr>(*expr);
-  if (node->left) node->left = bound(node->left, patterns);
-  if (node->right) node->right = bound(node->right, patterns);
+  if (node->left) node->left = bound(node->left, patterns, location);
+  if (node->right) node->right = bound(node->right, patterns, location);
   for (ExprPtr& parameter : node->parameters)
-    parameter = bound(parameter, patterns);
+    parameter = bound(parameter, patterns, location);
+  if (node->kind == Kind::kCall && is_date_part(node->instant)) node->location = location;
   const auto check_labels = [&](const std::vector<std::string>& names, const std::vector<std::string>& known,
                                 std::string_view where) {
     for (const std::string& name : names) {
@@ -1685,6 +1679,7 @@ Moves moves_of(const Expr& expr);
 
 Moves moves_of_call(const Expr& expr) {
   using Function = InstantFunction;
+  if (expr.instant == Function::kTime) return {};  // it moves with time, not with matches
   Moves inner = moves_of(*expr.left);
   const bool comes_or_goes = inner.appears || inner.disappears;
   const bool moves = inner.up || inner.down || comes_or_goes;
@@ -1712,6 +1707,7 @@ Moves moves_of_call(const Expr& expr) {
       if (range_of(*expr.left).low < 0) inner.up = inner.down = inner.up || inner.down;
       return inner;
     default:
+      if (is_date_part(expr.instant)) inner.up = inner.down = inner.up || inner.down;
       break;
   }
   for (const ExprPtr& parameter : expr.parameters) {
@@ -1864,7 +1860,7 @@ void format_to(const Expr& expr, std::string& out) {
           *expr.left, expr.left->kind == Kind::kBinary && precedence(expr.left->op) < kUnaryPrecedence, out);
     case Kind::kCall: {
       out += fmt::format("{}(", signature_of(expr.instant).name);
-      format_to(*expr.left, out);
+      if (expr.left && !expr.is_date_of_now()) format_to(*expr.left, out);
       for (const ExprPtr& parameter : expr.parameters) {
         out += ", ";
         format_to(*parameter, out);
@@ -1939,6 +1935,10 @@ Expr::BinaryOp mirrored(Expr::BinaryOp op) {
 bool Expr::is_comparison() const {
   return kind == Kind::kBinary && op >= Op::kEq && op <= Op::kLe;
 }
+bool Expr::is_date_of_now() const {
+  return kind == Kind::kCall && is_date_part(instant) && left->is_call(InstantFunction::kVector) &&
+         left->left->is_call(InstantFunction::kTime);
+}
 bool Expr::is_set_operator() const {
   return kind == Kind::kBinary && op >= Op::kAnd;
 }
@@ -1955,11 +1955,13 @@ tl::expected<ExprPtr, ExprError> parse_expr(std::string_view text) {
 }
 
 tl::expected<ExprPtr, ExprError> bind_expr(const ExprPtr& expr, const std::vector<PatternSpec>& patterns,
-                                           Numbers numbers) {
+                                           Numbers numbers, const std::string& location) {
   try {
-    ExprPtr out = bound(expr, patterns);
+    ExprPtr out = bound(expr, patterns, location);
     if (range_calls(*out).empty()) {
-      throw ExprError{expr->offset, "it names no pattern: it is always true or never",
+      throw ExprError{expr->offset,
+                      next_clock_turn(*out, Timestamp{}) ? "it names no pattern: it is about no line at all"
+                                                         : "it names no pattern: it is always true or never",
                       "count something, as in count_over_time(PATTERN[5m]) > 3"};
     }
     if (out->type == Type::kScalar) {
@@ -1977,6 +1979,39 @@ tl::expected<ExprPtr, ExprError> bind_expr(const ExprPtr& expr, const std::vecto
   } catch (const ExprError& error) {
     return tl::unexpected<ExprError>(error);
   }
+}
+
+bool is_single(const Expr& expr) {
+  switch (expr.kind) {
+    case Kind::kRangeCall:
+      return expr.single;
+    case Kind::kAggregate:
+      return expr.aggregation == Aggregation::kSum && !expr.has_grouping;
+    case Kind::kParen:
+    case Kind::kNegate:
+      return is_single(*expr.left);
+    case Kind::kCall:
+      return expr.instant == InstantFunction::kVector ||
+             (expr.instant != InstantFunction::kClamp && is_single(*expr.left));
+    case Kind::kBinary:
+      if (expr.is_comparison() && !expr.return_bool) return false;
+      return !expr.is_set_operator() && (expr.left->type == Type::kScalar || is_single(*expr.left)) &&
+             (expr.right->type == Type::kScalar || is_single(*expr.right)) && !expr.has_matching &&
+             (expr.left->type == Type::kScalar || expr.right->type == Type::kScalar);
+    default:
+      return false;
+  }
+}
+
+std::optional<Timestamp> next_clock_turn(const Expr& expr, Timestamp at) {
+  if (expr.is_call(InstantFunction::kTime) || expr.is_date_of_now())
+    return next_turn(expr.instant, expr.location, at);
+  std::optional<Timestamp> next;
+  for (const Expr* part : parts_of(expr)) {
+    const std::optional<Timestamp> turn = next_clock_turn(*part, at);
+    if (turn && (!next || *turn < *next)) next = turn;
+  }
+  return next;
 }
 
 std::string format_expr(const Expr& expr) {

@@ -73,8 +73,9 @@ struct Expr {
   // It has an element at every instant, and never more than one: no labels, or `=` on each; set by bind().
   bool single = false;
 
-  // kCall: instant(left, parameters…)
+  // kCall: instant(left, parameters…); left is null in time() alone, hour() is hour(vector(time()))
   InstantFunction instant = InstantFunction::kAbs;
+  std::string location;  // of a part of a date: an IANA zone, "" is UTC; set by bind()
   std::vector<ExprPtr>
       parameters;  // numbers, all of them; of kAggregate: the first argument of kTopk and its like
 
@@ -103,6 +104,8 @@ struct Expr {
     return kind == Kind::kAggregate &&
            (aggregation == Aggregation::kTopk || aggregation == Aggregation::kBottomk);
   }
+  // A part of the date of now.
+  bool is_date_of_now() const;
   bool is_call(InstantFunction which) const { return kind == Kind::kCall && instant == which; }
 };
 
@@ -122,9 +125,11 @@ tl::expected<ExprPtr, ExprError> parse_expr(std::string_view text);
 // cannot meet (unlike labels) or meet many to one (there is no group_left), and nothing that can never be
 // true (a count below zero, two ranges that exclude each other, a constant falsehood, `a="x",a="y"`). That is
 // not looked for where numbers stand in for ones that nobody knows yet.
+// `location`: the zone that hours are of.
 enum class Numbers { kWritten, kStandIns };
 tl::expected<ExprPtr, ExprError> bind_expr(const ExprPtr& expr, const std::vector<PatternSpec>& patterns,
-                                           Numbers numbers = Numbers::kWritten);
+                                           Numbers numbers = Numbers::kWritten,
+                                           const std::string& location = {});
 
 // Canonical text: the same for the same meaning, whatever the spacing; parses back to an equal tree.
 std::string format_expr(const Expr& expr);
@@ -146,6 +151,11 @@ Labels fixed_labels(const Expr& expr, const std::vector<PatternSpec>& patterns);
 std::vector<const Expr*> parts_of(const Expr& expr);
 // Every kRangeCall in the tree.
 std::vector<const Expr*> range_calls(const Expr& expr);
+// Whether it has an element at every instant, and never more than one. Of a bound one.
+bool is_single(const Expr& expr);
+// The first instant after `at` at which a function of the clock can give something else; unset: there is
+// none.
+std::optional<Timestamp> next_clock_turn(const Expr& expr, Timestamp at);
 // How far back it looks: the longest window with its offset.
 Duration longest_window(const Expr& expr);
 

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "rules/time_interval.h"
+
 namespace logbell::rules {
 namespace {
 
@@ -30,6 +32,14 @@ constexpr std::array kSignatures{
     InstantSignature{Function::kScalar, "scalar", 1, 1, false, true,
                      "scalar(sum(count_over_time(PATTERN[5m])))"},
     InstantSignature{Function::kVector, "vector", 1, 1, true, false, "vector(1)"},
+    InstantSignature{Function::kTime, "time", 0, 0, false, true, "time()"},
+    InstantSignature{Function::kMinute, "minute", 0, 1, false, false, "minute()"},
+    InstantSignature{Function::kHour, "hour", 0, 1, false, false, "hour()"},
+    InstantSignature{Function::kDayOfWeek, "day_of_week", 0, 1, false, false, "day_of_week()"},
+    InstantSignature{Function::kDayOfMonth, "day_of_month", 0, 1, false, false, "day_of_month()"},
+    InstantSignature{Function::kDaysInMonth, "days_in_month", 0, 1, false, false, "days_in_month()"},
+    InstantSignature{Function::kMonth, "month", 0, 1, false, false, "month()"},
+    InstantSignature{Function::kYear, "year", 0, 1, false, false, "year()"},
 };
 
 // Go's math.Min and math.Max, which Prometheus clamps with: NaN, but for the infinity that nothing passes.
@@ -96,11 +106,93 @@ double apply(InstantFunction function, double value, std::span<const double> par
       return std::log2(value);
     case Function::kLog10:
       return std::log10(value);
-    case Function::kScalar:
-    case Function::kVector:
+    default:
       return value;
   }
-  return value;
+}
+
+bool is_date_part(InstantFunction function) {
+  return function >= Function::kMinute && function <= Function::kYear;
+}
+
+double date_part(InstantFunction function, double seconds, const std::string& zone) {
+  constexpr double kYear9999 = 253402300800.0;
+  if (!(std::abs(seconds) < kYear9999)) return std::numeric_limits<double>::quiet_NaN();
+  const Timestamp at = from_unix_ms(static_cast<std::int64_t>(seconds) * 1000);
+  const Timestamp local = at + zone_offset(zone, at);
+  const auto day = std::chrono::floor<std::chrono::days>(local);
+  const std::chrono::year_month_day date{day};
+  switch (function) {
+    case Function::kMinute:
+      return static_cast<double>(std::chrono::floor<std::chrono::minutes>(local - day).count() % 60);
+    case Function::kHour:
+      return static_cast<double>(std::chrono::floor<std::chrono::hours>(local - day).count());
+    case Function::kDayOfWeek:
+      return std::chrono::weekday(day).c_encoding();
+    case Function::kDayOfMonth:
+      return static_cast<unsigned>(date.day());
+    case Function::kDaysInMonth:
+      return static_cast<unsigned>((date.year() / date.month() / std::chrono::last).day());
+    case Function::kMonth:
+      return static_cast<unsigned>(date.month());
+    default:
+      return static_cast<int>(date.year());
+  }
+}
+
+std::pair<double, double> date_part_range(InstantFunction function) {
+  switch (function) {
+    case Function::kMinute:
+      return {0, 59};
+    case Function::kHour:
+      return {0, 23};
+    case Function::kDayOfWeek:
+      return {0, 6};
+    case Function::kDayOfMonth:
+      return {1, 31};
+    case Function::kDaysInMonth:
+      return {28, 31};
+    case Function::kMonth:
+      return {1, 12};
+    default:
+      return {-9999, 9999};
+  }
+}
+
+double clock_seconds(Timestamp at) {
+  return static_cast<double>(std::chrono::floor<std::chrono::minutes>(at).time_since_epoch().count()) * 60;
+}
+
+Timestamp next_turn(InstantFunction function, const std::string& zone, Timestamp at) {
+  const auto next_minute = std::chrono::floor<std::chrono::minutes>(at) + std::chrono::minutes(1);
+  if (function == Function::kTime || function == Function::kMinute) return next_minute;
+  const Duration offset = zone_offset(zone, at);
+  const Timestamp local = at + offset;
+  const auto day = std::chrono::floor<std::chrono::days>(local);
+  const std::chrono::year_month_day date{day};
+  const auto first_of = [](std::chrono::year_month month) -> Timestamp {
+    return std::chrono::sys_days{month / 1};
+  };
+  Timestamp turn;
+  switch (function) {
+    case Function::kHour:
+      turn = std::chrono::floor<std::chrono::hours>(local) + std::chrono::hours(1);
+      break;
+    case Function::kMonth:
+    case Function::kDaysInMonth:
+      turn = first_of(date.year() / date.month() + std::chrono::months(1));
+      break;
+    case Function::kYear:
+      turn = first_of((date.year() + std::chrono::years(1)) / std::chrono::January);
+      break;
+    default:
+      turn = day + std::chrono::days(1);
+      break;
+  }
+  // Seen at whole minutes, as time() is: there have been offsets that were none.
+  turn = std::min(turn - offset, next_zone_change(zone, at));
+  if (turn == Timestamp::max()) return turn;
+  return std::max<Timestamp>(std::chrono::ceil<std::chrono::minutes>(turn), next_minute);
 }
 
 double quantile(double phi, std::vector<double>& values) {

@@ -4,12 +4,14 @@
 // Pure functions; any thread.
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
+
+#include "rules/time.h"
 
 namespace logbell::rules {
 
@@ -29,6 +31,14 @@ enum class InstantFunction : std::uint8_t {
   kLog10,
   kScalar,
   kVector,
+  kTime,
+  kMinute,
+  kHour,
+  kDayOfWeek,
+  kDayOfMonth,
+  kDaysInMonth,
+  kMonth,
+  kYear,
 };
 
 struct InstantSignature {
@@ -49,6 +59,20 @@ std::vector<std::string_view> instant_function_names();
 // The value that `function` gives for `value`, as Prometheus computes it; kScalar and kVector leave it as it
 // is. `parameters`: the arguments behind the first.
 double apply(InstantFunction function, double value, std::span<const double> parameters);
+
+// kMinute to kYear.
+bool is_date_part(InstantFunction function);
+// Of these Unix seconds in a zone ("" = UTC), as date_part(kHour, 0, "Europe/Berlin") is 1; NaN beyond the
+// year 9999.
+double date_part(InstantFunction function, double seconds, const std::string& zone);
+// The least and most that it can be.
+std::pair<double, double> date_part_range(InstantFunction function);
+
+// What time() gives at `at`: the Unix seconds of the last whole minute. PromQL sees time at its evaluations,
+// a minute apart unless said otherwise, and here something would have to be looked at each millisecond.
+double clock_seconds(Timestamp at);
+// The first instant after `at` at which clock_seconds(), or this part of its date in `zone`, can be another.
+Timestamp next_turn(InstantFunction function, const std::string& zone, Timestamp at);
 
 // The φ-quantile as Prometheus interpolates it; NaN is the smallest of all. Sorts `values`.
 double quantile(double phi, std::vector<double>& values);

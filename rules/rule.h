@@ -26,6 +26,7 @@ struct AlertingRule {
   Place place;
   ExprPtr expr;           // bound
   std::string expr_text;  // canonical
+  std::string location;   // the zone that its hours are of; "" = UTC
   Duration for_{0};
   Duration keep_firing_for{0};
   std::vector<std::pair<std::string, Template>> labels;       // without alertname; sorted by name
@@ -35,7 +36,7 @@ struct AlertingRule {
   std::vector<std::uint32_t> sources;  // indices into Plan::sources that its patterns read
   Polarity polarity;
 
-  // Of alertname, expr and labels: alert state survives a reload by it.
+  // Of alertname, expr with its location, and labels: alert state survives a reload by it.
   Fingerprint identity() const;
 };
 

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "rules/text.h"
+#include "rules/time_interval.h"
 
 namespace logbell::rules {
 namespace {
@@ -47,7 +48,8 @@ const std::vector<std::string> kPatternKeys{"match",   "exclude", "where",  "lab
                                             "sources", "expect",  "metric", "examples", "max_series"};
 const std::vector<std::string> kRuleKeys{
     "alert", "expr",    "for",   "keep_firing_for", "labels", "annotations", "sinks",  "reason",  "until",
-    "match", "exclude", "where", "threshold",       "window", "by",          "source", "sources", "examples"};
+    "match", "exclude", "where", "threshold",       "window", "by",          "source", "sources", "examples",
+    "location"};
 const std::array<const char*, 9> kShortKeys{"match", "exclude", "where",   "threshold", "window",
                                             "by",    "source",  "sources", "examples"};
 const std::vector<ForeignKey> kForeignRuleKeys{
@@ -583,6 +585,14 @@ void RuleReader::read_rule(const yaml::Node& node, const std::string& group) {
   if (const auto wait = fields.duration("for")) draft.rule.for_ = *wait;
   if (draft.short_form) draft.rule.keep_firing_for = kShortKeepFiring;
   if (const auto keep = fields.duration("keep_firing_for")) draft.rule.keep_firing_for = *keep;
+  if (const auto location = fields.text("location")) {
+    if (!is_known_zone(location->value)) {
+      fields.error("location", fmt::format("there is no time zone \"{}\" on this machine", location->value),
+                   "as in Europe/Berlin; Debian has them in the package tzdata");
+    } else {
+      draft.rule.location = location->value;
+    }
+  }
   draft.rule.labels = read_templates(fields, "labels");
   draft.rule.annotations = read_templates(fields, "annotations");
   read_sinks(fields, draft);
@@ -786,7 +796,7 @@ void RuleReader::check_templates(const Draft& draft) const {
 }
 
 bool RuleReader::bind(Draft& draft, const std::vector<PatternSpec>& patterns) {
-  auto bound = bind_expr(draft.parsed, patterns, draft.expr.assumed ? Numbers::kStandIns : Numbers::kWritten);
+  auto bound = bind_expr(draft.parsed, patterns, draft.expr.assumed ? Numbers::kStandIns : Numbers::kWritten, draft.rule.location);
   if (!bound) {
     reading_->problems->error(reading_->place_in(draft.expr, bound.error().offset),
                               quoted("rule", draft.rule.name), bound.error().reason, bound.error().fix);
@@ -859,7 +869,8 @@ void RuleReader::check_twins(const std::vector<Draft>& drafts) const {
     const std::string where = fmt::format("the rule at {}", other->second->rule.place.format());
     const std::string subject = quoted("rule", draft.rule.name);
     if (draft.rule.expr && other->second->rule.expr &&
-        draft.rule.expr_text == other->second->rule.expr_text) {
+        draft.rule.expr_text == other->second->rule.expr_text &&
+        draft.rule.location == other->second->rule.location) {
       reading_->problems->error(draft.rule.place, subject,
                                 "its name, expression and labels are those of " + where,
                                 "remove one of them");

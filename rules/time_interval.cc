@@ -47,6 +47,15 @@ Duration zone_offset(const std::string& zone, Timestamp at) {
   return found->get_info(std::chrono::floor<std::chrono::seconds>(at)).offset;
 }
 
+Timestamp next_zone_change(const std::string& zone, Timestamp at) {
+  const date::time_zone* found = zone.empty() ? nullptr : find_zone(zone);
+  if (found == nullptr) return Timestamp::max();
+  const auto end = found->get_info(std::chrono::floor<std::chrono::seconds>(at)).end;
+  // The last offset of all has no end that milliseconds could hold.
+  if (end > std::chrono::floor<std::chrono::seconds>(from_unix_ms(kMaxStoredMs))) return Timestamp::max();
+  return std::max<Timestamp>(end, at + Duration(1));
+}
+
 bool TimeInterval::contains(Timestamp at) const {
   return std::any_of(entries.begin(), entries.end(), [&](const TimeIntervalEntry& entry) {
     const Timestamp local = at + zone_offset(entry.location, at);

@@ -34,5 +34,7 @@ struct TimeInterval {
 bool is_known_zone(const std::string& zone);
 // Wall-clock minutes since the epoch shifted into `zone` ("" = UTC).
 Duration zone_offset(const std::string& zone, Timestamp at);
+// The first instant after `at` at which the zone's offset is another: the turn to or from summer time.
+Timestamp next_zone_change(const std::string& zone, Timestamp at);
 
 }  // namespace logbell::rules

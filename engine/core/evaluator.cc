@@ -302,6 +302,7 @@ Value binary(const Expr& expr, const Value& left, const Value& right) {
 Value value_of(const Expr& expr, Timestamp at, const WindowOf& window_of);
 
 Value call(const Expr& expr, Timestamp at, const WindowOf& window_of) {
+  if (expr.instant == InstantFunction::kTime) return {true, rules::clock_seconds(at), {}};
   Value operand = value_of(*expr.left, at, window_of);
   std::vector<double> parameters;
   parameters.reserve(expr.parameters.size());
@@ -321,8 +322,11 @@ Value call(const Expr& expr, Timestamp at, const WindowOf& window_of) {
     default:
       break;
   }
-  for (Sample& sample : operand.samples)
-    sample.value = rules::apply(expr.instant, sample.value, parameters);
+  const bool is_date = rules::is_date_part(expr.instant);
+  for (Sample& sample : operand.samples) {
+    sample.value = is_date ? rules::date_part(expr.instant, sample.value, expr.location)
+                           : rules::apply(expr.instant, sample.value, parameters);
+  }
   return operand;
 }
 
@@ -369,7 +373,8 @@ class SpanEvaluator {
   // Whether evaluate() could fail: two sides meet element by element.
   static bool may_fail(const Expr& expr) {
     if (expr.kind == Expr::Kind::kBinary && !expr.is_set_operator() &&
-        expr.left->type == Expr::Type::kVector && expr.right->type == Expr::Type::kVector)
+        expr.left->type == Expr::Type::kVector && expr.right->type == Expr::Type::kVector &&
+        !(rules::is_single(*expr.left) && rules::is_single(*expr.right)))
       return true;
     const std::vector<const Expr*> parts = rules::parts_of(expr);
     return std::any_of(parts.begin(), parts.end(), [](const Expr* part) { return may_fail(*part); });
@@ -389,11 +394,9 @@ class SpanEvaluator {
         break;
     }
     if (!expr.is_comparison() || expr.return_bool) return true;
-    const std::optional<double> right = number(*expr.right);
-    if (right) return may_compare(expr.op, bounds(*expr.left), *right);
-    const std::optional<double> left = number(*expr.left);
-    if (left) return may_compare(rules::mirrored(expr.op), bounds(*expr.right), *left);
-    return true;
+    const std::optional<Bounds> left = bounds(*expr.left);
+    const std::optional<Bounds> right = left ? bounds(*expr.right) : std::nullopt;
+    return !left || !right || may_compare(expr.op, *left, *right);
   }
 
   std::optional<std::set<Labels>> steady_elements(const Expr& expr) const {
@@ -407,10 +410,10 @@ class SpanEvaluator {
     if (!all) return std::nullopt;
     std::set<Labels> steady;
     for (const Element& element : *all) {
-      const Bounds bounds{element.least, element.most};
-      if (!may_compare(op, bounds, right.value_or(left.value_or(0)))) continue;
-      if (!element.always || may_compare(opposite(op), bounds, right.value_or(left.value_or(0))))
-        return std::nullopt;
+      const Bounds values{element.least, element.most};
+      const double bound = right.value_or(left.value_or(0));
+      if (!may_compare(op, values, {bound, bound})) continue;
+      if (!element.always || may_compare(opposite(op), values, {bound, bound})) return std::nullopt;
       steady.insert(element.labels);
     }
     return steady;
@@ -550,21 +553,23 @@ class SpanEvaluator {
     }
     return std::nullopt;
   }
-  static bool may_compare(Op op, const std::optional<Bounds>& of, double number) {
-    if (!of || std::isnan(of->least) || std::isnan(of->most)) return true;
+  static bool may_compare(Op op, const Bounds& left, const Bounds& right) {
+    for (const double bound : {left.least, left.most, right.least, right.most}) {
+      if (std::isnan(bound)) return true;
+    }
     switch (op) {
       case Op::kGt:
-        return of->most > number;
+        return left.most > right.least;
       case Op::kGe:
-        return of->most >= number;
+        return left.most >= right.least;
       case Op::kLt:
-        return of->least < number;
+        return left.least < right.most;
       case Op::kLe:
-        return of->least <= number;
+        return left.least <= right.most;
       case Op::kEq:
-        return of->least <= number && number <= of->most;
+        return left.least <= right.most && right.least <= left.most;
       case Op::kNe:
-        return of->least != number || of->most != number;
+        return left.least != left.most || right.least != right.most || left.least != right.least;
       default:
         return true;
     }
@@ -572,6 +577,13 @@ class SpanEvaluator {
 
   // Unset: anything.
   std::optional<Bounds> bounds(const Expr& expr) const {
+    std::optional<Bounds> values = bounds_of(expr);
+    if (values && (std::isnan(values->least) || std::isnan(values->most))) return std::nullopt;
+    return values;
+  }
+
+  std::optional<Bounds> bounds_of(const Expr& expr) const {
+    if (const std::optional<double> constant = number(expr)) return Bounds{*constant, *constant};
     switch (expr.kind) {
       case Expr::Kind::kParen:
         return bounds(*expr.left);
@@ -659,14 +671,55 @@ class SpanEvaluator {
     }
   }
 
+  // What rises with both of its sides, or rises with one and falls with the other, in floating point too.
   std::optional<Bounds> of_arithmetic(const Expr& expr) const {
-    const std::optional<double> right = rising(expr);
-    const std::optional<Bounds> left = right ? bounds(*expr.left) : std::nullopt;
-    if (!left) return std::nullopt;
-    return Bounds{arithmetic(expr.op, left->least, *right), arithmetic(expr.op, left->most, *right)};
+    if (expr.is_comparison() || expr.is_set_operator()) return std::nullopt;
+    const std::optional<Bounds> left = bounds(*expr.left);
+    const std::optional<Bounds> right = left ? bounds(*expr.right) : std::nullopt;
+    if (!left || !right) return std::nullopt;
+    switch (expr.op) {
+      case Op::kAdd:
+        return Bounds{left->least + right->least, left->most + right->most};
+      case Op::kSub:
+        return Bounds{left->least - right->most, left->most - right->least};
+      case Op::kMul:
+        if (right->least == right->most && right->least > 0)
+          return Bounds{left->least * right->least, left->most * right->least};
+        if (!(left->least >= 0 && right->least >= 0)) return std::nullopt;
+        return Bounds{left->least * right->least, left->most * right->most};
+      case Op::kDiv:
+        if (right->least == right->most && right->least > 0)
+          return Bounds{left->least / right->least, left->most / right->least};
+        if (!(left->least >= 0 && right->least > 0)) return std::nullopt;
+        return Bounds{left->least / right->most, left->most / right->least};
+      default:
+        return std::nullopt;
+    }
+  }
+
+  // The values that a part of the date has in the span, or what it can have in longer ones.
+  Bounds of_date(const Expr& expr) const {
+    constexpr int kFewTurns = 32;
+    const auto value_at = [&](Timestamp at) {
+      return rules::date_part(expr.instant, rules::clock_seconds(at), expr.location);
+    };
+    Bounds values{value_at(from_), value_at(from_)};
+    Timestamp at = from_;
+    for (int turns = 0; turns < kFewTurns; ++turns) {
+      at = rules::next_turn(expr.instant, expr.location, at);
+      if (at > to_) return values;
+      values.least = std::min(values.least, value_at(at));
+      values.most = std::max(values.most, value_at(at));
+    }
+    const auto [least, most] = rules::date_part_range(expr.instant);
+    return {least, most};
   }
 
   std::optional<Bounds> of_instant(const Expr& expr) const {
+    if (expr.instant == InstantFunction::kTime)
+      return Bounds{rules::clock_seconds(from_), rules::clock_seconds(to_)};
+    if (expr.is_date_of_now()) return of_date(expr);
+    if (rules::is_date_part(expr.instant)) return std::nullopt;
     std::vector<double> parameters;
     for (const rules::ExprPtr& parameter : expr.parameters) {
       const std::optional<double> value = number(*parameter);
@@ -685,6 +738,11 @@ class SpanEvaluator {
       case InstantFunction::kClampMax:
         return Bounds{rules::apply(expr.instant, inner->least, parameters),
                       rules::apply(expr.instant, inner->most, parameters)};
+      case InstantFunction::kVector:
+        return inner;
+      case InstantFunction::kScalar:
+        // Of none or several it is NaN.
+        return rules::is_single(*expr.left) ? inner : std::nullopt;
       case InstantFunction::kAbs:
         if (inner->least >= 0) return inner;
         return Bounds{inner->most <= 0 ? -inner->most : 0, std::max(-inner->least, inner->most)};
@@ -727,6 +785,9 @@ rules::Result<std::vector<Sample>> evaluate(const Expr& expr, Timestamp at, cons
 
 void change_instants(const Expr& expr, Timestamp from, Timestamp to, const WindowOf& window_of,
                      std::set<Timestamp>& out) {
+  for (auto turn = rules::next_clock_turn(expr, from); turn && *turn <= to;
+       turn = rules::next_clock_turn(expr, *turn))
+    out.insert(*turn);
   std::vector<Timestamp> times;
   for (const Expr* call : rules::range_calls(expr)) {
     const PatternWindow& window = window_of(call->pattern_index);
@@ -752,6 +813,7 @@ std::optional<Timestamp> next_change(const Expr& expr, Timestamp from, const Win
   const auto consider = [&](Timestamp at) {
     if (at > from && (!next || at < *next)) next = at;
   };
+  if (const auto turn = rules::next_clock_turn(expr, from)) consider(*turn);
   for (const Expr* call : rules::range_calls(expr)) {
     const PatternWindow& window = window_of(call->pattern_index);
     for (const auto& [values, series] : window.series()) {

@@ -42,12 +42,12 @@ std::optional<std::set<rules::Labels>> steady_elements(const rules::Expr& expr, 
                                                        rules::Timestamp to, const WindowOf& window_of);
 
 // Adds every instant in (from, to] at which a match of the expression's patterns comes into or leaves one of
-// its windows.
+// its windows, or a function of the clock turns.
 void change_instants(const rules::Expr& expr, rules::Timestamp from, rules::Timestamp to,
                      const WindowOf& window_of, std::set<rules::Timestamp>& out);
 
 // The first instant after `from` at which a match leaves one of the windows or, known already, comes into
-// one.
+// one, or a function of the clock turns.
 std::optional<rules::Timestamp> next_change(const rules::Expr& expr, rules::Timestamp from,
                                             const WindowOf& window_of);
 

@@ -58,15 +58,24 @@ void RuleState::advance(const RuleInputs& inputs, bool late, std::vector<Step>& 
     // A late line, knowledge that came since, a failure that may be over: the present is looked at again.
     evaluate_at(clock_, inputs, out);
   }
-  if (inputs.clock <= clock_) return;
-  if (is_steady(inputs.clock, inputs)) return pass_to(inputs.clock, inputs, out);
+  // Where the clock turns on its own, years may pass between two lines: what they hold is not listed at once.
+  constexpr rules::Duration kMostAtOnce = std::chrono::hours(24);
+  const bool turns = rules::next_clock_turn(*rule_->expr, clock_).has_value();
+  while (clock_ < inputs.clock) {
+    if (is_steady(inputs.clock, inputs)) return pass_to(inputs.clock, inputs, out);
+    const bool far = turns && inputs.clock - clock_ > kMostAtOnce;
+    advance_to(far ? clock_ + kMostAtOnce : inputs.clock, inputs, out);
+  }
+}
+
+void RuleState::advance_to(Timestamp to, const RuleInputs& inputs, std::vector<Step>& out) {
   std::set<Timestamp> instants;
-  change_instants(*rule_->expr, clock_, inputs.clock, window_of_, instants);
+  change_instants(*rule_->expr, clock_, to, window_of_, instants);
   if (inputs.watched_from && *inputs.watched_from != rules::kLongAgo) {
     const Timestamp known = *inputs.watched_from + longest_;
-    if (known > clock_ && known <= inputs.clock) instants.insert(known);
+    if (known > clock_ && known <= to) instants.insert(known);
   }
-  advance_over(std::vector<Timestamp>(instants.begin(), instants.end()), inputs.clock, inputs, out);
+  advance_over(std::vector<Timestamp>(instants.begin(), instants.end()), to, inputs, out);
 }
 
 void RuleState::advance_over(std::span<const Timestamp> instants, Timestamp to, const RuleInputs& inputs,

@@ -63,6 +63,8 @@ class RuleState {
 
  private:
   void evaluate_at(rules::Timestamp at, const RuleInputs& inputs, std::vector<Step>& out);
+  // From here to `to`, of which nothing is known yet.
+  void advance_to(rules::Timestamp to, const RuleInputs& inputs, std::vector<Step>& out);
   // Up to `to`, at these instants and those that the alerts' own times add.
   void advance_over(std::span<const rules::Timestamp> instants, rules::Timestamp to, const RuleInputs& inputs,
                     std::vector<Step>& out);

@@ -138,6 +138,7 @@ Named rules_of(const Config& config) {
   for (const rules::AlertingRule& rule : config.plan->rules) {
     put(out, rule.name,
         Facts{{"expr", rule.expr_text},
+              {"location", rule.location.empty() ? "UTC" : rule.location},
               {"for", rules::format_duration(rule.for_)},
               {"keep_firing_for", rules::format_duration(rule.keep_firing_for)},
               {"labels", texts(rule.labels)},

@@ -96,6 +96,9 @@ TEST_CASE("expr: one meaning has one text", "[rules][expr]") {
         "rate(errors[1h30m]) > on (queue) rate(errors[1h30m])");
   CHECK(canonical("clamp( rate(errors[1m]),-1,scalar( sum(rate(plain[60s])) )*2 )>vector(1)") ==
         "clamp(rate(errors[1m]), -1, scalar(sum(rate(plain[1m]))) * 2) > vector(1)");
+  CHECK(canonical("hour(  ) >= 9 and hour(vector(time())) < 17 and month(vector(0)) == 1") ==
+        "hour() >= 9 and hour() < 17 and month(vector(0)) == 1");
+  CHECK(canonical("time()-60 > 1") == "time() - 60 > 1");
   CHECK(canonical("TOPK( 2+1 ,rate(errors[1m]) )by(zone) >1") ==
         "topk by (zone) (2 + 1, rate(errors[1m])) > 1");
   CHECK(canonical("rate( plain[60s]  offset 60m)>rate(plain[1m] OFFSET 0s)") ==
@@ -132,6 +135,10 @@ TEST_CASE("expr: what is wrong is said, with its place and the fix", "[rules][ex
       {"clamp_max(rate(errors[5m]), rate(plain[5m])) > 1", "`clamp_max` wants a number here", "scalar(…)",
        28},
       {"abs(rate(errors[5m]),) > 1", "`)` where an argument is expected", "", 21},
+      {"time(1) > 3", "`time` takes no arguments, and 1 is given", "as in time()", 0},
+      {"hour(3) > 3", "`hour` wants series", "as in hour()", 5},
+      {"hour() >= 9", "names no pattern: it is about no line", "count something", 7},
+      {"count_over_time(plain[5m]) == 0 and time() > 3", "joins two sets", "", 32},
       {"vector(rate(plain[5m])) > 1", "`vector` wants a number here", "scalar(…)", 7},
       {"scalar(count_over_time(plain[5m])) > 3", "only series fire", "leave out scalar", 35},
       {"vector(scalar(count_over_time(plain[5m]) > 3))", "compares nothing", "> 3", 0},
@@ -240,6 +247,11 @@ TEST_CASE("expr: what can never be true is refused, what can is not", "[rules][e
            "quantile(NaN, count_over_time(errors[1m])) > 0",
            "stddev(count_over_time(errors[1m])) < 0",
            "group(count_over_time(errors[1m])) > 1",
+           "count_over_time(plain[1m]) == 0 and hour() > 23",
+           "count_over_time(plain[1m]) == 0 and hour() >= 18 and hour() < 9",
+           "count_over_time(plain[1m]) == 0 and day_of_week() == 7",
+           "count_over_time(plain[1m]) == 0 and month() == 0",
+           "count_over_time(plain[1m]) == 0 and minute(count_over_time(plain[1m])) == 60",
            "abs(count_over_time(plain[1m]) - 5) < 0",
            "abs(-count_over_time(plain[1m])) < 0",
            "ceil(rate(plain[1m])) == 1.5",
@@ -303,6 +315,11 @@ TEST_CASE("expr: what can never be true is refused, what can is not", "[rules][e
            "quantile(2, count_over_time(errors[1m])) > 1e300",
            "topk(scalar(count_over_time(plain[1m])), count_over_time(errors[1m])) > 3",
            "group(count_over_time(errors[1m])) == 1",
+           "count_over_time(plain[1m]) == 0 and (hour() >= 18 or hour() < 9)",
+           "count_over_time(plain[1m]) == 0 and hour() >= 9 and day_of_week() == 6",
+           "count_over_time(plain[1m]) == 0 and vector(time()) < 0",
+           "count_over_time(plain[1m]) > time() - 1e9",
+           "count_over_time(plain[1m]) == 0 and year() == 2026 and days_in_month() == 28",
            "abs(count_over_time(plain[1m]) - 5) == 0",
            "round(rate(plain[1m]), 0.5) == 1.5",
            "ln(count_over_time(plain[1m])) < 0",
@@ -458,6 +475,10 @@ TEST_CASE("expr: polarity says what a rule's truth rests on", "[rules][expr]") {
       {"quantile(0.9, count_over_time(errors[1m])) > 3", true, true},
       {"stddev(count_over_time(errors[1m])) > 3", true, true},
       {"group(present_over_time(errors[1m]))", true, false},
+      {"count_over_time(plain[1m]) == 0 and hour() >= 9", false, true},
+      {"count_over_time(plain[1m]) > 3 and day_of_week() == 0", true, false},
+      {"hour(count_over_time(plain[1m])) > 3", true, true},
+      {"time() - count_over_time(plain[1m]) > 3", false, true},
       {"ceil(rate(plain[1m])) > 3", true, false},
       {"clamp_max(count_over_time(plain[1m]), 3) < 2", false, true},
       {"abs(count_over_time(plain[1m])) > 3", true, false},
@@ -515,6 +536,20 @@ TEST_CASE("expr: the labels that a result can have", "[rules][expr]") {
   CHECK(longest_window(*good("rate(plain[1m]) > 1 and rate(plain[2h]) > 1")) == std::chrono::hours(2));
 }
 
+TEST_CASE("expr: hours are of the zone that is given", "[rules][expr]") {
+  const auto parsed = parse_expr("count_over_time(plain[1m]) == 0 and hour() >= 9");
+  const auto done = bind_expr(*parsed, patterns(), Numbers::kWritten, "Europe/Berlin");
+  REQUIRE(done.has_value());
+  const Expr& hour = *(*done)->right->left;
+  CHECK(hour.is_date_of_now());
+  CHECK(hour.location == "Europe/Berlin");
+  CHECK(next_clock_turn(**done, Timestamp{}) == Timestamp{} + std::chrono::hours(1));
+  CHECK_FALSE(next_clock_turn(*good("count_over_time(plain[1m]) == 0"), Timestamp{}));
+  // The earliest of them.
+  CHECK(next_clock_turn(*good("count_over_time(plain[1m]) == 0 and day_of_week() == 1 and minute() == 0"),
+                        Timestamp{}) == Timestamp{} + std::chrono::minutes(1));
+}
+
 TEST_CASE("expr: canonical text parses back to the same tree", "[rules][expr]") {
   std::mt19937_64 random(20260501);  // NOLINT(cert-msc51-cpp): the seed makes a failure repeatable
   const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<std::uint64_t>(n)); };
@@ -549,6 +584,10 @@ TEST_CASE("expr: canonical text parses back to the same tree", "[rules][expr]") 
     }
     if (shape == 1 || (vector && pick(5) == 0)) {
       node->kind = Expr::Kind::kCall;
+      if (pick(8) == 0) {
+        const auto now = parse_expr(vector ? "hour()" : "time()");
+        return *now;
+      }
       const InstantFunction functions[] = {InstantFunction::kAbs, InstantFunction::kRound,
                                            InstantFunction::kClamp, InstantFunction::kVector,
                                            InstantFunction::kLog10};

@@ -239,6 +239,29 @@ rules:
   CHECK(from_logs == std::vector<std::string>{"c", "d"});
 }
 
+TEST_CASE("rule_file: a rule's hours are of its location", "[rules][rule_file]") {
+  Read read(R"(
+groups:
+  - name: one
+    rules:
+      - {alert: A, match: x, sinks: ops}
+      - {alert: B, match: x, sinks: ops, location: Europe/Berlin}
+      - {alert: C, match: x, sinks: ops, location: Europe/Bielefeld}
+)");
+  RuleReader reader(read.reading, around());
+  reader.rule_file(read.root);
+  const RuleSet set = reader.finish();
+  REQUIRE(set.rules.size() == 3);
+  CHECK(set.rules[0].location.empty());
+  CHECK(set.rules[1].location == "Europe/Berlin");
+  REQUIRE(read.problems.all().size() == 1);
+  CHECK(read.said().find("there is no time zone \"Europe/Bielefeld\" on this machine") != std::string::npos);
+  AlertingRule same = set.rules[0];
+  CHECK(same.identity() == set.rules[0].identity());
+  same.location = "Europe/Berlin";
+  CHECK(same.identity() != set.rules[0].identity());
+}
+
 TEST_CASE("rule_file: a rule file has Prometheus's layout", "[rules][rule_file]") {
   Read read(R"(
 groups:

@@ -367,6 +367,21 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
       return "(" + truth(depth - 1) + kOps[pick(3)] + truth(depth - 1) + ")";
     }
     static const char* const kCompare[] = {" > ", " < ", " >= ", " <= ", " == ", " != "};
+    // Sides of one element each, and the clock: a minute turns in the middle of it all.
+    if (pick(6) == 0) {
+      static const char* const kSingle[] = {
+          "count_over_time(plain[20ms])",
+          "count_over_time(plain[20ms] offset 20ms)",
+          "sum(count_over_time(errors[30ms]))",
+          "2 * count_over_time(plain[20ms])",
+          "vector(scalar(rate(other[30ms])))",
+          "count_over_time(plain[30ms]) / count_over_time(other[30ms])",
+          "count_over_time(plain[20ms]) * sum(count_over_time(errors[30ms]))",
+          "minute()",
+          "vector(time() / 60)",
+          "hour()"};
+      return std::string(kSingle[pick(10)]) + kCompare[pick(6)] + kSingle[pick(10)];
+    }
     const std::string threshold = pick(4) == 0 ? std::to_string(pick(400)) : std::to_string(pick(8) - 1);
     if (pick(5) == 0) return threshold + kCompare[pick(6)] + number(1);
     return number(1) + kCompare[pick(6)] + threshold;
@@ -382,7 +397,7 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
     const ExprPtr expr = bound_by_hand(text, specs);
     World world;
     for (int i = pick(25); i > 0; --i) {
-      const int at = 1000 + pick(150);
+      const int at = 59'900 + pick(150);
       if (pick(2) == 0) {
         const std::vector<std::string> series{pick(2) == 0 ? "a" : "b", pick(2) == 0 ? "eu" : "us"};
         world.windows[0].add(series, from_unix_ms(at), 1 + static_cast<std::uint64_t>(pick(3)));
@@ -390,7 +405,7 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
         world.windows[1U + static_cast<std::size_t>(pick(2))].add({}, from_unix_ms(at), 1);
       }
     }
-    const int from = 1000 + pick(140);
+    const int from = 59'900 + pick(140);
     const int to = from + 1 + pick(40);
     const auto window_of = [&](std::uint32_t index) -> const PatternWindow& { return world.windows[index]; };
     if (const auto steady = engine::steady_elements(*expr, from_unix_ms(from), from_unix_ms(to), window_of)) {
@@ -420,6 +435,81 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
   CHECK(never > 500);
   CHECK(perhaps > 500);
   CHECK(elements > 200);
+}
+
+TEST_CASE("rule state: each turn of the clock is an instant, also where the clocks are turned",
+          "[core][evaluator]") {
+  World world;
+  rules::AlertingRule rule;
+  rule.name = "NoDataInTheMorning";
+  rule.expr = *rules::bind_expr(
+      *rules::parse_expr("count_over_time(plain[1m]) == 0 and on () hour() >= 2 and on () hour() < 4"),
+      world.specs, rules::Numbers::kWritten, "Europe/Berlin");
+  rule.polarity = rules::polarity(*rule.expr);
+  engine::RuleInputs inputs;
+  const auto fired = [&](const char* from, const char* to, bool at_once) {
+    engine::RuleState state(
+        rule, [&](std::uint32_t index) -> const PatternWindow& { return world.windows[index]; });
+    const rules::Timestamp end = *rules::parse_rfc3339(to);
+    inputs.clock = *rules::parse_rfc3339(from);
+    inputs.watched_from = inputs.clock - std::chrono::minutes(5);
+    state.restore_clock(inputs.clock);
+    std::vector<engine::Step> steps;
+    if (at_once) {
+      inputs.clock = end;
+      state.advance(inputs, false, steps);
+    } else {
+      // As in life: from one instant that is announced to the next.
+      for (auto next = state.next_instant(inputs); next && *next <= end; next = state.next_instant(inputs)) {
+        inputs.clock = *next;
+        state.advance(inputs, false, steps);
+      }
+    }
+    std::vector<std::string> text;
+    for (const engine::Step& step : steps) {
+      if (step.to != rules::AlertState::kPending)
+        text.push_back(rules::format_rfc3339(step.at) + " " + std::string(rules::to_string(step.to)));
+    }
+    return text;
+  };
+  using Lines = std::vector<std::string>;
+  for (const bool at_once : {true, false}) {
+    // In winter two o'clock is one in UTC.
+    CHECK(fired("2026-02-10T00:00:00Z", "2026-02-10T12:00:00Z", at_once) ==
+          Lines{"2026-02-10T01:00:00Z firing", "2026-02-10T03:00:00Z resolved"});
+    // There is no two o'clock on this day, and it is three at one.
+    CHECK(fired("2026-03-29T00:00:00Z", "2026-03-29T12:00:00Z", at_once) ==
+          Lines{"2026-03-29T01:00:00Z firing", "2026-03-29T02:00:00Z resolved"});
+    // It is two for two hours.
+    CHECK(fired("2026-10-24T23:30:00Z", "2026-10-25T12:00:00Z", at_once) ==
+          Lines{"2026-10-25T00:00:00Z firing", "2026-10-25T03:00:00Z resolved"});
+  }
+  // Years without a line: day by day, and not one of them is left out.
+  CHECK(fired("2020-01-01T00:00:00Z", "2026-01-01T00:00:00Z", true).size() == 2 * 2192);
+}
+
+TEST_CASE("rule state: time() is looked at every minute", "[core][evaluator]") {
+  World world;
+  rules::AlertingRule rule;
+  rule.name = "Late";
+  rule.expr = *rules::bind_expr(
+      *rules::parse_expr("count_over_time(plain[1m]) == 0 and vector(time()) % 300 >= 240"), world.specs);
+  rule.polarity = rules::polarity(*rule.expr);
+  engine::RuleState state(rule,
+                          [&](std::uint32_t index) -> const PatternWindow& { return world.windows[index]; });
+  const auto start = *rules::parse_rfc3339("2026-05-01T10:00:30Z");
+  engine::RuleInputs inputs;
+  inputs.clock = start;
+  inputs.watched_from = start - std::chrono::hours(1);
+  state.restore_clock(start);
+  CHECK(state.next_instant(inputs) == start + std::chrono::seconds(30));
+  inputs.clock = start + std::chrono::minutes(9);
+  std::vector<engine::Step> steps;
+  state.advance(inputs, false, steps);
+  REQUIRE(steps.size() == 5);  // pending and firing, resolved, and again
+  CHECK(rules::format_rfc3339(steps[1].at) == "2026-05-01T10:04:00Z");
+  CHECK(rules::format_rfc3339(steps[2].at) == "2026-05-01T10:05:00Z");
+  CHECK(rules::format_rfc3339(steps[4].at) == "2026-05-01T10:09:00Z");
 }
 
 TEST_CASE("rule state: a source watched since ever does not fire an absence of before there was a log",
