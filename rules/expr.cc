@@ -35,17 +35,22 @@ constexpr std::size_t kMaxBytes = 16 * 1024;
 // A chain of operators is as deep a tree as it is long, and is looked at from every one of its places.
 constexpr int kMaxOperators = 500;
 
-constexpr std::array<std::string_view, 4> kRangeNames{"count_over_time", "rate", "absent_over_time",
-                                                      "present_over_time"};
+constexpr std::array<std::string_view, 13> kRangeNames{"count_over_time",    "rate",
+                                                       "absent_over_time",   "present_over_time",
+                                                       "sum_over_time",      "avg_over_time",
+                                                       "min_over_time",      "max_over_time",
+                                                       "stddev_over_time",   "stdvar_over_time",
+                                                       "quantile_over_time", "first_over_time",
+                                                       "last_over_time"};
 constexpr std::array<std::string_view, 11> kAggregationNames{
     "sum", "min", "max", "avg", "count", "topk", "bottomk", "quantile", "stddev", "stdvar", "group"};
 constexpr std::array<std::string_view, 15> kOpNames{
     "+", "-", "*", "/", "%", "^", "==", "!=", ">", "<", ">=", "<=", "and", "or", "unless"};
 
 // What PromQL and LogQL know and we do not (yet), told apart from a slip of the pen; and what does instead.
-constexpr std::string_view kCountValues =
-    "put the limit into a pattern of its own (its regex, or `where`) and count that, as in "
-    "count_over_time(SLOW[5m]) > 3; a `metric:` of type histogram gives Prometheus the values";
+constexpr std::string_view kOverValues =
+    "give the pattern a `value:` and ask for it, as in quantile_over_time(0.99, PATTERN[5m]) or "
+    "sum_over_time(PATTERN[5m])";
 constexpr std::string_view kTwoWindows =
     "compare two windows, as in rate(PATTERN[5m]) > 2 * rate(PATTERN[1h]), or rate(PATTERN[5m] offset 1h)";
 constexpr std::string_view kByTheRoute =
@@ -67,17 +72,9 @@ constexpr std::array kForeign{
     ForeignFunction{"holt_winters", kTwoWindows},
     ForeignFunction{"changes", "count_over_time counts every match"},
     ForeignFunction{"resets", "count_over_time counts every match"},
-    ForeignFunction{"avg_over_time", kCountValues},
-    ForeignFunction{"sum_over_time", kCountValues},
-    ForeignFunction{"min_over_time", kCountValues},
-    ForeignFunction{"max_over_time", kCountValues},
-    ForeignFunction{"last_over_time", kCountValues},
-    ForeignFunction{"stddev_over_time", kCountValues},
-    ForeignFunction{"stdvar_over_time", kCountValues},
-    ForeignFunction{"quantile_over_time", kCountValues},
-    ForeignFunction{"histogram_quantile", kCountValues},
-    ForeignFunction{"bytes_rate", kCountValues},
-    ForeignFunction{"bytes_over_time", kCountValues},
+    ForeignFunction{"histogram_quantile", kOverValues},
+    ForeignFunction{"bytes_rate", kOverValues},
+    ForeignFunction{"bytes_over_time", kOverValues},
     ForeignFunction{"sort", kBySeries},
     ForeignFunction{"sort_desc", kBySeries},
     ForeignFunction{"count_values", kBySeries},
@@ -447,6 +444,7 @@ class Parser {
       node->kind = Kind::kRangeCall;
       node->type = Type::kVector;
       node->function = static_cast<Range>(index);
+      if (node->function == Range::kQuantileOverTime) quantile_parameter(*node, depth);
       range(*node);
       expect(")");
       return node;
@@ -613,6 +611,19 @@ class Parser {
     if (node->left->type != Type::kVector)
       wrong(node->offset, fmt::format("`{}` wants series, and a number is given", name), example);
     return node;
+  }
+
+  void quantile_parameter(Expr& node, int depth) {
+    const std::string_view example = "as in quantile_over_time(0.99, PATTERN[5m])";
+    const std::size_t behind = text_.find_first_not_of(" \t\r\n", at_);
+    const bool is_call = behind != std::string_view::npos && text_[behind] == '(';
+    if (token_.what == Token::What::kWord && !is_call)
+      wrong(token_.offset, "`quantile_over_time` wants a number first", std::string(example));
+    const std::size_t at = token_.offset;
+    node.parameters.push_back(binary(1, depth + 1));
+    if (node.parameters.front()->type != Type::kScalar)
+      wrong(at, "`quantile_over_time` wants a number first, and series are given", std::string(example));
+    expect(",");
   }
 
   void range(Expr& node) {
@@ -883,7 +894,7 @@ bool same_meaning(const Expr& one, const Expr& other) {
       return a.number == b.number;
     case Kind::kRangeCall:
       return a.function == b.function && a.window == b.window && a.range_offset == b.range_offset &&
-             same_selector(a, b);
+             same_selector(a, b) && same_parameters(a, b);
     case Kind::kAggregate:
       return same_grouping(a, b) && same_meaning(*a.left, *b.left);
     case Kind::kCall:
@@ -1108,9 +1119,20 @@ Interval range_of(const Expr& expr) {
       return {-inner.high, -inner.low, inner.whole, inner.may_be_nan, inner.always_nan, true};
     }
     case Kind::kRangeCall:
-      if (expr.function == Range::kCountOverTime) return from_zero(true);
-      if (expr.function == Range::kRate) return from_zero(false);
-      return constant(1);
+      switch (expr.function) {
+        case Range::kCountOverTime:
+          return from_zero(true);
+        case Range::kRate:
+          return from_zero(false);
+        case Range::kAbsentOverTime:
+        case Range::kPresentOverTime:
+          return constant(1);
+        case Range::kStddevOverTime:
+        case Range::kStdvarOverTime:
+          return {0, kInfinity, false, true, false, false};
+        default:
+          return anything();
+      }
     case Kind::kAggregate:
       return range_of_aggregate(expr);
     case Kind::kBinary:
@@ -1641,6 +1663,11 @@ ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns, con
       throw ExprError{node->offset, fmt::format("there is no pattern `{}`", node->pattern), fix};
     }
     node->pattern_index = static_cast<std::uint32_t>(found - patterns.begin());
+    if (node->asks_values() && found->value.empty())
+      throw ExprError{node->offset,
+                      fmt::format("`{}` is about values, and the pattern `{}` has no `value:`",
+                                  kRangeNames[static_cast<std::size_t>(node->function)], node->pattern),
+                      "name the capture or field that holds the number there, as in `value: took`"};
     std::vector<std::string> names;
     for (const LabelMatcher& matcher : node->matchers)
       names.push_back(matcher.name);
@@ -1737,6 +1764,10 @@ Moves moves_of(const Expr& expr) {
     case Kind::kRangeCall:
       if (expr.function == Range::kAbsentOverTime) return {false, false, false, true};
       if (expr.function == Range::kPresentOverTime) return {false, false, true, false};
+      if (expr.function == Range::kMaxOverTime) return {true, false, true, false};
+      if (expr.function == Range::kMinOverTime) return {false, true, true, false};
+      // What comes may be more or less than what is there, or below 0.
+      if (expr.asks_values()) return {true, true, true, false};
       return {true, false, false, false};
     case Kind::kAggregate: {
       Moves inner = moves_of(*expr.left);
@@ -1869,7 +1900,12 @@ void format_to(const Expr& expr, std::string& out) {
       return;
     }
     case Kind::kRangeCall: {
-      out += fmt::format("{}({}", kRangeNames[static_cast<std::size_t>(expr.function)], expr.pattern);
+      out += fmt::format("{}(", kRangeNames[static_cast<std::size_t>(expr.function)]);
+      for (const ExprPtr& parameter : expr.parameters) {
+        format_to(*parameter, out);
+        out += ", ";
+      }
+      out += expr.pattern;
       for (std::size_t i = 0; i < expr.matchers.size(); ++i)
         out += (i == 0 ? "{" : ", ") + expr.matchers[i].format();
       if (!expr.matchers.empty()) out += "}";

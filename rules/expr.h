@@ -24,7 +24,21 @@ using ExprPtr = std::shared_ptr<const Expr>;
 struct Expr {
   enum class Kind { kNumber, kRangeCall, kAggregate, kBinary, kNegate, kParen, kCall };
   enum class Type { kScalar, kVector };
-  enum class RangeFunction { kCountOverTime, kRate, kAbsentOverTime, kPresentOverTime };
+  enum class RangeFunction {
+    kCountOverTime,
+    kRate,
+    kAbsentOverTime,
+    kPresentOverTime,
+    kSumOverTime,
+    kAvgOverTime,
+    kMinOverTime,
+    kMaxOverTime,
+    kStddevOverTime,
+    kStdvarOverTime,
+    kQuantileOverTime,
+    kFirstOverTime,
+    kLastOverTime
+  };
   enum class Aggregation {
     kSum,
     kMin,
@@ -63,7 +77,7 @@ struct Expr {
   // kNumber (durations are seconds, as in PromQL)
   double number = 0;
 
-  // kRangeCall: function(pattern{matchers}[window] offset range_offset)
+  // kRangeCall: function(parameter, pattern{matchers}[window] offset range_offset)
   RangeFunction function = RangeFunction::kCountOverTime;
   std::string pattern;
   std::uint32_t pattern_index = 0;  // into the plan's patterns; set by bind()
@@ -77,7 +91,7 @@ struct Expr {
   InstantFunction instant = InstantFunction::kAbs;
   std::string location;  // of a part of a date: an IANA zone, "" is UTC; set by bind()
   std::vector<ExprPtr>
-      parameters;  // numbers, all of them; of kAggregate: the first argument of kTopk and its like
+      parameters;  // numbers, all of them; the first argument of topk(), quantile_over_time() and their like
 
   // kAggregate: op by|without (grouping) (parameter, operand)
   Aggregation aggregation = Aggregation::kSum;
@@ -97,6 +111,8 @@ struct Expr {
 
   // How long what a match says is asked for: of kRangeCall.
   Duration reach() const { return window + range_offset; }
+  // Of kRangeCall: it is about the pattern's `value:`, and has an element only where there are some.
+  bool asks_values() const { return function >= RangeFunction::kSumOverTime; }
   bool is_comparison() const;
   bool is_set_operator() const;
   // An aggregation that picks elements and leaves their labels.

@@ -200,13 +200,13 @@ double quantile(double phi, std::vector<double>& values) {
   if (values.empty() || std::isnan(phi)) return std::numeric_limits<double>::quiet_NaN();
   if (phi < 0) return -kInfinity;
   if (phi > 1) return kInfinity;
-  std::sort(values.begin(), values.end(),
-            [](double a, double b) { return std::isnan(a) ? !std::isnan(b) : a < b; });
+  const auto less = [](double a, double b) { return std::isnan(a) ? !std::isnan(b) : a < b; };
   const double rank = phi * static_cast<double>(values.size() - 1);
-  const auto below = static_cast<std::size_t>(rank);
-  const std::size_t above = std::min(values.size() - 1, below + 1);
+  const auto below = values.begin() + static_cast<std::ptrdiff_t>(rank);
+  std::nth_element(values.begin(), below, values.end(), less);
+  const auto above = below + 1 == values.end() ? below : std::min_element(below + 1, values.end(), less);
   const double weight = rank - std::floor(rank);
-  return values[below] * (1 - weight) + values[above] * weight;
+  return *below * (1 - weight) + *above * weight;
 }
 
 }  // namespace logbell::rules

@@ -74,7 +74,7 @@ double clock_seconds(Timestamp at);
 // The first instant after `at` at which clock_seconds(), or this part of its date in `zone`, can be another.
 Timestamp next_turn(InstantFunction function, const std::string& zone, Timestamp at);
 
-// The φ-quantile as Prometheus interpolates it; NaN is the smallest of all. Sorts `values`.
+// The φ-quantile as Prometheus interpolates it; NaN is the smallest of all. Moves `values` about.
 double quantile(double phi, std::vector<double>& values);
 
 }  // namespace logbell::rules

@@ -34,6 +34,8 @@ struct Value {
   std::vector<Sample> samples;
 };
 
+Value value_of(const Expr& expr, Timestamp at, const WindowOf& window_of);
+
 Labels labels_of(const PatternWindow& window, const Series& series) {
   Labels labels;
   for (std::size_t i = 0; i < series.values.size(); ++i)
@@ -69,7 +71,51 @@ bool names_one_series(const Expr& call, const PatternWindow& window) {
   });
 }
 
+// What a window's values come to; `phi` is of quantile_over_time.
+double over_time(const Expr& call, const MatchValues& numbers, const ValueSummary& window, Timestamp at,
+                 double phi) {
+  switch (call.function) {
+    case Expr::RangeFunction::kSumOverTime:
+      return window.sum.value();
+    case Expr::RangeFunction::kAvgOverTime:
+      return window.average();
+    case Expr::RangeFunction::kMinOverTime:
+      return window.least;
+    case Expr::RangeFunction::kMaxOverTime:
+      return window.most;
+    case Expr::RangeFunction::kStddevOverTime:
+      return std::sqrt(window.variance());
+    case Expr::RangeFunction::kStdvarOverTime:
+      return window.variance();
+    case Expr::RangeFunction::kFirstOverTime:
+      return window.first;
+    case Expr::RangeFunction::kLastOverTime:
+      return window.last;
+    default: {
+      std::vector<double> values;
+      values.reserve(window.count);
+      numbers.values(at - call.window, at, values);
+      return rules::quantile(phi, values);
+    }
+  }
+}
+
+Value values_call(const Expr& call, Timestamp now, const WindowOf& window_of) {
+  const Timestamp at = now - call.range_offset;
+  const double phi = call.parameters.empty() ? 0 : value_of(*call.parameters.front(), now, window_of).number;
+  const PatternWindow& window = window_of(call.pattern_index);
+  Value out;
+  for (const auto& [labels, series] : window.series()) {
+    if (!selected(call, window, series)) continue;
+    const ValueSummary summary = series.numbers.summary(at - call.window, at);
+    if (summary.count == 0) continue;
+    out.samples.push_back({labels_of(window, series), over_time(call, series.numbers, summary, at, phi)});
+  }
+  return out;
+}
+
 Value range_call(const Expr& call, Timestamp now, const WindowOf& window_of) {
+  if (call.asks_values()) return values_call(call, now, window_of);
   const Timestamp at = now - call.range_offset;
   const PatternWindow& window = window_of(call.pattern_index);
   Value out;
@@ -90,7 +136,7 @@ Value range_call(const Expr& call, Timestamp now, const WindowOf& window_of) {
       case Expr::RangeFunction::kPresentOverTime:
         if (count > 0) out.samples.push_back({labels_of(window, series), 1});
         break;
-      case Expr::RangeFunction::kAbsentOverTime:
+      default:
         break;
     }
   }
@@ -298,8 +344,6 @@ Value binary(const Expr& expr, const Value& left, const Value& right) {
   }
   return out;
 }
-
-Value value_of(const Expr& expr, Timestamp at, const WindowOf& window_of);
 
 Value call(const Expr& expr, Timestamp at, const WindowOf& window_of) {
   if (expr.instant == InstantFunction::kTime) return {true, rules::clock_seconds(at), {}};
@@ -604,6 +648,7 @@ class SpanEvaluator {
   std::optional<Bounds> of_call(const Expr& call, bool summed) const {
     if (call.function == Expr::RangeFunction::kAbsentOverTime) return std::nullopt;
     if (from_ < Timestamp::min() + call.reach()) return std::nullopt;
+    if (call.asks_values()) return summed ? std::nullopt : of_values(call);
     const PatternWindow& window = window_of_(call.pattern_index);
     Bounds all;
     bool first = true;
@@ -631,6 +676,44 @@ class SpanEvaluator {
       default:
         return std::nullopt;
     }
+  }
+
+  // By all the values that some window of the span holds. None at all: no element, and bounds that nothing
+  // meets.
+  std::optional<Bounds> of_values(const Expr& call) const {
+    const PatternWindow& window = window_of_(call.pattern_index);
+    constexpr double kInfinity = std::numeric_limits<double>::infinity();
+    Bounds all{kInfinity, -kInfinity};
+    if (call.function == Expr::RangeFunction::kQuantileOverTime) {
+      const std::optional<double> constant = number(*call.parameters.front());
+      if (!constant || !(*constant >= 0 && *constant <= 1)) return std::nullopt;
+    }
+    for (const auto& [values, series] : window.series()) {
+      if (!selected(call, window, series)) continue;
+      const ValueSummary whole = series.numbers.summary(from_ - call.reach(), to_ - call.range_offset);
+      if (whole.count == 0) continue;
+      const double spread = whole.most - whole.least;
+      Bounds one{whole.least, whole.most};
+      switch (call.function) {
+        case Expr::RangeFunction::kSumOverTime: {
+          const auto n = static_cast<double>(whole.count);
+          one.most = whole.least >= 0 ? whole.sum.value() : n * std::max(whole.most, 0.0);
+          one.least = whole.least >= 0 ? whole.least : n * whole.least;
+          break;
+        }
+        case Expr::RangeFunction::kStddevOverTime:
+          one = {0, spread};
+          break;
+        case Expr::RangeFunction::kStdvarOverTime:
+          one = {0, spread * spread};
+          break;
+        default:
+          break;
+      }
+      all.least = std::min(all.least, one.least - std::abs(one.least) * kRounded);
+      all.most = std::max(all.most, one.most + std::abs(one.most) * kRounded);
+    }
+    return all;
   }
 
   std::optional<Bounds> of_aggregate(const Expr& expr) const {

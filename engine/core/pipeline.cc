@@ -295,12 +295,14 @@ struct Pipeline::Impl {
   void build() {
     std::vector<Duration> longest(plan->patterns.size(), Duration(0));
     std::vector<Duration> lines_for(plan->patterns.size(), Duration(0));
+    std::vector<bool> keeps_values(plan->patterns.size(), false);
     std::vector<std::vector<std::size_t>> used_by(plan->patterns.size());
     for (std::size_t i = 0; i < plan->rules.size(); ++i) {
       const std::vector<const rules::Expr*> calls = rules::range_calls(*plan->rules[i].expr);
       const bool present = looks_at_present(calls);
       for (const rules::Expr* call : calls) {
         longest[call->pattern_index] = std::max(longest[call->pattern_index], call->reach());
+        if (call->asks_values()) keeps_values[call->pattern_index] = true;
         Duration& lines = lines_for[call->pattern_index];
         if (!present || call->range_offset == Duration(0)) lines = std::max(lines, call->reach());
         auto& users = used_by[call->pattern_index];
@@ -316,7 +318,7 @@ struct Pipeline::Impl {
       Fingerprint identity = spec.identity();
       while (!taken.insert(identity).second)
         identity = rules::hash_bytes(hex(identity) + " again");
-      patterns.emplace_back(identity, PatternWindow(spec, longest[i]), used_by[i]);
+      patterns.emplace_back(identity, PatternWindow(spec, longest[i], keeps_values[i]), used_by[i]);
       patterns.back().lines_for = lines_for[i];
       // Series that are known to exist are metrics from the start.
       if (spec.labels.empty()) total(i, {});
@@ -476,6 +478,7 @@ struct Pipeline::Impl {
       rules_by[hex(identity)] = &indices;
     std::map<std::string, Timestamp> clocks;
     std::map<std::string, Duration> stored_longest;
+    std::set<std::string> stored_values;  // patterns whose values were kept
     std::set<std::string> reshaped;
 
     // What the others need to know first.
@@ -495,6 +498,7 @@ struct Pipeline::Impl {
         PatternState& pattern = patterns[found->second];
         stored_longest[std::string(*meta)] =
             Duration(std::clamp((*json)["longest"].integer(), std::int64_t{0}, rules::kMaxStoredMs));
+        if ((*json)["values"].boolean()) stored_values.insert(std::string(*meta));
         pattern.since = rules::from_stored_ms((*json)["since"].integer());
         pattern.meta_changed = (*json)["shape"].string() != shape(plan->patterns[found->second]);
         if (pattern.meta_changed) reshaped.insert(pattern.id_text);
@@ -586,7 +590,8 @@ struct Pipeline::Impl {
       const Timestamp present = pattern_clock(pattern);
       if (!entries.empty() && present != rules::kLongAgo) {
         const auto longest = stored_longest.find(pattern.id_text);
-        if (longest == stored_longest.end()) {
+        const bool had_values = stored_values.count(pattern.id_text) != 0;
+        if (longest == stored_longest.end() || (pattern.window.keeps_values() && !had_values)) {
           // New since the last run: what was read before was not looked at with it.
           pattern.since = present;
           pattern.meta_changed = true;
@@ -594,7 +599,8 @@ struct Pipeline::Impl {
           pattern.since = std::max(pattern.since, present - longest->second);
           pattern.meta_changed = true;
         }
-        if (longest != stored_longest.end() && longest->second != pattern.window.longest())
+        if (longest != stored_longest.end() &&
+            (longest->second != pattern.window.longest() || had_values != pattern.window.keeps_values()))
           pattern.meta_changed = true;
       }
       sum_up_since(pattern);
@@ -784,7 +790,8 @@ struct Pipeline::Impl {
 
     if (!pattern.used_by.empty()) {
       const std::size_t before = pattern.window.points();
-      const PatternWindow::Added added = pattern.window.add(match.labels, match.at, 1, points < max_points);
+      const PatternWindow::Added added =
+          pattern.window.add(match.labels, match.at, 1, points < max_points, match.value);
       points += pattern.window.points() - before;
       if (added.overflowed && !pattern.overflowing) built_in_dirty = pattern.overflowing = true;
       dropped = dropped || added.overflowed;
@@ -1514,6 +1521,7 @@ struct Pipeline::Impl {
         Json json;
         json.set("since", rules::to_unix_ms(pattern.since));
         json.set("longest", static_cast<std::int64_t>(pattern.window.longest().count()));
+        if (pattern.window.keeps_values()) json.set("values", true);
         json.set("shape", shape(plan->patterns[i]));
         tick.entries.push_back({"core/p/" + pattern.id_text, json.dump()});
         pattern.meta_changed = false;
@@ -1727,6 +1735,8 @@ struct Pipeline::Impl {
           const Duration old_longest = before.window.longest();
           if (old_longest < pattern.window.longest())
             pattern.since = std::max(pattern.since, present - old_longest);
+          // What was counted only has no values.
+          if (pattern.window.keeps_values() && !before.window.keeps_values()) pattern.since = present;
           pattern.window.adopt(std::move(before.window));
           pattern.samples = std::move(before.samples);
           pattern.sample_bytes = before.sample_bytes;

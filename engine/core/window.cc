@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 
 #include <fmt/format.h>
 
@@ -85,8 +86,8 @@ void MatchTimes::forget_after(Timestamp at) {
   points_.resize(after(at));
 }
 
-PatternWindow::PatternWindow(const rules::PatternSpec& spec, Duration longest)
-    : spec_(spec), longest_(longest), block_(block_span(longest)) {
+PatternWindow::PatternWindow(const rules::PatternSpec& spec, Duration longest, bool keeps_values)
+    : spec_(spec), longest_(longest), keeps_values_(keeps_values), block_(block_span(longest)) {
   for (const rules::Labels& labels : spec_.expect) {
     std::vector<std::string> values;
     for (const std::string& name : spec_.labels)
@@ -111,7 +112,7 @@ void PatternWindow::touch(const Series& series, Timestamp at) {
 }
 
 PatternWindow::Added PatternWindow::add(const std::vector<std::string>& values, Timestamp at,
-                                        std::uint64_t count, bool has_room) {
+                                        std::uint64_t count, bool has_room, double number) {
   Added added;
   auto found = series_.find(values);
   if (found == series_.end()) {
@@ -142,6 +143,10 @@ PatternWindow::Added PatternWindow::add(const std::vector<std::string>& values, 
   const std::size_t before = series.times.size();
   series.times.add(at, count);
   points_ += series.times.size() - before;
+  if (keeps_values_ && std::isfinite(number)) {
+    series.numbers.add(at, number);
+    ++points_;
+  }
   touch(series, at);
   return added;
 }
@@ -156,10 +161,11 @@ std::vector<std::vector<std::string>> PatternWindow::forget(
     Series& series = it->second;
     const bool had_any = !series.times.empty();
     const Timestamp newest = had_any ? series.times.newest() : series.first_seen;
-    const std::size_t before = series.times.size();
+    const std::size_t before = series.times.size() + series.numbers.size();
+    series.numbers.forget(until);
     // The newest point stays as the memory of when the series was last seen, out of every window's sight.
     series.times.forget(had_any ? std::min(until, newest - Duration(1)) : until);
-    points_ -= before - series.times.size();
+    points_ -= before - series.times.size() - series.numbers.size();
     auto& blocks = stored_blocks_[it->first];
     while (!blocks.empty() && *blocks.begin() < block_of(std::min(until, had_any ? newest : until))) {
       dirty_blocks_.emplace(it->first, *blocks.begin());
@@ -169,7 +175,7 @@ std::vector<std::vector<std::string>> PatternWindow::forget(
       ++it;
       continue;
     }
-    points_ -= series.times.size();
+    points_ -= series.times.size() + series.numbers.size();
     for (const std::int64_t block : blocks)
       dirty_blocks_.emplace(it->first, block);
     stored_blocks_.erase(it->first);
@@ -184,9 +190,10 @@ std::vector<std::vector<std::string>> PatternWindow::forget(
 
 void PatternWindow::forget_after(Timestamp at) {
   for (auto& [values, series] : series_) {
-    const std::size_t before = series.times.size();
+    const std::size_t before = series.times.size() + series.numbers.size();
     series.times.forget_after(at);
-    points_ -= before - series.times.size();
+    series.numbers.forget_after(at);
+    points_ -= before - series.times.size() - series.numbers.size();
     if (!series.expected && series.first_seen > at) {
       series.first_seen = at;
       dirty_series_.insert(values);
@@ -234,6 +241,7 @@ void PatternWindow::save(const std::string& prefix, std::vector<StoredEntry>& ou
       out.push_back({key, std::move(text)});
       stored_blocks_[values].insert(block);
     }
+    save_numbers(prefix, values, block, out);
   }
   forget_changes();
 }
@@ -241,6 +249,31 @@ void PatternWindow::save(const std::string& prefix, std::vector<StoredEntry>& ou
 void PatternWindow::forget_changes() {
   dirty_series_.clear();
   dirty_blocks_.clear();
+}
+
+// The values of a block beside its counts, under a key that those who know only counts pass over.
+void PatternWindow::save_numbers(const std::string& prefix, const std::vector<std::string>& values,
+                                 std::int64_t block, std::vector<StoredEntry>& out) {
+  const auto stored = stored_numbers_.find(values);
+  if (!keeps_values_ && stored == stored_numbers_.end()) return;
+  const std::string key = fmt::format("{}v/{}/{}", prefix, block, series_key(values));
+  const auto found = series_.find(values);
+  std::string text;
+  if (keeps_values_ && found != series_.end()) {
+    const Timestamp from = rules::from_unix_ms(block * block_.count() - 1);
+    std::int64_t last = 0;
+    for (const auto& [at, number] : found->second.numbers.points(from, from + block_)) {
+      text += fmt::format("{}={} ", rules::to_unix_ms(at) - last, number);
+      last = rules::to_unix_ms(at);
+    }
+  }
+  if (!text.empty()) {
+    out.push_back({key, std::move(text)});
+    stored_numbers_[values].insert(block);
+  } else if (stored != stored_numbers_.end() && stored->second.erase(block) != 0) {
+    out.push_back({key, std::nullopt});
+    if (stored->second.empty()) stored_numbers_.erase(stored);
+  }
 }
 
 void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry) {
@@ -265,7 +298,8 @@ void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry)
     if (!series.expected) series.first_seen = rules::from_stored_ms(ms);
     return;
   }
-  if (rest.substr(0, 2) != "b/") return;
+  const bool numbers = rest.substr(0, 2) == "v/";
+  if (!numbers && rest.substr(0, 2) != "b/") return;
   const std::size_t slash = rest.find('/', 2);
   if (slash == std::string_view::npos) return;
   std::int64_t block = 0;
@@ -274,21 +308,31 @@ void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry)
   // Under a key that is not written as ours it would never be written over; and in a block no time lies in,
   // nothing can be.
   const std::int64_t last_block = rules::kMaxStoredMs / block_.count();
-  if (!values || rest != fmt::format("b/{}/{}", block, series_key(*values)) || block < -last_block ||
-      block > last_block)
+  if (!values || rest != fmt::format("{}/{}/{}", numbers ? "v" : "b", block, series_key(*values)) ||
+      block < -last_block || block > last_block)
     return;
   Series& series = series_[*values];
   series.values = *values;
+  if (numbers) {
+    stored_numbers_[*values].insert(block);
+    // No rule asks for them any more: they are erased.
+    if (!keeps_values_) {
+      dirty_blocks_.emplace(*values, block);
+      stored_blocks_[*values].insert(block);
+      return;
+    }
+  }
   std::int64_t last = 0;
   const char* at = entry.value->data();
   const char* end = at + entry.value->size();
   while (at < end) {
     std::int64_t step = 0;
     std::uint64_t count = 0;
+    double number = 0;
     auto read = std::from_chars(at, end, step);
-    if (read.ec != std::errc() || read.ptr == end || *read.ptr != '+') break;
-    read = std::from_chars(read.ptr + 1, end, count);
-    if (read.ec != std::errc()) break;
+    if (read.ec != std::errc() || read.ptr == end || *read.ptr != (numbers ? '=' : '+')) break;
+    read = numbers ? std::from_chars(read.ptr + 1, end, number) : std::from_chars(read.ptr + 1, end, count);
+    if (read.ec != std::errc() || !std::isfinite(number)) break;
     if (step < -rules::kMaxStoredMs || step > rules::kMaxStoredMs) break;
     last += step;
     if (last < -rules::kMaxStoredMs || last > rules::kMaxStoredMs) break;
@@ -296,9 +340,14 @@ void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry)
       full_ = true;
       break;
     }
-    const std::size_t before = series.times.size();
-    series.times.add(rules::from_unix_ms(last), count);
-    points_ += series.times.size() - before;
+    if (numbers) {
+      series.numbers.add(rules::from_unix_ms(last), number);
+      ++points_;
+    } else {
+      const std::size_t before = series.times.size();
+      series.times.add(rules::from_unix_ms(last), count);
+      points_ += series.times.size() - before;
+    }
     // Written under another span (the rule's window has changed): these matches belong to other blocks now.
     if (block_of(rules::from_unix_ms(last)) != block) {
       touch(series, rules::from_unix_ms(last));
@@ -314,6 +363,10 @@ void PatternWindow::erase_stored(const std::string& prefix, std::vector<StoredEn
     for (const std::int64_t block : blocks)
       out.push_back({fmt::format("{}b/{}/{}", prefix, block, series_key(values)), std::nullopt});
   }
+  for (const auto& [values, blocks] : stored_numbers_) {
+    for (const std::int64_t block : blocks)
+      out.push_back({fmt::format("{}v/{}/{}", prefix, block, series_key(values)), std::nullopt});
+  }
   for (const auto& [values, series] : series_)
     out.push_back({fmt::format("{}s/{}", prefix, series_key(values)), std::nullopt});
 }
@@ -328,11 +381,15 @@ void PatternWindow::adopt(PatternWindow&& old) {
     for (const auto& [at, count] : mine.times.points(rules::kLongAgo, Timestamp::max()))
       touch(mine, at);
     if (!mine.expected) dirty_series_.insert(values);
+    if (keeps_values_) continue;
+    old.points_ -= mine.numbers.size();
+    mine.numbers.clear();
   }
   points_ = old.points_;
   full_ = old.full_;
   overflowing_ = old.overflowing_;
   stored_blocks_ = std::move(old.stored_blocks_);
+  stored_numbers_ = std::move(old.stored_numbers_);
   // And what stands under the old numbers is written over or erased.
   for (const auto& [values, blocks] : stored_blocks_) {
     for (const std::int64_t block : blocks)

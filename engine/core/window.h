@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "engine/core/batch.h"
+#include "engine/core/match_values.h"
 #include "rules/labels.h"
 #include "rules/pattern.h"
 #include "rules/time.h"
@@ -61,6 +63,7 @@ class MatchTimes {
 struct Series {
   std::vector<std::string> values;
   MatchTimes times;
+  MatchValues numbers;                            // the pattern's `value:` of them, where a rule asks for it
   rules::Timestamp first_seen = rules::kLongAgo;  // not there before; kLongAgo: expected from the start
   bool expected = false;                          // never forgotten
 };
@@ -68,22 +71,24 @@ struct Series {
 // Every series of one pattern, bounded, stored in blocks.
 class PatternWindow {
  public:
-  // Matches in memory per pattern at most: 16 bytes each, 16 MiB a pattern. Beyond it the pattern is unknown,
-  // counted, never silently approximate.
+  // Matches and values in memory per pattern at most: 16 bytes each, 16 MiB a pattern. Beyond it the pattern
+  // is unknown, counted, never silently approximate.
   static constexpr std::size_t kMaxPoints = 1'000'000;
   // The label value of the series that takes what is beyond max_series.
   static constexpr std::string_view kOverflow = "__other__";
 
-  PatternWindow(const rules::PatternSpec& spec, rules::Duration longest);
+  // `keeps_values`: a rule asks for more than counts.
+  PatternWindow(const rules::PatternSpec& spec, rules::Duration longest, bool keeps_values = false);
 
   struct Added {
     bool overflowed = false;  // went to the overflow series
     bool full = false;        // not kept: the memory bound was met
     bool late = false;        // set by the caller
   };
-  // `has_room`: false where all patterns together hold as much as they may.
+  // `has_room`: false where all patterns together hold as much as they may. `number`: NaN where there is
+  // none.
   Added add(const std::vector<std::string>& values, rules::Timestamp at, std::uint64_t count,
-            bool has_room = true);
+            bool has_room = true, double number = std::numeric_limits<double>::quiet_NaN());
 
   // Forgets matches that no window ending after `clock` can cover, and series that are empty for long enough.
   // `in_use` says whether an active alert rests on a series of these values. Returns the forgotten series.
@@ -96,6 +101,7 @@ class PatternWindow {
   const std::map<std::vector<std::string>, Series>& series() const { return series_; }
   const rules::PatternSpec& spec() const { return spec_; }
   rules::Duration longest() const { return longest_; }
+  bool keeps_values() const { return keeps_values_; }
   bool overflowing() const { return overflowing_; }
   bool full() const { return full_; }
   std::size_t points() const { return points_; }
@@ -115,9 +121,12 @@ class PatternWindow {
   std::int64_t block_of(rules::Timestamp at) const;
   std::string series_key(const std::vector<std::string>& values) const;
   void touch(const Series& series, rules::Timestamp at);
+  void save_numbers(const std::string& prefix, const std::vector<std::string>& values, std::int64_t block,
+                    std::vector<StoredEntry>& out);
 
   rules::PatternSpec spec_;
   rules::Duration longest_;
+  bool keeps_values_;
   rules::Duration
       block_;  // a block's span: a sixteenth of the longest window, so that little is written twice
   std::map<std::vector<std::string>, Series> series_;
@@ -128,6 +137,8 @@ class PatternWindow {
   std::set<std::pair<std::vector<std::string>, std::int64_t>> dirty_blocks_;
   std::set<std::vector<std::string>> dirty_series_;
   std::map<std::vector<std::string>, std::set<std::int64_t>> stored_blocks_;
+  std::map<std::vector<std::string>, std::set<std::int64_t>>
+      stored_numbers_;  // those with values, under "v/"
 };
 
 }  // namespace logbell::engine

@@ -26,6 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::vector<PatternSpec> patterns(2);
   patterns[0].name = "a";
   patterns[0].labels = {"queue"};
+  patterns[0].value = "took";
   patterns[1].name = "b";
   static_cast<void>(bind_expr(*expr, patterns));
   return 0;

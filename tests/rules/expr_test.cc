@@ -11,12 +11,15 @@ using namespace logbell::rules;
 namespace {
 
 std::vector<PatternSpec> patterns() {
-  std::vector<PatternSpec> all(3);
+  std::vector<PatternSpec> all(4);
   all[0].name = "errors";
   all[0].labels = {"queue", "zone"};
   all[1].name = "requests";
   all[1].labels = {"status"};
   all[2].name = "plain";
+  all[3].name = "request";
+  all[3].labels = {"status"};
+  all[3].value = "took";
   return all;
 }
 
@@ -99,6 +102,8 @@ TEST_CASE("expr: one meaning has one text", "[rules][expr]") {
   CHECK(canonical("hour(  ) >= 9 and hour(vector(time())) < 17 and month(vector(0)) == 1") ==
         "hour() >= 9 and hour() < 17 and month(vector(0)) == 1");
   CHECK(canonical("time()-60 > 1") == "time() - 60 > 1");
+  CHECK(canonical("quantile_over_time( .5,request{status=\"a\"} [60s]offset 1h) > 1") ==
+        "quantile_over_time(0.5, request{status=\"a\"}[1m] offset 1h) > 1");
   CHECK(canonical("TOPK( 2+1 ,rate(errors[1m]) )by(zone) >1") ==
         "topk by (zone) (2 + 1, rate(errors[1m])) > 1");
   CHECK(canonical("rate( plain[60s]  offset 60m)>rate(plain[1m] OFFSET 0s)") ==
@@ -123,8 +128,16 @@ TEST_CASE("expr: what is wrong is said, with its place and the fix", "[rules][ex
       {"count_over_tim(errors[5m]) > 3", "unknown function", "count_over_time", 0},
       {"increase(errors[5m]) > 3", "`increase` is not there yet", "count_over_time(PATTERN[5m]) is the same",
        0},
-      {"avg_over_time(errors[5m]) > 3", "`avg_over_time` is not there yet", "pattern of its own", 0},
-      {"quantile_over_time(0.9, errors[5m]) > 3", "is not there yet", "histogram", 0},
+      {"avg_over_time(errors[5m]) > 3", "is about values, and the pattern `errors` has no `value:`",
+       "`value: took`", 0},
+      {"1 + quantile_over_time(0.9, errors[5m]) > 3", "is about values", "", 4},
+      {"quantile_over_time(request[5m]) > 3", "wants a number first", "quantile_over_time(0.99, PATTERN[5m])",
+       19},
+      {"quantile_over_time(request[5m], 0.9) > 3", "wants a number first", "", 19},
+      {"quantile_over_time(rate(request[5m]), request[5m]) > 3", "wants a number first, and series", "", 19},
+      {"quantile_over_time(0.9) > 3", "`)` where `,` is expected", "", 22},
+      {"max_over_time(request) > 3", "a window is missing", "request[5m]", 21},
+      {"histogram_quantile(0.9, request[5m]) > 3", "is not there yet", "quantile_over_time(0.99", 0},
       {"frobnicate(errors[5m]) > 3", "unknown function", "there are count_over_time", 0},
       {"flor(count_over_time(errors[5m])) > 3", "unknown function", "did you mean `floor`", 0},
       {"abs(errors[5m]) > 3", "alone is a list of matches", "count_over_time(errors[5m])", 4},
@@ -252,6 +265,9 @@ TEST_CASE("expr: what can never be true is refused, what can is not", "[rules][e
            "count_over_time(plain[1m]) == 0 and day_of_week() == 7",
            "count_over_time(plain[1m]) == 0 and month() == 0",
            "count_over_time(plain[1m]) == 0 and minute(count_over_time(plain[1m])) == 60",
+           "stddev_over_time(request[1m]) < 0",
+           "max_over_time(request[1m]) > 5 < 3",
+           "quantile_over_time(0.9, request[1m]) > quantile_over_time(0.9, request[60s])",
            "abs(count_over_time(plain[1m]) - 5) < 0",
            "abs(-count_over_time(plain[1m])) < 0",
            "ceil(rate(plain[1m])) == 1.5",
@@ -320,6 +336,11 @@ TEST_CASE("expr: what can never be true is refused, what can is not", "[rules][e
            "count_over_time(plain[1m]) == 0 and vector(time()) < 0",
            "count_over_time(plain[1m]) > time() - 1e9",
            "count_over_time(plain[1m]) == 0 and year() == 2026 and days_in_month() == 28",
+           "sum_over_time(request[1m]) < -5",
+           "avg_over_time(request[1m]) == 1.5",
+           "last_over_time(request[1m]) == 0",
+           "quantile_over_time(0.9, request[1m]) > quantile_over_time(0.5, request[1m])",
+           "max_over_time(request[5m]) < max_over_time(request[1m])",
            "abs(count_over_time(plain[1m]) - 5) == 0",
            "round(rate(plain[1m]), 0.5) == 1.5",
            "ln(count_over_time(plain[1m])) < 0",
@@ -479,6 +500,11 @@ TEST_CASE("expr: polarity says what a rule's truth rests on", "[rules][expr]") {
       {"count_over_time(plain[1m]) > 3 and day_of_week() == 0", true, false},
       {"hour(count_over_time(plain[1m])) > 3", true, true},
       {"time() - count_over_time(plain[1m]) > 3", false, true},
+      {"max_over_time(request[1m]) > 3", true, false},
+      {"min_over_time(request[1m]) < 3", true, false},
+      {"max_over_time(request[1m]) < 3", true, true},
+      {"avg_over_time(request[1m]) > 3", true, true},
+      {"sum_over_time(request[1m]) > 3", true, true},
       {"ceil(rate(plain[1m])) > 3", true, false},
       {"clamp_max(count_over_time(plain[1m]), 3) < 2", false, true},
       {"abs(count_over_time(plain[1m])) > 3", true, false},
@@ -564,7 +590,9 @@ TEST_CASE("expr: canonical text parses back to the same tree", "[rules][expr]") 
       }
       node->kind = Expr::Kind::kRangeCall;
       node->pattern = "errors";
-      node->function = static_cast<Expr::RangeFunction>(pick(4));
+      node->function = static_cast<Expr::RangeFunction>(pick(13));
+      if (node->function == Expr::RangeFunction::kQuantileOverTime)
+        node->parameters.push_back(make(0, false));
       node->window = std::chrono::milliseconds(1 + pick(100000));
       if (pick(4) == 0) node->range_offset = std::chrono::milliseconds(pick(100000));
       if (pick(2) == 0)

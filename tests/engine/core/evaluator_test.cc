@@ -24,6 +24,7 @@ std::vector<rules::PatternSpec> patterns() {
   all[0].name = "errors";
   all[0].labels = {"queue", "zone"};
   all[1].name = "plain";
+  all[1].value = "v";
   all[2].name = "other";
   return all;
 }
@@ -34,7 +35,7 @@ struct World {
   World() {
     windows.reserve(specs.size());
     for (const auto& spec : specs)
-      windows.emplace_back(spec, std::chrono::minutes(1));
+      windows.emplace_back(spec, std::chrono::minutes(1), true);
   }
   rules::Result<std::vector<Sample>> value(const Expr& expr, int at) const {
     return evaluate(expr, from_unix_ms(at),
@@ -171,6 +172,51 @@ TEST_CASE("evaluator: functions of values at an instant are PromQL's", "[core][e
   CHECK(world.value(*bound_by_hand("clamp(count_over_time(errors[1s]), 3, 2)", world.specs), 100)->empty());
 }
 
+TEST_CASE("evaluator: functions over the values of a window are PromQL's", "[core][evaluator]") {
+  World world;
+  const double none = std::numeric_limits<double>::quiet_NaN();
+  const double inf = std::numeric_limits<double>::infinity();
+  const std::pair<int, double> values[] = {{10, 4}, {20, 1}, {20, 9}, {30, none}, {40, 2}};
+  for (const auto& [at, number] : values)
+    world.windows[1].add({}, from_unix_ms(at), 1, true, number);
+  world.windows[0].add({"a", "eu"}, from_unix_ms(15), 1, true, -5);
+  world.windows[0].add({"b", "us"}, from_unix_ms(16), 1);
+  const struct {
+    const char* text;
+    double expected;
+  } rows[] = {
+      {"sum_over_time(plain[1s])", 16},
+      {"avg_over_time(plain[1s])", 4},
+      {"min_over_time(plain[1s])", 1},
+      {"max_over_time(plain[1s])", 9},
+      {"stdvar_over_time(plain[1s])", 9.5},
+      {"stddev_over_time(plain[1s]) ^ 2", 9.5},
+      {"quantile_over_time(0.5, plain[1s])", 3},
+      {"quantile_over_time(0.9, plain[1s])", 7.5},
+      {"quantile_over_time(-1, plain[1s])", -inf},
+      {"quantile_over_time(1.1, plain[1s])", inf},
+      {"quantile_over_time(scalar(count_over_time(other[1s])), plain[1s])", 1},
+      {"first_over_time(plain[1s])", 4},
+      {"last_over_time(plain[1s])", 2},
+      {"count_over_time(plain[1s])", 5},               // lines, with a number or not
+      {"last_over_time(plain[1s] offset 65ms)", 9},    // at 35
+      {"sum_over_time(plain[70ms] offset 10ms)", 2},  // (20, 90]: from 20 it is out
+      {"sum(sum_over_time(errors[1s]))", -5},
+  };
+  for (const auto& row : rows) {
+    INFO(row.text);
+    const auto value = world.value(*bound_by_hand(row.text, world.specs), 100);
+    REQUIRE(value.has_value());
+    REQUIRE(value->size() == 1);
+    CHECK(value->front().value == Approx(row.expected).epsilon(1e-12));
+  }
+  // No value, no element: of a series that has none, and of a window.
+  const auto sums = world.value(*bound_by_hand("sum_over_time(errors[1s])", world.specs), 100);
+  CHECK(*sums == std::vector<Sample>{{{{"queue", "a"}, {"zone", "eu"}}, -5}});
+  CHECK(world.value(*bound_by_hand("max_over_time(plain[50ms])", world.specs), 100)->empty());
+  CHECK(world.value(*bound_by_hand("quantile_over_time(0.5, other[50ms])", world.specs), 100)->empty());
+}
+
 TEST_CASE("evaluator: aggregations are PromQL's", "[core][evaluator]") {
   World world;
   const rules::Labels a_eu{{"queue", "a"}, {"zone", "eu"}};
@@ -223,6 +269,10 @@ TEST_CASE("evaluator: what is refused as never true has no value, and polarity h
       // What is infinite becomes NaN in the middle of its way: polarity is not asked of it.
       if (divide && pick(40) == 0) return pick(2) == 0 ? "NaN" : "Inf";
       if (pick(3) == 0) return std::to_string(pick(5) - 1);
+      if (pick(6) == 0) {
+        const char* over[] = {"sum", "avg", "min", "max", "stddev", "first", "last"};
+        return std::string(over[pick(7)]) + "_over_time(plain[" + std::to_string(10 * (1 + pick(3))) + "ms])";
+      }
       const char* functions[] = {"count_over_time", "rate", "absent_over_time", "present_over_time"};
       return std::string(functions[pick(pick(3) == 0 ? 4 : 2)]) + "(" + names[pick(2)] + "[" +
              std::to_string(10 * (1 + pick(3))) + (pick(6) == 0 ? "ms] offset 10ms)" : "ms])");
@@ -313,7 +363,8 @@ TEST_CASE("evaluator: what is refused as never true has no value, and polarity h
     World world;
     for (int i = 0; i < 12; ++i) {
       const auto before = world.value(*expr, 100);
-      world.windows[1U + static_cast<std::size_t>(pick(2))].add({}, from_unix_ms(65 + pick(40)), 1);
+      world.windows[1U + static_cast<std::size_t>(pick(2))].add({}, from_unix_ms(65 + pick(40)), 1, true,
+                                                                pick(9) - 3);
       const auto after = world.value(*expr, 100);
       if (!before || !after) break;
       if (!bound) {
@@ -344,6 +395,12 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
                                          "plain", "other"};
     std::string text = std::string(kCalls[pick(pick(4) == 0 ? 4 : 2)]) + "(" + kNames[pick(5)] + "[" +
                        std::to_string(10 * (1 + pick(4))) + (pick(4) == 0 ? "ms] offset 25ms)" : "ms])");
+    if (pick(4) == 0) {
+      static const char* const kOver[] = {"sum_over_time(",   "avg_over_time(",           "min_over_time(",
+                                          "max_over_time(",   "quantile_over_time(0.3, ", "stddev_over_time(",
+                                          "first_over_time(", "last_over_time("};
+      text.replace(0, text.find('(') + 1, kOver[pick(8)]);
+    }
     const std::string around = kAround[pick(12)];
     const std::size_t parameter = around.find_first_of("0123456789");
     if (parameter != std::string::npos) {
@@ -400,9 +457,11 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
       const int at = 59'900 + pick(150);
       if (pick(2) == 0) {
         const std::vector<std::string> series{pick(2) == 0 ? "a" : "b", pick(2) == 0 ? "eu" : "us"};
-        world.windows[0].add(series, from_unix_ms(at), 1 + static_cast<std::uint64_t>(pick(3)));
+        world.windows[0].add(series, from_unix_ms(at), 1 + static_cast<std::uint64_t>(pick(3)), true,
+                             pick(9) - 2);
       } else {
-        world.windows[1U + static_cast<std::size_t>(pick(2))].add({}, from_unix_ms(at), 1);
+        const double value = pick(4) == 0 ? std::numeric_limits<double>::quiet_NaN() : pick(9) - 2;
+        world.windows[1U + static_cast<std::size_t>(pick(2))].add({}, from_unix_ms(at), 1, true, value);
       }
     }
     const int from = 59'900 + pick(140);

@@ -2,7 +2,10 @@
 // matters. Random timelines, with late lines, silence and gaps in what is known, must give identical
 // transitions.
 #include <algorithm>
+#include <cmath>
 #include <functional>
+#include <limits>
+#include <numeric>
 #include <random>
 #include <set>
 
@@ -24,6 +27,7 @@ struct NaiveMatch {
   int pattern;  // 0: errors{queue}, 1: plain
   std::string queue;
   std::int64_t at;
+  double value = 0;  // NaN: none
 };
 
 // What the model may ask: a recount of every match kept.
@@ -38,6 +42,16 @@ struct Counter {
         ++count;
     }
     return count;
+  }
+  // Those of the lines that have one.
+  std::vector<double> values(int pattern, std::int64_t window, const std::string* queue = nullptr) const {
+    std::vector<double> all;
+    for (const NaiveMatch& match : matches) {
+      if (match.pattern == pattern && match.at > now - window && match.at <= now &&
+          !std::isnan(match.value) && (queue == nullptr || match.queue == *queue))
+        all.push_back(match.value);
+    }
+    return all;
   }
   Counter before(std::int64_t offset) const { return {matches, now - offset}; }
   std::set<std::string> queues() const {
@@ -153,6 +167,31 @@ const std::vector<Kind>& kinds() {
          }
          return result;
        }},
+      {"max_over_time(errors[50ms]) > 6",
+       {50},
+       true,
+       false,
+       [](const Counter& c) {
+         Result result;
+         for (const std::string& queue : c.queues()) {
+           for (const double value : c.values(0, 50, &queue)) {
+             if (value > 6) result[queue] = std::max(value, result[queue]);
+           }
+         }
+         return result;
+       }},
+      {"sum_over_time(plain[40ms] offset 30ms) + 1 < avg_over_time(plain[70ms])",
+       {70},
+       true,
+       true,
+       [](const Counter& c) {
+         const std::vector<double> then = c.before(30).values(1, 40);
+         const std::vector<double> now = c.values(1, 70);
+         if (then.empty() || now.empty()) return Result{};
+         const double left = std::accumulate(then.begin(), then.end(), 0.0) + 1;
+         return one(left < std::accumulate(now.begin(), now.end(), 0.0) / static_cast<double>(now.size()),
+                    left);
+       }},
       {"max(count_over_time(errors[50ms])) >= 2",
        {50},
        true,
@@ -243,6 +282,7 @@ std::vector<rules::PatternSpec> two_patterns() {
   all[0].name = "errors";
   all[0].labels = {"queue"};
   all[1].name = "plain";
+  all[0].value = all[1].value = "v";
   return all;
 }
 
@@ -266,7 +306,7 @@ std::string run_timeline(std::uint64_t seed, std::size_t& transitions) {
   std::vector<PatternWindow> windows;
   windows.reserve(specs.size());
   for (const auto& spec : specs)
-    windows.emplace_back(spec, Duration(90));
+    windows.emplace_back(spec, Duration(90), true);
   RuleState state(rule, [&](std::uint32_t index) -> const PatternWindow& { return windows[index]; });
   NaiveRule naive(kind, for_ms, keep_ms);
   std::vector<NaiveMatch> matches;
@@ -280,17 +320,20 @@ std::string run_timeline(std::uint64_t seed, std::size_t& transitions) {
     const std::int64_t next = clock + pick(120);
     bool late = false;
     for (std::int64_t n = pick(8); n > 0; --n) {
-      NaiveMatch match{static_cast<int>(pick(2)), pick(2) == 0 ? "a" : "b", 0};
+      NaiveMatch match{static_cast<int>(pick(2)), pick(2) == 0 ? "a" : "b", 0, 0};
       if (match.pattern == 1) match.queue.clear();
       const std::int64_t kind_of_time = pick(10);
       match.at = kind_of_time == 0   ? clock - pick(100)
                  : kind_of_time == 1 ? next + pick(60)
                                      : clock + pick(static_cast<std::uint64_t>(next - clock + 1));
       if (match.at <= clock && started) late = true;
+      match.value =
+          pick(5) == 0 ? std::numeric_limits<double>::quiet_NaN() : static_cast<double>(pick(12) - 4);
       matches.push_back(match);
       const std::vector<std::string> values =
           match.pattern == 0 ? std::vector<std::string>{match.queue} : std::vector<std::string>{};
-      windows[static_cast<std::size_t>(match.pattern)].add(values, from_unix_ms(match.at), 1);
+      windows[static_cast<std::size_t>(match.pattern)].add(values, from_unix_ms(match.at), 1, true,
+                                                           match.value);
     }
     if (pick(15) == 0) inputs.watched_from = from_unix_ms(clock);  // a gap
     inputs.readable = pick(12) != 0;

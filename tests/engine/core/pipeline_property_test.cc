@@ -183,6 +183,8 @@ class World {
       write_.written.time_intervals["lunch"] = {"lunch", {{{{from, to}}, {}, {}, {}, {}, ""}}};
     }
     write_.pattern("errors", {"queue"}).pattern("slow", {"host", "queue"}).pattern("plain");
+    for (rules::PatternSpec& pattern : write_.written.patterns)
+      pattern.value = "took";
     const std::int64_t sinks = 2 + pick(2);
     for (std::int64_t i = 0; i < sinks; ++i) {
       rules::SinkSpec& sink = write_.sink(fmt::format("sink{}", i));
@@ -246,6 +248,9 @@ class World {
       exprs.insert(exprs.end(), {
                                     "count_over_time(plain[{}s]) > count_over_time(plain[{}s] offset 20s)",
                                     "sum by (queue) (count_over_time(errors[{}s] offset 15s)) >= 2",
+                                    "max_over_time(slow[{}s]) > 2",
+                                    "avg_over_time(plain[{}s]) < 2",
+                                    "quantile_over_time(0.5, plain[{}s] offset 5s) > 1",
                                     "topk(1, count_over_time(errors[{}s])) > 1",
                                     "vector(scalar(count_over_time(plain[{}s]))) > 1",
                                 });
@@ -337,7 +342,7 @@ class World {
         match.pattern = i;
         match.line = static_cast<std::uint32_t>(batch.lines.size());
         match.at = CoreWorld::at(line.at);
-        match.value = 1;
+        match.value = static_cast<double>(line.at / kSecond % 5);
         match.labels = line.labels;
         batch.matches.push_back(std::move(match));
       }

@@ -162,6 +162,79 @@ TEST_CASE("window: a restart or a reload with another window keeps every match a
   }
 }
 
+TEST_CASE("window: values come back from the store, and counts that were written without them too",
+          "[core][window]") {
+  std::map<std::string, std::string> store;
+  std::vector<StoredEntry> entries;
+  const auto save = [&](PatternWindow& window) {
+    entries.clear();
+    window.save("x/", entries);
+    write_down(store, entries);
+  };
+  const auto restored = [&](bool keeps_values) {
+    PatternWindow window(labelled(), std::chrono::hours(1), keeps_values);
+    for (const auto& [key, value] : store)
+      window.restore("x/", {key, value});
+    return window;
+  };
+  const auto numbers = [](const PatternWindow& window) {
+    std::vector<double> out;
+    const auto series = window.series().find({"a"});
+    if (series != window.series().end())
+      series->second.numbers.values(rules::kLongAgo, rules::Timestamp::max(), out);
+    return out;
+  };
+  const auto at = from_unix_ms(1'777'629'600'000);
+  const double none = std::numeric_limits<double>::quiet_NaN();
+  PatternWindow window(labelled(), std::chrono::hours(1), true);
+  window.add({"a"}, at, 1, true, 0.1);
+  window.add({"a"}, at, 1, true, -1e-300);
+  window.add({"a"}, at - std::chrono::minutes(30), 1, true, 12345678.9);
+  window.add({"a"}, at - std::chrono::minutes(10), 1, true, none);
+  const std::vector<double> expected{12345678.9, 0.1, -1e-300};
+  CHECK(numbers(window) == expected);
+  CHECK(window.points() == 3 + 3);  // times, of which two are one, and values
+  save(window);
+  PatternWindow again = restored(true);
+  CHECK(numbers(again) == expected);
+  CHECK(again.points() == 6);
+  CHECK(again.series().at({"a"}).times.count(rules::kLongAgo, at) == 4);
+
+  // Where no rule asks for them any more, they go, in memory and in the store.
+  PatternWindow counts = restored(false);
+  CHECK(numbers(counts).empty());
+  CHECK(counts.points() == 3);
+  PatternWindow reloaded(labelled(), std::chrono::hours(1), false);
+  reloaded.adopt(restored(true));
+  CHECK(numbers(reloaded).empty());
+  CHECK(reloaded.points() == 3);
+  const auto before = store;
+  for (PatternWindow* without : {&counts, &reloaded}) {
+    store = before;
+    save(*without);
+    for (const auto& [key, value] : store)
+      CHECK(key.rfind("x/v/", 0) != 0);
+    CHECK(restored(true).series().at({"a"}).times.count(rules::kLongAgo, at) == 4);
+    CHECK(numbers(restored(true)).empty());
+  }
+
+  // What has left every window leaves the store, and a pattern that is no more leaves nothing.
+  store = before;
+  again = restored(true);
+  again.forget(at + std::chrono::minutes(45), {});
+  CHECK(numbers(again) == std::vector<double>{0.1, -1e-300});
+  save(again);
+  CHECK(numbers(restored(true)) == std::vector<double>{0.1, -1e-300});
+  entries.clear();
+  again.erase_stored("x/", entries);
+  write_down(store, entries);
+  CHECK(store.empty());
+  // Time was set back.
+  window.forget_after(at - std::chrono::minutes(5));
+  CHECK(numbers(window) == std::vector<double>{12345678.9});
+  CHECK(window.points() == 3);
+}
+
 TEST_CASE("window: at its memory bound a pattern says so and keeps no more", "[core][window]") {
   PatternWindow window(labelled(), std::chrono::hours(24));
   for (std::size_t i = 0; i < PatternWindow::kMaxPoints; ++i)
@@ -188,10 +261,13 @@ TEST_CASE("window: what the store holds and no window wrote is read as far as it
       {"a block under another name", "x/b/1\xff/[\"a\"]", "5+1 ", 0},
       {"a series under another name", "x/b/1/[ \"a\"]", "5+1 ", 0},
       {"no number at all", "x/b/x/[\"a\"]", "x+y", 0},
+      {"values that are none", "x/v/1/[\"a\"]", "5=1.5 1=nan 1=3 ", 1},
+      {"a value that is too large", "x/v/1/[\"a\"]", "5=1e999 ", 0},
+      {"a value without a time", "x/v/1/[\"a\"]", "=1 ", 0},
   };
   for (const auto& row : rows) {
     INFO(row.why);
-    PatternWindow window(labelled(), std::chrono::minutes(1));
+    PatternWindow window(labelled(), std::chrono::minutes(1), true);
     window.restore("x/", {row.key, row.value});
     CHECK(window.points() == row.points);
     window.forget(from_unix_ms(1'777'629'600'000), {});
