@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <charconv>
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <mutex>
@@ -12,6 +10,7 @@
 
 #include "rules/json.h"
 #include "rules/prefilter.h"
+#include "rules/quantity.h"
 #include "rules/redact.h"
 
 namespace logbell::rules {
@@ -251,11 +250,8 @@ struct PatternSet::Impl {
       match.line_length = static_cast<std::uint32_t>(line.size());
       match.value = std::numeric_limits<double>::quiet_NaN();
       if (pattern.value) {
-        const std::string_view text = value_of(*pattern.value, which, groups, pattern, fields);
-        double number = 0;
-        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-        if (error == std::errc() && end == text.data() + text.size() && std::isfinite(number))
-          match.value = number;
+        if (const auto number = parse_quantity(value_of(*pattern.value, which, groups, pattern, fields)))
+          match.value = *number;
       }
       match.labels.reserve(pattern.labels.size());
       for (std::size_t i = 0; i < pattern.labels.size(); ++i) {

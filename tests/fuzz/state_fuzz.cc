@@ -233,7 +233,7 @@ void check_pipeline(const std::shared_ptr<const rules::Plan>& plan, State state)
 }
 
 void check_window(const std::shared_ptr<const rules::Plan>& plan, const State& state) {
-  engine::PatternWindow window(plan->patterns[0], std::chrono::minutes(1));
+  engine::PatternWindow window(plan->patterns[0], std::chrono::minutes(1), true);
   std::size_t most = 0;
   for (const auto& [key, value] : state) {
     // Whosever it was: "core/w/", 16 digits, "/".

@@ -49,6 +49,15 @@ TEST_CASE("pattern: a line counts once, however many of its regexes match; exclu
   CHECK(run({spec}, LineFormat::kText, "error fail error\nexpected error\nfail\n").size() == 2);
 }
 
+TEST_CASE("pattern: a value may have a unit", "[rules][pattern]") {
+  const auto found = run({spec_of({"took=(?P<took>.+)$"}, {}, "took")}, LineFormat::kText,
+                         "took=12ms\ntook=3.5 MiB\ntook=soon\n");
+  REQUIRE(found.size() == 3);
+  CHECK(found[0].value == 0.012);
+  CHECK(found[1].value == 3.5 * 1048576);
+  CHECK(std::isnan(found[2].value));
+}
+
 TEST_CASE("pattern: captures become labels and the value", "[rules][pattern]") {
   const auto found = run({spec_of({R"(status=(?P<status>\d+)( took=(?P<took>\S+)ms)?)"}, {"status"}, "took")},
                          LineFormat::kText, "status=500 took=12.5ms\nstatus=200\nstatus=1 took=xms\n");
