@@ -229,6 +229,15 @@ TEST_CASE("window: values come back from the store, and counts that were written
   again.erase_stored("x/", entries);
   write_down(store, entries);
   CHECK(store.empty());
+  // Nor does the window that wrote it leave anything.
+  store.clear();
+  PatternWindow writer(labelled(), std::chrono::hours(1), true);
+  writer.add({"a"}, at, 1, true, 7);
+  save(writer);
+  CHECK(numbers(restored(true)) == std::vector<double>{7});
+  writer.forget(at + std::chrono::hours(100), {});
+  save(writer);
+  CHECK(store.empty());
   // Time was set back.
   window.forget_after(at - std::chrono::minutes(5));
   CHECK(numbers(window) == std::vector<double>{12345678.9});
