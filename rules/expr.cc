@@ -2120,7 +2120,7 @@ Labels fixed_labels(const Expr& expr, const std::vector<PatternSpec>& patterns) 
       return fixed;
     }
     case Kind::kAggregate: {
-      const Labels inner = fixed_labels(*expr.left, patterns);
+      Labels inner = fixed_labels(*expr.left, patterns);
       if (expr.picks()) return inner;
       if (!expr.has_grouping) return {};
       return expr.without ? inner.without(expr.grouping) : inner.keep_only(expr.grouping);

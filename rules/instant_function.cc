@@ -70,6 +70,7 @@ const InstantSignature* find_instant_function(std::string_view name) {
 
 std::vector<std::string_view> instant_function_names() {
   std::vector<std::string_view> names;
+  names.reserve(kSignatures.size());
   for (const InstantSignature& signature : kSignatures)
     names.push_back(signature.name);
   return names;
