@@ -96,7 +96,7 @@ int command_status(const StatusOptions& options) {
       std::fprintf(stderr, "logbell status: %s\n", shown.error().message.c_str());
       if (!options.watch) return kExitIo;
     } else {
-      if (options.watch) std::fputs("\033[H\033[2J", stdout);
+      if (options.watch && options.format == OutputFormat::kText) std::fputs("\033[H\033[2J", stdout);
       std::fputs((options.format == OutputFormat::kJson ? shown->json.dump(2) + "\n" : shown->text).c_str(),
                  stdout);
       std::fflush(stdout);

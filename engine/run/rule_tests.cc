@@ -152,7 +152,7 @@ class TestRun {
       : loaded_(loaded),
         test_(test),
         plan_(*loaded.config->plan),
-        core_(loaded.config->plan, {}),
+        core_(loaded.config->plan, {}, Pipeline::kMaxPoints, Pipeline::Stores::kNothing),
         sources_(plan_.sources.size()) {
     for (const rules::TestInput& input : test.input)
       add_events(input);

@@ -705,7 +705,7 @@ void Lane::say(const Settled& settled) {
 }
 
 void Lane::sink_dead(const std::string& sink, const std::string& lane, const std::string& why) {
-  options_.log->error("The sink refuses; SinkDead tells the others.",
+  options_.log->error("The sink refuses: SinkDead tells whoever else can be told.",
                       {{"sink", sink}, {"lane", lane}, {"reason", why}});
   options_.health({sink, lane, true, why});
 }
