@@ -37,13 +37,6 @@ class Check {
   }
 
   const Route* route_of(const std::string& id) const { return find_route(plan_.route, id); }
-  static const Route* find_route(const Route& route, const std::string& id) {
-    if (route.id == id) return &route;
-    for (const Route& child : route.routes) {
-      if (const Route* found = find_route(child, id)) return found;
-    }
-    return nullptr;
-  }
 
   // Why nobody hears of an alert on this way; "" when somebody does, or when the reason is said elsewhere.
   std::string uncovered(const Way& way, std::string& fix) {

@@ -41,6 +41,18 @@ std::string LabelMatcher::format() const {
   return text + "\"";
 }
 
+std::optional<std::vector<std::string>> LabelMatcher::named_values() const {
+  if (!regex) return std::vector<std::string>{value};
+  if (value.find_first_of("\\.^$*+?()[]{}") != std::string::npos) return std::nullopt;
+  std::vector<std::string> values;
+  for (std::size_t at = 0;;) {
+    const std::size_t end = value.find('|', at);
+    values.push_back(value.substr(at, end - at));
+    if (end == std::string::npos) return values;
+    at = end + 1;
+  }
+}
+
 Result<LabelMatcher> LabelMatcher::make(std::string name, Op op, std::string value) {
   LabelMatcher matcher{std::move(name), op, std::move(value), std::nullopt};
   if (!is_label_name(matcher.name))

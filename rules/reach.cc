@@ -13,11 +13,13 @@ void add_once(std::vector<std::string>& list, const std::string& word) {
   if (std::find(list.begin(), list.end(), word) == list.end()) list.push_back(word);
 }
 
-std::vector<Way> ways_through(const Plan& plan, const LabelSpace& space) {
+std::vector<Way> ways_through(const Plan& plan, const LabelSpace& space,
+                              const std::vector<Assumption>& known = {}) {
   std::vector<Way> ways;
-  for (const RoutePath& path : possible_paths(plan.route, space)) {
+  for (const RoutePath& path : possible_paths(plan.route, space, known)) {
     Way way;
     way.assumptions = path.assumptions;
+    way.assumed = path.assumed;
     for (const Route* node : path.nodes) {
       way.routes.push_back(node->id);
       for (const std::string& sink : node->options.sinks)
@@ -78,9 +80,10 @@ std::vector<Reach> reach_of(const Plan& plan) {
       reach.silent = &*rule.silent;
     } else if (!rule.sinks.empty()) {
       reach.own_sinks = true;
-      reach.ways.push_back({{}, {}, rule.sinks});
+      reach.ways.push_back({{}, {}, {}, rule.sinks});
     } else if (plan.has_route && rule.expr) {
-      reach.ways = ways_through(plan, label_space(rule, plan.patterns, plan.external_labels));
+      reach.space = label_space(rule, plan.patterns, plan.external_labels);
+      reach.ways = ways_through(plan, reach.space);
     }
     out.push_back(std::move(reach));
   }
@@ -89,7 +92,8 @@ std::vector<Reach> reach_of(const Plan& plan) {
     reach.alert = name;
     reach.built_in = true;
     if (plan.has_route) {
-      reach.ways = ways_through(plan, built_in_space(name, plan.external_labels));
+      reach.space = built_in_space(name, plan.external_labels);
+      reach.ways = ways_through(plan, reach.space);
     } else {
       Way way;
       for (const auto& [sink, spec] : plan.sinks) {
@@ -105,6 +109,11 @@ std::vector<Reach> reach_of(const Plan& plan) {
     out.push_back(std::move(reach));
   }
   return out;
+}
+
+std::vector<Way> ways_beside(const Plan& plan, const Reach& reach, const Way& other) {
+  const bool by_route = plan.has_route && !reach.own_sinks && !reach.ways.empty();
+  return by_route ? ways_through(plan, reach.space, other.assumed) : reach.ways;
 }
 
 std::string describe_route(const Route& root, const std::string& id) {

@@ -16,6 +16,7 @@ namespace logbell::rules {
 struct Way {
   std::vector<std::string> routes;       // ids of the nodes that take it; empty: the rule's own sinks
   std::vector<std::string> assumptions;  // about labels from logs: `queue="a" holds`
+  std::vector<Assumption> assumed;       // the same, decided at the matchers of the plan's route
   std::vector<std::string> sinks;        // who hears of it, each once, in the order of routes
 };
 
@@ -26,6 +27,7 @@ struct Reach {
   bool own_sinks = false;
   const DeliberatelySilent* silent = nullptr;
   std::vector<Way> ways;
+  LabelSpace space;  // what the route knows of its alerts; empty without ways through one
 };
 
 // What is known of a rule's alerts before they exist. `patterns` are those its expression is bound to.
@@ -36,6 +38,10 @@ LabelSpace built_in_space(const std::string& name, const Labels& external);
 
 // Points into `plan`, which must outlive it. Rules without a bound expression have no ways through the route.
 std::vector<Reach> reach_of(const Plan& plan);
+
+// The ways of `reach`, which is of `plan`, that are open to an alert which takes `other` with another plan,
+// its labels being the same with both.
+std::vector<Way> ways_beside(const Plan& plan, const Reach& reach, const Way& other);
 
 // A node as people name it: `root route`, or its matchers from the root down: `severity="critical" >
 // team="db"`.

@@ -24,18 +24,39 @@ void match_into(const Route& node, const Labels& labels, std::vector<const Route
 // One state of the walk: what was assumed so far about matchers on labels from logs, and who took the alert.
 struct Trail {
   std::vector<const Route*> nodes;
-  std::vector<std::pair<std::string, bool>> assumed;  // matcher's text -> held
+  std::vector<Assumption> assumed;
 };
 
 std::optional<bool> decided(const LabelMatcher& matcher, const LabelSpace& space, const Trail& walk) {
   const bool from_logs =
       std::find(space.from_logs.begin(), space.from_logs.end(), matcher.name) != space.from_logs.end();
   if (!from_logs || space.fixed.has(matcher.name)) return matcher.matches(space.fixed);
-  // The same test cannot have two answers for one alert.
-  const std::string text = matcher.format();
-  for (const auto& [known, held] : walk.assumed) {
-    if (known == text) return held;
+  const auto can_be = [&](const std::string& value) {
+    return std::all_of(walk.assumed.begin(), walk.assumed.end(), [&](const Assumption& known) {
+      return known.matcher->name != matcher.name || known.matcher->matches(value) == known.holds;
+    });
+  };
+  for (const Assumption& known : walk.assumed) {
+    const LabelMatcher& other = *known.matcher;
+    if (other.name != matcher.name) continue;
+    // The same test cannot have two answers for one alert, nor its opposite the same.
+    if (other.regex.has_value() == matcher.regex.has_value() && other.value == matcher.value)
+      return (other.op == matcher.op) == known.holds;
+    // The value is one of a few: do those that are left agree?
+    const auto few = other.is_positive() == known.holds ? other.named_values() : std::nullopt;
+    if (!few) continue;
+    std::optional<bool> answer;
+    bool agree = true;
+    for (const std::string& value : *few) {
+      if (!can_be(value)) continue;
+      agree = agree && (!answer || *answer == matcher.matches(value));
+      answer = matcher.matches(value);
+    }
+    if (agree && answer) return answer;
   }
+  // Nor can the value be one that is excluded already.
+  const auto named = matcher.named_values();
+  if (named && std::none_of(named->begin(), named->end(), can_be)) return !matcher.is_positive();
   return std::nullopt;
 }
 
@@ -51,9 +72,9 @@ void split(const Route& node, const LabelSpace& space, const Trail& walk, std::v
     }
     if (answer) continue;
     Trail no = current;
-    no.assumed.emplace_back(matcher.format(), false);
+    no.assumed.push_back({&matcher, false});
     leaves.push_back(std::move(no));
-    current.assumed.emplace_back(matcher.format(), true);
+    current.assumed.push_back({&matcher, true});
   }
   takes.push_back(std::move(current));
 }
@@ -94,19 +115,40 @@ std::vector<const Route*> Route::match(const Labels& labels) const {
   return out;
 }
 
-std::vector<RoutePath> possible_paths(const Route& root, const LabelSpace& space) {
+bool is_muted(const RouteOptions& options, const std::map<std::string, TimeInterval>& intervals,
+              Timestamp at) {
+  const auto holds = [&](const std::string& name) {
+    const auto found = intervals.find(name);
+    return found != intervals.end() && found->second.contains(at);
+  };
+  const auto& mute = options.mute_time_intervals;
+  const auto& active = options.active_time_intervals;
+  return std::any_of(mute.begin(), mute.end(), holds) ||
+         (!active.empty() && std::none_of(active.begin(), active.end(), holds));
+}
+
+const Route* find_route(const Route& root, const std::string& id) {
+  if (root.id == id) return &root;
+  for (const Route& child : root.routes) {
+    if (const Route* found = find_route(child, id)) return found;
+  }
+  return nullptr;
+}
+
+std::vector<RoutePath> possible_paths(const Route& root, const LabelSpace& space,
+                                      const std::vector<Assumption>& known) {
   std::vector<RoutePath> paths;
   try {
-    for (Trail& walk : walk_node(root, space, Trail{})) {
-      RoutePath path;
-      path.nodes = std::move(walk.nodes);
-      for (const auto& [text, held] : walk.assumed)
-        path.assumptions.push_back(text + (held ? " holds" : " does not hold"));
+    for (Trail& walk : walk_node(root, space, Trail{{}, known})) {
+      RoutePath path{std::move(walk.nodes), std::move(walk.assumed), {}};
+      for (const Assumption& assumption : path.assumed)
+        path.assumptions.push_back(assumption.matcher->format() +
+                                   (assumption.holds ? " holds" : " does not hold"));
       paths.push_back(std::move(path));
     }
   } catch (const TooManyPaths&) {
     // What cannot be looked at is not believed: one way that nobody takes.
-    return {RoutePath{{}, {"the route has more ways for this rule than can be looked at"}}};
+    return {RoutePath{{}, {}, {"the route has more ways for this rule than can be looked at"}}};
   }
   return paths;
 }

@@ -40,19 +40,37 @@ struct Route {
   std::vector<const Route*> match(const Labels& labels) const;
 };
 
+// Whether the node's time intervals let nothing through at this moment. A name without an interval does
+// nothing.
+bool is_muted(const RouteOptions& options, const std::map<std::string, TimeInterval>& intervals,
+              Timestamp at);
+
+// The node with this id; null: there is none.
+const Route* find_route(const Route& root, const std::string& id);
+
 // What is known of an alert's labels before it exists: exact values, and names whose value comes from logs.
 struct LabelSpace {
   Labels fixed;
   std::vector<std::string> from_logs;  // may also be absent
 };
 
-// Every way an alert of this space can travel, a matcher on a from_logs label being both true and false
-// (contradictions between matchers on the same label are not chased: what cannot be proven covered is
-// refused).
+// What is taken for granted of an alert on one of its ways.
+struct Assumption {
+  const LabelMatcher* matcher;  // of a node of some tree, which must outlive it
+  bool holds;
+};
+
+// Every way an alert of this space can travel, a matcher on a from_logs label being both true and false. What
+// cannot be after what was assumed of the same label is left out: of team="db" where team=~"d.*" does not
+// hold, of team="web" where team=~"db|mail" does. Two regexes that list no values are not held against each
+// other: what cannot be proven covered is refused.
 struct RoutePath {
   std::vector<const Route*> nodes;       // the nodes that take it
-  std::vector<std::string> assumptions;  // `queue="a" matches`, in the order decided
+  std::vector<Assumption> assumed;       // in the order decided
+  std::vector<std::string> assumptions;  // the same for people: `queue="a" holds`
 };
-std::vector<RoutePath> possible_paths(const Route& root, const LabelSpace& space);
+// `known` is assumed already, of the same labels on a way through another tree: it comes first.
+std::vector<RoutePath> possible_paths(const Route& root, const LabelSpace& space,
+                                      const std::vector<Assumption>& known = {});
 
 }  // namespace logbell::rules

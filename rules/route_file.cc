@@ -349,43 +349,17 @@ Route read_route(const yaml::Node& node, const TimeIntervals& intervals, Reading
 bool is_always_muted(const RouteOptions& options, const std::map<std::string, TimeInterval>& intervals,
                      Timestamp now) {
   if (options.mute_time_intervals.empty() && options.active_time_intervals.empty()) return false;
-  // Nothing changes between one edge of a day and the next, in whatever zone: quarter hours are the finest
-  // zones there are, and the edges themselves are in minutes.
-  std::set<int> minutes;
-  for (int quarter = 0; quarter < 24 * 60; quarter += 15)
-    minutes.insert(quarter);
-  std::vector<const TimeInterval*> mute;
-  std::vector<const TimeInterval*> active;
-  const auto collect = [&](const std::vector<std::string>& names, std::vector<const TimeInterval*>& out) {
-    for (const std::string& name : names) {
+  std::vector<const TimeInterval*> used;
+  for (const auto* names : {&options.mute_time_intervals, &options.active_time_intervals}) {
+    for (const std::string& name : *names) {
       const auto found = intervals.find(name);
-      if (found == intervals.end()) continue;
-      out.push_back(&found->second);
-      for (const TimeIntervalEntry& entry : found->second.entries) {
-        for (const auto& [from, to] : entry.minutes) {
-          for (int shift = 0; shift < 24 * 60; shift += 15) {
-            minutes.insert((from + shift) % (24 * 60));
-            minutes.insert((to + shift) % (24 * 60));
-          }
-        }
-      }
-    }
-  };
-  collect(options.mute_time_intervals, mute);
-  collect(options.active_time_intervals, active);
-  if (mute.size() + active.size() !=
-      options.mute_time_intervals.size() + options.active_time_intervals.size())
-    return false;  // one of them was refused: that is said already
-  const auto today = std::chrono::floor<std::chrono::days>(now);
-  for (int day = 0; day < 366; ++day) {
-    for (const int minute : minutes) {
-      const Timestamp at = today + std::chrono::days(day) + std::chrono::minutes(minute);
-      const auto holds = [&](const TimeInterval* interval) { return interval->contains(at); };
-      if (!active.empty() && std::none_of(active.begin(), active.end(), holds)) continue;
-      if (std::none_of(mute.begin(), mute.end(), holds)) return false;
+      if (found == intervals.end()) return false;  // it was refused: that is said already
+      used.push_back(&found->second);
     }
   }
-  return true;
+  const std::vector<Timestamp> edges = edges_of(used, now);
+  return std::all_of(edges.begin(), edges.end(),
+                     [&](Timestamp at) { return is_muted(options, intervals, at); });
 }
 
 }  // namespace logbell::rules

@@ -1,9 +1,11 @@
 #include "rules/time_interval.h"
 
 #include <algorithm>
+#include <set>
 #include <stdexcept>
 
 #include <date/tz.h>
+#include <fmt/format.h>
 
 namespace logbell::rules {
 namespace {
@@ -33,6 +35,16 @@ bool within_month(const std::vector<std::pair<int, int>>& ranges, int day, int d
            if (range.first > days_in_month) return false;
            return day >= resolve(range.first) && day <= resolve(range.second);
          });
+}
+
+// " month 8,10:12", " monday:friday", as they are written; nothing where there are none.
+template <class Name>
+std::string format_ranges(std::string_view what, const std::vector<std::pair<int, int>>& ranges, Name name) {
+  std::string out;
+  for (const auto& [first, last] : ranges)
+    out +=
+        (out.empty() ? " " + std::string(what) : ",") + name(first) + (first == last ? "" : ":" + name(last));
+  return out;
 }
 
 }  // namespace
@@ -74,6 +86,53 @@ bool TimeInterval::contains(Timestamp at) const {
            within(entry.months, static_cast<int>(static_cast<unsigned>(date.month()))) &&
            within(entry.years, static_cast<int>(date.year()));
   });
+}
+
+std::vector<Timestamp> edges_of(const std::vector<const TimeInterval*>& intervals, Timestamp now) {
+  // Quarter hours are the finest zones there are, and the edges themselves are in minutes.
+  constexpr int kDay = 24 * 60;
+  constexpr int kQuarter = 15;
+  std::set<int> minutes;
+  const auto add = [&minutes](int minute) {
+    for (int shift = 0; shift < kDay; shift += kQuarter)
+      minutes.insert((minute + shift) % kDay);
+  };
+  add(0);
+  for (const TimeInterval* interval : intervals) {
+    for (const TimeIntervalEntry& entry : interval->entries) {
+      for (const auto& [from, to] : entry.minutes) {
+        add(from);
+        add(to);
+      }
+    }
+  }
+  std::vector<Timestamp> edges;
+  const auto today = std::chrono::floor<std::chrono::days>(now);
+  for (int day = 0; day < 366; ++day) {
+    for (const int minute : minutes)
+      edges.push_back(today + std::chrono::days(day) + std::chrono::minutes(minute));
+  }
+  return edges;
+}
+
+std::string format_interval(const TimeInterval& interval) {
+  static constexpr const char* kDays[] = {"sunday",   "monday", "tuesday", "wednesday",
+                                          "thursday", "friday", "saturday"};
+  const auto clock = [](int minute) { return fmt::format("{:02}:{:02}", minute / 60, minute % 60); };
+  const auto number = [](int value) { return std::to_string(value); };
+  const auto weekday = [](int day) { return std::string(kDays[day % 7]); };
+  std::string out;
+  for (const TimeIntervalEntry& entry : interval.entries) {
+    std::string one;
+    for (const auto& [from, to] : entry.minutes)
+      one += fmt::format("{}{}-{}", one.empty() ? " " : ",", clock(from), clock(to));
+    one += format_ranges("", entry.weekdays, weekday) + format_ranges("day ", entry.days_of_month, number) +
+           format_ranges("month ", entry.months, number) + format_ranges("year ", entry.years, number);
+    if (one.empty()) one = " always";
+    if (!entry.location.empty()) one += " in " + entry.location;
+    out += (out.empty() ? "" : ", or ") + one.substr(1);
+  }
+  return out;
 }
 
 }  // namespace logbell::rules

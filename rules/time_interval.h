@@ -30,6 +30,12 @@ struct TimeInterval {
   bool contains(Timestamp at) const;
 };
 
+// Moments of the 366 days from the day of `now` on: between one and the next none of these begins or ends, in
+// whatever zone.
+std::vector<Timestamp> edges_of(const std::vector<const TimeInterval*>& intervals, Timestamp now);
+// What it holds, for people: "09:00-17:00 monday:friday in Europe/Berlin, or month 8".
+std::string format_interval(const TimeInterval& interval);
+
 // Whether `zone` is an IANA zone that this machine knows.
 bool is_known_zone(const std::string& zone);
 // Wall-clock minutes since the epoch shifted into `zone` ("" = UTC).

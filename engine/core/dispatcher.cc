@@ -198,17 +198,6 @@ bool Dispatcher::is_firing(Fingerprint fingerprint) const {
          });
 }
 
-bool Dispatcher::is_muted(const RouteOptions& options, Timestamp now) const {
-  const auto within = [&](const std::string& name) {
-    const auto interval = plan_->time_intervals.find(name);
-    return interval != plan_->time_intervals.end() && interval->second.contains(now);
-  };
-  if (std::any_of(options.mute_time_intervals.begin(), options.mute_time_intervals.end(), within))
-    return true;
-  return !options.active_time_intervals.empty() &&
-         std::none_of(options.active_time_intervals.begin(), options.active_time_intervals.end(), within);
-}
-
 Dispatcher::Group& Dispatcher::group_for(const Destination& destination, const Labels& labels,
                                          const Alert& first, Timestamp now) {
   const RouteOptions& options = *destination.options;
@@ -416,7 +405,7 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
   const std::vector<std::string> listed = sinks_of(group.id);
   const std::set<std::string> members(listed.begin(), listed.end());
   const RouteOptions& options = options_of(group.id);
-  const bool muted = is_muted(options, now);
+  const bool muted = is_muted(options, plan_->time_intervals, now);
   const bool due = now >= group.next_flush;
   group.dirty = false;
   group.due.reset();

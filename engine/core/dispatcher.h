@@ -152,7 +152,6 @@ class Dispatcher {
                                         rules::Timestamp now) const;
   std::vector<std::string> sinks_of(const std::string& id) const;
   const rules::RouteOptions& options_of(const std::string& id) const;
-  bool is_muted(const rules::RouteOptions& options, rules::Timestamp now) const;
   bool is_silent(rules::Fingerprint rule, rules::Timestamp now) const;
   bool is_firing(rules::Fingerprint fingerprint) const;  // in some group
   Group& group_for(const Destination& destination, const rules::Labels& labels, const rules::Alert& first,

@@ -35,3 +35,15 @@ TEST_CASE("matcher: reads Alertmanager's text form", "[rules][matcher]") {
     CHECK_FALSE(LabelMatcher::parse(bad).has_value());
   }
 }
+
+TEST_CASE("matcher: the values that it names, where it names them", "[rules][matcher]") {
+  using Values = std::vector<std::string>;
+  const auto named = [](const char* text) { return LabelMatcher::parse(text)->named_values(); };
+  CHECK(named("team=db") == Values{"db"});
+  CHECK(named("team!=db") == Values{"db"});
+  CHECK(named("team=\"a.b\"") == Values{"a.b"});
+  CHECK(named("team=~\"db|web|\"") == Values{"db", "web", ""});
+  CHECK(named("team!~\"db\"") == Values{"db"});
+  CHECK_FALSE(named("team=~\"d.*|web\""));
+  CHECK_FALSE(named("team=~\"(db|web)\""));
+}

@@ -74,6 +74,7 @@ TEST_CASE("route: every real alert travels one of the possible paths", "[rules][
     root.matchers.clear();
     const LabelSpace space{{{"c", values[pick(4)]}}, {"a", "b"}};
     std::set<std::string> possible;
+    std::set<std::string> taken;
     for (const RoutePath& path : possible_paths(root, space))
       possible.insert(ids(path.nodes));
     for (const std::string& a : values) {
@@ -82,9 +83,51 @@ TEST_CASE("route: every real alert travels one of the possible paths", "[rules][
         labels.set("a", a);
         labels.set("b", b);
         REQUIRE(possible.count(ids(root.match(labels))) == 1);
+        taken.insert(ids(root.match(labels)));
       }
     }
+    // And none of them is made up.
+    REQUIRE(possible == taken);
   }
+}
+
+TEST_CASE("route: what was assumed of a label decides what is asked of it later", "[rules][route]") {
+  const auto ways = [](const std::vector<std::string>& tests) {
+    std::vector<Route> children;
+    for (const std::string& test : tests)
+      children.push_back(node(test, {test}));
+    const Route root = node("root", {}, children);
+    std::string text;
+    for (const RoutePath& path : possible_paths(root, LabelSpace{{}, {"team"}}))
+      text += (text.empty() ? "" : ", ") + ids(path.nodes);
+    return text;
+  };
+  // The second is never taken: what is db matches the first.
+  CHECK(ways({"team=~\"d.*\"", "team=db"}) == "team=~\"d.*\", root");
+  CHECK(ways({"team=~\"db|mail\"", "team=db"}) == "team=~\"db|mail\", root");
+  CHECK(ways({"team=~\"db|mail\"", "team=~\"mail|db\""}) == "team=~\"db|mail\", root");
+  CHECK(ways({"team!=db", "team=db"}) == "team!=db, team=db");
+  CHECK(ways({"team!=db", "team=~\"d.\""}) == "team!=db, team=~\"d.\"");
+  CHECK(ways({"team!~\"d.*\"", "team=~\"d.*\""}) == "team!~\"d.*\", team=~\"d.*\"");
+  CHECK(ways({"team=\"\"", "team=~\".+\""}) == "team=\"\", team=~\".+\", root");
+  // What may be stays.
+  CHECK(ways({"team=db", "team=~\"d.*\""}) == "team=db, team=~\"d.*\", root");
+  CHECK(ways({"team=~\"d.*\"", "team=~\".*b\""}) == "team=~\"d.*\", team=~\".*b\", root");
+  CHECK(ways({"team=~\"db|mail\"", "team=~\"db|web\""}) == "team=~\"db|mail\", team=~\"db|web\", root");
+}
+
+TEST_CASE("route: the ways that are left beside one through another tree", "[rules][route]") {
+  const Route before = node("root", {}, {node("db", {"team=db"})});
+  const Route after = node("root", {}, {node("d", {"team=~\"d.*\""}), node("eu", {"region=eu"})});
+  const LabelSpace space{{}, {"team", "region"}};
+  std::set<std::string> both;
+  for (const RoutePath& path : possible_paths(before, space)) {
+    for (const RoutePath& other : possible_paths(after, space, path.assumed)) {
+      both.insert(ids(path.nodes) + "|" + ids(other.nodes));
+      CHECK(other.assumptions.front() == path.assumptions.front());
+    }
+  }
+  CHECK(both == std::set<std::string>{"db|d", "root|d", "root|eu", "root|root"});
 }
 
 TEST_CASE("route: a tree with more ways than can be looked at covers nothing", "[rules][route]") {

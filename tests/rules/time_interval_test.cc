@@ -50,3 +50,39 @@ TEST_CASE("time interval: every given part must hold", "[rules][time_interval]")
   CHECK(is_known_zone("Europe/Berlin"));
   CHECK_FALSE(is_known_zone("Europe/Atlantis"));
 }
+
+TEST_CASE("time interval: what it holds is shown as it is written", "[rules][time_interval]") {
+  TimeIntervalEntry office;
+  office.minutes = {{9 * 60, 12 * 60}, {13 * 60, 24 * 60}};
+  office.weekdays = {{1, 5}, {0, 0}};
+  office.location = "Europe/Berlin";
+  TimeIntervalEntry month_end;
+  month_end.days_of_month = {{-3, -1}};
+  month_end.months = {{2, 2}, {4, 6}};
+  month_end.years = {{2026, 2027}};
+  CHECK(format_interval({"x", {office, month_end}}) ==
+        "09:00-12:00,13:00-24:00 monday:friday,sunday in Europe/Berlin, or day -3:-1 month 2,4:6 year "
+        "2026:2027");
+  CHECK(format_interval({"x", {TimeIntervalEntry()}}) == "always");
+}
+
+TEST_CASE("time interval: nothing begins or ends between two edges", "[rules][time_interval]") {
+  TimeIntervalEntry night;
+  night.minutes = {{1, 23 * 60 + 59}};
+  night.location = "Asia/Kathmandu";  // 05:45 ahead
+  const TimeInterval interval{"x", {night}};
+  const Timestamp now = *parse_rfc3339("2026-11-28T12:34:00Z");
+  const std::vector<Timestamp> edges = edges_of({&interval}, now);
+  CHECK(std::is_sorted(edges.begin(), edges.end()));
+  CHECK(edges.front() == *parse_rfc3339("2026-11-28T00:00:00Z"));
+  std::size_t next = 0;
+  for (Timestamp at = edges.front(); at < edges.front() + std::chrono::hours(24 * 3);
+       at += std::chrono::minutes(1)) {
+    if (next < edges.size() && edges[next] == at) {
+      ++next;
+    } else {
+      REQUIRE(interval.contains(at) == interval.contains(at - std::chrono::minutes(1)));
+    }
+  }
+  CHECK(edges.back() > now + std::chrono::hours(24 * 364));
+}
