@@ -47,6 +47,8 @@ std::string title_of(Section section, const Side& b) {
       return "Rules";
     case Section::kPatterns:
       return "Patterns";
+    case Section::kSources:
+      return "Sources";
     case Section::kRoutes:
       return "Routes";
     case Section::kSinks:
@@ -119,7 +121,8 @@ int command_diff(const DiffOptions& options) {
   const Side a = load_side(options.a, options.assume_secrets);
   const Side b = load_side(options.b, options.assume_secrets);
   std::vector<Difference> differences;
-  if (a.config != nullptr && b.config != nullptr) differences = compare(*a.config, *b.config);
+  if (a.config != nullptr && b.config != nullptr)
+    differences = compare(*a.config, *b.config, SystemClock().now());
   const bool fewer = std::any_of(differences.begin(), differences.end(), [](const Difference& difference) {
     return difference.section == Section::kFewer;
   });

@@ -12,7 +12,7 @@
 namespace logbell::engine {
 
 struct Difference {
-  enum class Section { kFewer, kOtherwise, kMore, kRules, kPatterns, kRoutes, kSinks, kProof };
+  enum class Section { kFewer, kOtherwise, kMore, kRules, kPatterns, kSources, kRoutes, kSinks, kProof };
   Section section = Section::kRules;
   std::string subject;  // `rule "QueueUnreachable"`
   std::string what;     // what of it: "told", "expr", "type"; "" where it is all of it
@@ -21,19 +21,23 @@ struct Difference {
 };
 std::string_view to_string(Difference::Section section);  // "fewer"
 
-// In the order of sections, then of names. kFewer: a rule of whose alerts fewer sinks that tell somebody hear
-// in `b`, in all or on the way on which the fewest do; kOtherwise: as many, but others, of another type, or
-// on other ways. A heartbeat that `b` has not is kFewer as well: there nobody hears that logbell itself is
-// gone. Of time intervals the names are compared.
-std::vector<Difference> compare(const Config& a, const Config& b);
+// In the order of sections, then of names. Who is told of a rule, or of one of logbell's own alerts, is
+// compared on each way that an alert with the same labels takes through both routes, at each moment of the
+// year from `now` on at which one of their time intervals begins or ends. kFewer: on one of them fewer people
+// hear in `b`, at once or once a sink has failed (its fallbacks), or fewer machines where as many people do;
+// what a machine reads
+// (`audience: machine`) makes up for no person. kOtherwise: as many, but others, or of another type. kMore:
+// nobody is lost. A heartbeat, a source, a `max_silence`, `uncovered_errors` or a sink's secret that `b` has
+// not is kFewer as well.
+std::vector<Difference> compare(const Config& a, const Config& b, rules::Timestamp now);
 
 // What environments can be compared by, from Prometheus: equal where they watch for the same, route it in the
 // same way, and know the same sinks with secrets for each. Where sinks lead, paths and the environment's name
 // are left out.
 struct ConfigFingerprint {
   std::string rules;   // and patterns
-  std::string routes;  // and time intervals' names
-  std::string sinks;   // names, types, and whether each can be used
+  std::string routes;  // and what their time intervals hold
+  std::string sinks;   // names, types, whether each can be used, the keys of its secrets; and the heartbeat
 };
 ConfigFingerprint fingerprint(const Config& config);
 

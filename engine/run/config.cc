@@ -683,6 +683,7 @@ class Compiler {
     }
     draft.config = std::move(parsed);
     draft.spec.settings = reader.fingerprint();
+    draft.spec.secrets = reader.secret_keys();
     draft.spec.acknowledges = type->shows_links && !config_.external_url.empty();
     const std::size_t lanes = draft.config->lanes();
     for (std::size_t i = 1; i <= lanes; ++i)

@@ -171,6 +171,7 @@ std::optional<HeartbeatSettings> read_heartbeat(const Fields& top, const ConfigW
   const std::optional<rules::Secret> secret = reader.secret("url", !fields.has("sink"));
   if (!secret) return std::nullopt;
   made.url = *secret;
+  made.secret_keys = reader.secret_keys();
   const std::string key = fields.has("url") ? "url" : "url_file";
   const std::optional<sinks::Url> url = sinks::check_url(reader, key, secret->reveal(), true);
   if (!url) return std::nullopt;

@@ -34,7 +34,8 @@ struct HeartbeatSettings {
 
   rules::Place place;
   rules::Secret url;
-  std::string shown;  // scheme://host: what may be printed
+  std::string shown;                     // scheme://host: what may be printed
+  std::vector<std::string> secret_keys;  // of those that it has, sorted
   HeartbeatStyle style = HeartbeatStyle::kPlain;
   rules::Duration every = kEvery;
   bool get = false;  // GET instead of POST, without a body

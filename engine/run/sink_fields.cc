@@ -47,6 +47,7 @@ std::optional<std::string> SinkFields::text(std::string_view key, bool required)
 std::optional<rules::Secret> SinkFields::secret(std::string_view key, bool required) {
   std::optional<rules::Secret> found = read_secret(key, required);
   if (found) note(key, found->reveal());
+  if (found && !found->empty()) secret_keys_.emplace(key);
   return found;
 }
 
@@ -88,23 +89,25 @@ const yaml::Node* SinkFields::raw(std::string_view key) {
   const yaml::Node* written = fields_.raw(key);
   if (written == nullptr) return nullptr;
   filled_in_.push_back(*written);
-  fill_in(filled_in_.back(), key);
+  fill_in(filled_in_.back(), std::string(key));
   note(key, filled_in_.back());
   return &filled_in_.back();
 }
 
-void SinkFields::fill_in(yaml::Node& node, std::string_view key) {
+void SinkFields::fill_in(yaml::Node& node, const std::string& key) {
   for (yaml::Node& item : node.items)
     fill_in(item, key);
   for (yaml::Entry& entry : node.entries)
-    fill_in(entry.value, entry.key);
+    fill_in(entry.value, key + "." + entry.key);
   if (!node.is_scalar() || node.scalar.find("${") == std::string::npos) return;
   const std::optional<Text> text = fields_.reading().fill_in(node, fields_.subject(), true);
   if (!text) return;  // said; the sink is refused whatever its parser makes of the rest
   if (!text->assumed && rules::is_placeholder(text->value))
     fields_.error(node.place,
-                  fmt::format("\"{}\" is a placeholder: nobody's real secret looks like that", key),
+                  fmt::format("\"{}\" is a placeholder: nobody's real secret looks like that",
+                              key.substr(key.rfind('.') + 1)),
                   "put the real one into the variable");
+  if (!text->value.empty()) secret_keys_.insert(key);
   node.scalar = text->value;
 }
 

@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,11 +35,14 @@ class SinkFields : public sinks::FieldReader {
   void warn(std::string_view key, std::string reason, std::string fix) override;
   // Of every value that was read, secrets and variables included: another one is another sink.
   rules::Fingerprint fingerprint() const { return rules::hash_bytes(read_); }
+  // The keys of the secrets that were read and are not empty, sorted; "headers.Authorization" of one inside
+  // of raw(). Never their values.
+  std::vector<std::string> secret_keys() const { return {secret_keys_.begin(), secret_keys_.end()}; }
 
  private:
   void note(std::string_view key, std::string_view value);
   void note(std::string_view key, const rules::yaml::Node& node);
-  void fill_in(rules::yaml::Node& node, std::string_view key);
+  void fill_in(rules::yaml::Node& node, const std::string& key);
   rules::Place place_of(std::string_view key) const;
   std::optional<rules::Secret> read_secret(std::string_view key, bool required);
   std::optional<rules::Secret> inline_or_variable(std::string_view key, const std::string& in_file);
@@ -50,6 +54,7 @@ class SinkFields : public sinks::FieldReader {
   const ConfigWorld& world_;
   std::deque<rules::yaml::Node> filled_in_;  // what raw() gave out
   std::string read_;
+  std::set<std::string> secret_keys_;
 };
 
 // What stands where --assume-secrets leaves a value out: an address that cannot exist (RFC 2606).

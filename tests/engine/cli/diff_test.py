@@ -47,6 +47,56 @@ class Diff(unittest.TestCase):
         self.assertEqual(0, back.returncode)
         self.assertTrue(back.stdout.startswith("More are told:\n"), back.stdout)
 
+    def test_whatever_reaches_fewer_is_1(self):
+        def with_route(route, more=""):
+            return STAGING.replace("route: {sinks: [record], routes: [{matchers: ['severity=\"critical\"'], sinks: [ops, record]}]}\n",
+                                   f"route: {route}\n{more}")
+
+        def night(start, end):
+            return (f"time_intervals: [{{name: night, time_intervals: [{{times: [{{start_time: '{start}', end_time: '{end}'}}]}}]}}]\n")
+
+        plain = with_route("{sinks: [ops, record]}")
+        muted = ("{sinks: [ops, record], routes: [{matchers: ['severity=\"critical\"'], mute_time_intervals: [night]}]}")
+        machine = plain.replace("hooks.example.com/x'}}", "hooks.example.com/x'}}\n  audit: {file: {path: /tmp/audit}, audience: machine}")
+        signed = plain.replace("/x'}", "/x', secret: '${SECRET}'}")
+        caught = "{sinks: [record], routes: [%s, %s]}"
+        first, last = ("{matchers: ['service=\"db\"'], sinks: [ops, record]}", "{matchers: ['service=~\"d.*\"'], sinks: [record]}")
+        pattern = STAGING.replace(
+            "rules:\n  - {alert: Errors, match: ERROR, labels: {severity: critical}}",
+            "patterns: {err: {match: 'ERROR (?P<service>\\w+)', labels: [service]}}\n"
+            "rules:\n  - {alert: Errors, expr: 'count_over_time(err[1m]) > 1'}")
+
+        def by_service(route):
+            return pattern.replace("route: {sinks: [record], routes: [{matchers: ['severity=\"critical\"'], sinks: [ops, record]}]}",
+                                   f"route: {route}")
+
+        rows = {
+            "a mute that is new": (plain, with_route(muted, night("00:01", "24:00")), "the same, but nobody at "),
+            "a mute that is longer": (with_route(muted, night("00:01", "00:02")), with_route(muted, night("00:01", "24:00")),
+                                      "night (00:01-00:02) -> night (00:01-24:00)"),
+            "a route that an earlier one empties": (by_service(caught % (first, last)), by_service(caught % (last, first)),
+                                                    'rule "Errors": record (webhook), ops (slack) when service="db" holds -> record (webhook)'),
+            "other labels": (by_service(caught % (first, last)), by_service(caught % (first.replace("db", "dc"), last)),
+                             'ops (slack) when service="dc" holds'),
+            "a fallback": (plain.replace("{url: 'https://hooks.example.com/x'}}", "{url: 'https://hooks.example.com/x'}, fallback: [ops]}")
+                           .replace("[ops, record]", "[record]"), plain.replace("[ops, record]", "[record]"),
+                           'rule "Errors": record (webhook, else ops) -> record (webhook)'),
+            "logbell's own": (machine, machine.replace("[ops, record]}", "[ops, record], routes: [{matchers: [alertname=SinkDead], sinks: [audit]}]}"),
+                              "logbell's own SinkDead: ops (slack), record (webhook) -> no person, only audit (file, read by a machine)"),
+            "a secret": (signed, plain, 'sink "record": secrets: secret, url -> url'),
+            "a machine instead of people": (machine, machine.replace("[ops, record]", "[audit]"),
+                                            'rule "Errors": ops (slack), record (webhook) -> no person, only audit (file, read by a machine)'),
+        }
+        for name, (a, b, says) in rows.items():
+            with self.subTest(name):
+                done = self.diff(a, b, SECRET="8d1f6c0b6a8e8d1f6c0b6a8e")
+                self.assertEqual((1, ""), (done.returncode, done.stderr), done.stdout)
+                self.assertTrue(done.stdout.startswith("FEWER are told with production.yaml:\n"), done.stdout)
+                self.assertIn(says, done.stdout)
+                self.assertNotIn("is refused", done.stdout)
+        done = self.diff(plain, plain.replace("/var/log/api.log", "/var/log/other.log"))
+        self.assertEqual((0, 'Sources:\n  source "api": lines from: /var/log/api.log -> /var/log/other.log\n'), (done.returncode, done.stdout))
+
     def test_what_does_the_same_is_0(self):
         done = self.diff(STAGING, STAGING.replace("staging", "production"))
         self.assertEqual((0, "They do the same, wherever their sinks lead.\n"), (done.returncode, done.stdout))
