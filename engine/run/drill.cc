@@ -151,7 +151,14 @@ rules::Result<DrillReport> DrillDesk::begin(const rules::Plan& plan, const Reque
   for (const std::string& name : request.rules) {
     const bool known = std::any_of(plan.rules.begin(), plan.rules.end(),
                                    [&](const rules::AlertingRule& rule) { return rule.name == name; });
-    if (!known) return wrong(fmt::format("there is no rule \"{}\"; /api/v1/rules lists them", name));
+    if (!known) {
+      std::vector<std::string> names;
+      for (const rules::AlertingRule& rule : plan.rules)
+        names.push_back(rule.name);
+      const std::string meant = rules::did_you_mean(name, names);
+      return wrong(fmt::format("there is no rule \"{}\"; {}", name,
+                               meant.empty() ? "/api/v1/rules lists them" : meant));
+    }
   }
   if (!request.sink.empty() && plan.sinks.count(request.sink) == 0)
     return wrong(fmt::format("there is no sink \"{}\"; /api/v1/sinks lists them", request.sink));

@@ -235,6 +235,8 @@ TEST_CASE("drill desk: what fails on the way is said where it fails", "[run][dri
   SECTION("what does not exist") {
     CHECK(desk.desk->begin(*desk.plan, {.rules = {"Nope"}}).error().message ==
           "there is no rule \"Nope\"; /api/v1/rules lists them");
+    CHECK(desk.desk->begin(*desk.plan, {.rules = {"errors"}}).error().message ==
+          "there is no rule \"errors\"; did you mean \"Errors\"?");
     CHECK_FALSE(desk.desk->begin(*desk.plan, {.sink = "nope"}));
     CHECK_FALSE(desk.desk->begin(*desk.plan, {.source = "nope"}));
   }
