@@ -86,6 +86,7 @@ struct SinkDraft {
   rules::SinkSpec spec;
   std::shared_ptr<const sinks::SinkConfig> config;
   std::vector<Text> fallback;
+  std::string proxy;  // as written; "": none is
   Problems problems;
 };
 
@@ -684,6 +685,7 @@ class Compiler {
     draft.config = std::move(parsed);
     draft.spec.settings = reader.fingerprint();
     draft.spec.secrets = reader.secret_keys();
+    draft.proxy = reader.proxy();
     draft.spec.acknowledges = type->shows_links && !config_.external_url.empty();
     const std::size_t lanes = draft.config->lanes();
     for (std::size_t i = 1; i <= lanes; ++i)
@@ -769,7 +771,7 @@ class Compiler {
   void read_heartbeats_of(const Fields& top) {
     std::vector<AlertsPath> alerts;
     for (const auto& [name, draft] : sinks_) {
-      if (draft.config) alerts.push_back({name, draft.config->destination(), draft.config->secrets()});
+      if (draft.config) alerts.push_back({name, draft.config->destination(), draft.config->secrets(), draft.proxy});
     }
     config_.heartbeat = read_heartbeat(top, world_, alerts);
     config_.listened_for = read_heartbeats(top, world_, is_loopback(config_.listen));

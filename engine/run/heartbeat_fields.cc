@@ -110,6 +110,18 @@ void check_path(const Fields& fields, const HeartbeatSettings& heartbeat, const 
         "send it another way");
     return;
   }
+  const std::string proxy = heartbeat.http.proxy.value_or("");
+  for (const AlertsPath& alert : alerts) {
+    const rules::Result<sinks::Url> named = sinks::parse_url(alert.proxy);
+    if (proxy.empty() || !named || named->shown != proxy) continue;
+    fields.warn(
+        fields.place("proxy"),
+        fmt::format("its proxy {} is that of the sink \"{}\": when that one is down, neither alerts nor the "
+                    "heartbeat get out",
+                    proxy, alert.sink),
+        "send it another way, or directly: `proxy: none`");
+    return;
+  }
 }
 
 bool is_plain_name(std::string_view name) {

@@ -57,6 +57,7 @@ struct AlertsPath {
   std::string sink;
   std::string destination;             // scheme://host, or several, for people
   std::vector<rules::Secret> secrets;  // its URL is one of them
+  std::string proxy = {};              // that it names; "": none
 };
 
 // Nothing where it is not there or wrong; problems are recorded at their places.

@@ -41,6 +41,7 @@ std::optional<std::string> SinkFields::text(std::string_view key, bool required)
   std::optional<Text> found = required ? fields_.required_text(key) : fields_.text(key);
   if (!found) return std::nullopt;
   note(key, found->value);
+  if (key == "proxy") proxy_ = found->value;
   return found->assumed ? kAssumed : found->value;
 }
 

@@ -38,6 +38,8 @@ class SinkFields : public sinks::FieldReader {
   // The keys of the secrets that were read and are not empty, sorted; "headers.Authorization" of one inside
   // of raw(). Never their values.
   std::vector<std::string> secret_keys() const { return {secret_keys_.begin(), secret_keys_.end()}; }
+  // What `proxy:` says; "": nothing.
+  const std::string& proxy() const { return proxy_; }
 
  private:
   void note(std::string_view key, std::string_view value);
@@ -54,6 +56,7 @@ class SinkFields : public sinks::FieldReader {
   const ConfigWorld& world_;
   std::deque<rules::yaml::Node> filled_in_;  // what raw() gave out
   std::string read_;
+  std::string proxy_;
   std::set<std::string> secret_keys_;
 };
 

@@ -44,7 +44,9 @@ struct Loaded {
   Lines problems;  // "line:column: subject: reason; fix", warnings marked
 };
 
-Loaded load(const std::string& rest, const std::map<std::string, std::string>& files = {}) {
+// `hook`: more of the sink `a`.
+Loaded load(const std::string& rest, const std::map<std::string, std::string>& files = {},
+            const std::string& hook = "") {
   ConfigWorld world;
   world.env = [](const std::string& name) {
     if (name == "PLACEHOLDER") return std::optional<std::string>("changeme");
@@ -52,7 +54,10 @@ Loaded load(const std::string& rest, const std::map<std::string, std::string>& f
                               : std::nullopt;
   };
   world.read_file = [&](const std::string& path) -> rules::Result<std::string> {
-    if (path == "logbell.yaml") return kBase + rest;
+    if (path == "logbell.yaml") {
+      std::string text = kBase + rest;
+      return text.insert(text.find("/hook'") + 6, hook);
+    }
     const auto found = files.find(path);
     if (found == files.end()) return rules::fail(rules::ErrorCode::kNotFound, "No such file or directory");
     return found->second;
@@ -107,6 +112,18 @@ TEST_CASE("heartbeat: its URL is a secret, and says what its receiver understand
   CHECK(all->heartbeat->every == 30s);
   CHECK(all->heartbeat->http.timeout == 2s);
   CHECK(all->heartbeat->get);
+}
+
+TEST_CASE("heartbeat: a proxy that the alerts take as well is said", "[run][heartbeat]") {
+  const auto problems = [](const std::string& proxy) {
+    return load("heartbeat: {url: '${PING_URL}'" + proxy + "}\n", {}, ", proxy: 'http://proxy:3128/'").problems;
+  };
+  CHECK(problems("").empty());
+  CHECK(problems(", proxy: none").empty());
+  CHECK(problems(", proxy: 'http://other:3128'").empty());
+  CHECK(problems(", proxy: 'http://proxy:3128'") ==
+        Lines{"warning: heartbeat: its proxy http://proxy:3128 is that of the sink \"a\": when that one is down, "
+              "neither alerts nor the heartbeat get out"});
 }
 
 TEST_CASE("heartbeat: what is wrong with it is said", "[run][heartbeat]") {
