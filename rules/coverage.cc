@@ -18,6 +18,7 @@ namespace {
 // worth a slow start.
 constexpr std::size_t kMaxRoutePairs = 20'000;
 
+constexpr const char* kTellPeople = "add a sink that tells people, if somebody is to know";
 constexpr const char* kGiveSinks = "give that route `sinks:`, or the rule its own";
 
 class Check {
@@ -135,14 +136,28 @@ class Check {
           ++others;
         }
       }
-      if (first.empty()) continue;
+      if (first.empty()) {
+        if (const Way* way = machine_only_way(plan_, one))
+          problems_.warn(one.place, subject, "no person hears of it" + only_machines(*way), kTellPeople);
+        continue;
+      }
       if (others > 0) first += fmt::format(" ({} more such {})", others, others == 1 ? "way" : "ways");
       problems_.error(one.place, subject, first, first_fix);
     }
     check_built_in(reach);
     check_route_sinks();
     check_unused();
+    check_fallbacks();
     check_routes(reach);
+  }
+
+  // " when queue="a" holds: only audit, which a machine reads"
+  std::string only_machines(const Way& way) const {
+    std::vector<std::string> machines;
+    for (const std::string& sink : way.sinks) {
+      if (counts(sink)) machines.push_back(sink);
+    }
+    return fmt::format("{}: only {}, which a machine reads", when(way), list_words(machines));
   }
 
   void note_users(const Reach& reach) {
@@ -173,7 +188,10 @@ class Check {
         }
       }
     }
-    if (lost.empty()) return;
+    if (lost.empty()) {
+      warn_own_for_machines(reach);
+      return;
+    }
     const std::string names = list_words(lost, 10);
     if (plan_.has_route) {
       static constexpr std::string_view kOne = "it reaches";
@@ -188,6 +206,37 @@ class Check {
               "logbell's own alerts ({}) reach no person: there is no `route:`, and no sink tells people",
               names),
           "add a `route:` with `sinks:`");
+    }
+  }
+
+  void warn_own_for_machines(const std::vector<Reach>& reach) {
+    std::vector<std::string> names;
+    const Way* first = nullptr;
+    for (const Reach& one : reach) {
+      const Way* way = one.built_in ? machine_only_way(plan_, one) : nullptr;
+      if (way == nullptr) continue;
+      names.push_back(one.alert);
+      if (first == nullptr) first = way;
+    }
+    if (names.empty()) return;
+    problems_.warn(plan_.has_route ? plan_.route.place : plan_.sinks.at(first->sinks.front()).place,
+                   plan_.has_route ? "route" : "",
+                   fmt::format("no person hears of logbell's own alerts ({}){}", list_words(names, 10),
+                               only_machines(*first)),
+                   kTellPeople);
+  }
+
+  // Whoever is told instead must be somebody.
+  void check_fallbacks() {
+    for (const auto& [name, spec] : plan_.sinks) {
+      if (!counts(name)) continue;  // neither does it
+      for (const std::string& fallback : spec.fallback) {
+        if (plan_.sinks.count(fallback) != 0 && !counts(fallback))
+          problems_.warn(
+              spec.place, fmt::format("sink \"{}\"", name),
+              fmt::format("its fallback {} tells nobody: files and consoles do not", fallback),
+              "name a sink that tells somebody; if a machine reads that one, say `audience: machine`");
+      }
     }
   }
 

@@ -111,6 +111,29 @@ std::vector<Reach> reach_of(const Plan& plan) {
   return out;
 }
 
+const Way* machine_only_way(const Plan& plan, const Reach& reach) {
+  const auto way = std::find_if(reach.ways.begin(), reach.ways.end(), [&](const Way& one) {
+    bool machine = false;
+    for (const std::string& name : one.sinks) {
+      const auto sink = plan.sinks.find(name);
+      if (sink == plan.sinks.end()) continue;
+      if (sink->second.tells_people) return false;
+      machine = machine || sink->second.machine_audience;
+    }
+    return machine;
+  });
+  return way == reach.ways.end() ? nullptr : &*way;
+}
+
+std::vector<std::string> rules_for_machines(const Plan& plan) {
+  std::vector<std::string> names;
+  for (const Reach& reach : reach_of(plan)) {
+    if (!reach.built_in && reach.silent == nullptr && machine_only_way(plan, reach) != nullptr)
+      add_once(names, reach.alert);
+  }
+  return names;
+}
+
 std::vector<Way> ways_beside(const Plan& plan, const Reach& reach, const Way& other) {
   const bool by_route = plan.has_route && !reach.own_sinks && !reach.ways.empty();
   return by_route ? ways_through(plan, reach.space, other.assumed) : reach.ways;

@@ -39,6 +39,12 @@ LabelSpace built_in_space(const std::string& name, const Labels& external);
 // Points into `plan`, which must outlive it. Rules without a bound expression have no ways through the route.
 std::vector<Reach> reach_of(const Plan& plan);
 
+// The first way on which no person hears of its alerts, only a machine does (`audience: machine`); null:
+// there is none. A way on which nobody hears at all is none.
+const Way* machine_only_way(const Plan& plan, const Reach& reach);
+// The rules that have such a way, by name, each once: nobody may think that somebody is told of them.
+std::vector<std::string> rules_for_machines(const Plan& plan);
+
 // The ways of `reach`, which is of `plan`, that are open to an alert which takes `other` with another plan,
 // its labels being the same with both.
 std::vector<Way> ways_beside(const Plan& plan, const Reach& reach, const Way& other);

@@ -15,6 +15,7 @@
 #include "engine/run/clock.h"
 #include "engine/run/config.h"
 #include "engine/run/verify.h"
+#include "rules/fields.h"
 #include "rules/json.h"
 #include "rules/problems.h"
 #include "rules/reach.h"
@@ -98,6 +99,9 @@ void print_text(const CheckOptions& options, const Config* config, const rules::
          : plan.rules.empty()          ? ".\n"
          : plan.rules_without_sink > 0 ? ": every other rule reaches a sink.\n"
                                        : ": every rule reaches a sink.\n";
+  const std::vector<std::string> machines = rules::rules_for_machines(plan);
+  if (!machines.empty())
+    out += fmt::format("No person is told of {}, only a machine.\n", rules::list_words(machines, 20));
   if (options.assume_secrets)
     out += "The values of variables and secret files were left out: `logbell run` looks at them.\n";
   std::fputs(out.c_str(), stdout);
@@ -130,6 +134,7 @@ void print_json(const CheckOptions& options, const Config* config, const rules::
   out.set("problems", std::move(list));
   if (config != nullptr) {
     out.set("rules_without_sink", static_cast<std::int64_t>(config->plan->rules_without_sink));
+    out.set("machine_only", strings(rules::rules_for_machines(*config->plan)));
     Json rules_list = Json::Array{};
     for (const rules::Reach& reach : rules::reach_of(*config->plan)) {
       Json one;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "engine/run/clock.h"
+#include "rules/fields.h"
 #include "rules/redact.h"
 
 namespace logbell::engine {
@@ -66,6 +67,14 @@ Result<std::pair<int, std::string>> Client::text(const std::string& path) {
     return rules::fail(ErrorCode::kUnavailable,
                        fmt::format("ask {}: {}; does `logbell run` run there? (--url)", url_, result.error));
   return std::pair(result.status, result.body);
+}
+
+std::string machine_only_note(const Json& answer) {
+  std::vector<std::string> names;
+  for (const Json& name : answer["machine_only"].array())
+    names.push_back(rules::clean_text(name.string(), 100));
+  if (names.empty()) return "";
+  return fmt::format("\nMachine only, no person is told of it: {}.\n", rules::list_words(names, 20));
 }
 
 }  // namespace logbell::engine

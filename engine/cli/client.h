@@ -36,4 +36,8 @@ class Client {
   sinks::HttpClient http_;
 };
 
+// Of an answer with `machine_only`: that no person is told of these rules, whatever proves that a machine is;
+// a line, or "" where there are none.
+std::string machine_only_note(const rules::Json& answer);
+
 }  // namespace logbell::engine

@@ -122,6 +122,7 @@ std::string format(const Json& report) {
         "Drill {}: not ended yet; {} of {} ways are proven so far. See `logbell drill --result {}`.\n",
         report["id"].string(), proven, all, report["id"].string());
   }
+  out += machine_only_note(report);
   if (unseen > 0 && report["ended"].is_string()) {
     out += fmt::format(
         "Nobody has said yet that they saw {} of them: the link in the message is for that. "

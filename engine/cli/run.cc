@@ -31,7 +31,9 @@
 #include "engine/run/runtime.h"
 #include "engine/run/verify.h"
 #include "logbell_version.h"
+#include "rules/fields.h"
 #include "rules/labels.h"
+#include "rules/reach.h"
 
 namespace logbell::engine {
 namespace {
@@ -492,6 +494,9 @@ void Process::say_what_is_watched(const Config& config) {
                           {"listen", front_.address()},
                           {"version", LOGBELL_VERSION}});
   log_.info("Telling.", {{"sinks", fmt::format("{}", fmt::join(told, ", "))}});
+  const std::vector<std::string> machines = rules::rules_for_machines(*config.plan);
+  if (!machines.empty())
+    log_.warn("No person is told of these, only a machine.", {{"rules", rules::list_words(machines, 20)}});
 }
 
 // Nothing runs, and a pod beside us stays in service: every probe is answered, the metrics say what is wrong.

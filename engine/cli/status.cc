@@ -72,6 +72,7 @@ rules::Result<Shown> look(Client& client) {
                rules::clean_text(evidence, 120)});
   }
   shown.text += "\n" + table.format();
+  shown.text += machine_only_note(*proof);
   if (unproven > 0) {
     shown.well = false;
     shown.text += fmt::format(
@@ -80,7 +81,7 @@ rules::Result<Shown> look(Client& client) {
         unproven);
   }
   shown.json.set("ready", ready->first == 200).set("says", ready->second).set("well", shown.well);
-  shown.json.set("proofs", (*proof)["proofs"]);
+  shown.json.set("proofs", (*proof)["proofs"]).set("machine_only", (*proof)["machine_only"]);
   return shown;
 }
 

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <set>
 
 #include <fmt/format.h>
 
 #include "rules/json.h"
 #include "rules/labels.h"
+#include "rules/reach.h"
 #include "rules/template.h"
 #include "sinks/sign.h"
 
@@ -608,10 +610,22 @@ HttpResponse Api::sinks() const {
 
 namespace {
 
+// Those of `names` of which no person is told on some way, only a machine. Null: nothing is known.
+Json machine_only(const CoreView* view, const std::set<std::string>& names) {
+  Json list = Json::Array{};
+  if (view == nullptr) return list;
+  for (const std::string& rule : rules::rules_for_machines(*view->plan)) {
+    if (names.count(rule) != 0) list.push(rule);
+  }
+  return list;
+}
+
 // `view`: says at which sinks a person can acknowledge; may be null.
 Json drill_json(const DrillReport& report, const CoreView* view) {
   Json pairs = Json::Array{};
+  std::set<std::string> names;
   for (const DrillPair& pair : report.pairs) {
+    names.insert(pair.alert);
     Json json;
     bool acknowledges = false;
     if (view != nullptr) {
@@ -647,6 +661,7 @@ Json drill_json(const DrillReport& report, const CoreView* view) {
       .set("source", report.source)
       .set("mark", report.mark)
       .set("lines", std::move(lines))
+      .set("machine_only", machine_only(view, names))
       .set("pairs", std::move(pairs));
   return json;
 }
@@ -728,7 +743,9 @@ HttpResponse Api::drill(std::string_view id) const {
 
 HttpResponse Api::proof() const {
   Json list = Json::Array{};
+  std::set<std::string> names;
   for (const ProofView& view : options_.proofs ? options_.proofs() : std::vector<ProofView>{}) {
+    names.insert(view.alert);
     Json proofs = Json::Array{};
     for (const Proof& proof : view.proofs)
       proofs.push(proof_json(proof, view));
@@ -743,7 +760,7 @@ HttpResponse Api::proof() const {
     list.push(std::move(json));
   }
   Json data;
-  data.set("proofs", std::move(list));
+  data.set("proofs", std::move(list)).set("machine_only", machine_only(options_.core().get(), names));
   return success(std::move(data));
 }
 

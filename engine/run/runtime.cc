@@ -1755,6 +1755,9 @@ Health Runtime::health() const {
     }
   }
   const std::shared_ptr<const Config> config = config_.get();
+  const std::set<std::string> dead = dead_sinks(*config->plan, lane_views(), verdicts());
+  for (const std::string& rule : rules_that_reach_nobody(*config->plan, dead))
+    health.degraded.push_back(fmt::format("rule {} reaches nobody: its sinks are dead", rule));
   const auto streams = stream_views_.get();
   for (const rules::SourceSpec& source : config->plan->sources) {
     if (streams && std::none_of(streams->begin(), streams->end(), [&](const StreamView& stream) {

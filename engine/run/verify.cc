@@ -14,6 +14,7 @@
 #include "engine/io/fault.h"
 #include "engine/run/small_file.h"
 #include "engine/run/wait.h"
+#include "rules/fields.h"
 #include "rules/reach.h"
 #include "rules/redact.h"
 #include "sinks/registry.h"
@@ -202,11 +203,12 @@ std::set<std::string> with_fallbacks(const rules::Plan& plan, const std::vector<
   return all;
 }
 
-// A rule of whose alerts nobody would hear, on one way that they can take.
+// A rule of whose alerts no person would hear, on one way that they can take.
 struct LostRule {
   const rules::Reach* reach = nullptr;
   const rules::Way* way = nullptr;
-  std::set<std::string> sinks;  // all dead
+  std::set<std::string> sinks;        // all dead
+  std::vector<std::string> machines;  // that hear of it all the same, and are no person
 };
 
 // By alertname; the first way of each.
@@ -218,17 +220,23 @@ std::map<std::string, LostRule> lost_rules(const rules::Plan& plan, const std::v
     if (reach.built_in || reach.silent != nullptr) continue;
     for (const rules::Way& way : reach.ways) {
       std::set<std::string> sinks = with_fallbacks(plan, way.sinks);
-      // Where somebody is told at all, a file that no machine reads tells nobody.
-      const auto tells = [&](const std::string& name) {
-        const rules::SinkSpec& spec = plan.sinks.at(name);
-        return spec.tells_people || spec.machine_audience;
+      const auto keep_if_any = [&](bool rules::SinkSpec::*is) {
+        const auto has = [&](const std::string& name) { return plan.sinks.at(name).*is; };
+        if (std::none_of(sinks.begin(), sinks.end(), has)) return false;
+        std::erase_if(sinks, [&](const std::string& name) { return !has(name); });
+        return true;
       };
-      if (std::any_of(sinks.begin(), sinks.end(), tells))
-        std::erase_if(sinks, [&](const std::string& name) { return !tells(name); });
-      const bool is_lost =
-          !sinks.empty() && std::all_of(sinks.begin(), sinks.end(),
-                                        [&](const std::string& name) { return dead.count(name) != 0; });
-      if (is_lost) lost.try_emplace(reach.alert, LostRule{&reach, &way, std::move(sinks)});
+      // Where people are told at all, a machine that is told as well makes up for none of them; where a
+      // machine is, neither does a file that none reads.
+      const std::set<std::string> reached = sinks;
+      if (!keep_if_any(&rules::SinkSpec::tells_people)) keep_if_any(&rules::SinkSpec::machine_audience);
+      const auto is_dead = [&](const std::string& name) { return dead.count(name) != 0; };
+      if (sinks.empty() || !std::all_of(sinks.begin(), sinks.end(), is_dead)) continue;
+      LostRule one{&reach, &way, std::move(sinks), {}};
+      for (const std::string& name : reached) {
+        if (plan.sinks.at(name).machine_audience && !is_dead(name)) one.machines.push_back(name);
+      }
+      lost.try_emplace(reach.alert, std::move(one));
     }
   }
   return lost;
@@ -372,7 +380,9 @@ void report_dead(const Config& config, const Verdicts& verdicts, const Config* r
                          : lost_rules(*running->plan, before, dead_sinks(*running->plan, known));
   std::set<std::string> said;
   for (const auto& [alert, lost] : lost_rules(plan, reaches, dead)) {
-    if (lost_before.count(alert) != 0) continue;
+    const auto known_lost = lost_before.find(alert);
+    if (known_lost != lost_before.end() && (known_lost->second.machines.empty() || !lost.machines.empty()))
+      continue;
     std::vector<std::string> which;
     which.reserve(lost.sinks.size());
     for (const std::string& name : lost.sinks)
@@ -382,9 +392,15 @@ void report_dead(const Config& config, const Verdicts& verdicts, const Config* r
     rules::Problem problem;
     problem.place = lost.reach->place;
     problem.subject = fmt::format("rule \"{}\"", alert);
-    problem.reason = fmt::format("it would reach nobody{}: {}",
+    problem.reason = fmt::format("it would reach {}{}: {}", lost.machines.empty() ? "nobody" : "no person",
                                  when.empty() ? "" : fmt::format(" when {}", fmt::join(when, " and ")),
                                  fmt::join(which, ", "));
+    // What a machine is to hear of must not stay away for it (DESIGN.md §7).
+    if (!lost.machines.empty()) {
+      problem.severity = rules::Severity::kWarning;
+      problem.reason +=
+          fmt::format("; only {} is left, which a machine reads", rules::list_words(lost.machines));
+    }
     problem.fix = "give the sink a secret and a destination that work, or the rule another sink";
     // What a sink answers has times and numbers in it: the same refusal all the same.
     problem.identity = fmt::format("{} dead {}", problem.subject, fmt::join(lost.sinks, " "));

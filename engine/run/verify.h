@@ -76,9 +76,10 @@ Verdicts verify_sinks(const Config& config, const Clock& clock, const std::strin
                       Dead dead = Dead::kBelieved);
 
 // An error for each rule that would reach nobody, on some way that its alerts can take, because every sink
-// there and each one's fallbacks are dead; a warning for each other sink that is dead, or live but not for
-// all whom it is to tell. What reaches nobody with the `running` configuration (null: none) and what is
-// `known` of its sinks is no reason to refuse another one.
+// there that tells people and each one's fallbacks are dead; a warning if a machine is told all the same
+// (`audience: machine`), and for each other sink that is dead, or live but not for all whom it is to tell.
+// What reaches nobody with the `running` configuration (null: none) and what is `known` of its sinks is no
+// reason to refuse another one.
 void report_dead(const Config& config, const Verdicts& verdicts, const Config* running, const Verdicts& known,
                  rules::Problems& problems);
 
@@ -88,7 +89,8 @@ bool leaves_somebody_out(const sinks::Verification& found);
 // Whether the certificate that was shown there had ended soon when it was seen.
 bool ends_soon(const Verdict& verdict);
 
-// Rules of whose alerts nobody would hear, on some way that they can take, while these sinks are dead.
+// Rules of whose alerts no person would hear, on some way that they can take, while these sinks are dead; nor
+// a machine, of rules that are for one only.
 std::vector<std::string> rules_that_reach_nobody(const rules::Plan& plan, const std::set<std::string>& dead);
 
 // Whether the sink is dead: each of its lanes.

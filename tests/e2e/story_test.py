@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The founding story of examples/orders-api: each of the five things saves the evening by itself, and the story says so only if it did."""
+"""The founding story of examples/orders-api: each of the five things saves the evening by itself, none takes a machine for a person, and the
+story says so only if it did."""
 import os
 import re
 import subprocess
@@ -11,7 +12,10 @@ SAYS = {"check": r'rule "QueueUnreachable": it reaches only record: files and co
         "start": r'rule "QueueUnreachable": it reaches only record.*Refused to start.*Exit 78',
         "diff": r'FEWER are told.*rule "QueueUnreachable": ops-slack \(slack\) -> nobody.*Exit 1',
         "drill": r"QueueUnreachable +ops-slack .*FAILED at deliver: auth: HTTP 403: action_prohibited.*NOT proven.*Exit 1",
-        "heartbeat": r'pinged.*fail \{"status":"failing","reason":"[^"]*QueueUnreachable reaches nobody'}
+        "heartbeat": r'pinged.*fail \{"status":"failing","reason":"[^"]*QueueUnreachable reaches nobody',
+        "machine": r'rule "QueueUnreachable": no person hears of it: only record, which a machine reads.*Exit 1.*FEWER are told.*'
+                   r'ops-slack \(slack\) -> no person, only record \(file, read by a machine\).*Exit 1.*'
+                   r'No person is told of these, only a machine\..*QueueUnreachable.*Machine only, no person is told of it: QueueUnreachable\.'}
 
 
 class StoryTest(Case):
@@ -33,7 +37,7 @@ class StoryTest(Case):
         with open(fake, "w") as file:
             file.write("#!/bin/sh\nexit 0\n")
         os.chmod(fake, 0o755)
-        for part in ("check", "start", "diff"):
+        for part in ("check", "start", "diff", "machine"):
             with self.subTest(part):
                 ended = self.story(part, fake)
                 self.assertEqual(1, ended.returncode, ended.stdout)

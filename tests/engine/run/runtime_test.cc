@@ -1009,6 +1009,8 @@ TEST_CASE("runtime: what a start has found of its sinks is told, and so is what 
   };
   CHECK(degraded().find("sink out is dead, no message would arrive: hello -> HTTP 404: no_service") !=
         std::string::npos);
+  // The spare one is a machine's.
+  CHECK(degraded().find("rule Boom reaches nobody: its sinks are dead\n") != std::string::npos);
   house.tend_until([&] { return house.told("spare.jsonl").size() == 1; });
   CHECK(house.told("spare.jsonl")[0].find("SinkDead") != std::string::npos);
   CHECK(house.shows(R"(logbell_sink_verifications_total{sink="out",verdict="dead"} 1)"));
@@ -1026,6 +1028,7 @@ TEST_CASE("runtime: what a start has found of its sinks is told, and so is what 
   house.tend_until([&] { return house.told("spare.jsonl").size() == 2; });
   CHECK(house.told("spare.jsonl")[1].find("resolved") != std::string::npos);
   CHECK(degraded().find("is dead") == std::string::npos);
+  CHECK(degraded().find("reaches nobody") == std::string::npos);
   CHECK(house.stop());
 }
 

@@ -338,15 +338,31 @@ TEST_CASE("verify: a fallback is as good as its sink, the fallback's own is none
   CHECK(world.problems_of(with(", fallback: [b, am]", "")).front().find("warning: sink") == 0);
 }
 
-TEST_CASE("verify: a file that a machine reads is somebody; the same refusal is the same whatever the answer",
-          "[run][verify][F52]") {
+TEST_CASE("verify: what a machine reads refuses no start, and is no person", "[run][verify][F52]") {
   World world;
   world.script.answers["a"] = dead();
   std::string text = kBase;
   const std::string file = "{path: /var/log/rec.jsonl}";
   text.insert(text.find(file) + file.size(), ", audience: machine");
-  CHECK(world.problems_of(text + kRule + "[a, rec]}\nroute: {sinks: [b]}\n").front().find("warning: sink") ==
-        0);
+  const std::string root = "}\nroute: {sinks: [b]}\n";
+  CHECK(world.problems_of(text + kRule + "[a, rec]" + root) ==
+        Lines{"warning: rule \"Errors\": it would reach no person: a is dead (hello -> HTTP 404: "
+              "no_service); only rec is "
+              "left, which a machine reads"});
+  CHECK(world.problems_of(text + kRule + "[a, b, rec]" + root).front().find("warning: sink") == 0);
+  const auto lost = [&](const std::string& sinks, const std::set<std::string>& dead_ones) {
+    return rules_that_reach_nobody(*world.load_text(text + kRule + sinks + root)->plan, dead_ones);
+  };
+  CHECK(lost("[a, rec]", {"a"}) == Lines{"Errors"});
+  CHECK(lost("[a, b, rec]", {"a"}).empty());
+  // It is for a machine, and that one is well.
+  CHECK(lost("[rec]", {"a"}).empty());
+  CHECK(lost("[rec]", {"rec"}) == Lines{"Errors"});
+}
+
+TEST_CASE("verify: the same refusal is the same whatever the answer", "[run][verify][F52]") {
+  World world;
+  world.script.answers["a"] = dead();
 
   const auto identity = [&](const std::string& evidence) {
     world.script.answers["a"] = Verification::dead(Reason::kGone, ProofLevel::kNetwork, evidence);
