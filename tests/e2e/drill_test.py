@@ -36,6 +36,21 @@ class DrillTest(Case):
     def real(self, bell):
         return sorted(line for line in bell.get("/metrics")[1].splitlines() if REAL.match(line))
 
+    def test_F53_a_machine_is_proven_as_a_machine(self):
+        log, slack = self.log(), self.slack()
+        conf = self.config(log, {"chat": harness.slack(slack.hook()), "record": harness.file_sink(self.path("record.jsonl"))})
+        conf["route"].update(sinks=["chat"], routes=[{"matchers": ['severity="warning"'], "sinks": ["record"]}])
+        bell = self.bell(conf)
+        self.assertRegex(bell.tail(), r"rules=NoData msg=\"No person is told of these, only a machine\.")
+        code, out, _ = self.drill(bell)
+        self.assertEqual(0, code, out)
+        self.assertIn("\nMachine only, no person is told of it: NoData.\n", out)
+        self.assertEqual(["NoData"], self.report(bell, "NoData")[1]["machine_only"])
+        self.assertEqual([], self.report(bell, "Boom")[1]["machine_only"])
+        self.assertEqual(["NoData"], bell.api("proof")["machine_only"])
+        status = subprocess.run([harness.binary(), "status", "--url", bell.url], capture_output=True, text=True, timeout=90, check=False)
+        self.assertIn("\nMachine only, no person is told of it: NoData.\n", status.stdout)
+
     def test_F53_each_rule_is_proven_at_each_sink_and_nothing_real_moves(self):
         log, slack, pager = self.log(), self.slack(), self.receiver()
         bell = self.bell(self.config(log, {"chat": harness.slack(slack.hook()), "pager": harness.webhook(pager.url)}))

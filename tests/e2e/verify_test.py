@@ -4,6 +4,7 @@ unknown does not."""
 import sys
 
 import harness
+import heartbeat_server
 from harness import Case, configuration, rule, wait_for
 
 BOOM = {"boom": {"match": "ERROR boom"}}
@@ -39,6 +40,22 @@ class VerifyTest(Case):
             self.assertEqual(78, bell.refused()[0])
         self.assertEqual(asked, len(slack.probes))
         self.assertEqual([], slack.messages())
+
+    def test_F52_a_machine_that_hears_makes_up_for_no_person(self):
+        log, slack, monitor = self.log(), self.slack(), self.closing(heartbeat_server.HeartbeatServer())
+        sinks = {"ops": harness.slack(slack.hook()), "record": harness.file_sink(self.path("record.jsonl"))}
+        slack.revoke(slack.hook())
+        bell = self.bell(self.config(log, sinks, heartbeat={"url": monitor.url(), "style": "healthchecks", "every": "1s"}), start=False)
+        code, said = bell.check("--probe")
+        self.assertEqual(0, code, said)
+        self.assertRegex(said, r'warning: rule "Boom": it would reach no person: ops is dead .*; only record is left, which a machine reads')
+        bell.start()
+        self.assertIn("rule Boom reaches nobody: its sinks are dead", bell.get("/-/ready")[1])
+        wait_for(lambda: monitor.of("fail"), "the heartbeat's failure", context=bell.tail)
+        self.assertIn("rule Boom reaches nobody", str(monitor.of("fail")[0]))
+        slack.restore(slack.hook())
+        bell.reload()
+        wait_for(lambda: "reaches nobody" not in bell.get("/-/ready")[1], "readiness", context=bell.tail)
 
     def test_F52_with_another_sink_it_starts_and_that_one_is_told(self):
         log, slack, other = self.log(), self.slack(), self.receiver()
