@@ -261,7 +261,16 @@ TEST_CASE("compare: a fallback that is gone tells fewer", "[run][compare]") {
   CHECK(lines(*with(", fallback: [b]", "[a, b]"), *with("", "[a, b]")).front().find("sinks sink") == 0);
   CHECK(lines(*with(", fallback: [b]"), *with("", "[a, b]")).front().find("more rule") == 0);
   // Told no more once the sink has failed, though another's fallback is still there.
-  CHECK(lines(*with(", fallback: [b]", "[a, c]"), *with("", "[a, c]")).front().find("fewer rule") == 0);
+  const auto both = [](const std::string& a, const std::string& c) {
+    return load(
+        kPatterns + "sinks: {a: {webhook: {url: 'https://a.example.com/'}" + a +
+        "}, b: {webhook: {url: 'https://b.example.com/'}}, c: {webhook: {url: 'https://c.example.com/'}" + c +
+        "}}\n" + rule("[a, c]") + "route: {sinks: [b]}\n");
+  };
+  const std::string to_b = ", fallback: [b]";
+  CHECK(lines(*both(to_b, to_b), *both("", to_b)).front() ==
+        "fewer rule \"Errors\" told: a (webhook, else b), c (webhook, else b) -> a (webhook), c (webhook, "
+        "else b)");
 }
 
 TEST_CASE("compare: logbell's own alerts are told as well", "[run][compare]") {
