@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -11,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "rules/json.h"
+#include "rules/yaml.h"
 #include "sinks/encode.h"
 #include "sinks/expect.h"
 #include "sinks/http.h"
@@ -22,13 +24,24 @@ namespace {
 using rules::Secret;
 
 constexpr std::string_view kPath = "/api/v2/alerts";
+constexpr std::string_view kStatusPath = "/api/v2/status";
+// Of what it holds of a drill of hundreds of rules, and of its own configuration.
+constexpr std::size_t kMostRead = rules::yaml::kMaxBytes;
 // Four refreshes, as Prometheus does it: an alert of a logbell that has died resolves by itself after that.
 constexpr rules::Duration kFiringFor{std::chrono::minutes(4)};
+
+HttpOptions with_room(HttpOptions options) {
+  options.max_body = kMostRead;
+  return options;
+}
 
 class AlertmanagerSink final : public Sink {
  public:
   AlertmanagerSink(std::string url, const HttpOptions& options, SinkContext context)
-      : url_(std::move(url)), hide_(options.secrets()), client_(options), context_(std::move(context)) {}
+      : url_(std::move(url)),
+        hide_(options.secrets()),
+        client_(with_room(options)),
+        context_(std::move(context)) {}
   Outcome deliver(const rules::Notification& notification, const Attempt& attempt) override;
   Verification verify(const Attempt& attempt) override;
   ReadBack read_back(const rules::Notification& notification, const Attempt& attempt) override;
@@ -45,6 +58,9 @@ class AlertmanagerSink final : public Sink {
   };
   // `first`: which of all the first of these is.
   void send(std::span<const rules::Alert> alerts, std::size_t first, Sending& sending);
+  HttpResult ask(std::string url, const Attempt& attempt, rules::Duration& left);
+  std::optional<std::set<std::string>> mute_receivers(const Attempt& attempt, rules::Duration left,
+                                                      std::string& why);
   HttpResult post(std::span<const rules::Alert> alerts, Sending& sending);
 
   std::string url_;
@@ -211,15 +227,52 @@ Verification AlertmanagerSink::verify(const Attempt& attempt) {
   return judge("POST []", client_.post(request), "", kExpected, hide_);
 }
 
-// GET /api/v2/alerts?filter=drill="…" (api/v2/openapi.yaml): what it holds, and which of its receivers each
-// goes to. Whether those tell anybody is theirs to prove.
-ReadBack AlertmanagerSink::read_back(const rules::Notification& notification, const Attempt& attempt) {
+HttpResult AlertmanagerSink::ask(std::string url, const Attempt& attempt, rules::Duration& left) {
   HttpRequest request;
-  // The ID of a drill is ours: hex digits.
-  request.url = Secret(fmt::format("{}?filter=drill%3D%22{}%22", url_, notification.drill));
-  request.timeout = client_.budget(attempt.timeout);
+  request.url = Secret(std::move(url));
+  request.timeout = left;
   request.now = attempt.now;
-  const HttpResult result = client_.get(request);
+  HttpResult result = client_.get(request);
+  left -= result.elapsed;
+  return result;
+}
+
+// Receivers without any integration: they take alerts, and tell nobody. From the configuration that it runs
+// (GET /api/v2/status, which leaves secrets out); nothing, and `why`, where that is not to be had.
+std::optional<std::set<std::string>> AlertmanagerSink::mute_receivers(const Attempt& attempt,
+                                                                      rules::Duration left,
+                                                                      std::string& why) {
+  const std::string_view base = std::string_view(url_).substr(0, url_.size() - kPath.size());
+  const HttpResult result = ask(fmt::format("{}{}", base, kStatusPath), attempt, left);
+  const auto json = rules::Json::parse(result.is_success() ? std::string_view(result.body) : "");
+  rules::Problems problems;
+  const auto config =
+      rules::yaml::parse("", json ? (*json)["config"]["original"].string() : std::string_view(), problems);
+  const rules::yaml::Node* receivers = config && !problems.has_errors() ? config->find("receivers") : nullptr;
+  if (receivers == nullptr || !receivers->is_sequence()) {
+    why = fmt::format("GET status -> {}", describe(result, hide_));
+    return std::nullopt;
+  }
+  constexpr std::string_view kOfIntegrations = "_configs";
+  std::set<std::string> mute;
+  for (const rules::yaml::Node& receiver : receivers->items) {
+    const rules::yaml::Node* name = receiver.find("name");
+    const bool tells =
+        std::any_of(receiver.entries.begin(), receiver.entries.end(), [&](const rules::yaml::Entry& entry) {
+          return std::string_view(entry.key).ends_with(kOfIntegrations) && !entry.value.items.empty();
+        });
+    if (name != nullptr && !tells) mute.insert(name->scalar);
+  }
+  return mute;
+}
+
+// GET /api/v2/alerts?filter=drill="…" (api/v2/openapi.yaml): what it holds, and which of its receivers each
+// goes to. Whether those that have an integration tell anybody is theirs to prove.
+ReadBack AlertmanagerSink::read_back(const rules::Notification& notification, const Attempt& attempt) {
+  rules::Duration left = client_.budget(attempt.timeout);
+  // The ID of a drill is ours: hex digits.
+  const HttpResult result =
+      ask(fmt::format("{}?filter=drill%3D%22{}%22", url_, notification.drill), attempt, left);
   ReadBack back;
   const auto json = rules::Json::parse(result.is_success() ? std::string_view(result.body) : "");
   if (!json || !json->is_array()) {
@@ -227,22 +280,37 @@ ReadBack AlertmanagerSink::read_back(const rules::Notification& notification, co
     return back;
   }
   back.answered = true;
-  std::set<std::string> receivers;
+  std::string unknown;
+  std::optional<std::set<std::string>> mute = std::set<std::string>();
+  if (!json->array().empty()) mute = mute_receivers(attempt, left, unknown);
+  std::set<std::string> told;
+  std::set<std::string> untold;
   for (std::size_t i = 0; i < notification.alerts.size(); ++i) {
     const rules::Labels& labels = notification.alerts[i].labels;
     for (const rules::Json& held : json->array()) {
       const bool same = std::all_of(labels.begin(), labels.end(), [&](const rules::Labels::Pair& label) {
         return held["labels"][label_name(label.first)].string() == label.second;
       });
-      if (!same || held["receivers"].array().empty()) continue;
-      back.found.push_back(i);
-      for (const rules::Json& receiver : held["receivers"].array())
-        receivers.insert(quote(receiver["name"].string(), hide_));
+      if (!same) continue;
+      bool tells = false;
+      for (const rules::Json& receiver : held["receivers"].array()) {
+        const std::string name(receiver["name"].string());
+        const bool is_mute = mute && mute->count(name) != 0;
+        (is_mute ? untold : told).insert(quote(name, hide_));
+        tells = tells || !is_mute;
+      }
+      if (tells) back.found.push_back(i);
       break;
     }
   }
-  back.evidence = back.found.empty() ? "it does not hold the alert, or no receiver of it gets it"
-                                     : fmt::format("its receivers: {}", fmt::join(receivers, ", "));
+  std::vector<std::string> words;
+  if (!told.empty()) words.push_back(fmt::format("its receivers: {}", fmt::join(told, ", ")));
+  if (!untold.empty())
+    words.push_back(fmt::format("receivers without any integration, which tell nobody: {}",
+                                fmt::join(untold, ", ")));
+  if (words.empty()) words.emplace_back("it does not hold the alert, or no receiver of it gets it");
+  if (!mute) words.push_back(fmt::format("whether they have an integration is not known: {}", unknown));
+  back.evidence = fmt::format("{}", fmt::join(words, "; "));
   return back;
 }
 

@@ -73,9 +73,13 @@ bool is_complete(const Json& report, bool acknowledged) {
 std::string format(const Json& report) {
   const Timestamp started = rules::parse_rfc3339(report["started"].string()).value_or(rules::kLongAgo);
   const Json::Array& pairs = report["pairs"].array();
-  const bool asks = std::any_of(pairs.begin(), pairs.end(),
-                                [](const Json& pair) { return pair["can_be_acknowledged"].boolean(); });
+  const auto any = [&](const char* member) {
+    return std::any_of(pairs.begin(), pairs.end(), [&](const Json& pair) { return pair[member].boolean(); });
+  };
+  const bool asks = any("can_be_acknowledged");
+  const bool reads_back = any("reads_back");
   std::vector<std::string> heads{"RULE", "SINK", "READ", "MATCHED", "ROUTED", "STORED", "ACCEPTED"};
+  if (reads_back) heads.emplace_back("FOUND");
   if (asks) heads.emplace_back("SEEN");
   heads.emplace_back();
   Table table(std::move(heads));
@@ -91,6 +95,10 @@ std::string format(const Json& report) {
     std::string end;
     if (state == "proven") {
       end = fmt::format("receipt: {}", pair["receipt"].string());
+      if (!pair["found_evidence"].string().empty()) {
+        end += fmt::format("; {}{}", pair["found"].is_string() ? "" : "not looked up there: ",
+                           pair["found_evidence"].string());
+      }
     } else if (state == "failed") {
       end = fmt::format("FAILED at {}: {}", pair["failed_at"].string(), pair["reason"].string());
     } else if (state == "skipped") {
@@ -102,6 +110,7 @@ std::string format(const Json& report) {
     std::vector<std::string> row{std::string(pair["alertname"].string()), sink};
     for (const char* hop : {"read", "matched", "routed", "stored", "accepted"})
       row.push_back(since(pair, hop, started));
+    if (reads_back) row.push_back(since(pair, "found", started));
     if (asks) {
       std::string seen = since(pair, "acknowledged", started);
       const std::string_view who = pair["acknowledged_by"].string();

@@ -63,7 +63,7 @@ rules::Result<Shown> look(Client& client) {
     std::string level(pair["reached"].string());
     std::string evidence = best == nullptr ? std::string() : std::string((*best)["evidence"].string());
     if (pair["failed"].is_object()) {
-      level += " DEAD";
+      level += pair["failed"]["by"].string() == "probe" ? " DEAD" : " NOT FOUND";
       evidence = pair["failed"]["evidence"].string();
     }
     table.add({std::string(pair["alertname"].string()), std::string(pair["sink"].string()),

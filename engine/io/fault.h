@@ -80,6 +80,7 @@ inline constexpr std::array kBreaks{
     std::string_view{"probe.shortcut"},    // no sink is asked, and each is called live
     std::string_view{"drill.settled"},     // nobody hears of receipts
     std::string_view{"proof.noted"},       // receipts are not written down
+    std::string_view{"read_back.look"},    // nobody looks for what was taken
 };
 
 // Its row; kFaultPoints.size(): there is none.

@@ -473,7 +473,7 @@ void DrillDesk::stored(const Notification& notification) {
     pair_of(known->second, alert, notification).stored = options_.clock->now();
 }
 
-void DrillDesk::settled(const Settled& settled) {
+void DrillDesk::settled(const Settled& settled, bool reads_back) {
   const Notification& notification = *settled.notification;
   if (notification.drill.empty() || notification.is_resolved()) return;
   const Settlement& settlement = settled.settlement;
@@ -498,10 +498,11 @@ void DrillDesk::settled(const Settled& settled) {
             pair.why = "it is called delivered, without a receipt";
             break;
           }
-          pair.state = DrillPair::State::kProven;
           pair.receipt = settlement.at;
           pair.receipt_text = settlement.receipt;
           pair.why.clear();
+          pair.reads_back = reads_back;
+          if (!reads_back) pair.state = DrillPair::State::kProven;
           break;
         case DeliveryState::kPending:
         case DeliveryState::kInFlight:
@@ -519,6 +520,40 @@ void DrillDesk::settled(const Settled& settled) {
       // Whoever speaks instead is a way of its own.
       for (const Notification& fallback : settlement.fallbacks)
         pair_of(drill, alert, fallback).matched = options_.clock->now();
+    }
+    settle_end(drill);
+    ended = drill.report.ended.has_value();
+  }
+  if (ended && options_.wake_main) options_.wake_main();
+}
+
+void DrillDesk::read_back(const Notification& notification, const sinks::ReadBack& back, bool over) {
+  if (notification.drill.empty()) return;
+  bool ended = false;
+  {
+    const MutexLock lock(mutex_);
+    const auto known = drills_.find(notification.drill);
+    if (known == drills_.end() || known->second.report.ended) return;
+    Drill& drill = known->second;
+    for (std::size_t i = 0; i < notification.alerts.size(); ++i) {
+      DrillPair& pair = pair_of(drill, notification.alerts[i], notification);
+      if (pair.state != DrillPair::State::kWaiting || !pair.receipt) continue;
+      if (std::find(back.found.begin(), back.found.end(), i) != back.found.end()) {
+        pair.state = DrillPair::State::kProven;
+        pair.found = options_.clock->now();
+        pair.found_text = back.evidence;
+      } else if (!over) {
+        pair.why = back.evidence;
+      } else if (back.answered) {
+        pair.state = DrillPair::State::kFailed;
+        pair.failed_at = "read back";
+        pair.why = back.evidence;
+      } else {
+        // The receipt stands.
+        pair.state = DrillPair::State::kProven;
+        pair.found_text = back.evidence;
+        pair.why.clear();
+      }
     }
     settle_end(drill);
     ended = drill.report.ended.has_value();
@@ -588,6 +623,11 @@ std::vector<DrillReport> DrillDesk::take_ended() {
       for (DrillPair& pair : drill.report.pairs) {
         if (pair.state != DrillPair::State::kWaiting) continue;
         pair.state = DrillPair::State::kFailed;
+        if (pair.receipt) {
+          pair.failed_at = "read back";
+          pair.why = fmt::format("nobody has looked for it within {}", rules::format_duration(kValid));
+          continue;
+        }
         pair.failed_at = pair.stored ? "deliver" : "store";
         pair.why = fmt::format("no receipt within {}{}{}", rules::format_duration(kValid),
                                pair.why.empty() ? "" : "; last: ", pair.why);

@@ -30,6 +30,7 @@
 #include "rules/record.h"
 #include "rules/result.h"
 #include "rules/time.h"
+#include "sinks/sink.h"
 
 namespace logbell::engine {
 
@@ -54,10 +55,13 @@ struct DrillPair {
   std::optional<rules::Timestamp> stored;   // the message is on the disk
   std::optional<rules::Timestamp> receipt;  // the sink took it
   std::string receipt_text;
+  bool reads_back = false;                // then it is looked for there, before it is called proven
+  std::optional<rules::Timestamp> found;  // and was found
+  std::string found_text;                 // what was found; or why nobody knows
   std::optional<rules::Timestamp> acknowledged;  // a person said that they saw it
   std::string acknowledged_by;                   // "": they did not say who they are
   std::uint32_t attempts = 0;
-  std::string failed_at;  // "line", "match", "route", "deliver"
+  std::string failed_at;  // "line", "match", "route", "store", "deliver", "read back"
   std::string why;        // of a failure; or of the last attempt that failed
 };
 std::string_view to_string(DrillPair::State state);
@@ -134,8 +138,11 @@ class DrillDesk {
                                            rules::Timestamp read_at, rules::Timestamp now);
   // The writer: it is on the disk and handed to its lane.
   void stored(const rules::Notification& notification);
-  // A lane.
-  void settled(const Settled& settled);
+  // A lane. `reads_back`: what it took is looked for at its sink, and read_back() says what came of it.
+  void settled(const Settled& settled, bool reads_back = false);
+  // What was found there of this message. `over`: what was not found by now is not there, or where the sink
+  // did not answer, nobody knows.
+  void read_back(const rules::Notification& notification, const sinks::ReadBack& back, bool over);
 
   // Somebody said that they saw a drill's message, or the sink says that they did. Any thread; also of a
   // drill that has ended, as long as it is remembered.

@@ -16,6 +16,7 @@ constexpr Duration kHour{std::chrono::hours(1)};
 
 std::optional<Timestamp> accepted_at(const ProofView& view) {
   std::optional<Timestamp> newest;
+  if (view.is_missing()) return newest;
   for (const Proof& proof : view.proofs) {
     if (proof.level >= ProofLevel::kAccepted) newest = std::max(newest.value_or(proof.at), proof.at);
   }

@@ -51,6 +51,7 @@ Duration ProofAges::of(ProofLevel level) const {
 ProofLevel ProofView::reached() const {
   ProofLevel highest = ProofLevel::kStatic;
   for (const Proof& proof : proofs) {
+    if (is_missing() && proof.level >= ProofLevel::kAccepted) continue;
     if (!is_old(proof)) highest = std::max(highest, proof.level);
   }
   return highest;
@@ -76,6 +77,9 @@ ProofBook::ProofBook(Options options, std::shared_ptr<const rules::Plan> plan,
                                 std::string(one["who"].string())};
       if (one["took"].is_number()) known.by_level[*level].took = Duration(one["took"].integer());
     }
+    for (const auto& [lane, one] : (*json)["missing"].object())
+      known.missing[lane] = {ProofLevel::kReadBack, rules::from_stored_ms(one["at"].integer()),
+                             std::string(one["by"].string()), std::string(one["evidence"].string())};
     if ((*json)["asked"].is_number()) known.asked = rules::from_stored_ms((*json)["asked"].integer());
     known_[{
         rules::parse_fingerprint(std::string_view(entry.key).substr(kPrefix.size(), slash - kPrefix.size())),
@@ -100,6 +104,15 @@ StoredEntry ProofBook::entry_of(const Key& key, const Known& known) const {
   }
   Json json;
   json.set("whom", rules::format_fingerprint(known.whom)).set("levels", std::move(levels));
+  if (!known.missing.empty()) {
+    Json missing = Json::Object{};
+    for (const auto& [lane, proof] : known.missing) {
+      Json one;
+      one.set("at", rules::to_unix_ms(proof.at)).set("by", proof.by).set("evidence", proof.evidence);
+      missing.set(lane, std::move(one));
+    }
+    json.set("missing", std::move(missing));
+  }
   if (known.asked) json.set("asked", rules::to_unix_ms(*known.asked));
   return {name_of(key), json.dump()};
 }
@@ -130,7 +143,7 @@ void ProofBook::note(const Key& key, const Proof& proof, bool asks, std::vector<
   const auto sink = plan_->sinks.find(key.second);
   if (sink == plan_->sinks.end()) return;  // removed meanwhile
   Known& known = known_[key];
-  if (known.whom != sink->second.settings) known = {sink->second.settings, {}, {}};
+  if (known.whom != sink->second.settings) known = {sink->second.settings, {}, {}, {}};
   if (asks && !known.asked) known.asked = proof.at;
   Proof& kept = known.by_level[proof.level];
   if (kept.at > proof.at && !kept.by.empty()) return;
@@ -176,6 +189,32 @@ void ProofBook::proven(Fingerprint rule, const std::string& sink, const Proof& p
     note({rule, sink}, proof, false, changed);
   }
   if (!changed.empty()) options_.store(std::move(changed));
+}
+
+void ProofBook::found(Fingerprint rule, const std::string& sink, const std::string& lane, const Proof& proof) {
+  std::vector<StoredEntry> changed;
+  {
+    const MutexLock lock(mutex_);
+    const auto known = known_.find({rule, sink});
+    if (known != known_.end()) known->second.missing.erase(lane);
+    note({rule, sink}, proof, false, changed);
+  }
+  if (!changed.empty()) options_.store(std::move(changed));
+}
+
+void ProofBook::missing(Fingerprint rule, const std::string& sink, const std::string& lane,
+                        const Proof& proof) {
+  std::vector<StoredEntry> changed;
+  {
+    const MutexLock lock(mutex_);
+    const auto known = known_.find({rule, sink});
+    // Whoever has no receipt there any more, or never had one, is not proven anyway.
+    if (known == known_.end() || known->second.by_level.empty()) return;
+    Proof& kept = known->second.missing[lane] = proof;
+    kept.evidence = rules::clean_text(proof.evidence, kEvidenceKept);
+    changed.push_back(entry_of(known->first, known->second));
+  }
+  options_.store(std::move(changed));
 }
 
 std::vector<ProofView> ProofBook::view(const Verdicts& verdicts) const {
@@ -233,6 +272,10 @@ std::vector<ProofView> ProofBook::view(const Verdicts& verdicts) const {
         for (const auto& [level, proof] : known->second.by_level)
           view.proofs.push_back(proof);
         view.asked = known->second.asked;
+        for (const std::string& lane : spec->second.lanes) {
+          const auto missing = known->second.missing.find(lane);
+          if (missing != known->second.missing.end()) view.failed = missing->second;
+        }
       }
       views.push_back(std::move(view));
     }

@@ -49,8 +49,12 @@ struct ProofView {
   std::vector<Proof> proofs;  // the newest of each level that is proven, from L0
   // Since when messages have come there that somebody could have acknowledged; unset: none has.
   std::optional<rules::Timestamp> asked;
-  std::optional<Proof> failed;  // what was found wrong last, if that is newer than the proof of its level
-  sinks::ProofLevel reached() const;  // the highest level whose proof is not too old, at `now`
+  // What was found wrong last: by a probe, or (kReadBack) that what a drill brought is not there, which is no
+  // longer so once it is found there.
+  std::optional<Proof> failed;
+  // The highest level whose proof is not too old, at `now`; no receipt counts for what was not found there.
+  sinks::ProofLevel reached() const;
+  bool is_missing() const { return failed && failed->level == sinks::ProofLevel::kReadBack; }
   bool is_old(const Proof& proof) const { return ages.is_old(proof.level, proof.at, now); }
   rules::Timestamp now;
   ProofAges ages;
@@ -74,8 +78,12 @@ class ProofBook {
   void replace_plan(std::shared_ptr<const rules::Plan> plan, ProofAges ages = {});
   // A notification was taken, with a receipt: it proves each of its rules' ways to that sink.
   void delivered(const rules::Notification& notification, const std::string& receipt, rules::Timestamp at);
-  // Of a level beyond that: found there, or a person said so.
+  // A person said so.
   void proven(rules::Fingerprint rule, const std::string& sink, const Proof& proof);
+  // What was brought to this lane was looked for: it is there (kReadBack); or it is not, and until it is found
+  // there no receipt proves anything.
+  void found(rules::Fingerprint rule, const std::string& sink, const std::string& lane, const Proof& proof);
+  void missing(rules::Fingerprint rule, const std::string& sink, const std::string& lane, const Proof& proof);
 
   std::vector<ProofView> view(const Verdicts& verdicts) const;
 
@@ -84,6 +92,7 @@ class ProofBook {
     rules::Fingerprint whom = 0;                  // the sink's settings
     std::map<sinks::ProofLevel, Proof> by_level;  // L4 and beyond
     std::optional<rules::Timestamp> asked;        // as ProofView's
+    std::map<std::string, Proof> missing;         // by lane
   };
   using Key = std::pair<rules::Fingerprint, std::string>;
   static std::string name_of(const Key& key);

@@ -1030,7 +1030,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
     verify.state_dir = config.state_dir;
     verify.tell = [this](const Verdict& verdict) { tell_verdict(verdict); };
     verify.found = [this](const std::string& name, const rules::Notification& about,
-                          const sinks::ReadBack& back, std::optional<std::size_t> all) {
+                          const sinks::ReadBack& back, const std::set<std::size_t>* all) {
       tell_read_back(name, about, back, all);
     };
     verify.looked = [this](std::string_view outcome) {
@@ -1173,10 +1173,14 @@ void Runtime::open_lane(const Config& config, const rules::SinkSpec& sink, std::
     // A storm's message that did not say its name proves nothing.
     if (settlement.state == DeliveryState::kDelivered && settled.named && !LOGBELL_BROKEN("proof.noted"))
       proofs_->delivered(*settled.notification, settlement.receipt, settlement.at);
-    if (!LOGBELL_BROKEN("drill.settled")) drills_->settled(settled);
     const rules::Notification& about = *settled.notification;
-    if (verify_ && settlement.state == DeliveryState::kDelivered && !about.is_resolved())
-      verify_->look_for(about.lane, about);
+    const bool looks = verify_ && settlement.state == DeliveryState::kDelivered && !about.is_resolved() &&
+                       verify_->looks_for(about);
+    if (!LOGBELL_BROKEN("drill.settled")) drills_->settled(settled, looks);
+    if (!looks || LOGBELL_BROKEN("read_back.look") || verify_->look_for(about.lane, about)) return;
+    sinks::ReadBack nothing;
+    nothing.evidence = "too many messages are looked for already";
+    drills_->read_back(about, nothing, true);
   };
   const rules::Result<std::vector<StoredEntry>> elsewhere =
       store_->entries(Lane::elsewhere_prefix(options.lane));
@@ -1305,13 +1309,19 @@ void Runtime::tell_verdict(const Verdict& verdict) {
 
 // On the thread of the questions.
 void Runtime::tell_read_back(const std::string& lane, const rules::Notification& about,
-                             const sinks::ReadBack& back, std::optional<std::size_t> all) {
+                             const sinks::ReadBack& back, const std::set<std::size_t>* all) {
   const bool drill = !about.drill.empty();
   const std::string by = drill ? "drill" : "alert";
-  for (const std::size_t index : back.found) {
-    proofs_->proven(about.alerts.at(index).rule, about.sink,
-                    {sinks::ProofLevel::kReadBack, options_.clock->now(), by, back.evidence});
+  const bool is_missing = drill && all != nullptr && back.answered;
+  for (std::size_t i = 0; i < about.alerts.size(); ++i) {
+    const Proof proof{sinks::ProofLevel::kReadBack, options_.clock->now(), by, back.evidence};
+    if (std::find(back.found.begin(), back.found.end(), i) != back.found.end()) {
+      proofs_->found(about.alerts[i].rule, about.sink, lane, proof);
+    } else if (is_missing && all->count(i) == 0) {
+      proofs_->missing(about.alerts[i].rule, about.sink, lane, proof);
+    }
   }
+  if (drill) drills_->read_back(about, back, all != nullptr);
   for (const sinks::ReadBack::Acknowledged& one : back.acknowledged) {
     const rules::Alert& alert = about.alerts.at(one.alert);
     proofs_->proven(alert.rule, about.sink,
@@ -1325,14 +1335,16 @@ void Runtime::tell_read_back(const std::string& lane, const rules::Notification&
                         {"took", sinks::format_span(one.took)}});
   }
   // Of a real one it is said what proves something; of a drill also what does not.
-  if (!drill || (!all && back.found.empty())) return;
+  if (!drill || (all == nullptr && back.found.empty())) return;
   const LogFields fields{{"lane", lane},
                          {"drill", about.drill},
-                         {"found", std::to_string(all.value_or(back.found.size()))},
+                         {"found", std::to_string(all == nullptr ? back.found.size() : all->size())},
                          {"of", std::to_string(about.alerts.size())},
                          {"evidence", back.evidence}};
-  if (all && *all < about.alerts.size()) {
-    options_.log->warn("What a drill has brought there is not all to be found.", fields);
+  if (all != nullptr && all->size() < about.alerts.size()) {
+    options_.log->warn(back.answered ? "What a drill has brought there is not all to be found."
+                                     : "The sink does not say whether it has what a drill has brought there.",
+                       fields);
   } else if (!back.found.empty()) {
     options_.log->info("What a drill has brought there was found.", fields);
   }
@@ -1418,6 +1430,11 @@ void Runtime::tell_drill(const DrillReport& report) {
     condition.summary = std::move(summary);
     queue_.push(std::move(condition), 0);
   };
+  const auto how_wrong = [](const DrillPair& pair) {
+    return pair.failed_at == "read back" ? fmt::format("was taken by sink {}, and is not to be found there",
+                                                       pair.lane)
+                                         : fmt::format("did not arrive at sink {}", pair.lane);
+  };
   for (auto& [sink, about] : sinks) {
     if (about.wrong == nullptr) {
       tell("sink", sink, false, fmt::format("A drill has reached sink {}.", sink));
@@ -1426,8 +1443,9 @@ void Runtime::tell_drill(const DrillReport& report) {
     const std::size_t more = about.alerts.size() > kNamed ? about.alerts.size() - kNamed : 0;
     about.alerts.resize(std::min(about.alerts.size(), kNamed));
     tell("sink", sink, true,
-         fmt::format("A drill of {}{} did not arrive at sink {}: {}.", join(about.alerts),
-                     more > 0 ? fmt::format(" and {} more", more) : "", about.wrong->lane, about.wrong->why));
+         fmt::format("A drill of {}{} {}: {}.", join(about.alerts),
+                     more > 0 ? fmt::format(" and {} more", more) : "", how_wrong(*about.wrong),
+                     about.wrong->why));
   }
   for (const auto& [rule, about] : rules) {
     if (about.wrong == nullptr) {

@@ -415,7 +415,7 @@ class Runtime {
   void tell_drill(const DrillReport& report);
   void look_at_proofs(rules::Instant now);
   void tell_read_back(const std::string& lane, const rules::Notification& about, const sinks::ReadBack& back,
-                      std::optional<std::size_t> all);
+                      const std::set<std::size_t>* all);
   void tell_acknowledged(const Acknowledgements::Message& message, const Acknowledgements::Said& said);
   // `way`: by which it came, "link" or "read_back".
   void count_acknowledgement(std::string_view way, std::string_view outcome, double by = 1);

@@ -455,21 +455,31 @@ Duration VerifyLoop::pause_after(const Verdict& verdict, Due& due) const {
   return std::min(std::max(pause, verdict.found.retry_after.value_or(Duration(0))), kVerifyEvery);
 }
 
-void VerifyLoop::look_for(const std::string& lane, rules::Notification notification) {
-  const MutexLock lock(mutex_);
+bool VerifyLoop::is_looked_for(const rules::Notification& notification) const {
   const auto sink = config_->plan->sinks.find(notification.sink);
-  if (stopped_ || !options_.found || sink == config_->plan->sinks.end()) return;
+  if (stopped_ || !options_.found || sink == config_->plan->sinks.end()) return false;
   const sinks::SinkType* type = sinks::find_sink_type(sink->second.type);
-  if (type == nullptr || !type->reads_back || !config_->sinks.at(sink->first)->reads_back()) return;
-  if (notification.drill.empty() && !type->tells_who) return;
+  if (type == nullptr || !type->reads_back || !config_->sinks.at(sink->first)->reads_back()) return false;
+  return !notification.drill.empty() || type->tells_who;
+}
+
+bool VerifyLoop::looks_for(const rules::Notification& notification) const {
+  const MutexLock lock(mutex_);
+  return is_looked_for(notification);
+}
+
+bool VerifyLoop::look_for(const std::string& lane, rules::Notification notification) {
+  const MutexLock lock(mutex_);
+  if (!is_looked_for(notification)) return false;
   if (looked_for_.size() >= kMaxLookedFor) {
     count("dropped");
-    return;
+    return false;
   }
   const Instant now = options_.clock->instant();
   looked_for_.push_back({lane, std::move(notification), now, now, {}, {}});
   ++asked_;
   changed_.notify_all();
+  return true;
 }
 
 std::optional<Instant> VerifyLoop::look_due() const {
@@ -515,20 +525,26 @@ bool VerifyLoop::look() {
                                 {config->external_url, config->environment});
   sinks::ReadBack back = sink->read_back(wanted.notification, attempt);
   const Instant now = options_.clock->instant();
-  const bool last = !back.open || now - wanted.since >= kWhoFor;
   if (!back.answered) {
     count("unanswered");
   } else {
     count(back.found.size() == wanted.notification.alerts.size() ? "found" : "missing");
   }
-  if (back.open && last) count("given_up");
   keep_news(back.found, wanted.found, [](std::size_t index) { return index; });
   keep_news(back.acknowledged, wanted.acknowledged, [](const auto& one) { return one.alert; });
-  if (last || !back.found.empty() || !back.acknowledged.empty())
-    options_.found(wanted.lane, wanted.notification, back,
-                   last ? std::optional(wanted.found.size()) : std::nullopt);
+  const bool missed = wanted.found.size() < wanted.notification.alerts.size();
+  const bool again = !wanted.settled && missed && !wanted.notification.drill.empty() &&
+                     (back.answered || back.open) && ++wanted.misses < kMostMisses;
+  const bool last = !again && (!back.open || now - wanted.since >= kWhoFor);
+  if (back.open && last) count("given_up");
+  const bool settles = !wanted.settled && (last || (!again && !wanted.notification.drill.empty()));
+  wanted.settled = wanted.settled || settles;
+  if (settles || !back.found.empty() || !back.acknowledged.empty())
+    options_.found(wanted.lane, wanted.notification, back, settles ? &wanted.found : nullptr);
   if (last) return true;
-  wanted.at = now + std::max<std::chrono::microseconds>(kWhoAgain, (now - wanted.since) / kWhoShare);
+  wanted.at = again
+                  ? now + kMissedAgain * (1 << 2 * (wanted.misses - 1))
+                  : now + std::max<std::chrono::microseconds>(kWhoAgain, (now - wanted.since) / kWhoShare);
   const MutexLock lock(mutex_);
   looked_for_.push_back(std::move(wanted));
   return true;

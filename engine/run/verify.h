@@ -48,6 +48,10 @@ inline constexpr rules::Duration kVerifyTotal{std::chrono::seconds(10)};
 inline constexpr rules::Duration kWhoAgain{std::chrono::seconds(30)};
 inline constexpr rules::Duration::rep kWhoShare = 10;
 inline constexpr rules::Duration kWhoFor{std::chrono::hours(8)};
+// What a drill has brought and is not to be found there is looked for again after this, then after four times
+// that: a service may show a moment later what it took. Then it is not there.
+inline constexpr rules::Duration kMissedAgain{std::chrono::seconds(2)};
+inline constexpr std::uint32_t kMostMisses = 3;
 // A certificate that ends within this is told: renewing one takes people days.
 inline constexpr rules::Duration kCertificateEndsSoon{std::chrono::hours(24 * 14)};
 // Sinks that are asked at the same time.
@@ -104,9 +108,10 @@ class VerifyLoop {
     std::string state_dir;
     std::function<void(const Verdict&)> tell;  // of every answer
     // What was found of a message that was brought to this lane, and not told before; may be unset: nothing
-    // is looked for. `all`: how many of its alerts were found ever, once nobody looks again.
+    // is looked for. `all`: those of its alerts that were found ever, once no more of them are waited for; null
+    // before that, and afterwards (who has acknowledged one may still be asked for). Valid during the call.
     std::function<void(const std::string& lane, const rules::Notification&, const sinks::ReadBack&,
-                       std::optional<std::size_t> all)>
+                       const std::set<std::size_t>* all)>
         found = {};
     // What came of one look: one of kLooks. May be unset.
     std::function<void(std::string_view outcome)> looked = {};
@@ -124,8 +129,10 @@ class VerifyLoop {
 
   void replace(std::shared_ptr<const Config> config, Verdicts first);
   // Looks for a message that was taken, at a sink that can be asked for it: a drill's, and where the sink
-  // tells who has acknowledged it, a real one, again and again. Thread-safe.
-  void look_for(const std::string& lane, rules::Notification notification);
+  // tells who has acknowledged it, a real one, again and again. Thread-safe. False: nobody will look.
+  bool look_for(const std::string& lane, rules::Notification notification);
+  // Whether it would be looked for. Thread-safe.
+  bool looks_for(const rules::Notification& notification) const;
   void stop();
   Verdicts verdicts() const;
 
@@ -135,6 +142,7 @@ class VerifyLoop {
     std::uint32_t unknown = 0;  // times in a row
   };
   void take(Verdicts verdicts) REQUIRES(mutex_);
+  bool is_looked_for(const rules::Notification& notification) const REQUIRES(mutex_);
   std::optional<rules::Instant> look_due() const REQUIRES(mutex_);
   bool look();
   void count(std::string_view outcome) const {
@@ -158,6 +166,8 @@ class VerifyLoop {
     rules::Instant since;
     std::set<std::size_t> found;         // of its alerts, told already
     std::set<std::size_t> acknowledged;  // so
+    std::uint32_t misses = 0;            // looks that did not find all of a drill's
+    bool settled = false;                // no more of its alerts are waited for
   };
   // Messages that are looked for: those of a few drills, and what somebody may still acknowledge; of more
   // nothing is proven beyond the receipt.

@@ -18,13 +18,17 @@ def breaks():
 
 
 class BrokenTest(Case):
-    """Two sinks: `chat`, and `ops`, which refuses every message and has `mail` as its fallback."""
+    """`chat`; `ops`, which refuses every message and has `mail` as its fallback; `am`, an Alertmanager that can be asked what it has."""
 
     def begin(self, broken):
+        if not hasattr(self, "am"):
+            self.am = self.closing(harness.Alertmanager(self.path("am")))
         log, slack, refusing, fallback = self.log(), self.slack(), self.receiver(lambda path, body: 410), self.receiver()
-        sinks = {"chat": harness.slack(slack.hook()), "ops": harness.webhook(refusing.url, fallback=["mail"]), "mail": harness.webhook(fallback.url)}
+        sinks = {"chat": harness.slack(slack.hook()), "ops": harness.webhook(refusing.url, fallback=["mail"]), "mail": harness.webhook(fallback.url),
+                 "am": harness.alertmanager(self.am.url)}
         config = configuration(log.path, {"boom": {"match": "ERROR boom"}}, [rule("Boom", "count_over_time(boom[1h]) >= 1", sinks=["chat"]),
-                                                                              rule("Other", "count_over_time(boom[2h]) >= 2", sinks=["ops"])],
+                                                                              rule("Other", "count_over_time(boom[2h]) >= 2", sinks=["ops"]),
+                                                                              rule("Watched", "count_over_time(boom[3h]) >= 3", sinks=["am"])],
                                sinks, route={"sinks": ["chat"]})
         env = dict(os.environ, LOGBELL_BREAK=broken) if broken else None
         return self.bell(config, env=env)
@@ -38,22 +42,24 @@ class BrokenTest(Case):
         """What each proof says: True is green."""
         code, report = self.command(bell, "drill", "--url", bell.url, "--wait", "1s", "Boom")
         _, other = self.command(bell, "drill", "--url", bell.url, "--wait", "1s", "Other")
+        watched, _ = self.command(bell, "drill", "--url", bell.url, "--wait", "1s", "Watched")
         _, status = self.command(bell, "status", "--url", bell.url)
         levels = {(one["alertname"], one["sink"]): one for one in status["proofs"]}
         chat = levels["Boom", "chat"]
         return {"drill": code == 0 and report["proven"],
                 "fallback": any(pair["instead_of"] == "ops" and pair["state"] == "proven" for pair in other["pairs"] if "instead_of" in pair),
                 "probe": any(proof["by"] == "probe" and proof["level"] == "L2" for proof in chat["proofs"]),
-                "proof": chat["reached"] == "L4"}
+                "proof": chat["reached"] == "L4",
+                "read back": watched == 0 and levels["Watched", "am"]["reached"] == "L5"}
 
     def test_F53_nothing_is_broken_and_every_proof_is_green(self):
         bell = self.begin(None)
-        self.assertEqual({"drill": True, "fallback": True, "probe": True, "proof": True}, self.proofs(bell))
+        self.assertEqual({"drill": True, "fallback": True, "probe": True, "proof": True, "read back": True}, self.proofs(bell))
 
     def test_F53_each_break_turns_a_proof_red(self):
         expected = {"reader.match": "drill", "core.told": "drill", "store.outbox": "drill", "writer.hand_over": "drill", "lane.send": "drill",
                     "lane.receipt": "drill", "lane.fallback": "fallback", "probe.ask": "probe", "probe.shortcut": "probe", "drill.settled": "drill",
-                    "proof.noted": "proof"}
+                    "proof.noted": "proof", "read_back.look": "read back"}
         self.assertEqual(set(expected), set(breaks()), "a break that no proof is asked about")
         for broken, red in expected.items():
             with self.subTest(broken):

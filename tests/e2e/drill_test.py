@@ -116,6 +116,33 @@ class DrillTest(Case):
         self.assertTrue(told["annotations"]["summary"].startswith("[DRILL] "))
         self.assertEqual(report["id"], told["labels"]["drill"])
 
+    def test_F53_an_alertmanager_that_tells_nobody_fails_the_drill(self):
+        log, other = self.log(), self.receiver()
+        peer = self.closing(harness.Alertmanager(self.path("am"), None))
+        sinks = {"am": harness.alertmanager(peer.url), "other": harness.webhook(other.url)}
+        bell = self.bell(self.config(log, sinks))
+        nobody = "receivers without any integration, which tell nobody: test"
+        code, out, _ = self.drill(bell, "Boom")
+        self.assertEqual(1, code, out)
+        self.assertRegex(out, rf"Boom +am .* FAILED at read back: {nobody}")
+        self.assertRegex(out, r"Boom +other .* receipt")
+        self.assertIn("1 of 2 ways are NOT proven", out)
+        told = wait_for(lambda: other.alerts("firing", alertname="DrillFailed", sink="am"), "DrillFailed", context=bell.tail)[0]
+        self.assertEqual(f"A drill of Boom was taken by sink am, and is not to be found there: {nobody}.", told["annotations"]["summary"])
+        status = subprocess.run([harness.binary(), "status", "--url", bell.url], capture_output=True, text=True, timeout=30, check=False)
+        self.assertEqual(1, status.returncode)
+        self.assertRegex(status.stdout, rf"Boom +am +L\d NOT FOUND .*{nobody}")
+        # Somebody gives it a receiver that rings.
+        peer.close()
+        with open(peer.config, "w", encoding="utf-8") as file:
+            file.write(f"route: {{receiver: test, group_by: [alertname]}}\nreceivers: [{{name: test, webhook_configs: [{{url: '{other.url}/am'}}]}}]\n")
+        peer.start()
+        code, out, _ = self.drill(bell)
+        self.assertEqual(0, code, out)
+        self.assertRegex(out, r"Boom +am .* receipt: .*; its receivers: test")
+        wait_for(lambda: other.alerts("resolved", alertname="DrillFailed", sink="am"), "its end", context=bell.tail)
+        self.assertEqual("L5", [one for one in bell.api("proof")["proofs"] if (one["alertname"], one["sink"]) == ("Boom", "am")][0]["reached"])
+
     def test_F53_what_fails_for_one_rule_is_ended_by_that_rule_alone(self):
         log, chat, other = self.log(), self.receiver(), self.receiver()
         patterns = {**PATTERNS, "tight": {"match": "^Ready$"}}

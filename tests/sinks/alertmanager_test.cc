@@ -213,15 +213,48 @@ TEST_CASE("alertmanager: what a drill has brought there is found by its ID, with
   const auto held = [&](const rules::Alert& alert, const std::string& receivers) {
     return R"({"labels":)" + to_json(alert.labels).dump() + R"(,"receivers":[)" + receivers + "]}";
   };
+  // What Alertmanager says of its configuration.
+  const auto configured = [](const std::string& receivers) {
+    rules::Json original;
+    original.set("original", "route:\n  receiver: ops\nreceivers:\n" + receivers);
+    rules::Json status;
+    status.set("config", std::move(original)).set("uptime", "2026-01-01T00:00:00Z");
+    return StubStep::answer(200, status.dump());
+  };
+  SECTION("what goes only to receivers without any integration is not found") {
+    const std::string both = R"({"name":"night"},{"name":"none"})";
+    stub.then(StubStep::answer(200, "[" + held(drill.alerts[0], R"({"name":"none"})") + "," +
+                                        held(drill.alerts[1], both) + "]"));
+    SECTION("as its configuration says") {
+      stub.then(configured("- name: none\n  slack_configs: []\n- name: \"night\"\n  pagerduty_configs:\n  - {}\n"));
+      const ReadBack back = sink->read_back(drill, tests::attempt());
+      CHECK(back.answered);
+      CHECK(back.found == std::vector<std::size_t>{1});
+      CHECK(back.evidence ==
+            "its receivers: night; receivers without any integration, which tell nobody: none");
+    }
+    SECTION("where it does not say, that is said") {
+      stub.then(GENERATE(StubStep::answer(403, "no"), StubStep::answer(200, R"({"config":{"original":"a: ["}})"),
+                         StubStep::answer(200, "<html>")));
+      const ReadBack back = sink->read_back(drill, tests::attempt());
+      CHECK(back.answered);
+      CHECK(back.found == std::vector<std::size_t>{0, 1});
+      CHECK(back.evidence.find("its receivers: night, none; whether they have an integration is not known: "
+                               "GET status -> HTTP ") == 0);
+    }
+  }
   SECTION("one of two") {
     rules::Alert another = drill.alerts[1];
     another.labels.set("queue", "a third");
     stub.then(StubStep::answer(200, "[" + held(another, R"({"name":"night"})") + "," +
                                         held(drill.alerts[0], R"({"name":"ops"},{"name":"db"})") + "]"));
+    stub.then(configured("- name: ops\n  webhook_configs:\n  - url: <secret>\n- name: db\n  email_configs: [{to: a}]\n"));
     const ReadBack back = sink->read_back(drill, tests::attempt());
     CHECK(back.answered);
     CHECK(back.found == std::vector<std::size_t>{0});
     CHECK(back.evidence == "its receivers: db, ops");
+    REQUIRE(stub.requests().size() == 2);
+    CHECK(stub.requests().back().target == "/api/v2/status");
     CHECK(stub.requests().front().method == "GET");
     CHECK(stub.requests().front().target == "/api/v2/alerts?filter=drill%3D%2200ab%22");
   }

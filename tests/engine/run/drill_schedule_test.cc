@@ -45,6 +45,7 @@ struct Schedule {
         view.ages = ages;
         const auto at = proven.find({i, sink});
         if (at != proven.end()) view.proofs.push_back({ProofLevel::kAccepted, at->second, "drill", "ok"});
+        if (missing && i == 0) view.failed = {ProofLevel::kReadBack, now, "drill", "not there"};
         view.asked = asked;
         if (seen && i == 0)
           view.proofs.push_back({ProofLevel::kAcknowledged, *seen, "drill", "Anna", "Anna"});
@@ -83,6 +84,7 @@ struct Schedule {
   std::optional<Timestamp> seen;  // a message about A
   engine::ProofAges ages;
   bool conditional = false;
+  bool missing = false;  // what was told of A
   DrillSchedule schedule{kFriday};
 };
 
@@ -112,6 +114,18 @@ TEST_CASE("drill schedule: chat daily, in one message; a new rule alone", "[run]
   schedule.prove(1, "chat", kFriday + 1h);
   CHECK(schedule.due(kFriday + 23h).empty());
   CHECK(schedule.due(kFriday + 24h) == Lines{"chat: A B"});
+}
+
+TEST_CASE("drill schedule: what was not found there is not proven by its receipt", "[run][drill][F53]") {
+  Schedule schedule;
+  for (const std::size_t rule : {0U, 1U})
+    schedule.prove(rule, "chat", kFriday + 25h);
+  schedule.prove(0, "pager", kFriday + 25h);
+  CHECK(schedule.due(kFriday + 26h).empty());
+  CHECK(schedule.expired(kFriday + 26h).empty());
+  schedule.missing = true;
+  CHECK(schedule.due(kFriday + 26h) == Lines{"chat: A"});
+  CHECK(schedule.expired(kFriday + 26h) == Lines{"chat", "pager"});
 }
 
 TEST_CASE("drill schedule: a pager weekly in working hours, before its proof has gone", "[run][drill]") {

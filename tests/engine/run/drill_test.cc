@@ -63,7 +63,7 @@ struct Desk {
     return desk->matched(lines, *plan, clock.now(), clock.now());
   }
   void settle(const Notification& notification, engine::DeliveryState state, const std::string& outcome,
-              const std::string& detail = "") {
+              const std::string& detail = "", bool reads_back = false) {
     Settled settled;
     settled.settlement.state = state;
     settled.settlement.outcome = outcome;
@@ -72,7 +72,7 @@ struct Desk {
     settled.settlement.receipt = detail;
     settled.settlement.at = clock.now();
     settled.notification = &notification;
-    desk->settled(settled);
+    desk->settled(settled, reads_back);
   }
   std::vector<std::string> pairs(const std::string& id) const {
     std::vector<std::string> lines;
@@ -240,6 +240,52 @@ TEST_CASE("drill desk: what fails on the way is said where it fails", "[run][dri
     CHECK_FALSE(desk.desk->begin(*desk.plan, {.sink = "nope"}));
     CHECK_FALSE(desk.desk->begin(*desk.plan, {.source = "nope"}));
   }
+}
+
+TEST_CASE("drill desk: what is looked for at its sink is proven when it was found there", "[run][drill][F53]") {
+  Desk desk;
+  const std::string id = desk.begin({.sink = "chat"}).id;
+  const std::vector<Notification> told = desk.match(desk.all_found());
+  REQUIRE(told.size() == 1);
+  sinks::ReadBack back;
+  back.answered = true;
+  // Nobody is to look for what has no receipt.
+  desk.desk->read_back(told[0], back, true);
+  CHECK(desk.pairs(id) == Lines{"Errors -> chat: waiting", "Silence -> chat: waiting"});
+  desk.settle(told[0], engine::DeliveryState::kDelivered, "delivered", "ok", true);
+  CHECK(desk.pairs(id) == Lines{"Errors -> chat: waiting", "Silence -> chat: waiting"});
+  back.found = {1};
+  back.evidence = "its receivers: test";
+  desk.desk->read_back(told[0], back, false);
+  CHECK(desk.pairs(id) == Lines{"Errors -> chat: waiting", "Silence -> chat: proven"});
+  CHECK(desk.desk->take_ended().empty());
+  back.found.clear();
+  DrillReport report;
+  SECTION("what is not there is not proven") {
+    back.evidence = "no receiver of it gets it";
+    desk.desk->read_back(told[0], back, true);
+    CHECK(desk.pairs(id) == Lines{"Errors -> chat: failed at read back", "Silence -> chat: proven"});
+    report = desk.desk->report(id).value_or(DrillReport());
+    CHECK(report.pairs[0].why == "no receiver of it gets it");
+    CHECK(report.pairs[1].found_text == "its receivers: test");
+    CHECK(report.pairs[1].found);
+  }
+  SECTION("where it does not say, the receipt stands") {
+    back.answered = false;
+    back.evidence = "GET alerts -> HTTP 403";
+    desk.desk->read_back(told[0], back, true);
+    report = desk.desk->report(id).value_or(DrillReport());
+    CHECK(report.proven());
+    CHECK(report.pairs[0].found_text == "GET alerts -> HTTP 403");
+    CHECK_FALSE(report.pairs[0].found);
+  }
+  SECTION("nobody looks") {
+    desk.clock.advance(DrillDesk::kValid);
+    CHECK(desk.desk->take_ended().size() == 1);
+    CHECK(desk.pairs(id) == Lines{"Errors -> chat: failed at read back", "Silence -> chat: proven"});
+    return;
+  }
+  CHECK(desk.desk->take_ended().size() == 1);
 }
 
 TEST_CASE("drill desk: what proves nothing is not proven", "[run][drill]") {

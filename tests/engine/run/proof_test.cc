@@ -166,6 +166,32 @@ TEST_CASE("proof: what a sink answers when it is asked, the least of its lanes",
   CHECK(book.view(book.verdicts({{"chat", dead}}))[0] == "chat? L4: L4 by alert (ok) FAILED asked -> 404");
 }
 
+TEST_CASE("proof: no receipt counts for what was not found there, until it is", "[run][proof][F53]") {
+  Book book;
+  const rules::Fingerprint rule = book.world.current->rules[0].identity();
+  const auto proof = [&](const std::string& evidence) {
+    return engine::Proof{ProofLevel::kReadBack, book.clock.now(), "drill", evidence};
+  };
+  book.book->missing(rule, "pager", "pager#1", proof("nobody"));
+  CHECK(book.stored.empty());  // it has no receipt: nothing is to be said of it
+  book.book->delivered(book.told("pager", "1"), "ok", book.clock.now());
+  book.book->found(rule, "pager", "pager#1", proof("here"));
+  book.book->missing(rule, "pager", "pager#2", proof("no receiver gets it"));
+  const std::string missing = "pager? L0: L4 by drill (ok) L5 by drill (here) FAILED no receiver gets it";
+  CHECK(book.view()[1] == missing);
+  book.book->found(rule, "pager", "pager#1", proof("here"));
+  book.book->delivered(book.told("pager"), "ok", book.clock.now());
+  CHECK(book.book->view({})[1].reached() == ProofLevel::kStatic);
+  book.open();
+  CHECK(book.book->view({})[1].is_missing());
+  // Another answer of the sink does not hide it.
+  const auto live = sinks::Verification::live(ProofLevel::kCredential, "asked -> 200");
+  CHECK(book.book->view(book.verdicts({{"pager#1", live}, {"pager#2", live}}))[1].reached() ==
+        ProofLevel::kCredential);
+  book.book->found(rule, "pager", "pager#2", proof("here"));
+  CHECK(book.view()[1] == "pager? L5: L4 by alert (ok) L5 by drill (here)");
+}
+
 TEST_CASE("proof: a message proves nothing of a rule that it had no room to name", "[run][proof]") {
   Book book;
   rules::Notification notification = book.told("chat");

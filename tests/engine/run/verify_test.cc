@@ -421,13 +421,13 @@ class LoopWorld : public World {
     options.clock = &clock;
     options.tell = [this](const Verdict& verdict) { told.push_back(verdict); };
     options.found = [this](const std::string& lane, const rules::Notification& about,
-                           const sinks::ReadBack& back, std::optional<std::size_t> all) {
+                           const sinks::ReadBack& back, const std::set<std::size_t>* all) {
       std::string words = lane + " " + about.key + ":";
       for (const std::size_t index : back.found)
         words += fmt::format(" {}", index);
       for (const auto& one : back.acknowledged)
         words += fmt::format(", {} by {}", one.alert, one.who);
-      if (all) words += fmt::format(", {} in all", *all);
+      if (all != nullptr) words += fmt::format(", {} in all", all->size());
       found.push_back(words);
     };
     options.looked = [this](std::string_view outcome) { ++looks[std::string(outcome)]; };
@@ -595,19 +595,56 @@ rules::Notification message(const std::string& key, const std::string& sink, con
 }
 
 TEST_CASE(
-    "verify loop: a drill's message is looked for once, a real one where the sink tells who has seen it",
+    "verify loop: a drill's message is looked for, a real one where the sink tells who has seen it",
     "[run][verify]") {
   LoopWorld world(with_pager(), "[pager]");
   world.pass(0s);
-  world.script.there["am#1"] = {true, {0}, "its receivers: test", {}, false};
-  world.loop->look_for("am#1", message("1", "am", "d"));
-  world.loop->look_for("am#1", message("2", "am"));   // it tells nobody's name
-  world.loop->look_for("a", message("3", "a", "d"));  // it cannot be asked
-  world.loop->look_for("gone", message("4", "gone", "d"));
+  world.script.there["am#1"] = {true, {0, 1}, "its receivers: test", {}, false};
+  const rules::Notification drill = message("1", "am", "d");
+  CHECK(world.loop->looks_for(drill));
+  CHECK(world.loop->look_for("am#1", drill));
+  CHECK_FALSE(world.loop->looks_for(message("2", "am")));
+  CHECK_FALSE(world.loop->look_for("am#1", message("2", "am")));   // it tells nobody's name
+  CHECK_FALSE(world.loop->look_for("a", message("3", "a", "d")));  // it cannot be asked
+  CHECK_FALSE(world.loop->look_for("gone", message("4", "gone", "d")));
   world.pass(0s);
-  CHECK(world.found == Lines{"am#1 1: 0, 1 in all"});
-  CHECK(world.looks == std::map<std::string, int>{{"missing", 1}});
+  CHECK(world.found == Lines{"am#1 1: 0 1, 2 in all"});
+  CHECK(world.looks == std::map<std::string, int>{{"found", 1}});
   CHECK(world.script.longest <= kVerifyTimeout);
+}
+
+TEST_CASE("verify loop: what a drill has brought is missing when it was looked for three times", "[run][verify][F53]") {
+  LoopWorld world(with_pager(), "[pager]");
+  world.pass(0s);
+  sinks::ReadBack& there = world.script.there["am#1"];
+  there = {true, {0}, "its receivers: test", {}, false};
+  world.loop->look_for("am#1", message("1", "am", "d"));
+  CHECK(world.pass(0s) == Duration(2s));
+  CHECK(world.found == Lines{"am#1 1: 0"});
+  CHECK(world.pass(2s) == Duration(8s));
+  SECTION("it is not there") {
+    world.pass(8s);
+    CHECK(world.found == Lines{"am#1 1: 0", "am#1 1:, 1 in all"});
+    CHECK(world.looks == std::map<std::string, int>{{"missing", 3}});
+  }
+  SECTION("it shows a little later") {
+    there.found = {0, 1};
+    world.pass(8s);
+    CHECK(world.found == Lines{"am#1 1: 0", "am#1 1: 1, 2 in all"});
+  }
+  SECTION("it does not say, and may still be asked who has acknowledged it") {
+    there = {};
+    there.open = true;
+    CHECK(world.pass(8s) == Duration(30s));
+    CHECK(world.found == Lines{"am#1 1: 0", "am#1 1:, 1 in all"});
+    world.pass(30s);
+    CHECK(world.found.size() == 2);
+  }
+  const int looked = world.script.looked["am#1"];
+  if (!there.open) {
+    world.pass(1h);
+    CHECK(world.script.looked["am#1"] == looked);
+  }
 }
 
 TEST_CASE("verify loop: who has acknowledged a message is asked for again and again, ever more rarely",
