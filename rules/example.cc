@@ -176,7 +176,10 @@ class LineMaker {
       if (without_room_.empty()) without_room_ = line;
       return false;
     }
-    found_ = MarkedLine{*std::move(marked), facts, generated};
+    Labels labels;
+    for (std::size_t i = 0; i < pattern_.labels.size(); ++i)
+      labels.set(pattern_.labels[i], match->labels[i]);
+    found_ = MarkedLine{*std::move(marked), facts, std::move(labels), generated};
     return is_good;
   }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "rules/labels.h"
 #include "rules/pattern.h"
 #include "rules/record.h"
 #include "rules/regex.h"
@@ -27,6 +28,7 @@ struct MarkedLine {
   // A record: more than one line only where the pattern's example, or its expression, is (`multiline:`).
   std::string text;
   Facts facts;             // what the envelope has to say for it to match, and what labels are taken from
+  Labels labels;           // what the pattern takes from it
   bool generated = false;  // made from the expressions, not from `examples:`
 };
 

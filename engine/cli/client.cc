@@ -77,4 +77,11 @@ std::string machine_only_note(const Json& answer) {
   return fmt::format("\nMachine only, no person is told of it: {}.\n", rules::list_words(names, 20));
 }
 
+std::string words(const rules::Json& list) {
+  std::string out;
+  for (const rules::Json& word : list.array())
+    out += fmt::format("{}{}", out.empty() ? "" : ", ", word.string());
+  return out;
+}
+
 }  // namespace logbell::engine

@@ -39,5 +39,7 @@ class Client {
 // Of an answer with `machine_only`: that no person is told of these rules, whatever proves that a machine is;
 // a line, or "" where there are none.
 std::string machine_only_note(const rules::Json& answer);
+// "a, b" of a list of texts.
+std::string words(const rules::Json& list);
 
 }  // namespace logbell::engine

@@ -91,7 +91,8 @@ std::string format(const Json& report) {
     proven += state == "proven" ? 1 : 0;
     std::string sink(pair["lane"].string());
     if (sink.empty()) sink = "-";
-    if (pair["instead_of"].is_string()) sink += fmt::format(" (for {})", pair["instead_of"].string());
+    if (pair["instead_of"].is_string()) sink += fmt::format(" (instead of {})", pair["instead_of"].string());
+    if (!pair["fallback_for"].array().empty()) sink += fmt::format(" (for {})", words(pair["fallback_for"]));
     std::string end;
     if (state == "proven") {
       end = fmt::format("receipt: {}", pair["receipt"].string());
@@ -123,7 +124,9 @@ std::string format(const Json& report) {
   const std::size_t all = pairs.size();
   std::string out = all == 0 ? std::string() : table.format() + "\n";
   if (report["proven"].boolean()) {
-    out += fmt::format("Drill {}: each of {} ways is proven, by a receipt.\n", report["id"].string(), all);
+    // A line that somebody else logs takes the ways that it takes.
+    out += fmt::format("Drill {}: each of {} ways{} is proven, by a receipt.\n", report["id"].string(), all,
+                       report["mark"].string().empty() ? "" : " that the line took");
   } else if (report["ended"].is_string()) {
     out += fmt::format("Drill {}: {} of {} ways are NOT proven.\n", report["id"].string(), all - proven, all);
   } else {
@@ -131,6 +134,8 @@ std::string format(const Json& report) {
         "Drill {}: not ended yet; {} of {} ways are proven so far. See `logbell drill --result {}`.\n",
         report["id"].string(), proven, all, report["id"].string());
   }
+  for (const Json& note : report["notes"].array())
+    out += fmt::format("Note: {}.\n", rules::clean_text(note.string(), 300));
   out += machine_only_note(report);
   if (unseen > 0 && report["ended"].is_string()) {
     out += fmt::format(

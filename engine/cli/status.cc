@@ -59,15 +59,22 @@ rules::Result<Shown> look(Client& client) {
       if (one["level"].string() == "L4") told = told && !one["expired"].boolean();
     }
     const bool conditional = pair["conditional"].boolean();
-    if (!told && !conditional) ++unproven;
+    const bool asked_for = pair["asked_for"].boolean();
+    if (!told && asked_for) ++unproven;
     std::string level(pair["reached"].string());
     std::string evidence = best == nullptr ? std::string() : std::string((*best)["evidence"].string());
     if (pair["failed"].is_object()) {
       level += pair["failed"]["by"].string() == "probe" ? " DEAD" : " NOT FOUND";
       evidence = pair["failed"]["evidence"].string();
     }
-    table.add({std::string(pair["alertname"].string()), std::string(pair["sink"].string()),
-               level + (conditional ? " (at times)" : ""), best == nullptr ? "-" : age_of(*best),
+    std::string sink(pair["sink"].string());
+    if (!pair["fallback_for"].array().empty()) sink += fmt::format(" (for {})", words(pair["fallback_for"]));
+    if (conditional) {
+      level += " (at times)";
+    } else if (!asked_for) {
+      level += " (not asked for)";
+    }
+    table.add({std::string(pair["alertname"].string()), std::move(sink), std::move(level), best == nullptr ? "-" : age_of(*best),
                best == nullptr ? "-" : std::string((*best)["by"].string()),
                rules::clean_text(evidence, 120)});
   }

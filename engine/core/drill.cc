@@ -39,16 +39,19 @@ Alert shadow_alert(const rules::Plan& plan, const DrillFiring& firing, Timestamp
 }
 
 // Whoever reads it somewhere behind the sink, in whatever template, sees what it is.
-void mark(Alert& alert, const std::string& id) {
+void mark(Alert& alert, const std::string& id, const std::vector<std::string>& stands_in_for) {
   alert.labels.set(std::string(kLabel), id);
+  const std::string prefix = stands_in_for.empty()
+                                 ? std::string(kPrefix)
+                                 : fmt::format("{}(in case {} fails) ", kPrefix, fmt::join(stands_in_for, ", "));
   bool marked = false;
   for (auto& [name, text] : alert.annotations) {
     if (name != "summary" && name != "title" && name != "description" && name != "message") continue;
-    text.insert(0, kPrefix);
+    text.insert(0, prefix);
     marked = true;
   }
   if (!marked)
-    alert.annotations.emplace_back("summary", fmt::format("{}{} can reach you here.", kPrefix, alert.name()));
+    alert.annotations.emplace_back("summary", fmt::format("{}{} can reach you here.", prefix, alert.name()));
 }
 
 // The longest that a first message may wait for others of its group.
@@ -107,6 +110,46 @@ void send_through(const rules::Plan& plan, const std::vector<std::pair<std::size
   }
 }
 
+// An alert for a sink.
+struct Addressed {
+  Alert alert;
+  std::vector<std::string> stands_in_for;  // empty: it is told itself
+};
+
+// Those that are wanted there, with those who stand in for each sink, where they do not hear of the rule
+// anyway.
+using WantedAt = std::map<std::pair<rules::Fingerprint, Labels>, std::set<std::string>>;  // empty: everywhere
+std::map<std::string, std::vector<Addressed>> with_fallbacks(const rules::Plan& plan, const AlertsBySink& direct,
+                                                        const WantedAt& wanted_at) {
+  const auto is_wanted = [&](const Alert& alert, const std::string& sink) {
+    const std::set<std::string>& sinks = wanted_at.at({alert.rule, alert.labels});
+    return sinks.empty() || sinks.count(sink) != 0;
+  };
+  std::map<std::string, std::vector<Addressed>> all;
+  for (const auto& [name, alerts] : direct) {
+    for (const Alert& alert : alerts) {
+      if (is_wanted(alert, name)) all[name].push_back({alert, {}});
+    }
+  }
+  for (const auto& [name, alerts] : direct) {
+    for (const std::string& fallback : plan.sinks.at(name).fallback) {
+      if (plan.sinks.count(fallback) == 0) continue;
+      std::vector<Addressed>& to = all[fallback];
+      for (const Alert& alert : alerts) {
+        if (!is_wanted(alert, fallback)) continue;
+        const auto known =
+            std::find_if(to.begin(), to.end(), [&](const Addressed& told) { return told.alert.rule == alert.rule; });
+        if (known == to.end()) {
+          to.push_back({alert, {name}});
+        } else if (!known->stands_in_for.empty()) {
+          known->stands_in_for.push_back(name);
+        }
+      }
+    }
+  }
+  return all;
+}
+
 // As many of them, from there, as its message can name: no other is proven by it. Returns how many.
 std::size_t fill(Notification& notification, const std::vector<Alert>& alerts, std::size_t from) {
   const std::size_t most = std::min(alerts.size(), from + Dispatcher::kMaxAlertsPerNotification);
@@ -138,8 +181,10 @@ DrillTold drill(const rules::Plan& plan, const std::string& id, std::size_t part
   // Two rules whose alerts look alike are one to people; here each is to be proven.
   std::vector<std::vector<std::pair<std::size_t, Alert>>> rounds;
   std::map<Labels, std::size_t> taken;
+  WantedAt wanted_at;
   for (const DrillFiring& firing : firings) {
     Alert alert = shadow_alert(plan, firing, now);
+    wanted_at[{alert.rule, alert.labels}].insert(firing.sinks.begin(), firing.sinks.end());
     const std::size_t round = taken[alert.labels]++;
     if (round == rounds.size()) rounds.emplace_back();
     rounds[round].emplace_back(firing.rule, std::move(alert));
@@ -152,11 +197,19 @@ DrillTold drill(const rules::Plan& plan, const std::string& id, std::size_t part
   for (const DrillFiring& firing : firings)
     order.try_emplace(plan.rules[firing.rule].identity(), order.size());
   std::set<rules::Fingerprint> heard;
-  for (auto& [name, alerts] : told) {
-    std::stable_sort(alerts.begin(), alerts.end(),
-                     [&](const Alert& a, const Alert& b) { return order.at(a.rule) < order.at(b.rule); });
+  for (const auto& [name, alerts] : told) {
     for (const Alert& alert : alerts)
       heard.insert(alert.rule);
+  }
+  for (auto& [name, found] : with_fallbacks(plan, told, wanted_at)) {
+    std::stable_sort(found.begin(), found.end(), [&](const Addressed& a, const Addressed& b) {
+      return order.at(a.alert.rule) < order.at(b.alert.rule);
+    });
+    std::vector<Alert> alerts;
+    for (Addressed& one : found) {
+      mark(one.alert, id, one.stands_in_for);
+      alerts.push_back(std::move(one.alert));
+    }
     if (!only.empty() && only.count(name) == 0) continue;
     const rules::SinkSpec& sink = plan.sinks.at(name);
     for (std::size_t from = 0; from < alerts.size();) {
@@ -170,8 +223,6 @@ DrillTold drill(const rules::Plan& plan, const std::string& id, std::size_t part
       notification.caused_at = read_at;
       notification.priority = 2;  // behind whatever is real
       from += fill(notification, alerts, from);
-      for (Alert& alert : notification.alerts)
-        mark(alert, id);
       Notification end = notification;
       for (Alert& alert : end.alerts) {
         alert.state = rules::AlertState::kResolved;

@@ -81,6 +81,8 @@ inline constexpr std::array kBreaks{
     std::string_view{"drill.settled"},     // nobody hears of receipts
     std::string_view{"proof.noted"},       // receipts are not written down
     std::string_view{"read_back.look"},    // nobody looks for what was taken
+    std::string_view{"read_back.found"},   // nobody looks, and everything is called found
+    std::string_view{"drill.schedule"},    // nobody is drilled without being asked
 };
 
 // Its row; kFaultPoints.size(): there is none.

@@ -620,6 +620,13 @@ Json machine_only(const CoreView* view, const std::set<std::string>& names) {
   return list;
 }
 
+Json names_json(const std::vector<std::string>& names) {
+  Json list = Json::Array{};
+  for (const std::string& name : names)
+    list.push(name);
+  return list;
+}
+
 // `view`: says at which sinks a person can acknowledge; may be null.
 Json drill_json(const DrillReport& report, const CoreView* view) {
   Json pairs = Json::Array{};
@@ -634,6 +641,7 @@ Json drill_json(const DrillReport& report, const CoreView* view) {
     }
     json.set("alertname", pair.alert).set("sink", pair.sink).set("lane", pair.lane);
     if (!pair.instead_of.empty()) json.set("instead_of", pair.instead_of);
+    if (!pair.stands_in_for.empty()) json.set("fallback_for", names_json(pair.stands_in_for));
     json.set("state", to_string(pair.state))
         .set("read", time_or_null(pair.read))
         .set("matched", time_or_null(pair.matched))
@@ -652,9 +660,6 @@ Json drill_json(const DrillReport& report, const CoreView* view) {
         .set("reason", pair.why);
     pairs.push(std::move(json));
   }
-  Json lines = Json::Array{};
-  for (const std::string& line : report.lines)
-    lines.push(line);
   Json json;
   json.set("id", report.id)
       .set("scheduled", report.scheduled)
@@ -663,8 +668,9 @@ Json drill_json(const DrillReport& report, const CoreView* view) {
       .set("proven", report.proven())
       .set("source", report.source)
       .set("mark", report.mark)
-      .set("lines", std::move(lines))
+      .set("lines", names_json(report.lines))
       .set("machine_only", machine_only(view, names))
+      .set("notes", names_json(report.notes))
       .set("pairs", std::move(pairs));
   return json;
 }
@@ -756,7 +762,9 @@ HttpResponse Api::proof() const {
     json.set("alertname", view.alert)
         .set("rule", rules::format_fingerprint(view.rule))
         .set("sink", view.sink)
+        .set("fallback_for", names_json(view.stands_in_for))
         .set("conditional", view.conditional)
+        .set("asked_for", view.asked_for)
         .set("reached", to_string(view.reached()))
         .set("proofs", std::move(proofs));
     if (view.failed) json.set("failed", proof_json(*view.failed, view));

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "engine/core/drill.h"
+#include "engine/run/drill_ways.h"
 #include "rules/example.h"
 #include "rules/expr.h"
 #include "rules/json.h"
@@ -22,36 +23,10 @@ using rules::Timestamp;
 
 namespace {
 
+constexpr std::string_view kChanged = "the configuration was changed meanwhile: drill again";
+
 bool is_of_mark(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '-';
-}
-
-std::set<std::uint32_t> patterns_of(const rules::AlertingRule& rule) {
-  std::set<std::uint32_t> patterns;
-  for (const rules::Expr* call : rules::range_calls(*rule.expr))
-    patterns.insert(call->pattern_index);
-  return patterns;
-}
-
-// The first of the rule's sources that this pattern is looked for in, `name` if it is given.
-std::optional<std::uint32_t> source_of(const rules::Plan& plan, const rules::AlertingRule& rule,
-                                       const rules::PatternSpec& pattern, const std::string& name) {
-  for (const std::uint32_t index : rule.sources) {
-    const std::string& source = plan.sources[index].name;
-    if (!name.empty() && source != name) continue;
-    if (pattern.sources.empty() ||
-        std::find(pattern.sources.begin(), pattern.sources.end(), source) != pattern.sources.end())
-      return index;
-  }
-  return std::nullopt;
-}
-
-bool may_reach(const rules::AlertingRule& rule, const rules::Reach& reach, const std::string& sink) {
-  const auto holds = [&](const std::vector<std::string>& sinks) {
-    return std::find(sinks.begin(), sinks.end(), sink) != sinks.end();
-  };
-  return holds(rule.sinks) || std::any_of(reach.ways.begin(), reach.ways.end(),
-                                          [&](const rules::Way& way) { return holds(way.sinks); });
 }
 
 std::string sample(const std::string& line) {
@@ -181,9 +156,9 @@ rules::Result<DrillReport> DrillDesk::begin(const rules::Plan& plan, const Reque
   std::vector<Line> lines;
 
   const std::string one_mark = fmt::format("{}{}", kMark, drill.report.id);
-  const std::vector<rules::Reach> reaches =
-      request.sink.empty() ? std::vector<rules::Reach>() : rules::reach_of(plan);
-  std::map<std::pair<std::uint32_t, std::uint32_t>, std::string> mark_of;  // a line a pattern and source
+  const std::vector<rules::Reach> reaches = rules::reach_of(plan);
+  DrillWays maker(plan, one_mark, request.source);
+  std::set<std::string> marked;
   for (std::size_t i = 0; i < plan.rules.size(); ++i) {
     const rules::AlertingRule& written = plan.rules[i];
     const bool named = request.rules.empty() || std::find(request.rules.begin(), request.rules.end(),
@@ -192,48 +167,57 @@ rules::Result<DrillReport> DrillDesk::begin(const rules::Plan& plan, const Reque
       continue;
     // Who asks for everything does not ask for what tells nobody on purpose.
     if (request.rules.empty() && written.silent && now < written.silent->until) continue;
-    if (!request.sink.empty() && !may_reach(written, reaches.at(i), request.sink)) {
-      if (request.rules.empty()) continue;
-      return wrong(fmt::format("no alert of rule \"{}\" goes to sink \"{}\"", written.name, request.sink));
+    std::vector<RuleSink> sinks = sinks_of(plan, written, reaches.at(i));
+    if (!request.sink.empty()) {
+      std::erase_if(sinks, [&](const RuleSink& one) { return one.sink != request.sink; });
+      if (sinks.empty() && request.rules.empty()) continue;
+      if (sinks.empty())
+        return wrong(fmt::format("no alert of rule \"{}\" goes to sink \"{}\"", written.name, request.sink));
     }
     Rule rule;
     rule.index = i;
     rule.alert = written.name;
     rule.identity = written.identity();
-    std::string trouble;
+    for (const RuleSink& one : sinks) {
+      if (!one.stands_in_for.empty()) drill.stands_in[{rule.identity, one.sink}] = one.stands_in_for;
+    }
     if (request.how == How::kIssue) {
+      if (!request.sink.empty()) rule.sinks.insert(request.sink);
       rule.waits_for.insert(one_mark);
       drill.rules.push_back(std::move(rule));
       continue;
     }
-    for (const std::uint32_t index : patterns_of(written)) {
-      const rules::PatternSpec& pattern = plan.patterns[index];
-      const auto source = source_of(plan, written, pattern, request.source);
-      if (!source) {
-        trouble = fmt::format(
-            "pattern \"{}\" is not looked for in {}", pattern.name,
-            request.source.empty() ? "any source of the rule" : fmt::format("source \"{}\"", request.source));
-        break;
+    const DrillWays::Ways found = maker.find(written, sinks);
+    for (const DrillWays::Way& way : found.ways) {
+      Rule one = rule;
+      one.sinks = way.sinks;
+      for (const DrillWays::Line* line : way.lines) {
+        one.waits_for.insert(line->mark);
+        if (!marked.insert(line->mark).second) continue;
+        const rules::PatternSpec& pattern = plan.patterns[line->pattern];
+        const rules::SourceSpec& source = plan.sources[line->source];
+        drill.marks[line->mark] = {line->pattern, pattern.name, pattern.identity(), sample(line->made.text)};
+        lines.push_back(
+            {line->mark, source.name, in_envelope(source, line->made.text, line->made.facts, now)});
       }
-      std::string& mark = mark_of[{index, *source}];
-      if (mark.empty()) {
-        const rules::SourceSpec& spec = plan.sources[*source];
-        const std::string wanted = fmt::format("{}-{}", one_mark, mark_of.size());
-        rules::Result<rules::MarkedLine> line =
-            rules::marked_line(pattern, spec.format, wanted, spec.envelope);
-        if (!line) {
-          trouble = line.error().message;
-          mark_of.erase({index, *source});
-          break;
-        }
-        mark = wanted;
-        drill.marks[mark] = {index, sample(line->text)};
-        lines.push_back({mark, plan.generation, *source, in_envelope(spec, line->text, line->facts, now)});
-      }
-      rule.waits_for.insert(mark);
+      drill.rules.push_back(std::move(one));
     }
-    drill.rules.push_back(std::move(rule));
-    if (!trouble.empty()) fail(drill, drill.rules.back(), "line", trouble);
+    if (found.ways.empty()) drill.rules.push_back(rule);  // for what is said of it
+    if (!found.trouble.empty()) fail(drill, drill.rules.back(), "line", found.trouble);
+    for (const auto& [sink, why] : found.left)
+      fail(drill, rule, "line", why, DrillPair::State::kSkipped, sink);
+  }
+  if (request.how == How::kInside && options_.is_read) {
+    std::set<std::string> behind;
+    for (const Line& line : lines)
+      behind.insert(line.source);
+    for (const std::string& source : behind) {
+      if (!options_.is_read(source))
+        drill.report.notes.push_back(fmt::format(
+            "source \"{}\" has no readable file: the line of the drill came in behind it, and what is logged "
+            "is not read",
+            source));
+    }
   }
   if (request.how == How::kIssue && !drill.rules.empty()) drill.marks[one_mark] = {};
   if (drill.rules.empty())
@@ -321,10 +305,13 @@ std::string DrillDesk::claim(std::string_view line) {
 }
 
 void DrillDesk::fail(Drill& drill, Rule& rule, std::string_view hop, const std::string& why,
-                     DrillPair::State as) {
+                     DrillPair::State as, const std::string& sink) {
   DrillPair pair;
   pair.alert = rule.alert;
   pair.rule = rule.identity;
+  pair.sink = pair.lane = sink;
+  const auto stands_in = drill.stands_in.find({rule.identity, sink});
+  if (stands_in != drill.stands_in.end()) pair.stands_in_for = stands_in->second;
   pair.state = as;
   pair.read = rule.read;
   pair.failed_at = hop;
@@ -350,18 +337,9 @@ std::vector<Notification> DrillDesk::matched(const std::vector<DrillLine>& lines
       const auto known = drills_.find(id);
       if (known == drills_.end() || known->second.report.ended) continue;
       Drill& drill = known->second;
-      if (drill.generation != plan.generation) {
-        for (Rule& rule : drill.rules) {
-          if (!rule.waits_for.empty())
-            fail(drill, rule, "match", "the configuration was changed meanwhile: drill again",
-                 DrillPair::State::kSkipped);
-        }
-        settle_end(drill);
-        ended = ended || drill.report.ended;
-        continue;
-      }
+      if (drill.generation != plan.generation) move_to(drill, plan);
       std::vector<DrillFiring> firings;
-      std::map<std::size_t, Rule*> rules;
+      std::vector<Rule*> fired;
       for (const DrillLine* line : found) {
         const auto wanted = drill.marks.find(line->mark);
         for (Rule& rule : drill.rules) {
@@ -384,6 +362,8 @@ std::vector<Notification> DrillDesk::matched(const std::vector<DrillLine>& lines
             // A line that somebody else wrote is about some rules; the others were not meant.
             if (drill.how == How::kIssue) {
               rule.waits_for.clear();
+            } else if (drill.under_another) {
+              fail(drill, rule, "match", std::string(kChanged), DrillPair::State::kSkipped);
             } else {
               fail(drill, rule, "match",
                    fmt::format("pattern \"{}\" does not match the line that was made for it: {}",
@@ -394,8 +374,8 @@ std::vector<Notification> DrillDesk::matched(const std::vector<DrillLine>& lines
           rule.waits_for.erase(line->mark);
           if (!rule.waits_for.empty()) continue;
           firings.push_back(
-              {rule.index, drill_element(plan, plan.rules[rule.index], rule.found), *rule.line});
-          rules[rule.index] = &rule;
+              {rule.index, drill_element(plan, plan.rules[rule.index], rule.found), *rule.line, rule.sinks});
+          fired.push_back(&rule);
         }
         drill.marks.erase(line->mark);
       }
@@ -407,7 +387,7 @@ std::vector<Notification> DrillDesk::matched(const std::vector<DrillLine>& lines
         const std::set<std::string> only =
             drill.sink.empty() ? std::set<std::string>() : std::set<std::string>{drill.sink};
         DrillTold told = engine::drill(plan, id, drill.parts++, firings, only, read_at, now);
-        std::set<rules::Fingerprint> heard;
+        std::set<std::pair<rules::Fingerprint, std::string>> heard;
         for (Notification& notification : told.notifications) {
           if (!notification.is_resolved()) {
             for (const rules::Alert& alert : notification.alerts) {
@@ -415,16 +395,32 @@ std::vector<Notification> DrillDesk::matched(const std::vector<DrillLine>& lines
               pair.read = read_at;
               pair.matched = now;
               pair.routed = options_.clock->now();
-              heard.insert(alert.rule);
+              heard.insert({alert.rule, notification.sink});
             }
           }
           out.push_back(std::move(notification));
         }
+        std::set<std::size_t> untold_rules;
         for (const DrillTold::Untold& untold : told.untold) {
-          Rule& rule = *rules.at(untold.rule);
+          Rule& rule = **std::find_if(fired.begin(), fired.end(),
+                                      [&](const Rule* one) { return one->index == untold.rule; });
           fail(drill, rule, "route", "it tells nobody now: " + untold.why,
                untold.lost ? DrillPair::State::kFailed : DrillPair::State::kSkipped);
-          heard.insert(rule.identity);
+          untold_rules.insert(untold.rule);
+        }
+        for (Rule* rule : fired) {
+          if (untold_rules.count(rule->index) != 0) continue;
+          const rules::AlertingRule& written = plan.rules[rule->index];
+          const std::set<std::string> meant =
+              sinks_told(plan, written, drill_element(plan, written, rule->found));
+          for (const std::string& sink : rule->sinks.empty() ? meant : rule->sinks) {
+            if (heard.count({rule->identity, sink}) != 0) continue;
+            fail(drill, *rule, "route",
+                 meant.count(sink) != 0 ? "it is not told now: its route is muted at this time"
+                                        : fmt::format("with the labels of this line its alerts do not go to \"{}\"",
+                                                      sink),
+                 DrillPair::State::kSkipped, sink);
+          }
         }
         // In the order of the rules, whichever sink was first.
         std::map<rules::Fingerprint, std::size_t> order;
@@ -433,12 +429,6 @@ std::vector<Notification> DrillDesk::matched(const std::vector<DrillLine>& lines
         std::stable_sort(
             drill.report.pairs.begin(), drill.report.pairs.end(),
             [&](const DrillPair& a, const DrillPair& b) { return order[a.rule] < order[b.rule]; });
-        for (const auto& [index, rule] : rules) {
-          if (heard.count(rule->identity) == 0)
-            fail(drill, *rule, "route",
-                 fmt::format("with the labels of this line its alerts do not go to \"{}\"", drill.sink),
-                 DrillPair::State::kSkipped);
-        }
       }
       settle_end(drill);
       ended = ended || drill.report.ended;
@@ -446,6 +436,32 @@ std::vector<Notification> DrillDesk::matched(const std::vector<DrillLine>& lines
   }
   if (ended && options_.wake_main) options_.wake_main();
   return out;
+}
+
+// The plan is another one: what is still the same in it goes on.
+void DrillDesk::move_to(Drill& drill, const rules::Plan& plan) {
+  drill.generation = plan.generation;
+  drill.under_another = true;
+  std::set<std::string> gone;  // marks
+  for (auto& [mark, wanted] : drill.marks) {
+    if (drill.how == How::kIssue) continue;  // it is of no pattern of its own
+    const auto pattern = std::find_if(plan.patterns.begin(), plan.patterns.end(), [&](const auto& one) {
+      return one.name == wanted.name && one.identity() == wanted.identity;
+    });
+    if (pattern == plan.patterns.end()) gone.insert(mark);
+    wanted.pattern = static_cast<std::uint32_t>(pattern - plan.patterns.begin());
+  }
+  for (Rule& rule : drill.rules) {
+    if (rule.waits_for.empty()) continue;
+    const auto now = std::find_if(plan.rules.begin(), plan.rules.end(), [&](const rules::AlertingRule& one) {
+      return one.identity() == rule.identity;
+    });
+    rule.index = static_cast<std::size_t>(now - plan.rules.begin());
+    const bool stays = now != plan.rules.end() &&
+                       std::none_of(rule.waits_for.begin(), rule.waits_for.end(),
+                                    [&](const std::string& mark) { return gone.count(mark) != 0; });
+    if (!stays) fail(drill, rule, "match", std::string(kChanged), DrillPair::State::kSkipped);
+  }
 }
 
 DrillPair& DrillDesk::pair_of(Drill& drill, const rules::Alert& alert, const Notification& notification) {
@@ -461,6 +477,9 @@ DrillPair& DrillDesk::pair_of(Drill& drill, const rules::Alert& alert, const Not
   pair.sink = notification.sink;
   pair.lane = notification.lane;
   pair.instead_of = notification.fallback_for;
+  const auto stands_in = drill.stands_in.find({alert.rule, notification.sink});
+  if (stands_in != drill.stands_in.end() && pair.instead_of.empty())
+    pair.stands_in_for = stands_in->second;
   return pairs.emplace_back(std::move(pair));
 }
 

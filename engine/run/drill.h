@@ -47,6 +47,7 @@ struct DrillPair {
   std::string sink;             // "": it did not get so far
   std::string lane;
   std::string instead_of;  // the sink that refused, where this one spoke in its place
+  std::vector<std::string> stands_in_for;  // it is a way only in case one of these refuses
   State state = State::kWaiting;
   // Wall time at which each hop was done; unset: not yet.
   std::optional<rules::Timestamp> read;     // the line entered
@@ -76,6 +77,7 @@ struct DrillReport {
   std::vector<std::string> lines;
   std::string source;
   std::string mark;
+  std::vector<std::string> notes;  // what it says nothing of, for people
 
   bool proven() const;  // it has ended, there was something to prove, and all of it is
 };
@@ -107,14 +109,15 @@ class DrillDesk {
   // A line for the reader, as it stands in a file of the source, without its newline.
   struct Line {
     std::string mark;
-    std::uint64_t generation = 0;
-    std::uint32_t source = 0;
+    std::string source;  // its name
     std::string text;
   };
   struct Options {
     const Clock* clock = nullptr;       // outlives me
     std::function<void()> wake_reader;  // there are lines; any thread
     std::function<void()> wake_main;    // a drill has ended; any thread
+    // Whether what is written to this source now is read; unset: it is.
+    std::function<bool(const std::string& source)> is_read = {};
     // Chance, for IDs; unset: the kernel's.
     std::function<std::uint64_t()> random = {};
   };
@@ -158,12 +161,15 @@ class DrillDesk {
  private:
   struct Wanted {
     std::uint32_t pattern = 0;
+    std::string name;  // of the pattern
+    rules::Fingerprint identity = 0;
     std::string text;  // of the line, for people
   };
   struct Rule {
     std::size_t index = 0;
     std::string alert;
     rules::Fingerprint identity = 0;
+    std::set<std::string> sinks;      // that this line is to reach; empty: whoever is told
     std::set<std::string> waits_for;  // marks
     rules::Labels found;              // labels of the patterns that matched
     std::optional<rules::SampleLine> line;
@@ -176,14 +182,18 @@ class DrillDesk {
     std::string sink;
     rules::Instant expires_at;
     std::map<std::string, Wanted> marks;  // not used yet
-    std::vector<Rule> rules;
+    std::vector<Rule> rules;      // one for each way of a rule that is drilled
+    bool under_another = false;  // the plan has changed since it began
+    // By rule and sink: for whom the sink stands in.
+    std::map<std::pair<rules::Fingerprint, std::string>, std::vector<std::string>> stands_in;
     std::size_t parts = 0;  // messages of it are made in so many goes
     bool handed_out = false;
   };
 
   std::string new_id();
   static void fail(Drill& drill, Rule& rule, std::string_view hop, const std::string& why,
-                   DrillPair::State as = DrillPair::State::kFailed);
+                   DrillPair::State as = DrillPair::State::kFailed, const std::string& sink = {});
+  static void move_to(Drill& drill, const rules::Plan& plan);
   static DrillPair& pair_of(Drill& drill, const rules::Alert& alert, const rules::Notification& notification);
   void settle_end(Drill& drill) REQUIRES(mutex_);
   void forget_old() REQUIRES(mutex_);

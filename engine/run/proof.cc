@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/run/drill_ways.h"
 #include "rules/json.h"
 #include "rules/reach.h"
 #include "rules/redact.h"
@@ -224,30 +225,21 @@ std::vector<ProofView> ProofBook::view(const Verdicts& verdicts) const {
   const std::vector<rules::Reach> reaches = rules::reach_of(*plan_);
   for (std::size_t i = 0; i < plan_->rules.size(); ++i) {
     const rules::AlertingRule& rule = plan_->rules[i];
-    const rules::Reach& reach = reaches.at(i);
-    std::map<std::string, std::size_t> sinks;  // and on how many of the rule's ways each is
-    for (const std::string& sink : rule.sinks)
-      sinks[sink] = 1;
-    const std::size_t ways = rule.sinks.empty() ? reach.ways.size() : 1;
-    if (rule.sinks.empty()) {
-      for (const rules::Way& way : reach.ways) {
-        for (const std::string& sink : way.sinks)
-          ++sinks[sink];
-      }
-    }
-    if (rule.silent && now < rule.silent->until) sinks.clear();
+    if (rule.silent && now < rule.silent->until) continue;
     const Fingerprint identity = rule.identity();
-    for (const auto& [name, count] : sinks) {
+    for (const RuleSink& way : sinks_of(*plan_, rule, reaches.at(i))) {
+      const std::string& name = way.sink;
       const auto spec = plan_->sinks.find(name);
       if (spec == plan_->sinks.end()) continue;
       ProofView view;
       view.alert = rule.name;
       view.rule = identity;
       view.sink = name;
-      view.conditional = count < ways;
+      view.stands_in_for = way.stands_in_for;
+      view.conditional = way.conditional;
       view.now = now;
       view.ages = ages_;
-      view.proofs.push_back({ProofLevel::kStatic, loaded_, "configuration", "its route leads there"});
+      view.proofs.push_back({ProofLevel::kStatic, loaded_, "configuration", way.stands_in_for.empty() ? "its route leads there" : "it is a fallback"});
       // Of several lanes the one that is proven least.
       std::optional<Proof> asked;
       for (const std::string& lane : spec->second.lanes) {

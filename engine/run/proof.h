@@ -44,8 +44,12 @@ struct ProofView {
   std::string alert;
   rules::Fingerprint rule = 0;  // its identity
   std::string sink;
-  // Only if labels from logs have certain values does the rule get there: nothing can be asked of it.
+  // It is told only in the place of these, if they refuse; empty: it is told itself.
+  std::vector<std::string> stands_in_for;
+  // Only if labels from logs have certain values does the rule get there: a drill may know of no line that has
+  // them, so that nothing is asked of it before it was proven once.
   bool conditional = false;
+  bool asked_for = true;      // is_asked_for() of drill_schedule.h says so
   std::vector<Proof> proofs;  // the newest of each level that is proven, from L0
   // Since when messages have come there that somebody could have acknowledged; unset: none has.
   std::optional<rules::Timestamp> asked;

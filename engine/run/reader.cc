@@ -667,15 +667,18 @@ struct Reader::Impl {
   void read_drills(Timestamp now, Instant instant, MatchBatch& batch) {
     for (DrillDesk::Line& line : options.drills->take_lines()) {
       DrillLine out{line.mark, {}, now, {}};
-      if (line.generation == plan->generation) {
-        const rules::SourceSpec& spec = plan->sources.at(line.source);
+      const auto source = std::find_if(plan->sources.begin(), plan->sources.end(),
+                                       [&](const rules::SourceSpec& spec) { return spec.name == line.source; });
+      if (source != plan->sources.end()) {
+        const rules::SourceSpec& spec = *source;
+        const auto index = static_cast<std::uint32_t>(source - plan->sources.begin());
         out.text = line.text;
         line.text += '\n';
         found.clear();
         if (RecordDecoder::is_needed(spec)) {
           std::string path;
           for (const std::unique_ptr<Tail>& tail : follower.tails()) {
-            if (tail->source == line.source && tail->file != nullptr && path.empty())
+            if (tail->source == index && tail->file != nullptr && path.empty())
               path = tail->real.empty() ? tail->path : tail->real;
           }
           RecordDecoder decoder(spec, path);

@@ -868,8 +868,21 @@ std::optional<Runtime::Failure> Runtime::begin() {
   drills.clock = &clock;
   drills.wake_reader = [this] { reader_->wake(); };
   drills.wake_main = options_.wake_main;
+  drills.is_read = [this](const std::string& source) {
+    const auto streams = stream_views_.get();
+    const std::shared_ptr<const Config> now = config_.get();
+    const bool is_files = std::any_of(now->plan->sources.begin(), now->plan->sources.end(),
+                                      [&](const auto& one) { return one.name == source && !one.files.empty(); });
+    // One that was renamed is read to its end, and what is logged now goes elsewhere.
+    return !streams || std::any_of(streams->begin(), streams->end(), [&](const StreamView& stream) {
+      std::error_code unknown;
+      return stream.source == source && stream.readable &&
+             (!is_files || std::filesystem::exists(stream.path, unknown));
+    });
+  };
   drills_ = std::make_unique<DrillDesk>(std::move(drills));
-  if (options_.drills) schedule_ = std::make_unique<DrillSchedule>(clock.now());
+  if (options_.drills)
+    schedule_ = std::make_unique<DrillSchedule>(clock.now(), options_.first_drill.value_or(DrillSchedule::kFirst));
 
   // Plan and core.
   auto pipeline = std::make_unique<Pipeline>(plan, *core_entries);
@@ -1267,7 +1280,11 @@ Verdicts Runtime::verdicts() const {
 }
 
 std::vector<ProofView> Runtime::proofs() const {
-  return proofs_->view(verdicts());
+  std::vector<ProofView> views = proofs_->view(verdicts());
+  const std::shared_ptr<const Config> config = config_.get();
+  for (ProofView& view : views)
+    view.asked_for = is_asked_for(*config->plan, config->drills, view);
+  return views;
 }
 
 void Runtime::show_fingerprint(const Config& config) {
@@ -1375,7 +1392,8 @@ void Runtime::count_acknowledgement(std::string_view way, std::string_view outco
 }
 
 void Runtime::look_at_proofs(Instant now) {
-  if (!schedule_ || now < proofs_seen_ + kLookAtProofs) return;
+  if (!schedule_ || now < proofs_seen_ + std::min(kLookAtProofs, options_.first_drill.value_or(kLookAtProofs)))
+    return;
   proofs_seen_ = now;
   for (Condition& condition : delays_of(lane_views(), options_.clock->now()))
     queue_.push(std::move(condition), 0);
@@ -1384,6 +1402,7 @@ void Runtime::look_at_proofs(Instant now) {
   const std::vector<ProofView> views = proofs();
   const Timestamp wall = options_.clock->now();
   for (const DrillDesk::Request& request : schedule_->due(plan, config->drills, views, wall)) {
+    if (LOGBELL_BROKEN("drill.schedule")) continue;
     const rules::Result<DrillReport> begun = drills_->begin(plan, request);
     if (!begun)
       options_.log->warn("A drill that is due could not begin.",

@@ -523,7 +523,14 @@ bool VerifyLoop::look() {
   const auto sink = config->sinks.at(spec->first)
                         ->build(static_cast<std::size_t>(lane - lanes.begin()),
                                 {config->external_url, config->environment});
-  sinks::ReadBack back = sink->read_back(wanted.notification, attempt);
+  sinks::ReadBack back;
+  if (LOGBELL_BROKEN("read_back.found")) {
+    back.answered = true;
+    for (std::size_t i = 0; i < wanted.notification.alerts.size(); ++i)
+      back.found.push_back(i);
+  } else {
+    back = sink->read_back(wanted.notification, attempt);
+  }
   const Instant now = options_.clock->instant();
   if (!back.answered) {
     count("unanswered");

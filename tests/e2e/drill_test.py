@@ -2,6 +2,7 @@
 """F53: everything is green, but would anybody hear? A marked line goes the whole way, and ends in a receipt; nothing real moves."""
 import datetime
 import json
+import os
 import re
 import subprocess
 import sys
@@ -175,6 +176,83 @@ class DrillTest(Case):
                                      route={"sinks": ["other"], "group_by": ["alertname"], "group_interval": "1s"}))
         bell.reload()
         bell.await_quiet("DrillFailed")
+
+    def test_F53_each_way_of_a_rule_is_drilled_with_a_line_that_takes_it(self):
+        log, slack, pager, mail = self.log(), self.slack(), self.receiver(), self.receiver()
+        patterns = {"boom": {"match": r"ERROR boom (?P<team>\w+)", "labels": ["team"], "examples": ["ERROR boom web", "ERROR boom db"]}}
+        rules = [rule("Boom", "sum by (team) (count_over_time(boom[1m])) >= 3")]
+        sinks = {"chat": harness.slack(slack.hook()), "pager": harness.webhook(pager.url, fallback=["mail"]), "mail": harness.webhook(mail.url)}
+
+        def config(team):
+            return configuration(log.path, patterns, rules, sinks,
+                                 route={"sinks": ["chat"], "group_by": ["alertname"], "routes": [{"matchers": [f'team="{team}"'], "sinks": ["chat", "pager"]}]})
+
+        bell = self.bell(config("db"))
+        code, report = self.report(bell)
+        self.assertEqual(0, code, report)
+        self.assertEqual([("Boom", sink, "proven", "") for sink in ("chat", "mail", "pager")], self.ways(report))
+        self.assertEqual([["pager"]], [pair["fallback_for"] for pair in report["pairs"] if pair["sink"] == "mail"])
+        self.assertEqual(["web"], re.findall(r"boom (web|db)", json.dumps(slack.messages()[0]))[:1])
+        self.assertEqual({"db"}, {alert["labels"]["team"] for alert in pager.alerts() + mail.alerts()})
+        self.assertEqual({"[DRILL] (in case pager fails) "}, {alert["annotations"]["summary"][:30] for alert in mail.alerts("firing")})
+        code, out, _ = self.drill(bell, "--sink", "mail")
+        self.assertEqual(0, code, out)
+        self.assertRegex(out, r"Boom +mail \(for pager\) .* receipt")
+        self.assertIn("each of 1 ways is proven", out)
+        proof = {one["sink"]: (one["reached"], one["conditional"], one["fallback_for"]) for one in bell.api("proof")["proofs"]}
+        self.assertEqual({"chat": ("L4", False, []), "pager": ("L4", True, []), "mail": ("L4", True, ["pager"])}, proof)
+        # No example has that team, and the expression can be given it.
+        bell.configure(config("search"))
+        bell.reload()
+        code, report = self.report(bell)
+        self.assertEqual((0, 3), (code, len(report["pairs"])), report)
+        self.assertEqual("search", pager.alerts()[-1]["labels"]["team"])
+        # Nothing can: what is not drilled is said, with what to add.
+        patterns["boom"]["match"] = r"ERROR boom (?P<team>web|db)"
+        bell.configure(config("search"))
+        bell.reload()
+        code, out, _ = self.drill(bell)
+        self.assertEqual(1, code, out)
+        self.assertRegex(out, r'Boom +pager .* skipped at line: its alerts go there only when team="search" holds, and no line was found that is so; '
+                              r'add one to the `examples:` of pattern "boom"')
+        self.assertIn("2 of 3 ways are NOT proven", out)
+
+    def test_F53_a_reload_without_a_change_takes_no_line(self):
+        log, slack = self.log(), self.slack()
+        bell = self.bell(self.config(log, {"chat": harness.slack(slack.hook())}))
+        _, mark, _ = self.drill(bell, "--issue", "Boom")
+        mark = mark.strip()
+        bell.reload()
+        log.write(f"ERROR boom invoices [{mark}]")
+        code, out, _ = self.drill(bell, "--result", mark.split(":")[1])
+        self.assertEqual(0, code, out)
+        self.assertRegex(out, r"Boom +chat .* receipt")
+        self.assertIn("each of 1 ways that the line took is proven", out)
+
+    def test_F53_what_the_drill_does_not_prove_is_said(self):
+        log, slack = self.log(), self.slack()
+        bell = self.bell(self.config(log, {"chat": harness.slack(slack.hook())}))
+        self.assertNotIn("Note", self.drill(bell)[1])
+        os.rename(log.path, log.path + ".gone")
+        code, out, _ = self.drill(bell)
+        self.assertEqual(0, code, out)
+        self.assertIn('Note: source "app" has no readable file: the line of the drill came in behind it, and what is logged is not read.', out)
+
+    def test_F53_what_is_not_asked_for_is_no_reason_to_complain(self):
+        log, slack = self.log(), self.slack()
+        sinks = {"chat": harness.slack(slack.hook()), "copy": {"file": {"path": self.path("copy.jsonl")}}, "quiet": harness.webhook(self.receiver().url, drill=False)}
+        bell = self.bell(self.config(log, sinks))
+
+        def status():
+            ended = subprocess.run([harness.binary(), "status", "--url", bell.url], capture_output=True, text=True, timeout=30, check=False)
+            return ended.returncode, ended.stdout
+
+        self.assertEqual(1, status()[0])
+        self.assertEqual(0, self.drill(bell, "--sink", "chat")[0])
+        code, out = status()
+        self.assertEqual(0, code, out)
+        for sink in ("copy", "quiet"):
+            self.assertRegex(out, rf"Boom +{sink} +L\d \(not asked for\)")
 
     def test_F53_through_the_log_itself(self):
         log, slack = self.log(), self.slack()

@@ -135,6 +135,39 @@ TEST_CASE("drill: one message a sink, over the real route, plainly a drill", "[c
   }
 }
 
+TEST_CASE("drill: who stands in for a sink is told as well, once, and for whom", "[core][drill]") {
+  tests::CoreWorld world;
+  world.pattern("error", {"queue"});
+  world.sink("chat");
+  world.sink("mail");
+  world.sink("oncall").fallback = {"mail", "chat"};
+  world.sink("second").fallback = {"mail"};
+  world.rule("Errors", "sum by (queue) (count_over_time(error[1m])) >= 3", {"oncall", "second", "chat"});
+  const auto plan = world.plan();
+  const auto told = [&](const std::vector<DrillFiring>& firings) {
+    std::vector<std::string> lines;
+    for (const Notification& notification : engine::drill(*plan, kId, 0, firings, {}, at(0), at(0)).notifications) {
+      CHECK(notification.fallback_for.empty());  // nobody has refused anything
+      for (const rules::Alert& alert : notification.alerts)
+        lines.push_back(fmt::format("{}: {} {}", notification.sink, alert.labels.get("queue"),
+                                    alert.annotation("summary")));
+    }
+    return lines;
+  };
+  using Lines = std::vector<std::string>;
+  CHECK(told({firing(0, {{"queue", "a"}})}) ==
+        Lines{"chat: a [DRILL] value 1", "mail: a [DRILL] (in case oncall, second fails) value 1",
+              "oncall: a [DRILL] value 1", "second: a [DRILL] value 1"});
+  // Each firing where it is wanted, and nowhere else.
+  DrillFiring one = firing(0, {{"queue", "a"}});
+  one.sinks = {"oncall"};
+  DrillFiring other = firing(0, {{"queue", "b"}});
+  other.sinks = {"chat", "mail"};
+  CHECK(told({one, other}) ==
+        Lines{"chat: b [DRILL] value 1", "mail: b [DRILL] (in case oncall, second fails) value 1",
+              "oncall: a [DRILL] value 1"});
+}
+
 TEST_CASE("drill: each of two rules whose alerts look alike is proven", "[core][drill]") {
   tests::CoreWorld world;
   world.pattern("error");

@@ -45,6 +45,7 @@ struct Schedule {
         view.ages = ages;
         const auto at = proven.find({i, sink});
         if (at != proven.end()) view.proofs.push_back({ProofLevel::kAccepted, at->second, "drill", "ok"});
+        if (at != proven.end() && found && i == 0) view.proofs.push_back({ProofLevel::kReadBack, *found, "drill", "there"});
         if (missing && i == 0) view.failed = {ProofLevel::kReadBack, now, "drill", "not there"};
         view.asked = asked;
         if (seen && i == 0)
@@ -84,7 +85,8 @@ struct Schedule {
   std::optional<Timestamp> seen;  // a message about A
   engine::ProofAges ages;
   bool conditional = false;
-  bool missing = false;  // what was told of A
+  bool missing = false;            // what was told of A
+  std::optional<Timestamp> found;  // it was there
   DrillSchedule schedule{kFriday};
 };
 
@@ -128,6 +130,64 @@ TEST_CASE("drill schedule: what was not found there is not proven by its receipt
   CHECK(schedule.expired(kFriday + 26h) == Lines{"chat", "pager"});
 }
 
+TEST_CASE("drill schedule: real receipts keep nobody from looking whether a message is there", "[run][drill]") {
+  Schedule schedule;
+  const auto receipts_at = [&](Timestamp at) {
+    for (const auto& [rule, sink] : {std::pair(0U, "chat"), std::pair(1U, "chat"), std::pair(0U, "pager")})
+      schedule.prove(rule, sink, at);
+  };
+  schedule.settings.pages_every = 24h * 365;
+  receipts_at(kFriday);
+  schedule.found = kFriday;
+  CHECK(schedule.due(kFriday + 23h).empty());
+  receipts_at(kFriday + 24h);
+  CHECK(schedule.due(kFriday + 24h) == Lines{"chat: A B"});
+  // It did not say: it is asked again in its time, not each hour.
+  receipts_at(kFriday + 47h);
+  CHECK(schedule.due(kFriday + 47h).empty());
+  CHECK(schedule.due(kFriday + 48h) == Lines{"chat: A B"});
+  receipts_at(kFriday + 24h * 7);
+  CHECK(schedule.expired(kFriday + 24h * 7).empty());
+  receipts_at(kFriday + 24h * 7 + 1ms);
+  CHECK(schedule.expired(kFriday + 24h * 7 + 1ms) == Lines{"chat", "pager"});
+  SECTION("a level may be believed for ever") {
+    schedule.ages.set(ProofLevel::kReadBack, engine::ProofAges::kNever);
+    CHECK(schedule.expired(kFriday + 24h * 7 + 1ms).empty());
+  }
+  SECTION("who is drilled by hand only is looked for by hand only") {
+    schedule.settings.scheduled = false;
+    CHECK(schedule.expired(kFriday + 24h * 7 + 1ms).empty());
+  }
+}
+
+TEST_CASE("drill schedule: what is asked for", "[run][drill]") {
+  Schedule schedule;
+  const auto asked = [&] {
+    std::string out;
+    for (const ProofView& view : schedule.proofs(kFriday))
+      out += is_asked_for(*schedule.plan, schedule.settings, view) ? '+' : '-';
+    return out;
+  };
+  CHECK(asked() == "+++");
+  SECTION("not of what tells nobody") {
+    schedule.world.written.sinks["chat"].tells_people = false;
+    schedule.plan = schedule.world.plan();
+    CHECK(asked() == "-+-");
+  }
+  SECTION("of a machine's") {
+    schedule.world.written.sinks["chat"].tells_people = false;
+    schedule.world.written.sinks["chat"].machine_audience = true;
+    schedule.plan = schedule.world.plan();
+    CHECK(asked() == "+++");
+  }
+  SECTION("not where it is not drilled, unless that has shown something") {
+    schedule.settings.never = {"chat"};
+    CHECK(asked() == "-+-");
+    schedule.missing = true;
+    CHECK(asked() == "++-");
+  }
+}
+
 TEST_CASE("drill schedule: a pager weekly in working hours, before its proof has gone", "[run][drill]") {
   Schedule schedule;
   for (const std::size_t rule : {0U, 1U})
@@ -167,10 +227,15 @@ TEST_CASE("drill schedule: who wants none has none", "[run][drill]") {
     schedule.plan = schedule.world.plan();
     CHECK(schedule.due(kFriday + 2h) == Lines{"pager: A"});
   }
-  SECTION("where labels from logs decide") {
+  SECTION("where labels from logs decide, and no line that has them was known the first time") {
     schedule.conditional = true;
-    CHECK(schedule.due(kFriday + 2h).empty());
+    CHECK(schedule.due(kFriday + 2h) == Lines{"chat: A B", "pager: A"});
+    CHECK(schedule.due(kFriday + 4h).empty());
     CHECK(schedule.expired(kFriday + 1000h).empty());
+    // Once it was drilled, it is asked for like any other.
+    schedule.prove(0, "chat", kFriday + 2h);
+    CHECK(schedule.due(kFriday + 26h) == Lines{"chat: A B"});
+    CHECK(schedule.expired(kFriday + 1000h) == Lines{"chat"});
   }
   SECTION("other hours") {
     schedule.settings.hours = "nights";

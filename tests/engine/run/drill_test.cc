@@ -218,13 +218,37 @@ TEST_CASE("drill desk: what fails on the way is said where it fails", "[run][dri
     CHECK(desk.pairs(id) == Lines{"Silence -> : skipped at route"});
     CHECK_FALSE(desk.desk->report(id)->proven());
   }
-  SECTION("a reload in between") {
+  SECTION("a reload in between: what has changed is to be drilled again") {
     const std::string id = desk.begin().id;
     const std::vector<DrillLine> lines = desk.all_found();
     ++desk.world.written.generation;
+    desk.world.written.patterns[1].exclude = {*rules::Regex::compile("known")};
     desk.plan = desk.world.plan();
-    CHECK(desk.match(lines).empty());
-    CHECK(desk.pairs(id) == Lines{"Errors -> : skipped at match", "Silence -> : skipped at match"});
+    CHECK(desk.match(lines).size() == 2);
+    CHECK(desk.pairs(id) ==
+          Lines{"Errors -> chat: waiting", "Errors -> pager: waiting", "Silence -> : skipped at match"});
+    CHECK(desk.desk->report(id)->pairs[2].why == "the configuration was changed meanwhile: drill again");
+  }
+  SECTION("a reload in between, of another order: nothing is lost") {
+    const bool issued = GENERATE(false, true);
+    const DrillReport begun = desk.begin({.rules = {"Silence"}, .how = issued ? How::kIssue : How::kInside});
+    ++desk.world.written.generation;
+    std::swap(desk.world.written.patterns[0], desk.world.written.patterns[1]);
+    desk.world.written.rules.clear();
+    desk.world.rule("Silence", "count_over_time(gone[2h]) == 0", {"chat"});
+    desk.world.rule("Errors", "sum by (queue) (count_over_time(error[1m])) >= 3", {"chat", "pager"});
+    desk.plan = desk.world.plan();
+    std::string mark = begun.mark;
+    if (issued) {
+      mark = desk.desk->claim("gone " + begun.mark);
+    } else {
+      const std::vector<DrillDesk::Line> lines = desk.desk->take_lines();
+      REQUIRE(lines.size() == 1);
+      CHECK(lines[0].source == "api");
+      mark = lines[0].mark;
+    }
+    REQUIRE(desk.match({Desk::found(mark, 0)}).size() == 1);
+    CHECK(desk.pairs(begun.id) == Lines{"Silence -> chat: waiting"});
   }
   SECTION("nobody reads the lines") {
     const std::string id = desk.begin({.rules = {"Silence"}, .how = How::kViaLog}).id;
@@ -286,6 +310,106 @@ TEST_CASE("drill desk: what is looked for at its sink is proven when it was foun
     return;
   }
   CHECK(desk.desk->take_ended().size() == 1);
+}
+
+// A route by the queue of the log's line, and a sink that stands in for another.
+struct Routed : Desk {
+  Routed() {
+    world.sink("night");
+    world.sink("mail");
+    world.written.sinks["pager"].fallback = {"mail"};
+    world.written.rules[0].sinks.clear();
+    rules::Route& root = world.route({"chat"});
+    rules::Route orders;
+    orders.id = "route/0";
+    orders.options = root.options;
+    orders.options.sinks = {"chat", "pager"};
+    orders.matchers = {*rules::LabelMatcher::parse("queue=\"invoices\"")};
+    root.routes.push_back(orders);
+    plan = world.plan();
+  }
+  // Each line as its pattern reads it.
+  std::vector<Notification> match_all() {
+    std::vector<DrillLine> lines;
+    for (const DrillDesk::Line& line : desk->take_lines()) {
+      const std::size_t at = line.text.find("queue=");
+      const std::string queue = line.text.substr(at + 6, line.text.find(' ', at) - at - 6);
+      lines.push_back(found(line.mark, 0, {queue}));
+    }
+    return match(lines);
+  }
+};
+
+TEST_CASE("drill desk: each sink of a rule is drilled with a line that takes its way", "[run][drill][F53]") {
+  Routed desk;
+  const std::string id = desk.begin({.rules = {"Errors"}}).id;
+  std::vector<std::string> told;
+  for (const Notification& notification : desk.match_all())
+    told.push_back(notification.sink + " " + std::string(notification.alerts[0].labels.get("queue")));
+  // The usual line where it leads, and another only where that does not.
+  CHECK(told == Lines{"chat orders", "mail invoices", "pager invoices"});
+  CHECK(desk.pairs(id) ==
+        Lines{"Errors -> chat: waiting", "Errors -> mail: waiting", "Errors -> pager: waiting"});
+  const DrillReport report = desk.desk->report(id).value_or(DrillReport());
+  CHECK(report.pairs[0].stands_in_for.empty());
+  CHECK(report.pairs[1].stands_in_for == Lines{"pager"});
+}
+
+TEST_CASE("drill desk: one sink is asked for, and reached with the line that takes its way", "[run][drill][F53]") {
+  Routed desk;
+  const std::string sink = GENERATE("pager", "mail");
+  const std::string id = desk.begin({.rules = {"Errors"}, .sink = sink}).id;
+  CHECK(desk.match_all().size() == 1);
+  CHECK(desk.pairs(id) == Lines{fmt::format("Errors -> {}: waiting", sink)});
+}
+
+TEST_CASE("drill desk: a way that no line takes is not drilled, and no drill is proven without it",
+          "[run][drill][F53]") {
+  Routed desk;
+  desk.world.written.patterns[0].match = {*rules::Regex::compile("ERROR queue=(?P<queue>orders)")};
+  desk.plan = desk.world.plan();
+  const std::string id = desk.begin({.rules = {"Errors"}}).id;
+  for (const Notification& notification : desk.match_all())
+    desk.settle(notification, engine::DeliveryState::kDelivered, "delivered", "ok");
+  CHECK(desk.pairs(id) ==
+        Lines{"Errors -> mail: skipped at line", "Errors -> pager: skipped at line", "Errors -> chat: proven"});
+  const DrillReport report = desk.desk->report(id).value_or(DrillReport());
+  CHECK(report.ended);
+  CHECK_FALSE(report.proven());
+  CHECK(report.pairs[1].why ==
+        "its alerts go there only when queue=\"invoices\" holds, and no line was found that is so; add one to the "
+        "`examples:` of pattern \"error\"");
+}
+
+TEST_CASE("drill desk: a sink that is muted now is named, though another hears of the rule", "[run][drill]") {
+  Routed desk;
+  desk.world.written.route.routes[0].options.sinks = {"pager"};
+  desk.world.written.route.routes[0].options.mute_time_intervals = {"always"};
+  desk.world.written.time_intervals["always"].entries.emplace_back();
+  desk.world.written.route.routes[0].matchers.clear();
+  desk.world.written.route.routes[0].continue_ = true;
+  rules::Route all = desk.world.written.route.routes[0];
+  all.id = "route/1";
+  all.options.sinks = {"chat"};
+  all.options.mute_time_intervals.clear();
+  desk.world.written.route.routes.push_back(all);
+  desk.plan = desk.world.plan();
+  const std::string id = desk.begin({.rules = {"Errors"}}).id;
+  CHECK(desk.match_all().size() == 1);
+  CHECK(desk.pairs(id) == Lines{"Errors -> chat: waiting", "Errors -> mail: skipped at route",
+                                "Errors -> pager: skipped at route"});
+}
+
+TEST_CASE("drill desk: what is logged and not read is said", "[run][drill]") {
+  Desk desk;
+  DrillDesk::Options options;
+  options.clock = &desk.clock;
+  options.is_read = [](const std::string& source) { return source != "api"; };
+  desk.desk = std::make_unique<DrillDesk>(std::move(options));
+  CHECK(desk.begin().notes ==
+        Lines{"source \"api\" has no readable file: the line of the drill came in behind it, and what is logged is "
+              "not read"});
+  CHECK(desk.begin({.how = How::kIssue}).notes.empty());
 }
 
 TEST_CASE("drill desk: what proves nothing is not proven", "[run][drill]") {

@@ -166,6 +166,22 @@ TEST_CASE("proof: what a sink answers when it is asked, the least of its lanes",
   CHECK(book.view(book.verdicts({{"chat", dead}}))[0] == "chat? L4: L4 by alert (ok) FAILED asked -> 404");
 }
 
+TEST_CASE("proof: who stands in for another is a way, and a real message in its place proves it", "[run][proof]") {
+  Book book;
+  book.world.sink("mail").settings = 3;
+  book.world.written.sinks["chat"].fallback = {"mail", "pager"};
+  book.world.written.sinks["pager"].fallback = {"mail"};
+  book.book->replace_plan(book.world.plan());
+  CHECK(book.view() == Lines{"chat? L0:", "mail L0:", "pager L0:"});
+  rules::Notification instead = book.told("mail");
+  instead.fallback_for = "chat";
+  book.book->delivered(instead, "ok", book.clock.now());
+  const std::vector<ProofView> views = book.book->view({});
+  CHECK(views[1].reached() == ProofLevel::kAccepted);
+  CHECK(views[1].stands_in_for == Lines{"chat", "pager"});
+  CHECK(views[2].stands_in_for.empty());  // it is told itself, at times
+}
+
 TEST_CASE("proof: no receipt counts for what was not found there, until it is", "[run][proof][F53]") {
   Book book;
   const rules::Fingerprint rule = book.world.current->rules[0].identity();
