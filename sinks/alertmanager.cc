@@ -306,8 +306,8 @@ ReadBack AlertmanagerSink::read_back(const rules::Notification& notification, co
   std::vector<std::string> words;
   if (!told.empty()) words.push_back(fmt::format("its receivers: {}", fmt::join(told, ", ")));
   if (!untold.empty())
-    words.push_back(fmt::format("receivers without any integration, which tell nobody: {}",
-                                fmt::join(untold, ", ")));
+    words.push_back(
+        fmt::format("receivers without any integration, which tell nobody: {}", fmt::join(untold, ", ")));
   if (words.empty()) words.emplace_back("it does not hold the alert, or no receiver of it gets it");
   if (!mute) words.push_back(fmt::format("whether they have an integration is not known: {}", unknown));
   back.evidence = fmt::format("{}", fmt::join(words, "; "));

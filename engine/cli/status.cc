@@ -74,7 +74,8 @@ rules::Result<Shown> look(Client& client) {
     } else if (!asked_for) {
       level += " (not asked for)";
     }
-    table.add({std::string(pair["alertname"].string()), std::move(sink), std::move(level), best == nullptr ? "-" : age_of(*best),
+    table.add({std::string(pair["alertname"].string()), std::move(sink), std::move(level),
+               best == nullptr ? "-" : age_of(*best),
                best == nullptr ? "-" : std::string((*best)["by"].string()),
                rules::clean_text(evidence, 120)});
   }

@@ -41,9 +41,9 @@ Alert shadow_alert(const rules::Plan& plan, const DrillFiring& firing, Timestamp
 // Whoever reads it somewhere behind the sink, in whatever template, sees what it is.
 void mark(Alert& alert, const std::string& id, const std::vector<std::string>& stands_in_for) {
   alert.labels.set(std::string(kLabel), id);
-  const std::string prefix = stands_in_for.empty()
-                                 ? std::string(kPrefix)
-                                 : fmt::format("{}(in case {} fails) ", kPrefix, fmt::join(stands_in_for, ", "));
+  const std::string prefix =
+      stands_in_for.empty() ? std::string(kPrefix)
+                            : fmt::format("{}(in case {} fails) ", kPrefix, fmt::join(stands_in_for, ", "));
   bool marked = false;
   for (auto& [name, text] : alert.annotations) {
     if (name != "summary" && name != "title" && name != "description" && name != "message") continue;
@@ -119,8 +119,9 @@ struct Addressed {
 // Those that are wanted there, with those who stand in for each sink, where they do not hear of the rule
 // anyway.
 using WantedAt = std::map<std::pair<rules::Fingerprint, Labels>, std::set<std::string>>;  // empty: everywhere
-std::map<std::string, std::vector<Addressed>> with_fallbacks(const rules::Plan& plan, const AlertsBySink& direct,
-                                                        const WantedAt& wanted_at) {
+std::map<std::string, std::vector<Addressed>> with_fallbacks(const rules::Plan& plan,
+                                                             const AlertsBySink& direct,
+                                                             const WantedAt& wanted_at) {
   const auto is_wanted = [&](const Alert& alert, const std::string& sink) {
     const std::set<std::string>& sinks = wanted_at.at({alert.rule, alert.labels});
     return sinks.empty() || sinks.count(sink) != 0;
@@ -137,8 +138,8 @@ std::map<std::string, std::vector<Addressed>> with_fallbacks(const rules::Plan& 
       std::vector<Addressed>& to = all[fallback];
       for (const Alert& alert : alerts) {
         if (!is_wanted(alert, fallback)) continue;
-        const auto known =
-            std::find_if(to.begin(), to.end(), [&](const Addressed& told) { return told.alert.rule == alert.rule; });
+        const auto known = std::find_if(to.begin(), to.end(),
+                                        [&](const Addressed& told) { return told.alert.rule == alert.rule; });
         if (known == to.end()) {
           to.push_back({alert, {name}});
         } else if (!known->stands_in_for.empty()) {

@@ -30,8 +30,8 @@ struct DrillFiring {
 struct DrillTold {
   // One message a sink and lane, as long as its alerts fit; where what fires stays open, one more that ends
   // it, to be sent after it. All have `drill` set, keys made of the drill and the lane, and on each alert a
-  // label `drill`, so that no end of a drill ever resolves a real alert. Who stands in for a sink that is told
-  // is told as well, and that it is for that, unless it hears of the rule anyway.
+  // label `drill`, so that no end of a drill ever resolves a real alert. Who stands in for a sink that is
+  // told is told as well, and that it is for that, unless it hears of the rule anyway.
   std::vector<rules::Notification> notifications;
   // Rules whose alerts go nowhere just now.
   struct Untold {

@@ -416,9 +416,9 @@ std::vector<Notification> DrillDesk::matched(const std::vector<DrillLine>& lines
           for (const std::string& sink : rule->sinks.empty() ? meant : rule->sinks) {
             if (heard.count({rule->identity, sink}) != 0) continue;
             fail(drill, *rule, "route",
-                 meant.count(sink) != 0 ? "it is not told now: its route is muted at this time"
-                                        : fmt::format("with the labels of this line its alerts do not go to \"{}\"",
-                                                      sink),
+                 meant.count(sink) != 0
+                     ? "it is not told now: its route is muted at this time"
+                     : fmt::format("with the labels of this line its alerts do not go to \"{}\"", sink),
                  DrillPair::State::kSkipped, sink);
           }
         }
@@ -478,8 +478,7 @@ DrillPair& DrillDesk::pair_of(Drill& drill, const rules::Alert& alert, const Not
   pair.lane = notification.lane;
   pair.instead_of = notification.fallback_for;
   const auto stands_in = drill.stands_in.find({alert.rule, notification.sink});
-  if (stands_in != drill.stands_in.end() && pair.instead_of.empty())
-    pair.stands_in_for = stands_in->second;
+  if (stands_in != drill.stands_in.end() && pair.instead_of.empty()) pair.stands_in_for = stands_in->second;
   return pairs.emplace_back(std::move(pair));
 }
 

@@ -46,7 +46,7 @@ struct DrillPair {
   rules::Fingerprint rule = 0;  // its identity
   std::string sink;             // "": it did not get so far
   std::string lane;
-  std::string instead_of;  // the sink that refused, where this one spoke in its place
+  std::string instead_of;                  // the sink that refused, where this one spoke in its place
   std::vector<std::string> stands_in_for;  // it is a way only in case one of these refuses
   State state = State::kWaiting;
   // Wall time at which each hop was done; unset: not yet.
@@ -56,9 +56,9 @@ struct DrillPair {
   std::optional<rules::Timestamp> stored;   // the message is on the disk
   std::optional<rules::Timestamp> receipt;  // the sink took it
   std::string receipt_text;
-  bool reads_back = false;                // then it is looked for there, before it is called proven
-  std::optional<rules::Timestamp> found;  // and was found
-  std::string found_text;                 // what was found; or why nobody knows
+  bool reads_back = false;                       // then it is looked for there, before it is called proven
+  std::optional<rules::Timestamp> found;         // and was found
+  std::string found_text;                        // what was found; or why nobody knows
   std::optional<rules::Timestamp> acknowledged;  // a person said that they saw it
   std::string acknowledged_by;                   // "": they did not say who they are
   std::uint32_t attempts = 0;
@@ -182,8 +182,8 @@ class DrillDesk {
     std::string sink;
     rules::Instant expires_at;
     std::map<std::string, Wanted> marks;  // not used yet
-    std::vector<Rule> rules;      // one for each way of a rule that is drilled
-    bool under_another = false;  // the plan has changed since it began
+    std::vector<Rule> rules;              // one for each way of a rule that is drilled
+    bool under_another = false;           // the plan has changed since it began
     // By rule and sink: for whom the sink stands in.
     std::map<std::pair<rules::Fingerprint, std::string>, std::vector<std::string>> stands_in;
     std::size_t parts = 0;  // messages of it are made in so many goes

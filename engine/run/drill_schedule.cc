@@ -112,7 +112,8 @@ std::vector<DrillDesk::Request> DrillSchedule::due(const rules::Plan& plan, cons
       all.insert(view.rule);
       const std::optional<Timestamp> at = accepted_at(view);
       if (!at) {
-        if (is_asked_for(plan, settings, view) || tried_.count({view.rule, name}) == 0) never.insert(view.rule);
+        if (is_asked_for(plan, settings, view) || tried_.count({view.rule, name}) == 0)
+          never.insert(view.rule);
         if (view.conditional) asked.insert({view.rule, name});
         continue;
       }
@@ -180,7 +181,8 @@ std::vector<Condition> DrillSchedule::expired(const rules::Plan& plan, const Dri
           name);
     } else if (!unfound.empty()) {
       condition.summary = fmt::format(
-          "Sink {} takes messages about {}, and none has been found there since {}. `logbell drill --sink {}` "
+          "Sink {} takes messages about {}, and none has been found there since {}. `logbell drill --sink "
+          "{}` "
           "says why.",
           name, named(unfound), rules::format_rfc3339(*unfound_since), name);
     } else if (!unseen.empty()) {

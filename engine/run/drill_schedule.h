@@ -25,8 +25,8 @@ namespace logbell::engine {
 // Monday to Friday, 9 to 17 in `zone`.
 rules::TimeInterval working_hours(const std::string& zone);
 
-// Whether the schedule drills it, and a proof is asked for: not of what tells nobody, has `drill: false`, or is
-// reached only with labels that no drill has had yet.
+// Whether the schedule drills it, and a proof is asked for: not of what tells nobody, has `drill: false`, or
+// is reached only with labels that no drill has had yet.
 bool is_asked_for(const rules::Plan& plan, const DrillSettings& settings, const ProofView& view);
 
 class DrillSchedule {
@@ -45,9 +45,9 @@ class DrillSchedule {
   // One request a sink that is due, each in one message there.
   std::vector<DrillDesk::Request> due(const rules::Plan& plan, const DrillSettings& settings,
                                       const std::vector<ProofView>& proofs, rules::Timestamp now);
-  // ProofExpired for each sink that tells people: whether some rule has no recent receipt there; or where what
-  // was drilled was found there once, it has not been for as long as that is worth something; or where whoever
-  // reads a message can say so, nobody has.
+  // ProofExpired for each sink that tells people: whether some rule has no recent receipt there; or where
+  // what was drilled was found there once, it has not been for as long as that is worth something; or where
+  // whoever reads a message can say so, nobody has.
   std::vector<Condition> expired(const rules::Plan& plan, const DrillSettings& settings,
                                  const std::vector<ProofView>& proofs, rules::Timestamp now) const;
 

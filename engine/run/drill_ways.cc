@@ -148,8 +148,8 @@ const DrillWays::Made& DrillWays::make(std::uint32_t pattern, std::uint32_t sour
   } else if (example != kUsual ? !line->generated : line->labels.merged(wanted) == line->labels) {
     made.line = Line{pattern, source, std::move(mark), *std::move(line)};
   } else {
-    made.trouble = fmt::format("no line of pattern \"{}\" with the labels {} could be made", spec.name,
-                               wanted.format());
+    made.trouble =
+        fmt::format("no line of pattern \"{}\" with the labels {} could be made", spec.name, wanted.format());
   }
   return made;
 }
@@ -163,9 +163,9 @@ DrillWays::Lines DrillWays::lines_of(const rules::AlertingRule& rule, const Labe
     const rules::PatternSpec& spec = plan_.patterns[pattern];
     const auto source = source_of(plan_, rule, spec, source_);
     if (!source) {
-      lines.trouble = fmt::format(
-          "pattern \"{}\" is not looked for in {}", spec.name,
-          source_.empty() ? "any source of the rule" : fmt::format("source \"{}\"", source_));
+      lines.trouble =
+          fmt::format("pattern \"{}\" is not looked for in {}", spec.name,
+                      source_.empty() ? "any source of the rule" : fmt::format("source \"{}\"", source_));
       return;
     }
     const Made& made = make(pattern, *source, wanted, which);

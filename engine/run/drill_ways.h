@@ -1,5 +1,5 @@
-// DrillWays: whom a rule's alerts reach, on whichever way they take, and lines of a drill with which they take
-// it.
+// DrillWays: whom a rule's alerts reach, on whichever way they take, and lines of a drill with which they
+// take it.
 //
 // Which way an alert takes depends on its labels, and some of these come from logs: for each sink such an
 // example of the rule's patterns is looked for, or such labels put into a line that is made, that the real
@@ -32,8 +32,8 @@ struct RuleSink {
 // In the order of their names.
 std::vector<RuleSink> sinks_of(const rules::Plan& plan, const rules::AlertingRule& rule,
                                const rules::Reach& reach);
-// Those that hear of an alert of the rule with this element of its result, or stand in for one that does; mute
-// times aside.
+// Those that hear of an alert of the rule with this element of its result, or stand in for one that does;
+// mute times aside.
 std::set<std::string> sinks_told(const rules::Plan& plan, const rules::AlertingRule& rule,
                                  const rules::Labels& element);
 
@@ -60,8 +60,8 @@ class DrillWays {
     std::map<std::string, std::string> left;  // by sink: why no line was found that leads there
   };
 
-  // `mark`: of the drill; each line's has a number of its own behind it. `source`: no other; "": any. The plan
-  // outlives this.
+  // `mark`: of the drill; each line's has a number of its own behind it. `source`: no other; "": any. The
+  // plan outlives this.
   DrillWays(const rules::Plan& plan, std::string mark, std::string source);
   // As few ways as lead to all of them. Where there are none, the way that its usual line takes.
   Ways find(const rules::AlertingRule& rule, const std::vector<RuleSink>& sinks);

@@ -192,7 +192,8 @@ void ProofBook::proven(Fingerprint rule, const std::string& sink, const Proof& p
   if (!changed.empty()) options_.store(std::move(changed));
 }
 
-void ProofBook::found(Fingerprint rule, const std::string& sink, const std::string& lane, const Proof& proof) {
+void ProofBook::found(Fingerprint rule, const std::string& sink, const std::string& lane,
+                      const Proof& proof) {
   std::vector<StoredEntry> changed;
   {
     const MutexLock lock(mutex_);
@@ -239,7 +240,8 @@ std::vector<ProofView> ProofBook::view(const Verdicts& verdicts) const {
       view.conditional = way.conditional;
       view.now = now;
       view.ages = ages_;
-      view.proofs.push_back({ProofLevel::kStatic, loaded_, "configuration", way.stands_in_for.empty() ? "its route leads there" : "it is a fallback"});
+      view.proofs.push_back({ProofLevel::kStatic, loaded_, "configuration",
+                             way.stands_in_for.empty() ? "its route leads there" : "it is a fallback"});
       // Of several lanes the one that is proven least.
       std::optional<Proof> asked;
       for (const std::string& lane : spec->second.lanes) {

@@ -549,9 +549,8 @@ bool VerifyLoop::look() {
   if (settles || !back.found.empty() || !back.acknowledged.empty())
     options_.found(wanted.lane, wanted.notification, back, settles ? &wanted.found : nullptr);
   if (last) return true;
-  wanted.at = again
-                  ? now + kMissedAgain * (1 << 2 * (wanted.misses - 1))
-                  : now + std::max<std::chrono::microseconds>(kWhoAgain, (now - wanted.since) / kWhoShare);
+  wanted.at = again ? now + kMissedAgain * (1 << 2 * (wanted.misses - 1))
+                    : now + std::max<std::chrono::microseconds>(kWhoAgain, (now - wanted.since) / kWhoShare);
   const MutexLock lock(mutex_);
   looked_for_.push_back(std::move(wanted));
   return true;

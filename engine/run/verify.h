@@ -108,8 +108,9 @@ class VerifyLoop {
     std::string state_dir;
     std::function<void(const Verdict&)> tell;  // of every answer
     // What was found of a message that was brought to this lane, and not told before; may be unset: nothing
-    // is looked for. `all`: those of its alerts that were found ever, once no more of them are waited for; null
-    // before that, and afterwards (who has acknowledged one may still be asked for). Valid during the call.
+    // is looked for. `all`: those of its alerts that were found ever, once no more of them are waited for;
+    // null before that, and afterwards (who has acknowledged one may still be asked for). Valid during the
+    // call.
     std::function<void(const std::string& lane, const rules::Notification&, const sinks::ReadBack&,
                        const std::set<std::size_t>* all)>
         found = {};

@@ -223,10 +223,11 @@ TEST_CASE("alertmanager: what a drill has brought there is found by its ID, with
   };
   SECTION("what goes only to receivers without any integration is not found") {
     const std::string both = R"({"name":"night"},{"name":"none"})";
-    stub.then(StubStep::answer(200, "[" + held(drill.alerts[0], R"({"name":"none"})") + "," +
-                                        held(drill.alerts[1], both) + "]"));
+    stub.then(StubStep::answer(
+        200, "[" + held(drill.alerts[0], R"({"name":"none"})") + "," + held(drill.alerts[1], both) + "]"));
     SECTION("as its configuration says") {
-      stub.then(configured("- name: none\n  slack_configs: []\n- name: \"night\"\n  pagerduty_configs:\n  - {}\n"));
+      stub.then(
+          configured("- name: none\n  slack_configs: []\n- name: \"night\"\n  pagerduty_configs:\n  - {}\n"));
       const ReadBack back = sink->read_back(drill, tests::attempt());
       CHECK(back.answered);
       CHECK(back.found == std::vector<std::size_t>{1});
@@ -234,7 +235,8 @@ TEST_CASE("alertmanager: what a drill has brought there is found by its ID, with
             "its receivers: night; receivers without any integration, which tell nobody: none");
     }
     SECTION("where it does not say, that is said") {
-      stub.then(GENERATE(StubStep::answer(403, "no"), StubStep::answer(200, R"({"config":{"original":"a: ["}})"),
+      stub.then(GENERATE(StubStep::answer(403, "no"),
+                         StubStep::answer(200, R"({"config":{"original":"a: ["}})"),
                          StubStep::answer(200, "<html>")));
       const ReadBack back = sink->read_back(drill, tests::attempt());
       CHECK(back.answered);
@@ -248,7 +250,8 @@ TEST_CASE("alertmanager: what a drill has brought there is found by its ID, with
     another.labels.set("queue", "a third");
     stub.then(StubStep::answer(200, "[" + held(another, R"({"name":"night"})") + "," +
                                         held(drill.alerts[0], R"({"name":"ops"},{"name":"db"})") + "]"));
-    stub.then(configured("- name: ops\n  webhook_configs:\n  - url: <secret>\n- name: db\n  email_configs: [{to: a}]\n"));
+    stub.then(configured(
+        "- name: ops\n  webhook_configs:\n  - url: <secret>\n- name: db\n  email_configs: [{to: a}]\n"));
     const ReadBack back = sink->read_back(drill, tests::attempt());
     CHECK(back.answered);
     CHECK(back.found == std::vector<std::size_t>{0});

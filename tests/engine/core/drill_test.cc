@@ -146,7 +146,8 @@ TEST_CASE("drill: who stands in for a sink is told as well, once, and for whom",
   const auto plan = world.plan();
   const auto told = [&](const std::vector<DrillFiring>& firings) {
     std::vector<std::string> lines;
-    for (const Notification& notification : engine::drill(*plan, kId, 0, firings, {}, at(0), at(0)).notifications) {
+    for (const Notification& notification :
+         engine::drill(*plan, kId, 0, firings, {}, at(0), at(0)).notifications) {
       CHECK(notification.fallback_for.empty());  // nobody has refused anything
       for (const rules::Alert& alert : notification.alerts)
         lines.push_back(fmt::format("{}: {} {}", notification.sink, alert.labels.get("queue"),
@@ -163,9 +164,9 @@ TEST_CASE("drill: who stands in for a sink is told as well, once, and for whom",
   one.sinks = {"oncall"};
   DrillFiring other = firing(0, {{"queue", "b"}});
   other.sinks = {"chat", "mail"};
-  CHECK(told({one, other}) ==
-        Lines{"chat: b [DRILL] value 1", "mail: b [DRILL] (in case oncall, second fails) value 1",
-              "oncall: a [DRILL] value 1"});
+  CHECK(told({one, other}) == Lines{"chat: b [DRILL] value 1",
+                                    "mail: b [DRILL] (in case oncall, second fails) value 1",
+                                    "oncall: a [DRILL] value 1"});
 }
 
 TEST_CASE("drill: each of two rules whose alerts look alike is proven", "[core][drill]") {

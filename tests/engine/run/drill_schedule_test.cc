@@ -45,7 +45,8 @@ struct Schedule {
         view.ages = ages;
         const auto at = proven.find({i, sink});
         if (at != proven.end()) view.proofs.push_back({ProofLevel::kAccepted, at->second, "drill", "ok"});
-        if (at != proven.end() && found && i == 0) view.proofs.push_back({ProofLevel::kReadBack, *found, "drill", "there"});
+        if (at != proven.end() && found && i == 0)
+          view.proofs.push_back({ProofLevel::kReadBack, *found, "drill", "there"});
         if (missing && i == 0) view.failed = {ProofLevel::kReadBack, now, "drill", "not there"};
         view.asked = asked;
         if (seen && i == 0)
@@ -130,7 +131,8 @@ TEST_CASE("drill schedule: what was not found there is not proven by its receipt
   CHECK(schedule.expired(kFriday + 26h) == Lines{"chat", "pager"});
 }
 
-TEST_CASE("drill schedule: real receipts keep nobody from looking whether a message is there", "[run][drill]") {
+TEST_CASE("drill schedule: real receipts keep nobody from looking whether a message is there",
+          "[run][drill]") {
   Schedule schedule;
   const auto receipts_at = [&](Timestamp at) {
     for (const auto& [rule, sink] : {std::pair(0U, "chat"), std::pair(1U, "chat"), std::pair(0U, "pager")})

@@ -266,7 +266,8 @@ TEST_CASE("drill desk: what fails on the way is said where it fails", "[run][dri
   }
 }
 
-TEST_CASE("drill desk: what is looked for at its sink is proven when it was found there", "[run][drill][F53]") {
+TEST_CASE("drill desk: what is looked for at its sink is proven when it was found there",
+          "[run][drill][F53]") {
   Desk desk;
   const std::string id = desk.begin({.sink = "chat"}).id;
   const std::vector<Notification> told = desk.match(desk.all_found());
@@ -355,7 +356,8 @@ TEST_CASE("drill desk: each sink of a rule is drilled with a line that takes its
   CHECK(report.pairs[1].stands_in_for == Lines{"pager"});
 }
 
-TEST_CASE("drill desk: one sink is asked for, and reached with the line that takes its way", "[run][drill][F53]") {
+TEST_CASE("drill desk: one sink is asked for, and reached with the line that takes its way",
+          "[run][drill][F53]") {
   Routed desk;
   const std::string sink = GENERATE("pager", "mail");
   const std::string id = desk.begin({.rules = {"Errors"}, .sink = sink}).id;
@@ -371,13 +373,14 @@ TEST_CASE("drill desk: a way that no line takes is not drilled, and no drill is 
   const std::string id = desk.begin({.rules = {"Errors"}}).id;
   for (const Notification& notification : desk.match_all())
     desk.settle(notification, engine::DeliveryState::kDelivered, "delivered", "ok");
-  CHECK(desk.pairs(id) ==
-        Lines{"Errors -> mail: skipped at line", "Errors -> pager: skipped at line", "Errors -> chat: proven"});
+  CHECK(desk.pairs(id) == Lines{"Errors -> mail: skipped at line", "Errors -> pager: skipped at line",
+                                "Errors -> chat: proven"});
   const DrillReport report = desk.desk->report(id).value_or(DrillReport());
   CHECK(report.ended);
   CHECK_FALSE(report.proven());
   CHECK(report.pairs[1].why ==
-        "its alerts go there only when queue=\"invoices\" holds, and no line was found that is so; add one to the "
+        "its alerts go there only when queue=\"invoices\" holds, and no line was found that is so; add one "
+        "to the "
         "`examples:` of pattern \"error\"");
 }
 
@@ -406,9 +409,9 @@ TEST_CASE("drill desk: what is logged and not read is said", "[run][drill]") {
   options.clock = &desk.clock;
   options.is_read = [](const std::string& source) { return source != "api"; };
   desk.desk = std::make_unique<DrillDesk>(std::move(options));
-  CHECK(desk.begin().notes ==
-        Lines{"source \"api\" has no readable file: the line of the drill came in behind it, and what is logged is "
-              "not read"});
+  CHECK(desk.begin().notes == Lines{"source \"api\" has no readable file: the line of the drill came in "
+                                    "behind it, and what is logged is "
+                                    "not read"});
   CHECK(desk.begin({.how = How::kIssue}).notes.empty());
 }
 

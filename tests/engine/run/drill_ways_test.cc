@@ -67,10 +67,9 @@ struct Ways {
 Lines shown(const std::vector<RuleSink>& sinks) {
   Lines out;
   for (const RuleSink& sink : sinks)
-    out.push_back(fmt::format("{}{}{}{}", sink.sink, sink.conditional ? " if " : "", sink.when,
-                              sink.stands_in_for.empty()
-                                  ? ""
-                                  : fmt::format(" for {}", fmt::join(sink.stands_in_for, ", "))));
+    out.push_back(fmt::format(
+        "{}{}{}{}", sink.sink, sink.conditional ? " if " : "", sink.when,
+        sink.stands_in_for.empty() ? "" : fmt::format(" for {}", fmt::join(sink.stands_in_for, ", "))));
   return out;
 }
 
@@ -93,14 +92,15 @@ TEST_CASE("drill ways: an example that takes the way, the usual line for all oth
   Ways ways;
   ways.world.written.sinks["pager"].fallback = {"mail"};
   ways.child(ways.root(), "team=\"db\"", {"chat", "pager"});
-  CHECK(ways.find() ==
-        Lines{"chat: 12:00 ERROR web queue=a M", "mail pager: 12:01 ERROR db queue=b M"});
+  CHECK(ways.find() == Lines{"chat: 12:00 ERROR web queue=a M", "mail pager: 12:01 ERROR db queue=b M"});
 }
 
 TEST_CASE("drill ways: labels that the route asks for, put into a line", "[run][drill]") {
   Ways ways;
   rules::Route& db = ways.child(ways.root(), "team=~\"dba|data\"", {"pager"});
-  SECTION("one") { CHECK(ways.find()[1].find("pager: ERROR dba queue=") == 0); }
+  SECTION("one") {
+    CHECK(ways.find()[1].find("pager: ERROR dba queue=") == 0);
+  }
   SECTION("two at once") {
     ways.child(db, "queue=\"bills\"", {"mail"});
     const Lines found = ways.find();
@@ -125,8 +125,8 @@ TEST_CASE("drill ways: a rule over two patterns has a line of each, with the sam
   ways.world.pattern("all", {"team"});
   ways.world.written.patterns[1].match = {*rules::Regex::compile(R"(done (?P<team>\w+))")};
   ways.world.written.rules.clear();
-  ways.world.rule("Ratio",
-                  "sum by (team) (count_over_time(error[1m])) / sum by (team) (count_over_time(all[1m])) > 0.5");
+  ways.world.rule(
+      "Ratio", "sum by (team) (count_over_time(error[1m])) / sum by (team) (count_over_time(all[1m])) > 0.5");
   ways.child(ways.root(), "team=\"db\"", {"chat", "pager"});
   const Lines found = ways.find();
   REQUIRE(found.size() == 2);
@@ -135,11 +135,13 @@ TEST_CASE("drill ways: a rule over two patterns has a line of each, with the sam
 
 TEST_CASE("drill ways: what no line can be found for is said, with what to add", "[run][drill]") {
   Ways ways;
-  ways.world.written.patterns[0].match = {*rules::Regex::compile(R"(ERROR (?P<team>web) queue=(?P<queue>\S+))")};
+  ways.world.written.patterns[0].match = {
+      *rules::Regex::compile(R"(ERROR (?P<team>web) queue=(?P<queue>\S+))")};
   ways.child(ways.root(), "team=\"db\"", {"chat", "pager"});
-  CHECK(ways.find() == Lines{"chat: 12:00 ERROR web queue=a M",
-                             "left pager: its alerts go there only when team=\"db\" holds, and no line was found "
-                             "that is so; add one to the `examples:` of pattern \"error\""});
+  CHECK(ways.find() ==
+        Lines{"chat: 12:00 ERROR web queue=a M",
+              "left pager: its alerts go there only when team=\"db\" holds, and no line was found "
+              "that is so; add one to the `examples:` of pattern \"error\""});
   ways.world.written.patterns[0].exclude = {*rules::Regex::compile("")};
   const Lines found = ways.find();
   REQUIRE(found.size() == 1);

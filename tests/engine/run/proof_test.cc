@@ -166,7 +166,8 @@ TEST_CASE("proof: what a sink answers when it is asked, the least of its lanes",
   CHECK(book.view(book.verdicts({{"chat", dead}}))[0] == "chat? L4: L4 by alert (ok) FAILED asked -> 404");
 }
 
-TEST_CASE("proof: who stands in for another is a way, and a real message in its place proves it", "[run][proof]") {
+TEST_CASE("proof: who stands in for another is a way, and a real message in its place proves it",
+          "[run][proof]") {
   Book book;
   book.world.sink("mail").settings = 3;
   book.world.written.sinks["chat"].fallback = {"mail", "pager"};

@@ -594,9 +594,8 @@ rules::Notification message(const std::string& key, const std::string& sink, con
   return notification;
 }
 
-TEST_CASE(
-    "verify loop: a drill's message is looked for, a real one where the sink tells who has seen it",
-    "[run][verify]") {
+TEST_CASE("verify loop: a drill's message is looked for, a real one where the sink tells who has seen it",
+          "[run][verify]") {
   LoopWorld world(with_pager(), "[pager]");
   world.pass(0s);
   world.script.there["am#1"] = {true, {0, 1}, "its receivers: test", {}, false};
@@ -613,7 +612,8 @@ TEST_CASE(
   CHECK(world.script.longest <= kVerifyTimeout);
 }
 
-TEST_CASE("verify loop: what a drill has brought is missing when it was looked for three times", "[run][verify][F53]") {
+TEST_CASE("verify loop: what a drill has brought is missing when it was looked for three times",
+          "[run][verify][F53]") {
   LoopWorld world(with_pager(), "[pager]");
   world.pass(0s);
   sinks::ReadBack& there = world.script.there["am#1"];
