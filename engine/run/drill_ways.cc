@@ -72,7 +72,7 @@ std::vector<RuleSink> sinks_of(const rules::Plan& plan, const rules::AlertingRul
   };
   std::map<std::string, Found> all;
   std::vector<rules::Way> own;
-  if (!rule.sinks.empty()) own.push_back({{}, {}, rule.sinks});
+  if (!rule.sinks.empty()) own.push_back({{}, {}, {}, rule.sinks});
   const std::vector<rules::Way>& ways = own.empty() ? reach.ways : own;
   for (const rules::Way& way : ways) {
     std::set<std::string> here;
