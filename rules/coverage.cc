@@ -218,7 +218,7 @@ class Check {
       names.push_back(one.alert);
       if (first == nullptr) first = way;
     }
-    if (names.empty()) return;
+    if (first == nullptr) return;
     problems_.warn(plan_.has_route ? plan_.route.place : plan_.sinks.at(first->sinks.front()).place,
                    plan_.has_route ? "route" : "",
                    fmt::format("no person hears of logbell's own alerts ({}){}", list_words(names, 10),

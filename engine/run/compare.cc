@@ -160,6 +160,7 @@ bool covers(const Hearing& a, const Hearing& b) {
 std::string show(const std::string& sink, const std::set<std::string>& heirs) {
   if (heirs.empty()) return sink;
   std::vector<std::string> names;
+  names.reserve(heirs.size());
   for (const std::string& heir : heirs)
     names.push_back(heir.substr(0, heir.find(' ')));
   return fmt::format("{}, else {})", sink.substr(0, sink.size() - 1), fmt::join(names, ", "));
@@ -210,7 +211,7 @@ std::string describe(const Config& config, const rules::Reach& reach) {
     if (ways.at(sink) == reach.ways.size()) {
       always.push_back(sink);
     } else {
-      sometimes.push_back(sink + " when " + where);
+      sometimes.push_back(fmt::format("{} when {}", sink, where));
     }
   }
   always.insert(always.end(), sometimes.begin(), sometimes.end());
