@@ -443,7 +443,9 @@ void DrillDesk::move_to(Drill& drill, const rules::Plan& plan) {
   drill.generation = plan.generation;
   drill.under_another = true;
   std::set<std::string> gone;  // marks
-  for (auto& [mark, wanted] : drill.marks) {
+  for (auto& entry : drill.marks) {
+    const std::string& mark = entry.first;
+    Wanted& wanted = entry.second;
     if (drill.how == How::kIssue) continue;  // it is of no pattern of its own
     const auto pattern = std::find_if(plan.patterns.begin(), plan.patterns.end(), [&](const auto& one) {
       return one.name == wanted.name && one.identity() == wanted.identity;

@@ -229,6 +229,16 @@ TEST_CASE("drill desk: what fails on the way is said where it fails", "[run][dri
           Lines{"Errors -> chat: waiting", "Errors -> pager: waiting", "Silence -> : skipped at match"});
     CHECK(desk.desk->report(id)->pairs[2].why == "the configuration was changed meanwhile: drill again");
   }
+  SECTION("a reload in between: of a rule that is gone nothing is told") {
+    const std::string id = desk.begin().id;
+    const std::vector<DrillLine> lines = desk.all_found();
+    ++desk.world.written.generation;
+    desk.world.written.rules.pop_back();
+    desk.plan = desk.world.plan();
+    CHECK(desk.match(lines).size() == 2);
+    CHECK(desk.pairs(id) ==
+          Lines{"Errors -> chat: waiting", "Errors -> pager: waiting", "Silence -> : skipped at match"});
+  }
   SECTION("a reload in between, of another order: nothing is lost") {
     const bool issued = GENERATE(false, true);
     const DrillReport begun = desk.begin({.rules = {"Silence"}, .how = issued ? How::kIssue : How::kInside});
