@@ -83,17 +83,17 @@ class FragmentScan {
   template <class Each>
   void look(Gram gram, std::string_view block, std::size_t at, Each& each) const;
 
-  Sieve sieve_ = Sieve::kHash;
   Masks masks_;
-  // Bytes of the window that the vector sieve looks at.
+  // Bytes of the window that the vector sieves look at.
   std::size_t first_ = 0;
   std::size_t bytes_ = kGramBytes;
   std::vector<Known> known_;
-  std::vector<std::uint8_t> table_;  // by hash: whether a fragment may have its window there
-  unsigned bits_ = 1;                // of its index
-  std::vector<Slot> slots_;          // by gram, open addressing
-  unsigned slot_bits_ = 1;
+  std::vector<std::uint8_t> table_;   // by hash, of bits_: whether a fragment may have its window there
+  std::vector<Slot> slots_;           // by gram, open addressing, of slot_bits_
   std::vector<std::uint32_t> whose_;  // fragments, those of a gram together
+  unsigned bits_ = 1;
+  unsigned slot_bits_ = 1;
+  Sieve sieve_ = Sieve::kHash;
 };
 
 template <class Each>
