@@ -17,6 +17,7 @@
 #include "engine/run/refusal.h"
 #include "engine/run/wait.h"
 #include "rules/labels.h"
+#include "rules/text.h"
 #include "sinks/message.h"
 #include "sinks/registry.h"
 
@@ -1795,6 +1796,14 @@ Health Runtime::health() const {
   const std::set<std::string> dead = dead_sinks(*config->plan, lane_views(), verdicts());
   for (const std::string& rule : rules_that_reach_nobody(*config->plan, dead))
     health.degraded.push_back(fmt::format("rule {} reaches nobody: its sinks are dead", rule));
+  // What else says that people may not be told: of dead and silent sinks it was said above.
+  const std::shared_ptr<const CoreView> view = core_view();
+  for (const AlertView& one : view == nullptr ? std::vector<AlertView>{} : view->alerts) {
+    static const std::vector<std::string> kOfTelling{"DrillFailed", "ProofExpired", "DeliveryDelayed",
+                                                     "HeartbeatUnheard", "StateLost"};
+    if (one.alert.built_in && one.alert.is_firing() && rules::contains(kOfTelling, one.alert.name()))
+      health.degraded.push_back(fmt::format("{}: {}", one.alert.name(), one.alert.annotation("summary")));
+  }
   const auto streams = stream_views_.get();
   for (const rules::SourceSpec& source : config->plan->sources) {
     if (streams && std::none_of(streams->begin(), streams->end(), [&](const StreamView& stream) {

@@ -99,10 +99,12 @@ class DrillTest(Case):
         self.assertRegex(out, r"Boom +other .* receipt")
         self.assertIn("1 of 2 ways are NOT proven", out)
         wait_for(lambda: other.alerts("firing", alertname="DrillFailed", sink="chat"), "DrillFailed", context=bell.tail)
+        wait_for(lambda: "DrillFailed: A drill of Boom did not arrive at sink chat: " in bell.get("/-/ready")[1], "the truth", context=bell.tail)
         # Mended: the next drill says so, and ends it.
         slack.reset()
         self.assertEqual(0, self.drill(bell)[0])
         wait_for(lambda: other.alerts("resolved", alertname="DrillFailed", sink="chat"), "its end", context=bell.tail)
+        wait_for(lambda: "DrillFailed" not in bell.get("/-/ready")[1], "the truth", context=bell.tail)
 
     def test_F53_alertmanager_is_asked_who_gets_it(self):
         log, receiver = self.log(), self.receiver()
