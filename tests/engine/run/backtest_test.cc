@@ -136,8 +136,8 @@ TEST_CASE("reader: a crew hands over the same lines in the same order", "[run][r
 std::string odd_lines(RandomPatterns& random, std::size_t bytes) {
   std::string text;
   while (text.size() < bytes) {
-    const std::size_t kind = random.below(4000);
-    text += "line " + std::to_string(text.size());
+    const std::size_t kind = random.below(1000);
+    text += "line " + std::to_string(text.size()) + std::string(random.below(400), '.');
     if (kind % 9 == 0) text += " error " + std::to_string(kind % 7);
     if (kind == 1) text += std::string(random.below(400'000), 'x') + " error 5";  // longer than a piece, or than may be
     if (kind == 2) text += std::string(40, '\0') + "error 6";
@@ -148,20 +148,20 @@ std::string odd_lines(RandomPatterns& random, std::size_t bytes) {
 }
 
 TEST_CASE("reader: what a crew reads ahead is handed over as if it were read in its turn", "[run][reader]") {
-  for (const std::uint64_t seed : {1U, 2U, 3U, 4U}) {
+  for (const std::uint64_t seed : {1U, 2U}) {
     std::vector<std::vector<SeenLine>> by_threads;
     for (const std::size_t threads : {1U, 2U, 3U}) {
       RandomPatterns random(seed);
       ReaderWorld world({.patterns = {"error (?P<kind>\\d)", "line \\d*77\\b"}});
       world.threads = threads;
-      world.chunk_bytes = 600 * 1024;
-      world.dir.append("a.log", odd_lines(random, 9'000'000));
-      if (seed % 2 == 0) world.dir.append("b.log", odd_lines(random, 5'000'000));
+      world.chunk_bytes = 520 * 1024;  // two pieces
+      world.dir.append("a.log", odd_lines(random, 4'500'000));
+      if (seed % 2 == 0) world.dir.append("b.log", odd_lines(random, 2'500'000));
       world.settle();
       if (seed % 2 == 1) {
         // Other patterns from some chunk on.
-        world.dir.append("a.log", odd_lines(random, 6'000'000));
-        for (int i = 0; i < 7; ++i)
+        world.dir.append("a.log", odd_lines(random, 4'000'000));
+        for (int i = 0; i < 5; ++i)
           world.step();
         world.reload({.patterns = {"error (?P<kind>\\d)", "line \\d*88\\b"}, .generation = 2});
       }
@@ -190,9 +190,9 @@ TEST_CASE("reader: a file that is cut while a crew reads it ahead loses nothing 
   RandomPatterns random(5);
   ReaderWorld world({.patterns = {"error (?P<kind>\\d)"}});
   world.threads = 2;
-  world.chunk_bytes = 600 * 1024;
-  world.dir.append("a.log", odd_lines(random, 9'000'000));
-  for (int i = 0; i < 8; ++i)
+  world.chunk_bytes = 520 * 1024;
+  world.dir.append("a.log", odd_lines(random, 5'000'000));
+  for (int i = 0; i < 6; ++i)
     REQUIRE(world.step().more);
   const std::size_t before = world.lines().size();
   CHECK(before > 0);
@@ -201,7 +201,7 @@ TEST_CASE("reader: a file that is cut while a crew reads it ahead loses nothing 
   }
   SECTION("and grows again beyond where it was") {
     std::string text = "written then: error 7\n";
-    while (text.size() < 9'500'000)
+    while (text.size() < 5'500'000)
       text += "it has never held anything as good as this before\n";
     world.dir.write("a.log", text);
   }
