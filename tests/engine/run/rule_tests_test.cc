@@ -12,12 +12,13 @@
 
 using namespace logbell;
 using engine::ConfigWorld;
-using engine::LoadedTests;
 using engine::RuleTests;
 using engine::TestCoverage;
 using engine::TestFailure;
 
 namespace {
+
+constexpr const char* kNone = "";  // no failures
 
 constexpr const char* kConfig = R"(
 environment: staging
@@ -133,7 +134,7 @@ TEST_CASE("rule_tests: what is as expected is no failure", "[run][rule_tests]") 
     - {eval_time: 20s, name: logbell_pattern_matches_total, labels: {pattern: failed, queue: a}, value: 2}
     - {eval_time: 20s, name: logbell_source_lines_total, labels: {source: app}, value: 3}
     - {eval_time: 20s, name: took_ms_count, value: 0}
-)") == "");
+)") == kNone);
 }
 
 TEST_CASE("rule_tests: what is otherwise is shown beside what was expected", "[run][rule_tests]") {
@@ -174,17 +175,17 @@ TEST_CASE("rule_tests: each alert is expected once, whichever the order", "[run]
   const std::string a = "{exp_labels: {queue: a, severity: critical}}";
   const std::string b = "{exp_labels: {queue: b, severity: critical}}";
   const std::string a_by_text = "{exp_annotations: {summary: a failed 2 times}}";
-  CHECK(with(a + ", " + b) == "");
-  CHECK(with(b + ", " + a) == "");
-  CHECK(with("{}, " + a) == "");
-  CHECK(with("{}, " + a_by_text) == "");
-  CHECK(with(a_by_text + ", " + b) == "");
-  CHECK(with("{}, {}") == "");
-  CHECK(with(a) != "");
-  CHECK(with(a + ", " + a) != "");
-  CHECK(with(a_by_text + ", " + a) != "");
-  CHECK(with("{}, {}, {}") != "");
-  CHECK(with("{exp_labels: {}}, {}") != "");
+  CHECK(with(a + ", " + b) == kNone);
+  CHECK(with(b + ", " + a) == kNone);
+  CHECK(with("{}, " + a) == kNone);
+  CHECK(with("{}, " + a_by_text) == kNone);
+  CHECK(with(a_by_text + ", " + b) == kNone);
+  CHECK(with("{}, {}") == kNone);
+  CHECK(with(a) != kNone);
+  CHECK(with(a + ", " + a) != kNone);
+  CHECK(with(a_by_text + ", " + a) != kNone);
+  CHECK(with("{}, {}, {}") != kNone);
+  CHECK(with("{exp_labels: {}}, {}") != kNone);
 }
 
 TEST_CASE("rule_tests: the configuration's own labels count where a test names them", "[run][rule_tests]") {
@@ -194,11 +195,11 @@ TEST_CASE("rule_tests: the configuration's own labels count where a test names t
         "  - {eval_time: 0s, alertname: Failed, exp_alerts: [{exp_labels: {" +
         labels + "}}]}\n");
   };
-  CHECK(with("queue: a, severity: critical") == "");
-  CHECK(with("queue: a, severity: critical, alertname: Failed") == "");
-  CHECK(with("queue: a, severity: critical, environment: staging, service: orders, instance: host") == "");
-  CHECK(with("queue: a, severity: critical, environment: production") != "");
-  CHECK(with("queue: a") != "");
+  CHECK(with("queue: a, severity: critical") == kNone);
+  CHECK(with("queue: a, severity: critical, alertname: Failed") == kNone);
+  CHECK(with("queue: a, severity: critical, environment: staging, service: orders, instance: host") == kNone);
+  CHECK(with("queue: a, severity: critical, environment: production") != kNone);
+  CHECK(with("queue: a") != kNone);
 }
 
 TEST_CASE("rule_tests: pending, and a `for` to the millisecond", "[run][rule_tests]") {
@@ -209,7 +210,7 @@ TEST_CASE("rule_tests: pending, and a `for` to the millisecond", "[run][rule_tes
     - {eval_time: 20s, alertname: Slow, exp_alerts: [], exp_pending: [{exp_labels: {severity: warning}}]}
     - {eval_time: 49s999ms, alertname: Slow, exp_alerts: [], exp_pending: [{}]}
     - {eval_time: 50s, alertname: Slow, exp_alerts: [{}], exp_pending: []}
-)") == "");
+)") == kNone);
   CHECK(run(R"(
 - input: [{lines: [{3x: took 5ms}]}]
   alert_rule_test:
@@ -244,7 +245,7 @@ TEST_CASE("rule_tests: absence is known once it was watched for so long", "[run]
   alert_rule_test:
     - {eval_time: 0s, alertname: Nothing, exp_alerts: [{}]}
     - {eval_time: 1m, alertname: Nothing, exp_alerts: []}
-)") == "");
+)") == kNone);
   CHECK(run("- alert_rule_test: [{eval_time: 5m, alertname: Nothing, exp_alerts: [{}]}]\n")
             .find("(what it rests on is not known in full: its windows have been watched for 5m of 10m; "
                   "`watched_for:` says since when the logs are watched)") != std::string::npos);
@@ -336,7 +337,7 @@ TEST_CASE("rule_tests: lines of a file keep their distances, or their times", "[
     - {eval_time: 1m19s, alertname: Failed, exp_alerts: []}
     - {eval_time: 1m20s, alertname: Failed, exp_alerts: [{}]}
     - {eval_time: 2m, alertname: Failed, exp_alerts: []}
-)") == "");
+)") == kNone);
   // The second was written after the first and says an earlier time: it comes with the first, and leaves
   // before it.
   world.files["d/late.log"] = "2025-12-30T10:00:20Z ERROR a\n2025-12-30T10:00:00Z ERROR a\n";
@@ -347,7 +348,7 @@ TEST_CASE("rule_tests: lines of a file keep their distances, or their times", "[
     - {eval_time: 1m, alertname: Failed, exp_alerts: [{}]}
     - {eval_time: 1m39s999ms, alertname: Failed, exp_alerts: [{}]}
     - {eval_time: 1m40s, alertname: Failed, exp_alerts: []}
-)") == "");
+)") == kNone);
   CHECK(run(world,
             "- input: [{lines: [{file: logs/old.log}]}]\n  alert_rule_test: [{eval_time: 1s, alertname: "
             "Failed, "
@@ -368,7 +369,7 @@ TEST_CASE("rule_tests: lines of a file keep their distances, or their times", "[
   CHECK(run(world,
             "- input: [{lines: [{at: 5s, file: plain.log}]}]\n  alert_rule_test:\n"
             "  - {eval_time: 4s, alertname: Failed, exp_alerts: []}\n"
-            "  - {eval_time: 5s, alertname: Failed, exp_alerts: [{}]}\n") == "");
+            "  - {eval_time: 5s, alertname: Failed, exp_alerts: [{}]}\n") == kNone);
 }
 
 TEST_CASE("rule_tests: formats and stack traces are decoded as in a running process", "[run][rule_tests]") {
@@ -435,7 +436,7 @@ route: {sinks: [chat]}
   alert_rule_test:
   - {eval_time: 1m29s, alertname: DockerError, exp_alerts: []}
   - {eval_time: 1m30s, alertname: DockerError, exp_alerts: [{}]}
-)") == "");
+)") == kNone);
 }
 
 TEST_CASE("rule_tests: what no test has seen", "[run][rule_tests]") {
@@ -476,7 +477,7 @@ tests:
   const auto more = tests.load("d/u.yaml", problems);
   REQUIRE(more);
   for (const rules::RuleTest& test : more->file.tests)
-    CHECK(format(RuleTests::run(*more, test)) == "");
+    CHECK(format(RuleTests::run(*more, test)) == kNone);
   CHECK(world.reads["d/logbell.yaml"] == 1);
   CHECK(seen() ==
         "Failed true [sum by (queue) (count_over_time(failed[1m])) >= 2] true true\n"
@@ -522,11 +523,11 @@ TEST_CASE("rule_tests: the manual's tests are of the manual's configuration, and
   RuleTests tests(world.get());
   rules::Problems problems;
   const auto loaded = tests.load("d/t.yaml", problems);
-  CHECK(said(problems) == "");
+  CHECK(said(problems) == kNone);
   REQUIRE(loaded);
   REQUIRE(loaded->file.tests.size() == 2);
   for (const rules::RuleTest& test : loaded->file.tests)
-    CHECK(format(RuleTests::run(*loaded, test)) == "");
+    CHECK(format(RuleTests::run(*loaded, test)) == kNone);
 }
 
 }  // namespace
