@@ -86,6 +86,10 @@ void print_text(const Side& a, const Side& b, const std::vector<Difference>& dif
       if (problem.severity == rules::Severity::kError) out += "  " + problem.format() + "\n";
     }
   }
+  if (!a.starts() && b.starts())
+    out += fmt::format(
+        "So nothing says whether fewer are told with {}; `--assume-secrets` compares without the values.\n",
+        b.path);
   std::fputs(out.c_str(), stdout);
 }
 
@@ -126,7 +130,8 @@ int command_diff(const DiffOptions& options) {
   const bool fewer = std::any_of(differences.begin(), differences.end(), [](const Difference& difference) {
     return difference.section == Section::kFewer;
   });
-  int status = fewer || !b.starts() ? kExitFindings : kExitOk;
+  // Whoever hears nothing of A hears no less of B: of an A that does not start that is no proof.
+  int status = fewer || !b.starts() ? kExitFindings : a.starts() ? kExitOk : kExitConfig;
   if (a.config == nullptr || b.config == nullptr) status = kExitConfig;
   if (options.format == OutputFormat::kJson) {
     print_json(a, b, differences, status);

@@ -96,7 +96,8 @@ int dispatch(int argc, char** argv) {
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
   diff_command->footer(
-      "Exit status: 0 nobody hears of less with B, 1 fewer are told, or B is refused; 78 one cannot be read.");
+      "Exit status: 0 nobody hears of less with B, 1 fewer are told, or B is refused; 78 one cannot be read, or A is "
+      "refused and nothing can be said of B.");
 
   const CLI::Validator is_duration(
       [](const std::string& text) {

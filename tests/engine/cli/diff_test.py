@@ -114,6 +114,12 @@ class Diff(unittest.TestCase):
         self.assertEqual(1, done.returncode)
         self.assertIn('rule "Errors": ops (slack), record (webhook) -> record (webhook)', done.stdout)
 
+    def test_what_a_refused_a_tells_nobody_proves_nothing_of_b(self):
+        done = self.diff(STAGING.replace("${SLACK}", "${STAGING_SLACK}"), PRODUCTION)
+        self.assertEqual(78, done.returncode, done.stdout)
+        self.assertIn("the variable STAGING_SLACK is not set", done.stdout)
+        self.assertIn("So nothing says whether fewer are told with production.yaml; `--assume-secrets` compares without the values.", done.stdout)
+
     def test_json(self):
         done = self.diff(STAGING, PRODUCTION, "--format", "json")
         self.assertEqual(1, done.returncode)
