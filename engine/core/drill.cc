@@ -66,15 +66,8 @@ rules::Duration longest_wait(const rules::Route& route) {
 // the alert; of the root where the rule has sinks of its own.
 bool is_muted(const rules::Plan& plan, const rules::AlertingRule& rule, const Labels& labels, Timestamp now) {
   if (!plan.has_route) return false;
-  const auto within = [&](const std::string& name) {
-    const auto interval = plan.time_intervals.find(name);
-    return interval != plan.time_intervals.end() && interval->second.contains(now);
-  };
   const auto muted = [&](const rules::Route* node) {
-    const auto& mute = node->options.mute_time_intervals;
-    const auto& active = node->options.active_time_intervals;
-    return std::any_of(mute.begin(), mute.end(), within) ||
-           (!active.empty() && std::none_of(active.begin(), active.end(), within));
+    return rules::is_muted(node->options, plan.time_intervals, now);
   };
   if (!rule.sinks.empty()) return muted(&plan.route);
   const std::vector<const rules::Route*> nodes = plan.route.match(labels);
