@@ -551,22 +551,26 @@ std::optional<Instant> Lane::step() {
   }
   for (Delivery& delivery : arrived)
     loop_->add(std::move(delivery));
+  if (!arrived.empty()) show();  // an attempt may take its time, and they wait meanwhile
   if (drain_by) {
     draining_ = true;
     loop_->drain(*drain_by);
   }
   std::optional<Instant> next = loop_->step();
   if (draining_ && loop_->idle()) done_ = true;
-  LaneView view = loop_->view();
-  view.sink = options_.sink;
-  view.lane = options_.lane;
+  show();
   const MutexLock lock(mutex_);
-  view_ = std::move(view);
   if (!mailbox_.empty()) {
     next = options_.clock->instant();
     done_ = false;
   }
   return next;
+}
+
+void Lane::show() {
+  LaneView view = loop_->view();
+  const MutexLock lock(mutex_);
+  view_ = std::move(view);
 }
 
 void Lane::wait(std::optional<Instant> until) {

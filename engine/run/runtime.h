@@ -268,6 +268,7 @@ class Lane final : public DeliveryLog {
   void sink_alive(const std::string& sink, const std::string& lane) override;
 
  private:
+  void show();  // to the other threads, how the loop does
   void say(const Settled& settled);
   void start(Setting setting);
 

@@ -130,7 +130,7 @@ class Hung(Delivery):
         self.app.write("ERROR boom on orders")
         message = wait_for(lambda: chat.messages() and chat.messages()[0], "the other's message", context=bell.tail)
         self.assertLess(message["at"] - written, 2)
-        bell.await_metric(1, "logbell_outbox_pending", sink="stopped")
+        bell.await_metric(1, "logbell_outbox_pending", deadline=5, sink="stopped")  # while the attempt hangs
         self.assertEqual(0, bell.metric("logbell_notifications_total", sink="stopped", outcome="delivered"))
         os.kill(server.pid, signal.SIGCONT)
         bell.await_metric(1, "logbell_notifications_total", sink="stopped", outcome="delivered")

@@ -265,6 +265,14 @@ rules:
       runtime->tend();
     }
   }
+  std::shared_ptr<const Config> load_without_out(std::uint64_t generation) {
+    auto without = std::make_shared<Config>(*load(generation));
+    auto plan = std::make_shared<rules::Plan>(*without->plan);
+    plan->sinks.erase("out");
+    without->sinks.erase("out");
+    without->plan = plan;
+    return without;
+  }
   bool shows(const std::string& line) const {
     return metrics->render({{}, {}, clock.now()}, ProcessUse{}).find("\n" + line + "\n") != std::string::npos;
   }
@@ -769,11 +777,7 @@ TEST_CASE("runtime: the lane of a removed sink ends, and what waits for it is gi
   });
   house.replaced = nullptr;
   house.rules_text = "rules:\n  - {alert: Boom, expr: 'count_over_time(boom[1h]) >= 3', sinks: [spare]}\n";
-  auto changed = std::make_shared<Config>(*house.load(2));
-  auto plan = std::make_shared<rules::Plan>(*changed->plan);
-  plan->sinks.erase("out");
-  changed->sinks.erase("out");
-  changed->plan = plan;
+  const auto changed = house.load_without_out(2);
   house.runtime->reload(changed);
   house.tend_until([&] { return house.shows("logbell_notifications_dropped_total{reason=\"no_lane\"} 1"); });
   // Whoever was told of it hears no end of it.
@@ -797,11 +801,7 @@ TEST_CASE("runtime: a sink that is removed and comes back at once is told anew, 
   house.replaced = nullptr;
   const std::string rules_text = house.rules_text;
   house.rules_text = "rules:\n  - {alert: Boom, expr: 'count_over_time(boom[1h]) >= 3', sinks: [spare]}\n";
-  auto changed = std::make_shared<Config>(*house.load(2));
-  auto plan = std::make_shared<rules::Plan>(*changed->plan);
-  plan->sinks.erase("out");
-  changed->sinks.erase("out");
-  changed->plan = plan;
+  const auto changed = house.load_without_out(2);
   {
     const MutexLock lock(house.mutex);
     house.woken = false;
@@ -840,11 +840,7 @@ TEST_CASE("runtime: a sink that is removed while it asks for patience and comes 
   house.replaced = nullptr;
   const std::string rules_text = house.rules_text;
   house.rules_text = "rules:\n  - {alert: Boom, expr: 'count_over_time(boom[1h]) >= 3', sinks: [spare]}\n";
-  auto changed = std::make_shared<Config>(*house.load(2));
-  auto plan = std::make_shared<rules::Plan>(*changed->plan);
-  plan->sinks.erase("out");
-  changed->sinks.erase("out");
-  changed->plan = plan;
+  const auto changed = house.load_without_out(2);
   house.runtime->reload(changed);
   // Its lane is retired, and would try once more when the two seconds are over.
   house.tend_until([&] { return house.runtime->core_view()->plan->generation == 2; });
