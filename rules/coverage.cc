@@ -243,6 +243,10 @@ class Check {
   void check_route_sinks() {
     for (const RouteSink& named : written_.route_sinks) {
       if (plan_.sinks.count(named.sink) != 0) continue;
+      if (!written_.heartbeats_sink.empty() && named.sink == written_.heartbeats_sink) {
+        problems_.error(named.place, "route", of_the_heartbeat(named.sink) + out_.relied_on_by(named.sink), kGiveItsOwn);
+        continue;
+      }
       std::string fix = did_you_mean(named.sink, written_.sink_names);
       if (fix.empty())
         fix = written_.sink_names.empty()
@@ -368,6 +372,10 @@ class Check {
 };
 
 }  // namespace
+
+std::string of_the_heartbeat(const std::string& sink) {
+  return fmt::format("sink \"{}\" is the heartbeat's: what it must notice is that no alert gets out any more", sink);
+}
 
 std::string Coverage::relied_on_by(const std::string& sink) const {
   const auto found = users.find(sink);

@@ -22,6 +22,7 @@ struct Written {
   const std::vector<bool>& wrote_sinks;  // RuleSet's
   const std::vector<RouteSink>& route_sinks;
   const std::vector<std::string>& sink_names;  // in the order written
+  const std::string& heartbeats_sink;          // which is none of them; "": none
   Timestamp now;
 };
 
@@ -32,6 +33,10 @@ struct Coverage {
   // " (A and B rely on it)", or "".
   std::string relied_on_by(const std::string& sink) const;
 };
+
+// What is said where an alert is to go through the heartbeat's sink, and what to do.
+std::string of_the_heartbeat(const std::string& sink);
+inline constexpr const char* kGiveItsOwn = "name another one, or give the heartbeat one of its own";
 
 // `plan` holds every sink that was written, working or not: what does not work is said of the sink.
 Coverage check_coverage(const Plan& plan, const Written& written, Problems& problems);

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "rules/coverage.h"
 #include "rules/text.h"
 #include "rules/time_interval.h"
 
@@ -653,7 +654,9 @@ void RuleReader::read_sinks(const Fields& fields, Draft& draft) {
     return;
   }
   for (const Text& name : *names) {
-    if (!contains(around_.sinks, name.value)) {
+    if (!around_.heartbeats_sink.empty() && name.value == around_.heartbeats_sink) {
+      fields.error(name.place, of_the_heartbeat(name.value), kGiveItsOwn);
+    } else if (!contains(around_.sinks, name.value)) {
       std::string fix = did_you_mean(name.value, around_.sinks);
       if (name.value == "none") fix = "write `sinks: none`, with `reason:` and `until:`";
       if (fix.empty())

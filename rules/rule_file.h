@@ -29,6 +29,7 @@ struct RuleSurroundings {
   };
   std::vector<Source> sources;                              // in the plan's order
   std::vector<std::string> sinks;                           // every name under `sinks:`, working or not
+  std::string heartbeats_sink;                              // which is none of them; "": none
   Labels external_labels;
   Timestamp now;         // for `until:`
   bool for_run = false;  // an expired `until:` is a warning, and the rule goes through the route

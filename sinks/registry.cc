@@ -83,6 +83,7 @@ std::vector<SinkType> make_types() {
   alertmanager.per_alert = true;
   alertmanager.refresh = seconds(60);
   alertmanager.reads_back = true;
+  alertmanager.takes_heartbeats = true;
   alertmanager.verifies = ProofLevel::kCredential;
   types.push_back(alertmanager);
 
@@ -105,6 +106,7 @@ std::vector<SinkType> make_types() {
       with({"url", "url_file", "secret", "secret_file", "headers", "receipt", "probe"}, authorized);
   webhook.stays_open = true;  // whatever is behind it may be a pager
   webhook.verifies = ProofLevel::kCredential;
+  webhook.takes_heartbeats = true;
   webhook.shows_links = true;
   types.push_back(webhook);
 
@@ -116,6 +118,7 @@ std::vector<SinkType> make_types() {
   exec.pages = true;
   exec.stays_open = true;
   exec.verifies = ProofLevel::kNetwork;
+  exec.takes_heartbeats = true;
   exec.shows_links = true;
   types.push_back(exec);
 

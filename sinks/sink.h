@@ -219,6 +219,9 @@ struct SinkType {
   ProofLevel verifies = ProofLevel::kStatic;
   bool reads_back = false;  // what was delivered can be looked for: read_back()
   bool tells_who = false;   // which says who has acknowledged what: it is asked again and again (L6)
+  // May be told each minute that logbell lives (`heartbeat: {sink: …}`): what it hears is no message to a
+  // person by itself.
+  bool takes_heartbeats = false;
   // How often it may be asked while it is live, where the destination minds; unset: as often as any.
   std::optional<rules::Duration> verify_every;
   std::optional<rules::Duration> refresh;

@@ -164,7 +164,7 @@ class Compiler {
     for (const auto& [name, draft] : sinks_)
       plan->sinks[name] = draft.spec;
     const rules::Coverage coverage = rules::check_coverage(
-        *plan, {complete_, wrote_sinks_, route_sinks_, sink_names_, world_.now}, problems_);
+        *plan, {complete_, wrote_sinks_, route_sinks_, sink_names_, heartbeats_sink_, world_.now}, problems_);
     plan->rules_without_sink = coverage.rules_without_sink;
     report_sinks(coverage);
     warn_of_own_files();
@@ -199,6 +199,7 @@ class Compiler {
     plan_ = &plan;
     const Fields top(*root, "", reading_, kTopKeys, kForeignTopKeys);
     read_sinks(top);
+    if (const auto heartbeats = heartbeats_sink(top)) sinks_.erase(heartbeats->value);
     for (auto& [name, draft] : sinks_) {
       if (draft.config && !draft.problems.has_errors() && draft.spec.tells_people)
         out.emplace_back(draft.spec, draft.config);
@@ -767,13 +768,54 @@ class Compiler {
     }
   }
 
+  // The sink that the heartbeat goes through is no way for alerts, so it is none of the others from here on.
+  // Nothing where it cannot be used; that is a problem.
+  std::optional<HeartbeatSink> take_heartbeats_sink(const Fields& top) {
+    const std::optional<Text> named = heartbeats_sink(top);
+    if (!named) return std::nullopt;
+    const auto found = sinks_.find(named->value);
+    if (found == sinks_.end()) {
+      if (named->assumed) return std::nullopt;
+      std::string fix = rules::did_you_mean(named->value, sink_names_);
+      if (fix.empty()) fix = "define it under `sinks:`, for the heartbeat alone";
+      problems_.error(named->place, "heartbeat", fmt::format("sink \"{}\" is not defined", named->value),
+                      std::move(fix));
+      return std::nullopt;
+    }
+    SinkDraft draft = std::move(found->second);
+    sinks_.erase(found);
+    std::erase(sink_names_, named->value);
+    heartbeats_sink_ = named->value;
+    for (const rules::Problem& problem : draft.problems.all()) {
+      const std::string& reason = problem.reason;
+      if (problem.severity == rules::Severity::kWarning) {
+        problems_.warn(problem.place, problem.subject, reason, problem.fix);
+      } else {
+        problems_.error(problem.place, problem.subject, reason + " (the heartbeat relies on it)", problem.fix);
+      }
+    }
+    if (!draft.config || draft.problems.has_errors()) return std::nullopt;
+    if (!draft.fallback.empty())
+      problems_.error(draft.fallback.front().place, fmt::format("sink \"{}\"", named->value),
+                      "a heartbeat has no fallback: that it does not arrive is what it says",
+                      "remove it");
+    return HeartbeatSink{named->value,
+                         sinks::find_sink_type(draft.spec.type),
+                         draft.config,
+                         draft.spec.secrets,
+                         draft.proxy,
+                         plan_->external_labels,
+                         {config_.external_url, config_.environment, {}}};
+  }
+
   // Ours, which must not go the alerts' way, and those that others send.
   void read_heartbeats_of(const Fields& top) {
+    std::optional<HeartbeatSink> through = take_heartbeats_sink(top);
     std::vector<AlertsPath> alerts;
     for (const auto& [name, draft] : sinks_) {
       if (draft.config) alerts.push_back({name, draft.config->destination(), draft.config->secrets(), draft.proxy});
     }
-    config_.heartbeat = read_heartbeat(top, world_, alerts);
+    config_.heartbeat = read_heartbeat(top, world_, alerts, std::move(through));
     config_.listened_for = read_heartbeats(top, world_, is_loopback(config_.listen));
   }
 
@@ -796,6 +838,7 @@ class Compiler {
     for (const rules::SourceSpec& source : plan_->sources)
       around.sources.push_back({source.name, source.format, source.envelope, source.multiline != nullptr});
     around.sinks = sink_names_;
+    around.heartbeats_sink = heartbeats_sink_;
     around.external_labels = plan_->external_labels;
     around.now = world_.now;
     around.for_run = options_.for_run;
@@ -854,7 +897,9 @@ class Compiler {
       for (const Text& fallback : draft.fallback) {
         const std::string subject = fmt::format("sink \"{}\"", name);
         draft.spec.fallback.push_back(fallback.value);
-        if (sinks_.count(fallback.value) == 0) {
+        if (!heartbeats_sink_.empty() && fallback.value == heartbeats_sink_) {
+          draft.problems.error(fallback.place, subject, rules::of_the_heartbeat(fallback.value), rules::kGiveItsOwn);
+        } else if (sinks_.count(fallback.value) == 0) {
           std::string fix = rules::did_you_mean(fallback.value, sink_names_);
           if (fix.empty()) fix = "there are " + rules::list_words(sink_names_, 20);
           draft.problems.error(fallback.place, subject,
@@ -958,6 +1003,7 @@ class Compiler {
   std::deque<yaml::Node> documents_;  // everything below may point into them
   rules::Plan* plan_ = nullptr;
   std::vector<std::string> sink_names_;  // in the order written
+  std::string heartbeats_sink_;          // taken out of them; "": none
   std::map<std::string, SinkDraft> sinks_;
   rules::TimeIntervals intervals_;
   std::vector<rules::RouteSink> route_sinks_;

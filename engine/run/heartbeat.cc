@@ -117,9 +117,80 @@ class HttpHeartbeat final : public HeartbeatSender {
   sinks::HttpClient client_;
 };
 
+// An alert that always fires: who rings when it ends, or is not repeated, hears of logbell's death. Its name is
+// that of Prometheus's own (https://runbooks.prometheus-operator.dev/runbooks/general/watchdog/). What is known
+// to be bad resolves it, so that an Alertmanager does not repeat it until it forgets; a stop is silence, for
+// those before it still count. Of several endpoints one is enough: they speak with one another.
+class SinkHeartbeat final : public HeartbeatSender {
+ public:
+  explicit SinkHeartbeat(const HeartbeatSink& sink) : sink_(sink) {
+    for (std::size_t lane = 0; lane < sink.config->lanes(); ++lane)
+      lanes_.push_back(sink.config->build(lane, sink.context));
+  }
+
+  bool knows(Beat beat) const override { return beat != Beat::kStopping; }
+
+  BeatOutcome send(Beat beat, const std::string& /*status*/, const std::string& summary, Duration timeout,
+                   Timestamp now) override {
+    const bool lives = beat == Beat::kAlive;
+    if (lives && !since_) since_ = now;
+    const rules::Notification notification = watchdog(lives, summary, now);
+    if (!lives) since_.reset();
+    sinks::Attempt attempt;
+    attempt.now = now;
+    attempt.timeout = timeout / static_cast<Duration::rep>(lanes_.size());
+    BeatOutcome out;
+    out.refused = true;
+    for (const std::unique_ptr<sinks::Sink>& lane : lanes_) {
+      const sinks::Outcome outcome = lane->deliver(notification, attempt);
+      out.taken = out.taken || outcome.kind == sinks::Outcome::Kind::kDelivered;
+      out.refused = out.refused && outcome.kind == sinks::Outcome::Kind::kRejected;
+      if (outcome.kind == sinks::Outcome::Kind::kDelivered) continue;
+      out.detail += (out.detail.empty() ? "" : "; ") + outcome.detail;
+      if (outcome.retry_after) out.retry_after = std::max(out.retry_after.value_or(Duration(0)), *outcome.retry_after);
+    }
+    return out;
+  }
+
+ private:
+  rules::Notification watchdog(bool lives, const std::string& summary, Timestamp now) const {
+    rules::Alert alert;
+    alert.labels = sink_.labels;
+    alert.labels.set("alertname", "Watchdog");
+    alert.labels.set("severity", "none");
+    alert.annotations.emplace_back("summary", lives ? "Logbell lives, and whoever should hear of an alert would. This "
+                                                      "alert always fires: ring when it ends."
+                                                    : "Logbell's alerts may reach nobody: " + summary);
+    alert.built_in = true;
+    alert.value = lives ? 1 : 0;
+    alert.state = lives ? rules::AlertState::kFiring : rules::AlertState::kResolved;
+    alert.active_at = alert.fired_at = since_.value_or(now);
+    if (!lives) {
+      alert.resolved_at = now;
+      alert.resolve_reason = summary;
+    }
+    rules::Notification out;
+    // Each is one of its own: nobody may take it for a repetition.
+    out.key = fmt::format("heartbeat-{}", rules::to_unix_ms(now));
+    out.sink = out.lane = sink_.name;
+    out.reason = lives ? rules::NotifyReason::kRefresh : rules::NotifyReason::kAllResolved;
+    out.group_key = "heartbeat";
+    out.group_labels.set("alertname", "Watchdog");
+    out.group_began = alert.fired_at;
+    out.created_at = out.caused_at = now;
+    out.alerts.push_back(std::move(alert));
+    return out;
+  }
+
+  const HeartbeatSink sink_;
+  std::vector<std::unique_ptr<sinks::Sink>> lanes_;
+  std::optional<Timestamp> since_;  // it fires
+};
+
 }  // namespace
 
 std::unique_ptr<HeartbeatSender> make_heartbeat_sender(const HeartbeatSettings& settings) {
+  if (settings.sink) return std::make_unique<SinkHeartbeat>(*settings.sink);
   return std::make_unique<HttpHeartbeat>(settings);
 }
 

@@ -3,7 +3,7 @@
 //
 // A ping is sent only while it is true. What is known to be bad is told where the receiver has a word for it
 // (`URL/fail`); a loop that does not get on is told by silence, for nothing that it says could be relied on.
-// Its way is its own: own thread, own connection, own deadline; no queue, no store, no sink.
+// Its way is its own: own thread, own connection, own deadline; no queue, no store, no sink that an alert takes.
 #pragma once
 
 #include <condition_variable>

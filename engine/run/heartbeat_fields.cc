@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "engine/run/sink_fields.h"
+#include "sinks/registry.h"
 
 namespace logbell::engine {
 
@@ -23,13 +24,10 @@ constexpr Duration kHealthchecksLeast{std::chrono::seconds(12)};
 
 const std::vector<std::string> kStyles{"healthchecks", "snitch", "plain"};
 const std::vector<std::string> kKeys{
-    "url",      "url_file", "every",           "timeout",           "style",
+    "url",      "url_file", "every",           "timeout",           "style",           "sink",
     "method",   "proxy",    "proxy_auth",      "ca_file",           "bearer_token",
     "username", "password", "proxy_auth_file", "bearer_token_file", "password_file"};
 const std::vector<ForeignKey> kForeignKeys{
-    {"sink",
-     "a heartbeat does not go through a sink: what it must notice is that nothing leaves there any more",
-     "write `url:` of something else that watches, as healthchecks.io, Dead Man's Snitch or another logbell"},
     {"interval", "it is called `every:` here", "as in every: 1m"},
     {"grace", "how long it may be late, its receiver decides",
      "set it there; of another logbell in `heartbeats:`"},
@@ -74,14 +72,28 @@ std::vector<std::string> hosts_in(const std::string& destination) {
   return hosts;
 }
 
+bool all_loopback(const std::string& destination) {
+  bool any = false;
+  for (std::size_t at = 0; at < destination.size();) {
+    const std::size_t end = std::min(destination.find_first_of(", ", at), destination.size());
+    if (const auto url = sinks::parse_url(std::string_view(destination).substr(at, end - at))) {
+      if (!url->is_loopback()) return false;
+      any = true;
+    }
+    at = end + 1;
+  }
+  return any;
+}
+
 // Whatever breaks the alerts' way must leave the heartbeat's, or it breaks in the same moment, unnoticed.
-void check_path(const Fields& fields, const HeartbeatSettings& heartbeat, const sinks::Url& url,
-                const std::vector<AlertsPath>& alerts) {
-  const std::string key = fields.has("url") ? "url" : "url_file";
+void check_path(const Fields& fields, const HeartbeatSettings& heartbeat, const std::string& destination,
+                const std::string& proxy, const std::vector<AlertsPath>& alerts) {
+  const std::string key = heartbeat.sink ? "sink" : fields.has("url") ? "url" : "url_file";
   for (const AlertsPath& alert : alerts) {
-    const bool same = std::any_of(alert.secrets.begin(), alert.secrets.end(),
-                                  [&](const rules::Secret& secret) { return secret == heartbeat.url; }) ||
-                      alert.destination == heartbeat.url.reveal();
+    const bool same = !heartbeat.sink &&
+                      (std::any_of(alert.secrets.begin(), alert.secrets.end(),
+                                   [&](const rules::Secret& secret) { return secret == heartbeat.url; }) ||
+                       alert.destination == heartbeat.url.reveal());
     if (same) {
       fields.error(
           key,
@@ -93,35 +105,85 @@ void check_path(const Fields& fields, const HeartbeatSettings& heartbeat, const 
       return;
     }
   }
-  if (url.is_loopback()) {
+  if (all_loopback(destination)) {
     fields.warn(fields.place(key), "the heartbeat ends on this machine: should that die, nobody would notice",
                 "send it to another one");
     return;
   }
   for (const AlertsPath& alert : alerts) {
-    const std::vector<std::string> hosts = hosts_in(alert.destination);
-    if (std::find(hosts.begin(), hosts.end(), url.host) == hosts.end()) continue;
+    const std::vector<std::string> theirs = hosts_in(alert.destination);
+    const std::vector<std::string> ours = hosts_in(destination);
+    const auto host = std::find_first_of(ours.begin(), ours.end(), theirs.begin(), theirs.end());
+    if (host == ours.end()) continue;
     fields.warn(
         fields.place(key),
         fmt::format(
             "its host {} is that of the sink \"{}\": when it cannot be reached, neither alerts nor the "
             "heartbeat are heard, and who watches it may be down with it",
-            url.host, alert.sink),
+            *host, alert.sink),
         "send it another way");
     return;
   }
-  const std::string proxy = heartbeat.http.proxy.value_or("");
   for (const AlertsPath& alert : alerts) {
     const rules::Result<sinks::Url> named = sinks::parse_url(alert.proxy);
-    if (proxy.empty() || !named || named->shown != proxy) continue;
+    const rules::Result<sinks::Url> mine = sinks::parse_url(proxy);
+    if (!mine || !named || named->shown != mine->shown) continue;
     fields.warn(
-        fields.place("proxy"),
+        heartbeat.sink ? fields.place("sink") : fields.place("proxy"),
         fmt::format("its proxy {} is that of the sink \"{}\": when that one is down, neither alerts nor the "
                     "heartbeat get out",
-                    proxy, alert.sink),
+                    mine->shown, alert.sink),
         "send it another way, or directly: `proxy: none`");
     return;
   }
+}
+
+// `heartbeat: {sink: NAME}`.
+bool read_through(const Fields& fields, const HeartbeatSink& sink, HeartbeatSettings& made) {
+  bool good = true;
+  for (const std::string& key : kKeys) {
+    if (key == "sink" || key == "every" || key == "timeout" || !fields.has(key)) continue;
+    fields.error(key, fmt::format("\"{}\" belongs to a heartbeat with `url:`; this one goes through sink \"{}\"", key, sink.name),
+                 "remove it: the sink has what it needs");
+    good = false;
+  }
+  if (!sink.type->takes_heartbeats) {
+    std::vector<std::string> types;
+    for (const sinks::SinkType& type : sinks::sink_types()) {
+      if (type.takes_heartbeats) types.emplace_back(type.key);
+    }
+    fields.error("sink",
+                 fmt::format("a sink of type `{}` cannot take a heartbeat: a person would get each one, or nobody would, "
+                             "and nobody would miss them",
+                             sink.type->key),
+                 fmt::format("name a sink of type {}, or write `url:`", rules::list_words(types)));
+    return false;
+  }
+  made.style = HeartbeatStyle::kWatchdog;
+  made.shown = fmt::format("sink {}", sink.name);
+  made.secret_keys = sink.secret_keys;
+  made.http.timeout = HeartbeatSettings::kTimeout;
+  constexpr Duration kLeastTimeout{std::chrono::milliseconds(100)};
+  constexpr Duration kMostTimeout{std::chrono::seconds(15)};
+  if (const auto timeout = fields.duration("timeout")) {
+    if (*timeout < kLeastTimeout || *timeout > kMostTimeout) {
+      fields.error("timeout",
+                   fmt::format("a timeout is at least {} and at most {}", rules::format_duration(kLeastTimeout),
+                               rules::format_duration(kMostTimeout)),
+                   "as in 10s");
+      good = false;
+    }
+    made.http.timeout = *timeout;
+  }
+  // What forgets is told twice before it does.
+  if (sink.type->refresh && made.every > 2 * *sink.type->refresh) {
+    fields.error("every",
+                 fmt::format("{} forgets what it is not told again: the heartbeat would end by itself between two",
+                             sink.type->key),
+                 fmt::format("at most {}", rules::format_duration(2 * *sink.type->refresh)));
+    good = false;
+  }
+  return good;
 }
 
 bool is_plain_name(std::string_view name) {
@@ -134,12 +196,17 @@ bool is_plain_name(std::string_view name) {
 }  // namespace
 
 std::string_view to_string(HeartbeatStyle style) {
+  if (style == HeartbeatStyle::kWatchdog) return "watchdog";
   return kStyles[static_cast<std::size_t>(style)];
 }
 
 std::vector<rules::Secret> HeartbeatSettings::secrets() const {
   std::vector<rules::Secret> all = http.secrets();
-  all.push_back(url);
+  if (!url.empty()) all.push_back(url);
+  if (sink) {
+    for (rules::Secret& secret : sink->config->secrets())
+      all.push_back(std::move(secret));
+  }
   return all;
 }
 
@@ -155,8 +222,16 @@ HeartbeatStyle guess_style(const sinks::Url& url) {
   return HeartbeatStyle::kPlain;
 }
 
+std::optional<rules::Text> heartbeats_sink(const Fields& top) {
+  const rules::yaml::Node* node = top.raw("heartbeat");
+  const rules::yaml::Node* named = node == nullptr || !node->is_map() ? nullptr : node->find("sink");
+  if (named == nullptr || !named->is_scalar()) return std::nullopt;
+  return top.reading().fill_in(*named, "heartbeat");
+}
+
 std::optional<HeartbeatSettings> read_heartbeat(const Fields& top, const ConfigWorld& world,
-                                                const std::vector<AlertsPath>& alerts) {
+                                                const std::vector<AlertsPath>& alerts,
+                                                std::optional<HeartbeatSink> sink) {
   const rules::yaml::Node* node = top.raw("heartbeat");
   if (node == nullptr) return std::nullopt;
   if (!node->is_map() && !node->is_null()) {
@@ -172,6 +247,13 @@ std::optional<HeartbeatSettings> read_heartbeat(const Fields& top, const ConfigW
   const auto every = between(fields, "every", kLeastEvery);
   if (every) made.every = *every;
   good = good && (every || !fields.has("every"));
+  if (fields.has("sink")) {
+    if (!sink || !read_through(fields, *sink, made) || !good) return std::nullopt;
+    made.sink = std::move(sink);
+    if (!fields.reading().assume)
+      check_path(fields, made, made.sink->config->destination(), made.sink->proxy, alerts);
+    return made;
+  }
   if (const auto style = fields.word("style", kStyles)) made.style = static_cast<HeartbeatStyle>(*style);
   if (const auto method = fields.word("method", {"POST", "GET"})) made.get = *method == 1;
   std::optional<sinks::HttpOptions> http = sinks::read_http_options(reader);
@@ -180,7 +262,7 @@ std::optional<HeartbeatSettings> read_heartbeat(const Fields& top, const ConfigW
     if (!fields.has("timeout")) http->timeout = HeartbeatSettings::kTimeout;
     made.http = *std::move(http);
   }
-  const std::optional<rules::Secret> secret = reader.secret("url", !fields.has("sink"));
+  const std::optional<rules::Secret> secret = reader.secret("url", true);
   if (!secret) return std::nullopt;
   made.url = *secret;
   made.secret_keys = reader.secret_keys();
@@ -189,7 +271,7 @@ std::optional<HeartbeatSettings> read_heartbeat(const Fields& top, const ConfigW
   if (!url) return std::nullopt;
   made.shown = url->shown;
   if (!fields.has("style")) made.style = guess_style(*url);
-  if (!fields.reading().assume) check_path(fields, made, *url, alerts);
+  if (!fields.reading().assume) check_path(fields, made, url->shown, made.http.proxy.value_or(""), alerts);
   if (made.style == HeartbeatStyle::kHealthchecks && url->host == "hc-ping.com" &&
       made.every < kHealthchecksLeast) {
     fields.warn(fields.place("every"), "healthchecks.io drops more than five pings a minute",

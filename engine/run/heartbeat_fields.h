@@ -5,15 +5,18 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "rules/fields.h"
+#include "rules/labels.h"
 #include "rules/problems.h"
 #include "rules/secret.h"
 #include "rules/time.h"
 #include "sinks/http.h"
+#include "sinks/sink.h"
 
 namespace logbell::engine {
 
@@ -24,8 +27,20 @@ enum class HeartbeatStyle {
   kHealthchecks,  // healthchecks.io, self-hosted or not, and another logbell: URL/fail, URL/log
   kSnitch,        // Dead Man's Snitch: a message as ?m=
   kPlain,         // any request means life; what is bad is said by silence
+  kWatchdog,      // a sink: an alert that fires while logbell lives; what is bad resolves it
 };
 std::string_view to_string(HeartbeatStyle style);  // as written: "healthchecks"
+
+// A sink that the heartbeat goes through, and no alert.
+struct HeartbeatSink {
+  std::string name;
+  const sinks::SinkType* type = nullptr;
+  std::shared_ptr<const sinks::SinkConfig> config;
+  std::vector<std::string> secret_keys;
+  std::string proxy;     // that it names; "": none
+  rules::Labels labels;  // what its alert says of this logbell
+  sinks::SinkContext context;
+};
 
 // `heartbeat:`. Where logbell says that it lives.
 struct HeartbeatSettings {
@@ -33,8 +48,9 @@ struct HeartbeatSettings {
   static constexpr rules::Duration kTimeout{std::chrono::seconds(10)};  // as healthchecks.io advises
 
   rules::Place place;
-  rules::Secret url;
-  std::string shown;                     // scheme://host: what may be printed
+  rules::Secret url;  // "" of a sink
+  std::optional<HeartbeatSink> sink;     // of kWatchdog
+  std::string shown;                     // scheme://host, or the sink's name: what may be printed
   std::vector<std::string> secret_keys;  // of those that it has, sorted
   HeartbeatStyle style = HeartbeatStyle::kPlain;
   rules::Duration every = kEvery;
@@ -60,9 +76,13 @@ struct AlertsPath {
   std::string proxy = {};              // that it names; "": none
 };
 
-// Nothing where it is not there or wrong; problems are recorded at their places.
+// The sink that `heartbeat:` names; nothing where it names none.
+std::optional<rules::Text> heartbeats_sink(const rules::Fields& top);
+// Nothing where it is not there or wrong; problems are recorded at their places. `sink`: the one that it names,
+// where that one can be used; it is none of `alerts`.
 std::optional<HeartbeatSettings> read_heartbeat(const rules::Fields& top, const ConfigWorld& world,
-                                                const std::vector<AlertsPath>& alerts);
+                                                const std::vector<AlertsPath>& alerts,
+                                                std::optional<HeartbeatSink> sink);
 std::map<std::string, ListenedFor> read_heartbeats(const rules::Fields& top, const ConfigWorld& world,
                                                    bool only_this_machine);
 

@@ -124,6 +124,30 @@ class HeartbeatTest(Case):
             bell.stop()
 
 
+    def test_an_alertmanager_holds_its_watchdog(self):
+        # Whoever rings when the Watchdog is not repeated any more hears of Alertmanager; here the receiver is that one's webhook.
+        dead_mans_switch, slack, log = self.receiver(), self.slack(), self.log()
+        peer = self.closing(harness.Alertmanager(self.path("am"), dead_mans_switch.url + "/switch"))
+        sinks = {"ops": harness.slack(slack.hook()), "watch": harness.alertmanager(peer.url)}
+        bell = self.bell(configuration(log.path, BOOM, [rule("Boom", "count_over_time(boom[1h]) >= 1", sinks=["ops"])], sinks,
+                                       route={"sinks": ["ops"], "group_interval": "1s"}, heartbeat={"sink": "watch", "every": "1s"}))
+        watchdog = wait_for(lambda: peer.alerts("Watchdog"), "Watchdog in amtool", context=bell.tail)[0]
+        self.assertEqual(("none", "e2e"), (watchdog["labels"]["severity"], watchdog["labels"]["environment"]))
+        wait_for(lambda: dead_mans_switch.alerts("firing", alertname="Watchdog"), "Watchdog at the switch")
+        wait_for(lambda: bell.metric("logbell_heartbeats_total", outcome="delivered") >= 3, "three of them", context=bell.tail)
+        self.assertEqual(watchdog["startsAt"], peer.alerts("Watchdog")[0]["startsAt"], "one alert, and no other each time")
+        # It is no way for alerts: neither listed, nor drilled, nor told.
+        self.assertEqual(["ops"], [sink["name"] for sink in bell.api("sinks")["sinks"]])
+        slack.revoke(slack.hook())
+        log.write("ERROR boom")
+        over = wait_for(lambda: dead_mans_switch.alerts("resolved", alertname="Watchdog"), "its end", context=bell.tail)[0]
+        self.assertIn("rule Boom reaches nobody", over["annotations"]["summary"])
+        self.assertEqual([], peer.alerts("Watchdog"))
+        self.assertEqual([], peer.alerts("Boom"))
+        slack.restore(slack.hook())
+        bell.reload()
+        wait_for(lambda: peer.alerts("Watchdog"), "Watchdog again", 30, context=bell.tail)
+
     def test_another_logbell_listens(self):
         token, ops, log = "a-long-token-of-ours", self.receiver(), self.log("their.log")
         with open(self.path("token"), "w") as file:

@@ -71,7 +71,8 @@ Loaded load(const std::string& rest, const std::map<std::string, std::string>& f
   loaded.config = load_config("logbell.yaml", world, {}, problems);
   for (const rules::Problem& problem : problems.sorted()) {
     CHECK_FALSE(problem.fix.empty());
-    CHECK(problem.place.line >= 11);
+    // In the heartbeat; or, where it is about sinks, in the base.
+    CHECK(problem.place.line >= (rest.find("sink:") == std::string::npos ? 11 : 6));
     loaded.problems.push_back((problem.severity == rules::Severity::kError ? "" : "warning: ") +
                               problem.subject + ": " + problem.reason);
   }
@@ -147,9 +148,6 @@ TEST_CASE("heartbeat: what is wrong with it is said", "[run][heartbeat]") {
         Lines{"heartbeat: a timeout is at least 100ms and at most 15s"});
   CHECK(problems("{url: '${PING_URL}', style: cronitor}") ==
         Lines{R"(heartbeat: "style" cannot be "cronitor")"});
-  CHECK(problems("{sink: a}") ==
-        Lines{"heartbeat: a heartbeat does not go through a sink: what it must notice is that "
-              "nothing leaves there any more"});
   CHECK(problems("{url: '${PING_URL}', every: 10s}") ==
         Lines{"warning: heartbeat: healthchecks.io drops more than five pings a minute"});
   // Its way is another one than the alerts'.
@@ -165,6 +163,59 @@ TEST_CASE("heartbeat: what is wrong with it is said", "[run][heartbeat]") {
   CHECK(
       problems("{url: 'http://127.0.0.1:8000/'}") ==
       Lines{"warning: heartbeat: the heartbeat ends on this machine: should that die, nobody would notice"});
+}
+
+// Sinks beside the base's, after `a`.
+std::string with_sinks(const std::string& sinks) {
+  return "}}\n" + sinks.substr(0, sinks.size() - 2);
+}
+
+TEST_CASE("heartbeat: through a sink of its own", "[run][heartbeat]") {
+  const std::string watch = with_sinks("  watch: {alertmanager: {url: 'https://w.example.com'}}");
+  const Loaded loaded = load("heartbeat: {sink: watch, every: 2m}\n", {}, watch);
+  CHECK(loaded.problems == kNothing);
+  REQUIRE(loaded.config != nullptr);
+  REQUIRE(loaded.config->heartbeat->sink);
+  CHECK(loaded.config->heartbeat->shown == "sink watch");
+  CHECK(loaded.config->heartbeat->style == HeartbeatStyle::kWatchdog);
+  CHECK(loaded.config->heartbeat->sink->labels.get("environment") == "production");
+  // No alert goes there, nor a drill.
+  CHECK(loaded.config->plan->sinks.count("watch") == 0);
+  CHECK(loaded.config->sinks.count("watch") == 0);
+
+  const auto problems = [](const std::string& heartbeat, const std::string& sinks, const std::string& more = "") {
+    std::map<std::string, std::string> files{{"/run/empty", "\n"}};
+    Lines all = load("heartbeat: " + heartbeat + "\n" + more, files, with_sinks(sinks)).problems;
+    return all;
+  };
+  const std::string hook = "  watch: {webhook: {url: 'https://w.example.com/x'}}";
+  CHECK(problems("{sink: watch}", hook) == kNothing);
+  CHECK(problems("{sink: wacht}", hook) ==
+        Lines{R"(warning: sink "watch": no rule, route or fallback uses it)", R"(heartbeat: sink "wacht" is not defined)"});
+  CHECK(problems("{sink: watch, url: '${PING_URL}'}", hook) ==
+        Lines{R"(heartbeat: "url" belongs to a heartbeat with `url:`; this one goes through sink "watch")"});
+  CHECK(problems("{sink: watch, timeout: 1m}", hook) == Lines{"heartbeat: a timeout is at least 100ms and at most 15s"});
+  CHECK(problems("{sink: watch}", "  watch: {slack: {webhook_url: 'https://hooks.slack.com/services/T0/B0/XyZ'}}") ==
+        Lines{"heartbeat: a sink of type `slack` cannot take a heartbeat: a person would get each one, or nobody "
+              "would, and nobody would miss them"});
+  CHECK(problems("{sink: watch, every: 3m}", "  watch: {alertmanager: {url: 'https://w.example.com'}}") ==
+        Lines{"heartbeat: alertmanager forgets what it is not told again: the heartbeat would end by itself between "
+              "two"});
+  CHECK(problems("{sink: watch}", "  watch: {webhook: {url: 'ftp://w.example.com/x'}}").size() == 1);
+  // Its way is another one than the alerts'.
+  const std::string its = R"(sink "watch" is the heartbeat's: what it must notice is that no alert gets out any more)";
+  CHECK(problems("{sink: watch}", "  b: {webhook: {url: 'https://b.example.com/x'}, fallback: watch}\n" + hook) ==
+        Lines{R"(warning: sink "b": no rule, route or fallback uses it)", R"(sink "b": )" + its});
+  CHECK(problems("{sink: watch}", "  watch: {webhook: {url: 'https://a.example.com/x'}}") ==
+        Lines{"warning: heartbeat: its host a.example.com is that of the sink \"a\": when it cannot be reached, neither "
+              "alerts nor the heartbeat are heard, and who watches it may be down with it"});
+  CHECK(problems("{sink: watch}", "  watch: {webhook: {url: 'http://127.0.0.1:9/x'}}") ==
+        Lines{"warning: heartbeat: the heartbeat ends on this machine: should that die, nobody would notice"});
+  // The rules' and the route's only sink.
+  CHECK(load("heartbeat: {sink: a}\n").problems ==
+        Lines{R"(rule "Errors": sink "a" is the heartbeat's: what it must notice is that no alert gets out any more)",
+              R"(route: sink "a" is the heartbeat's: what it must notice is that no alert gets out any more)"
+              " (Errors relies on it)"});
 }
 
 TEST_CASE("heartbeat: whom it listens for", "[run][heartbeat]") {
@@ -365,6 +416,62 @@ TEST_CASE("heartbeat: others hear life, and nothing else", "[run][heartbeat]") {
   CHECK(requests[1].body == "{}");
   CHECK(requests[2].method == "GET");
   CHECK(requests[2].body.empty());
+}
+
+TEST_CASE("heartbeat: a sink hears of an alert that fires while logbell lives", "[run][heartbeat]") {
+  HttpStub first;
+  HttpStub second;
+  const std::string watch =
+      fmt::format("  watch: {{alertmanager: {{urls: ['{}', '{}']}}}}", first.url(""), second.url(""));
+  const Loaded loaded = load("heartbeat: {sink: watch}\n", {}, with_sinks(watch));
+  REQUIRE(loaded.config != nullptr);
+  const auto sender = make_heartbeat_sender(*loaded.config->heartbeat);
+  CHECK(sender->knows(Beat::kAlive));
+  CHECK(sender->knows(Beat::kBad));
+  CHECK_FALSE(sender->knows(Beat::kStopping));
+  FakeClock clock;
+  const auto send = [&](Beat beat) {
+    clock.advance(1min);
+    return sender->send(beat, "{}", "api-7 failing: nobody hears", 5s, clock.now());
+  };
+  const auto last = [&](HttpStub& stub) {
+    const auto requests = stub.requests();
+    REQUIRE_FALSE(requests.empty());
+    CHECK(requests.back().target == "/api/v2/alerts");
+    const auto body = rules::Json::parse(requests.back().body);
+    REQUIRE(body);
+    return body->dump();
+  };
+  const std::string begun = rules::format_rfc3339(clock.now() + 1min);
+  const auto says = [](const std::string& body, const std::string& part) { return body.find(part) != std::string::npos; };
+  CHECK(send(Beat::kAlive).taken);
+  CHECK(send(Beat::kAlive).taken);
+  for (HttpStub* stub : {&first, &second}) {
+    const std::string body = last(*stub);
+    CHECK(says(body, R"("alertname":"Watchdog")"));
+    CHECK(says(body, R"("severity":"none")"));
+    CHECK(says(body, R"("instance":"api-7")"));
+    CHECK(says(body, R"("startsAt":")" + begun));
+    CHECK(says(body, R"("endsAt":")" + rules::format_rfc3339(clock.now() + 4min)));
+  }
+  // What is bad ends it at once.
+  CHECK(send(Beat::kBad).taken);
+  CHECK(says(last(first), R"("endsAt":")" + rules::format_rfc3339(clock.now())));
+  CHECK(says(last(first), "nobody hears"));
+  // One of its endpoints is enough.
+  first.then(StubStep::answer(503, "sorry"));
+  CHECK(send(Beat::kAlive).taken);
+  CHECK(says(last(second), R"("startsAt":")" + rules::format_rfc3339(clock.now())));
+  first.then(StubStep::answer(503, "sorry"));
+  second.then(StubStep::answer(400, "no"));
+  const BeatOutcome outcome = send(Beat::kAlive);
+  CHECK_FALSE(outcome.taken);
+  CHECK_FALSE(outcome.refused);
+  CHECK(says(outcome.detail, "503"));
+  CHECK(says(outcome.detail, "400"));
+  first.then(StubStep::answer(400, "no"));
+  second.then(StubStep::answer(400, "no"));
+  CHECK(send(Beat::kAlive).refused);
 }
 
 // --- the loop
