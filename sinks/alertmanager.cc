@@ -11,6 +11,7 @@
 
 #include <fmt/format.h>
 
+#include "rules/fields.h"
 #include "rules/json.h"
 #include "rules/yaml.h"
 #include "sinks/encode.h"
@@ -58,9 +59,13 @@ class AlertmanagerSink final : public Sink {
   };
   // `first`: which of all the first of these is.
   void send(std::span<const rules::Alert> alerts, std::size_t first, Sending& sending);
+  // Of the configuration that it runs. Those without any integration take alerts, and tell nobody.
+  struct Receivers {
+    std::set<std::string> mute;
+    bool any_tells = false;
+  };
   HttpResult ask(std::string url, const Attempt& attempt, rules::Duration& left);
-  std::optional<std::set<std::string>> mute_receivers(const Attempt& attempt, rules::Duration left,
-                                                      std::string& why);
+  std::optional<Receivers> receivers(const Attempt& attempt, rules::Duration left, std::string& why);
   HttpResult post(std::span<const rules::Alert> alerts, Sending& sending);
 
   std::string url_;
@@ -224,7 +229,24 @@ Verification AlertmanagerSink::verify(const Attempt& attempt) {
   request.body = "[]";
   request.timeout = client_.budget(attempt.timeout);
   request.now = attempt.now;
-  return judge("POST []", client_.post(request), "", kExpected, hide_);
+  rules::Duration left = request.timeout;
+  const HttpResult result = client_.post(request);
+  left -= result.elapsed;
+  const Verification verification = judge("POST []", result, "", kExpected, hide_);
+  if (verification.verdict != Verification::Verdict::kLive || left <= rules::Duration(0)) return verification;
+  // It takes everything, and where it would lead is not there: nobody is told.
+  std::string unknown;
+  const std::optional<Receivers> all = receivers(attempt, left, unknown);
+  if (!all || all->any_tells || all->mute.empty()) return verification;
+  std::vector<std::string> names;
+  for (const std::string& name : all->mute)
+    names.push_back(quote(name, hide_));
+  Verification dead = Verification::dead(
+      Reason::kGone, ProofLevel::kCredential,
+      fmt::format("GET status -> none of its receivers has an integration, it takes alerts and tells nobody: {}",
+                  rules::list_words(names)));
+  dead.certificate_ends = verification.certificate_ends;
+  return dead;
 }
 
 HttpResult AlertmanagerSink::ask(std::string url, const Attempt& attempt, rules::Duration& left) {
@@ -237,33 +259,32 @@ HttpResult AlertmanagerSink::ask(std::string url, const Attempt& attempt, rules:
   return result;
 }
 
-// Receivers without any integration: they take alerts, and tell nobody. From the configuration that it runs
-// (GET /api/v2/status, which leaves secrets out); nothing, and `why`, where that is not to be had.
-std::optional<std::set<std::string>> AlertmanagerSink::mute_receivers(const Attempt& attempt,
-                                                                      rules::Duration left,
-                                                                      std::string& why) {
+// GET /api/v2/status, which leaves secrets out; nothing, and `why`, where that is not to be had.
+std::optional<AlertmanagerSink::Receivers> AlertmanagerSink::receivers(const Attempt& attempt, rules::Duration left,
+                                                                       std::string& why) {
   const std::string_view base = std::string_view(url_).substr(0, url_.size() - kPath.size());
   const HttpResult result = ask(fmt::format("{}{}", base, kStatusPath), attempt, left);
   const auto json = rules::Json::parse(result.is_success() ? std::string_view(result.body) : "");
   rules::Problems problems;
   const auto config =
       rules::yaml::parse("", json ? (*json)["config"]["original"].string() : std::string_view(), problems);
-  const rules::yaml::Node* receivers = config && !problems.has_errors() ? config->find("receivers") : nullptr;
-  if (receivers == nullptr || !receivers->is_sequence()) {
+  const rules::yaml::Node* listed = config && !problems.has_errors() ? config->find("receivers") : nullptr;
+  if (listed == nullptr || !listed->is_sequence()) {
     why = fmt::format("GET status -> {}", describe(result, hide_));
     return std::nullopt;
   }
   constexpr std::string_view kOfIntegrations = "_configs";
-  std::set<std::string> mute;
-  for (const rules::yaml::Node& receiver : receivers->items) {
+  Receivers found;
+  for (const rules::yaml::Node& receiver : listed->items) {
     const rules::yaml::Node* name = receiver.find("name");
     const bool tells =
         std::any_of(receiver.entries.begin(), receiver.entries.end(), [&](const rules::yaml::Entry& entry) {
           return std::string_view(entry.key).ends_with(kOfIntegrations) && !entry.value.items.empty();
         });
-    if (name != nullptr && !tells) mute.insert(name->scalar);
+    found.any_tells = found.any_tells || tells;
+    if (name != nullptr && !tells) found.mute.insert(name->scalar);
   }
-  return mute;
+  return found;
 }
 
 // GET /api/v2/alerts?filter=drill="…" (api/v2/openapi.yaml): what it holds, and which of its receivers each
@@ -281,8 +302,8 @@ ReadBack AlertmanagerSink::read_back(const rules::Notification& notification, co
   }
   back.answered = true;
   std::string unknown;
-  std::optional<std::set<std::string>> mute = std::set<std::string>();
-  if (!json->array().empty()) mute = mute_receivers(attempt, left, unknown);
+  std::optional<Receivers> all = Receivers();
+  if (!json->array().empty()) all = receivers(attempt, left, unknown);
   std::set<std::string> told;
   std::set<std::string> untold;
   for (std::size_t i = 0; i < notification.alerts.size(); ++i) {
@@ -295,7 +316,7 @@ ReadBack AlertmanagerSink::read_back(const rules::Notification& notification, co
       bool tells = false;
       for (const rules::Json& receiver : held["receivers"].array()) {
         const std::string name(receiver["name"].string());
-        const bool is_mute = mute && mute->count(name) != 0;
+        const bool is_mute = all && all->mute.count(name) != 0;
         (is_mute ? untold : told).insert(quote(name, hide_));
         tells = tells || !is_mute;
       }
@@ -309,7 +330,7 @@ ReadBack AlertmanagerSink::read_back(const rules::Notification& notification, co
     words.push_back(
         fmt::format("receivers without any integration, which tell nobody: {}", fmt::join(untold, ", ")));
   if (words.empty()) words.emplace_back("it does not hold the alert, or no receiver of it gets it");
-  if (!mute) words.push_back(fmt::format("whether they have an integration is not known: {}", unknown));
+  if (!all) words.push_back(fmt::format("whether they have an integration is not known: {}", unknown));
   back.evidence = fmt::format("{}", fmt::join(words, "; "));
   return back;
 }

@@ -24,7 +24,7 @@ class BrokenTest(Case):
     def begin(self, broken):
         if not hasattr(self, "am"):
             self.am = self.closing(harness.Alertmanager(self.path("am")))
-            self.mute = self.closing(harness.Alertmanager(self.path("mute"), None))
+            self.mute = self.closing(harness.Alertmanager(self.path("mute"), None, spare=True))
         log, slack, refusing, fallback = self.log(), self.slack(), self.receiver(lambda path, body: 410), self.receiver()
         sinks = {"chat": harness.slack(slack.hook()), "ops": harness.webhook(refusing.url, fallback=["mail"]), "mail": harness.webhook(fallback.url),
                  "am": harness.alertmanager(self.am.url), "mute": harness.alertmanager(self.mute.url)}

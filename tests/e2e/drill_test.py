@@ -121,7 +121,7 @@ class DrillTest(Case):
 
     def test_F53_an_alertmanager_that_tells_nobody_fails_the_drill(self):
         log, other = self.log(), self.receiver()
-        peer = self.closing(harness.Alertmanager(self.path("am"), None))
+        peer = self.closing(harness.Alertmanager(self.path("am"), None, spare=True))
         sinks = {"am": harness.alertmanager(peer.url), "other": harness.webhook(other.url)}
         bell = self.bell(self.config(log, sinks))
         nobody = "receivers without any integration, which tell nobody: test"

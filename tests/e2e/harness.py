@@ -489,16 +489,18 @@ class Prometheus:
 
 
 class Alertmanager:
-    """Without a cluster. `receiver_url` gets its webhooks, so that its own resolves are seen; None: its receiver has no integration."""
+    """Without a cluster. `receiver_url` gets its webhooks, so that its own resolves are seen; None: its receiver has no integration.
+    `spare`: another receiver has one, to which nothing goes."""
 
-    def __init__(self, directory, receiver_url="http://127.0.0.1:9/", resolve_timeout="5m"):
+    def __init__(self, directory, receiver_url="http://127.0.0.1:9/", resolve_timeout="5m", spare=False):
         os.makedirs(directory, exist_ok=True)
         self.directory = directory
         config = os.path.join(directory, "alertmanager.yml")
         with open(config, "w") as file:
             file.write(yaml({"global": {"resolve_timeout": resolve_timeout},
                              "route": {"receiver": "test", "group_wait": "0s", "group_interval": "1s", "group_by": ["alertname"]},
-                             "receivers": [{"name": "test", **({"webhook_configs": [{"url": receiver_url, "send_resolved": True}]} if receiver_url else {})}]}).lstrip() + "\n")
+                             "receivers": [{"name": "test", **({"webhook_configs": [{"url": receiver_url, "send_resolved": True}]} if receiver_url else {})},
+                                           *([{"name": "spare", "webhook_configs": [{"url": "http://127.0.0.1:9/"}]}] if spare else [])]}).lstrip() + "\n")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.config = config

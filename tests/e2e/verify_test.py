@@ -95,6 +95,21 @@ class VerifyTest(Case):
         self.assertEqual(78, code, said)
         self.assertIn("am is dead (POST [] -> HTTP 404", said)
 
+    def test_F52_an_alertmanager_without_any_integration_stops_the_start(self):
+        log, other = self.log(), self.receiver()
+        peer = self.closing(harness.Alertmanager(self.path("am"), None))
+        bell = self.bell(self.config(log, {"am": harness.alertmanager(peer.url), "other": harness.webhook(other.url)}, of_the_rule=["am"]), start=False)
+        code, said = bell.check("--probe")
+        self.assertEqual(78, code, said)
+        self.assertIn('rule "Boom": it would reach nobody: am is dead (GET status -> none of its receivers has an integration, '
+                      "it takes alerts and tells nobody: test)", said)
+        self.assertEqual(78, bell.refused()[0])
+        self.assertIn("none of its receivers has an integration", str(other.bodies()))
+        peer.close()
+        peer = self.closing(harness.Alertmanager(self.path("mended"), None, spare=True))
+        bell.configure(self.config(log, {"am": harness.alertmanager(peer.url)}))
+        self.assertEqual(0, bell.check("--probe")[0], "where alerts go there is the drill's to find out")
+
     def test_F52_in_a_pod_it_stays_and_starts_once_it_is_mended(self):
         log, slack = self.log(), self.slack()
         slack.revoke(slack.hook())

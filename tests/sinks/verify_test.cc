@@ -263,10 +263,40 @@ TEST_CASE("verify: Alertmanager is asked with no alerts at all, and with its cre
   for (const Row& row : rows)
     check(*sink, stub, row);
   for (const tests::StubRequest& request : stub.requests()) {
+    CHECK(request.headers.at("authorization") == "Bearer SECRETSECRET");
+    if (request.method == "GET") continue;
     CHECK(request.target == "/prefix/api/v2/alerts");
     CHECK(request.body == "[]");
-    CHECK(request.headers.at("authorization") == "Bearer SECRETSECRET");
   }
+}
+
+TEST_CASE("verify: an Alertmanager without any integration tells nobody", "[sinks][verify][F52]") {
+  HttpStub stub;
+  const auto sink = tests::make_sink("alertmanager", {{"url", stub.url("")}});
+  const auto runs = [&](const std::string& receivers) {
+    rules::Json config;
+    config.set("original", "route: {receiver: ops}\nreceivers:\n" + receivers);
+    rules::Json status;
+    status.set("config", std::move(config));
+    stub.then(StubStep::answer(200));
+    stub.then(StubStep::answer(200, status.dump()));
+    return sink->verify(tests::attempt());
+  };
+  const Verification dead = runs("- name: ops\n- {name: chat, slack_configs: []}\n");
+  CHECK(dead.verdict == Verdict::kDead);
+  CHECK(dead.reason == Reason::kGone);
+  CHECK(dead.evidence ==
+        "GET status -> none of its receivers has an integration, it takes alerts and tells nobody: chat and ops");
+  CHECK(stub.requests().back().target == "/api/v2/status");
+  // Which of them an alert goes to is a drill's to find out; a receiver for nobody is usual.
+  CHECK(runs("- name: ops\n- name: chat\n  slack_configs: [{channel: '#ops'}]\n").verdict == Verdict::kLive);
+  // Who does not say it is believed.
+  CHECK(runs("[").verdict == Verdict::kLive);
+  stub.then(StubStep::answer(200));
+  stub.then(StubStep::answer(403));
+  const Verification closed = sink->verify(tests::attempt());
+  CHECK(closed.verdict == Verdict::kLive);
+  CHECK(closed.level == ProofLevel::kCredential);
 }
 
 TEST_CASE("verify: a webhook that nobody described is never called dead", "[sinks][verify][F52]") {
