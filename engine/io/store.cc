@@ -24,6 +24,7 @@
 
 #include "engine/io/fault.h"
 #include "engine/io/thread_annotations.h"
+#include "rules/json.h"
 #include "rules/labels.h"
 
 namespace logbell::engine {
@@ -104,9 +105,13 @@ CREATE TABLE receipts(
   outcome TEXT NOT NULL,
   reason TEXT NOT NULL,
   detail TEXT NOT NULL,
-  at INTEGER NOT NULL
+  at INTEGER NOT NULL,
+  about TEXT NOT NULL DEFAULT ''
 );
 )sql";
+// Files of before it have no such column. It is no new version of the tables: a logbell of before writes and reads
+// them with it, so that a roll-back can start.
+constexpr const char* kAddAbout = "ALTER TABLE receipts ADD COLUMN about TEXT NOT NULL DEFAULT ''";
 
 // As stored; the partial indices above name 0 and 3.
 constexpr std::int64_t to_int(DeliveryState state) {
@@ -413,7 +418,8 @@ struct Waiting {
 
 // The statements of a commit, prepared once.
 struct Writer {
-  explicit Writer(Connection& c)
+  // `has_about`: receipts has that column.
+  Writer(Connection& c, bool has_about)
       :  // SQLite writes, and so syncs, nothing when a row is as it was; then earlier commits would stay
          // unsynced.
         mark_synced(c, "UPDATE synced SET n = n + 1"),
@@ -422,6 +428,7 @@ struct Writer {
             "value=excluded.value, "
             "sum=excluded.sum"),
         erase(c, "DELETE FROM kv WHERE key=?"),
+        notification(c, "SELECT notification FROM outbox WHERE id=?"),
         find(c, "SELECT key, sink, lane, state, length(CAST(notification AS BLOB)) FROM outbox WHERE id=?"),
         mark(c, "UPDATE outbox SET state=1 WHERE id=? AND state=0"),
         retry(c, "UPDATE outbox SET state=?, attempts=?, not_before=?, maybe_sent=? WHERE id=?"),
@@ -441,16 +448,17 @@ struct Writer {
             "AND newer.state IN (0,1)) ORDER BY id LIMIT ?"),
         any_repeats(c, "SELECT id FROM outbox WHERE priority=2 AND state=0 ORDER BY id LIMIT ?"),
         receipt(c,
-                "INSERT OR REPLACE INTO receipts(key, sink, lane, state, attempts, receipt, outcome, reason, "
-                "detail, "
-                "at) VALUES(?,?,?,?,?,?,?,?,?,?)"),
+                has_about ? "INSERT OR REPLACE INTO receipts(key, sink, lane, state, attempts, receipt, outcome, "
+                            "reason, detail, at, about) VALUES(?,?,?,?,?,?,?,?,?,?,?)"
+                          : "INSERT OR REPLACE INTO receipts(key, sink, lane, state, attempts, receipt, outcome, "
+                            "reason, detail, at) VALUES(?,?,?,?,?,?,?,?,?,?)"),
         forget_receipts(c, "DELETE FROM receipts WHERE id <= (SELECT max(id) FROM receipts) - ?"),
         forget_dead(
             c,
             "DELETE FROM outbox WHERE state=3 AND id IN (SELECT id FROM outbox WHERE state=3 ORDER BY id "
             "DESC LIMIT -1 OFFSET ?)") {}
 
-  Statement mark_synced, put, erase, find, mark, retry, remove, known, replaced, insert, stale_repeats,
+  Statement mark_synced, put, erase, notification, find, mark, retry, remove, known, replaced, insert, stale_repeats,
       any_repeats, receipt, forget_receipts, forget_dead;
 };
 
@@ -462,6 +470,40 @@ struct Row {
   DeliveryState state = DeliveryState::kPending;
   std::size_t bytes = 0;
 };
+
+// What a notification was about, for the history; "" where its text cannot be read.
+std::string about(std::string_view text) {
+  const Result<rules::Notification> notification = rules::decode_notification(text);
+  if (!notification) return {};
+  rules::Json names = rules::Json::Array{};
+  for (const std::string_view name : notification->names())
+    names.push(name);
+  rules::Json json;
+  json.set("alerts", std::move(names)).set("why", rules::to_string(notification->reason));
+  if (!notification->drill.empty()) json.set("drill", notification->drill);
+  if (!notification->fallback_for.empty()) json.set("fallback_for", notification->fallback_for);
+  json.set("created_at", rules::to_unix_ms(notification->created_at))
+      .set("caused_at", rules::to_unix_ms(notification->caused_at));
+  return json.dump();
+}
+
+void read_about(std::string_view text, Receipt& receipt) {
+  if (text.empty()) return;
+  const Result<rules::Json> json = rules::Json::parse(text);
+  if (!json) return;
+  for (const rules::Json& name : (*json)["alerts"].array())
+    receipt.alerts.emplace_back(name.string());
+  receipt.why = (*json)["why"].string();
+  receipt.drill = (*json)["drill"].string();
+  receipt.fallback_for = (*json)["fallback_for"].string();
+  const auto time = [&](const char* key) -> std::optional<rules::Timestamp> {
+    const rules::Json& at = (*json)[key];
+    if (!at.is_integer()) return std::nullopt;
+    return rules::from_stored_ms(at.integer());
+  };
+  receipt.created_at = time("created_at");
+  receipt.caused_at = time("caused_at");
+}
 
 constexpr std::string_view kSelectDeliveries =
     "SELECT id, key, lane, notification, sum, state, attempts, not_before, maybe_sent, sink FROM outbox "
@@ -481,6 +523,7 @@ struct Store::Impl {
   Waiting waiting GUARDED_BY(mutex);
   StoreCounters totals GUARDED_BY(mutex);
   std::atomic<bool> broken{false};
+  std::atomic<bool> has_about{false};  // receipts has that column; from the start on
   Reserve reserve GUARDED_BY(mutex);
 
   Mutex read_mutex;
@@ -502,7 +545,7 @@ struct Store::Impl {
 
   std::optional<Row> find(DeliveryId id) REQUIRES(mutex);
   void settle(const Settlement& settlement, Waiting& now_waiting) REQUIRES(mutex);
-  void record(const Row& row, const Settlement& settlement) REQUIRES(mutex);
+  void record(const Row& row, const Settlement& settlement, const std::string& about) REQUIRES(mutex);
   void queue(const rules::Notification& notification, Waiting& now_waiting, StoreCounters& now_totals,
              std::vector<Delivery>& added) REQUIRES(mutex);
   void supersede(DeliveryId id, const std::string& reason, rules::Timestamp at, Waiting& now_waiting,
@@ -573,7 +616,7 @@ std::optional<Row> Store::Impl::find(DeliveryId id) {
   return found;
 }
 
-void Store::Impl::record(const Row& row, const Settlement& settlement) {
+void Store::Impl::record(const Row& row, const Settlement& settlement, const std::string& about) {
   writer->receipt.text(row.key)
       .text(row.sink)
       .text(row.lane)
@@ -583,8 +626,9 @@ void Store::Impl::record(const Row& row, const Settlement& settlement) {
       .text(settlement.outcome)
       .text(settlement.reason)
       .text(settlement.detail)
-      .time(settlement.at)
-      .run();
+      .time(settlement.at);
+  if (has_about) writer->receipt.text(about);
+  writer->receipt.run();
   writer->forget_receipts.integer(static_cast<std::int64_t>(kMaxHistory)).run();
 }
 
@@ -592,6 +636,13 @@ void Store::Impl::settle(const Settlement& settlement, Waiting& now_waiting) {
   const std::optional<Row> row = find(settlement.id);
   if (!row) return;  // dropped to make room, or settled before: there is nothing left to say of it
   const bool waited = row->state == DeliveryState::kPending || row->state == DeliveryState::kInFlight;
+  const bool ends = settlement.state != DeliveryState::kPending && settlement.state != DeliveryState::kInFlight;
+  std::string what;
+  if (ends) {
+    Statement& statement = writer->notification.integer(settlement.id);
+    if (statement.row()) what = about(statement.get(0));
+    statement.reset();
+  }
   switch (settlement.state) {
     case DeliveryState::kPending:
     case DeliveryState::kInFlight:
@@ -619,7 +670,7 @@ void Store::Impl::settle(const Settlement& settlement, Waiting& now_waiting) {
       break;
   }
   if (waited) now_waiting.remove(row->bytes);
-  record(*row, settlement);
+  record(*row, settlement, what);
 }
 
 void Store::Impl::supersede(DeliveryId id, const std::string& reason, rules::Timestamp at,
@@ -1052,7 +1103,14 @@ Result<> Store::Impl::start(const fs::path& path) {
   db.execute(settings.c_str());
   // The single-instance lock is ours, so whoever had these in flight is no more: the sink may have them.
   db.execute("UPDATE outbox SET state = 0, maybe_sent = 1 WHERE state = 1");
-  if (db.ok()) writer = std::make_unique<Writer>(db);
+  has_about = ask(db, "SELECT count(*) FROM pragma_table_info('receipts') WHERE name = 'about'") > 0;
+  if (db.ok() && !has_about) {
+    db.execute(kAddAbout);
+    has_about = db.ok();
+    // A full disk is no reason not to start: until the next one the history says less.
+    if ((db.code() & 0xff) == SQLITE_FULL) static_cast<void>(db.take_error(doing));
+  }
+  if (db.ok()) writer = std::make_unique<Writer>(db, has_about);
   waiting.rows = static_cast<std::uint64_t>(ask(db, "SELECT count(*) FROM outbox WHERE state IN (0,1)"));
   waiting.bytes = static_cast<std::uint64_t>(ask(
       db, "SELECT coalesce(sum(length(CAST(notification AS BLOB))), 0) FROM outbox WHERE state IN (0,1)"));
@@ -1196,8 +1254,10 @@ Result<std::vector<Receipt>> Store::history(std::size_t limit) {
   {
     Statement select(
         db,
-        "SELECT key, sink, lane, state, attempts, receipt, outcome, reason, detail, at FROM receipts ORDER "
-        "BY id DESC LIMIT ?");
+        impl_->has_about ? "SELECT key, sink, lane, state, attempts, receipt, outcome, reason, detail, at, about FROM "
+                      "receipts ORDER BY id DESC LIMIT ?"
+                    : "SELECT key, sink, lane, state, attempts, receipt, outcome, reason, detail, at, '' FROM "
+                      "receipts ORDER BY id DESC LIMIT ?");
     select.integer(static_cast<std::int64_t>(std::min<std::size_t>(limit, kMaxHistory)));
     while (select.row()) {
       Receipt receipt;
@@ -1211,6 +1271,7 @@ Result<std::vector<Receipt>> Store::history(std::size_t limit) {
       receipt.reason = select.get(7);
       receipt.detail = select.get(8);
       receipt.at = rules::from_stored_ms(select.get_integer(9));
+      read_about(select.get(10), receipt);
       found.push_back(std::move(receipt));
     }
   }

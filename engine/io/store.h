@@ -78,6 +78,13 @@ struct Receipt {
   std::string reason;
   std::string detail;
   rules::Timestamp at;
+  // What it was about; empty of one that an older logbell wrote, or whose row could not be read.
+  std::vector<std::string> alerts;  // names, as far as Notification::names() go
+  std::string why;                  // NotifyReason
+  std::string drill;                // "": it was real
+  std::string fallback_for;         // the sink that it spoke in place of
+  std::optional<rules::Timestamp> created_at;
+  std::optional<rules::Timestamp> caused_at;  // the line that caused it was read
 };
 
 // What the store did on its own since it was opened: totals for /metrics.

@@ -1,6 +1,7 @@
 #include "engine/run/api.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdint>
 #include <map>
 #include <set>
@@ -35,6 +36,8 @@ constexpr std::array kEndpoints{
     Endpoint{"/api/v1/sources", "GET", "what is read, and how far"},
     Endpoint{"/api/v1/sinks", "GET", "who is told, and whether it works"},
     Endpoint{"/api/v1/proof", "GET", "what proves that each rule reaches each of its sinks, and since when"},
+    Endpoint{"/api/v1/deliveries", "GET",
+             "how messages ended, with their receipts, the newest first; ?sink=, alertname=, state=, drill=, limit="},
     Endpoint{"/api/v1/drills", "GET", "drills of this process, the newest first; /api/v1/drills/ID is one"},
     Endpoint{"/api/v1/drills", "POST", "begins a drill, as `logbell drill` does"},
     Endpoint{"/api/v1/heartbeats", "GET", "whose heartbeats are listened for; POST to …/NAME sends one"},
@@ -289,6 +292,7 @@ HttpResponse Api::handle(const HttpRequest& request) const {
   if (found->path == "/api/v1/rules") return rules(request);
   if (found->path == "/api/v1/sources") return sources();
   if (found->path == "/api/v1/proof") return proof();
+  if (found->path == "/api/v1/deliveries") return deliveries(request);
   if (found->path == "/api/v1/drills") return reads ? drills() : begin_drill(request);
   if (found->path == "/api/v1/heartbeats") return heartbeats();
   return sinks();
@@ -535,6 +539,91 @@ HttpResponse Api::sources() const {
   }
   Json data;
   data.set("sources", std::move(list));
+  return success(std::move(data));
+}
+
+namespace {
+
+std::string_view to_string(DeliveryState state) {
+  switch (state) {
+    case DeliveryState::kDelivered:
+      return "delivered";
+    case DeliveryState::kDead:
+      return "dead";
+    case DeliveryState::kSuperseded:
+      return "superseded";
+    case DeliveryState::kPending:
+    case DeliveryState::kInFlight:
+      break;
+  }
+  return "pending";
+}
+
+Json receipt_json(const Receipt& receipt) {
+  Json alerts = Json::Array{};
+  for (const std::string& name : receipt.alerts)
+    alerts.push(name);
+  Json json;
+  json.set("at", rules::format_rfc3339(receipt.at))
+      .set("sink", receipt.sink)
+      .set("lane", receipt.lane)
+      .set("state", to_string(receipt.state))
+      .set("alerts", std::move(alerts))
+      .set("why", receipt.why)
+      .set("drill", receipt.drill)
+      .set("fallback_for", receipt.fallback_for)
+      .set("receipt", receipt.receipt)
+      .set("outcome", receipt.outcome)
+      .set("reason", receipt.reason)
+      .set("detail", receipt.detail)
+      .set("attempts", static_cast<std::uint64_t>(receipt.attempts))
+      .set("caused_at", time_or_null(receipt.caused_at))
+      .set("created_at", time_or_null(receipt.created_at))
+      .set("key", receipt.key);
+  return json;
+}
+
+// What of the history is asked for.
+struct Asked {
+  std::string_view sink, alert, state, drill;
+  std::size_t limit = 100;
+
+  bool filters() const { return !sink.empty() || !alert.empty() || !state.empty() || !drill.empty(); }
+  bool takes(const Receipt& receipt) const {
+    return (sink.empty() || receipt.sink == sink) && (state.empty() || to_string(receipt.state) == state) &&
+           (drill.empty() || receipt.drill.empty() == (drill == "false")) &&
+           (alert.empty() || std::find(receipt.alerts.begin(), receipt.alerts.end(), alert) != receipt.alerts.end());
+  }
+};
+
+}  // namespace
+
+HttpResponse Api::deliveries(const HttpRequest& request) const {
+  Asked asked{request.query_value("sink"), request.query_value("alertname"), request.query_value("state"),
+              request.query_value("drill")};
+  if (!asked.state.empty() && asked.state != "delivered" && asked.state != "dead" && asked.state != "superseded")
+    return failure(400, "bad_data", "state is delivered, dead or superseded");
+  if (!asked.drill.empty() && asked.drill != "true" && asked.drill != "false")
+    return failure(400, "bad_data", "drill is true or false");
+  if (const std::string_view limit = request.query_value("limit"); !limit.empty()) {
+    const auto [end, error] = std::from_chars(limit.data(), limit.data() + limit.size(), asked.limit);
+    if (error != std::errc() || end != limit.data() + limit.size() || asked.limit == 0 ||
+        asked.limit > Store::kMaxHistory)
+      return failure(400, "bad_data", fmt::format("limit is a number from 1 to {}", Store::kMaxHistory));
+  }
+  Json list = Json::Array{};
+  if (options_.deliveries) {
+    const auto found = options_.deliveries(asked.filters() ? Store::kMaxHistory : asked.limit);
+    if (!found) return failure(503, "unavailable", found.error().message);
+    std::size_t taken = 0;
+    for (const Receipt& receipt : *found) {
+      if (!asked.takes(receipt)) continue;
+      if (++taken > asked.limit) break;
+      list.push(receipt_json(receipt));
+    }
+  }
+  Json data;
+  data.set("deliveries", std::move(list));
   return success(std::move(data));
 }
 

@@ -111,6 +111,8 @@ class Api {
     std::function<std::vector<LaneView>()> lanes;
     std::function<Verdicts()> verdicts;              // may be missing: sinks are not asked
     std::function<std::vector<ProofView>()> proofs;  // may be missing, as may this: nothing runs
+    // How the newest deliveries ended, at most so many, the newest first; may be unset.
+    std::function<::logbell::rules::Result<std::vector<Receipt>>(std::size_t)> deliveries;
     DrillDesk* drills = nullptr;                     // outlives me
     Acknowledgements* acknowledgements = nullptr;    // as may this; outlives me
     Heard* heard = nullptr;  // others' heartbeats; null: nobody is listened for; outlives me
@@ -134,6 +136,7 @@ class Api {
   HttpResponse drill(std::string_view id) const;
   HttpResponse acknowledge(const HttpRequest& request) const;
   HttpResponse proof() const;
+  HttpResponse deliveries(const HttpRequest& request) const;
   HttpResponse heartbeat(const HttpRequest& request) const;
   HttpResponse heartbeats() const;
   HttpResponse alerts() const;

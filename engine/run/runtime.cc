@@ -1287,6 +1287,7 @@ Verdicts Runtime::verdicts() const {
 std::vector<ProofView> Runtime::proofs() const {
   std::vector<ProofView> views = proofs_->view(verdicts());
   const std::shared_ptr<const Config> config = config_.get();
+  show_refused(views, *config->plan, lane_views());
   for (ProofView& view : views)
     view.asked_for = is_asked_for(*config->plan, config->drills, view);
   return views;

@@ -34,6 +34,8 @@ class RateLimited(Delivery):
         stays(lambda: len(chat.messages()) == 1, "one message", 1)
         metrics = bell.metrics()
         self.assertEqual(1, metrics.get("logbell_notifications_total", sink="ops", outcome="delivered"))
+        told = wait_for(lambda: bell.api("deliveries?alertname=Boom&sink=ops")["deliveries"], "its receipt", context=bell.tail)
+        self.assertEqual([("delivered", "first_firing", "ok", 2)], [(one["state"], one["why"], one["receipt"], one["attempts"]) for one in told])
         self.assertEqual(1, metrics.get("logbell_notifications_total", sink="ops", outcome="retry", reason="rate_limited"))
 
     def test_F39_the_header_in_seconds(self):

@@ -391,6 +391,44 @@ TEST_CASE("store: what was delivered leaves the outbox and stays in the history"
   CHECK(store.outbox()->empty());
 }
 
+TEST_CASE("store: the history says what a message was about", "[io][store]") {
+  const StateDir dir;
+  Notification told = notification("k");
+  for (const char* name : {"Boom", "Bang", "Boom"}) {
+    rules::Alert alert;
+    alert.labels.set("alertname", name);
+    told.alerts.push_back(alert);
+  }
+  told.drill = "d1";
+  told.fallback_for = "pager";
+  told.caused_at = kNow - milliseconds(1500);
+  {
+    const Store::Opened opened = open_store(dir);
+    Commit c;
+    c.settlements = {settlement(commit(*opened.store, notifications({told})).at(0).id, DeliveryState::kDelivered)};
+    commit(*opened.store, c);
+    const Receipt receipt = opened.store->history(1)->at(0);
+    CHECK(receipt.alerts == std::vector<std::string>{"Boom", "Bang"});
+    CHECK(receipt.why == "first_firing");
+    CHECK(receipt.drill == "d1");
+    CHECK(receipt.fallback_for == "pager");
+    CHECK(receipt.created_at == kNow);
+    CHECK(receipt.caused_at == kNow - milliseconds(1500));
+  }
+  // A file of before it has no such column.
+  sql(dir.file(), "ALTER TABLE receipts DROP COLUMN about");
+  const Store::Opened opened = open_store(dir);
+  CHECK_FALSE(opened.fresh);
+  CHECK(opened.moved_aside.empty());
+  CHECK(opened.store->history(1)->at(0).key == "k");
+  CHECK(opened.store->history(1)->at(0).alerts.empty());
+  told.key = "l";
+  Commit c;
+  c.settlements = {settlement(commit(*opened.store, notifications({told})).at(0).id, DeliveryState::kDead)};
+  commit(*opened.store, c);
+  CHECK(opened.store->history(1)->at(0).alerts == std::vector<std::string>{"Boom", "Bang"});
+}
+
 TEST_CASE("store: a retry keeps its row with when and how often", "[io][store]") {
   const StateDir dir;
   const Store::Opened opened = open_store(dir);

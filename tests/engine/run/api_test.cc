@@ -83,6 +83,12 @@ struct ApiFixture {
     options.streams = [this] { return streams; };
     options.lanes = [this] { return std::vector<LaneView>{lane}; };
     options.heard = heard.get();
+    options.deliveries = [this](std::size_t limit) -> rules::Result<std::vector<Receipt>> {
+      if (!history) return rules::fail(rules::ErrorCode::kIo, "read the history: disk I/O error");
+      std::vector<Receipt> newest = *history;
+      if (newest.size() > limit) newest.resize(limit);
+      return newest;
+    };
     options.destination = [](const std::string& sink) { return sink == "chat" ? "hooks.slack.com" : ""; };
     api = std::make_unique<Api>(std::move(options));
   }
@@ -115,6 +121,7 @@ struct ApiFixture {
   Health health{{}, true, {}};
   int reloads = 0;
   std::optional<ReloadAnswer> reload_answer;
+  std::optional<std::vector<Receipt>> history = std::vector<Receipt>();
   std::unique_ptr<Heard> heard;
   std::unique_ptr<Api> api;
 };
@@ -189,6 +196,60 @@ TEST_CASE("api: sources with how far they are read, sinks with whether they work
   CHECK(sinks["sinks"].at(0)["lanes"].at(0)["state"].string() == "dead");
   CHECK(sinks["sinks"].at(0)["lanes"].at(0)["last_error"].string() == "404 no_service");
   CHECK(sinks["sinks"].at(0)["lanes"].at(0)["oldest"].is_null());
+}
+
+TEST_CASE("api: how deliveries ended, with their receipts", "[run][api]") {
+  ApiFixture f;
+  const auto add = [&](const std::string& key, const std::string& sink, DeliveryState state, const std::string& alert,
+                       const std::string& drill) {
+    Receipt receipt;
+    receipt.key = key;
+    receipt.sink = receipt.lane = sink;
+    receipt.state = state;
+    receipt.alerts = {"Other", alert};
+    receipt.why = "first_firing";
+    receipt.drill = drill;
+    receipt.receipt = "ts 17";
+    receipt.outcome = "delivered";
+    receipt.reason = "ok";
+    receipt.attempts = 2;
+    receipt.at = f.clock.now();
+    receipt.caused_at = f.clock.now() - std::chrono::seconds(3);
+    f.history->push_back(receipt);
+  };
+  add("4", "chat", DeliveryState::kDelivered, "Boom", "");
+  add("3", "pager", DeliveryState::kDead, "Boom", "");
+  add("2", "chat", DeliveryState::kSuperseded, "Bang", "");
+  add("1", "chat", DeliveryState::kDelivered, "Boom", "d1");
+  const auto keys = [&](HttpRequest::Fields query) {
+    std::string all;
+    const Json data = f.json("/api/v1/deliveries", std::move(query));
+    for (const Json& delivery : data["deliveries"].array())
+      all += delivery["key"].string();
+    return all;
+  };
+  CHECK(keys({}) == "4321");
+  CHECK(keys({{"limit", "2"}}) == "43");
+  CHECK(keys({{"sink", "chat"}}) == "421");
+  CHECK(keys({{"sink", "chat"}, {"limit", "2"}}) == "42");
+  CHECK(keys({{"alertname", "Boom"}}) == "431");
+  CHECK(keys({{"state", "dead"}}) == "3");
+  CHECK(keys({{"state", "superseded"}}) == "2");
+  CHECK(keys({{"drill", "true"}}) == "1");
+  CHECK(keys({{"drill", "false"}, {"alertname", "Boom"}}) == "43");
+  const Json newest = f.json("/api/v1/deliveries")["deliveries"].at(0);
+  CHECK(newest["state"].string() == "delivered");
+  CHECK(newest["alerts"].at(1).string() == "Boom");
+  CHECK(newest["why"].string() == "first_firing");
+  CHECK(newest["receipt"].string() == "ts 17");
+  CHECK(newest["attempts"].integer() == 2);
+  CHECK(newest["caused_at"].string() == rules::format_rfc3339(f.clock.now() - std::chrono::seconds(3)));
+  CHECK(newest["created_at"].is_null());
+  for (const auto& [name, value] : HttpRequest::Fields{
+           {"limit", "0"}, {"limit", "10001"}, {"limit", "3x"}, {"limit", "-1"}, {"state", "lost"}, {"drill", "yes"}})
+    CHECK(f.ask("GET", "/api/v1/deliveries", {}, {{name, value}}).status == 400);
+  f.history.reset();
+  CHECK(f.ask("GET", "/api/v1/deliveries").status == 503);
 }
 
 TEST_CASE("api: parked, there is nothing to list and no crash", "[run][api]") {
