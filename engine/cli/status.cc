@@ -64,7 +64,7 @@ rules::Result<Shown> look(Client& client) {
     std::string level(pair["reached"].string());
     std::string evidence = best == nullptr ? std::string() : std::string((*best)["evidence"].string());
     if (pair["failed"].is_object()) {
-      level += pair["failed"]["by"].string() == "probe" ? " DEAD" : " NOT FOUND";
+      level += pair["failed"]["level"].string() == "L5" ? " NOT FOUND" : " DEAD";
       evidence = pair["failed"]["evidence"].string();
     }
     std::string sink(pair["sink"].string());

@@ -9,6 +9,7 @@
 #include "rules/json.h"
 #include "rules/reach.h"
 #include "rules/redact.h"
+#include "rules/text.h"
 
 namespace logbell::engine {
 
@@ -52,10 +53,22 @@ Duration ProofAges::of(ProofLevel level) const {
 ProofLevel ProofView::reached() const {
   ProofLevel highest = ProofLevel::kStatic;
   for (const Proof& proof : proofs) {
-    if (is_missing() && proof.level >= ProofLevel::kAccepted) continue;
+    if ((is_missing() || is_refused()) && proof.level >= ProofLevel::kAccepted) continue;
     if (!is_old(proof)) highest = std::max(highest, proof.level);
   }
   return highest;
+}
+
+void show_refused(std::vector<ProofView>& views, const rules::Plan& plan, const std::vector<LaneView>& lanes) {
+  for (ProofView& view : views) {
+    const auto spec = plan.sinks.find(view.sink);
+    if (spec == plan.sinks.end() || view.is_missing()) continue;
+    for (const LaneView& lane : lanes) {
+      if (lane.state != SinkState::kDead || !rules::contains(spec->second.lanes, lane.lane)) continue;
+      view.failed = {ProofLevel::kAccepted, lane.last_error_at.value_or(view.now), "delivery", lane.last_error};
+      break;
+    }
+  }
 }
 
 ProofBook::ProofBook(Options options, std::shared_ptr<const rules::Plan> plan,

@@ -20,6 +20,7 @@
 #include "engine/io/store.h"
 #include "engine/run/clock.h"
 #include "engine/run/proof_ages.h"
+#include "engine/run/send_loop.h"
 #include "engine/run/thread_annotations.h"
 #include "engine/run/verify.h"
 #include "rules/notification.h"
@@ -53,16 +54,21 @@ struct ProofView {
   std::vector<Proof> proofs;  // the newest of each level that is proven, from L0
   // Since when messages have come there that somebody could have acknowledged; unset: none has.
   std::optional<rules::Timestamp> asked;
-  // What was found wrong last: by a probe, or (kReadBack) that what a drill brought is not there, which is no
-  // longer so once it is found there.
+  // What was found wrong last: by a probe; (kReadBack) that what a drill brought is not there, which is no
+  // longer so once it is found there; or (kAccepted) that the sink refuses messages, as long as it is dead.
   std::optional<Proof> failed;
-  // The highest level whose proof is not too old, at `now`; no receipt counts for what was not found there.
+  // The highest level whose proof is not too old, at `now`; no receipt counts for what was not found there, nor
+  // one of before the sink began to refuse.
   sinks::ProofLevel reached() const;
+  bool is_refused() const { return failed && failed->level == sinks::ProofLevel::kAccepted; }
   bool is_missing() const { return failed && failed->level == sinks::ProofLevel::kReadBack; }
   bool is_old(const Proof& proof) const { return ages.is_old(proof.level, proof.at, now); }
   rules::Timestamp now;
   ProofAges ages;
 };
+
+// Which of them lead to a sink that refuses messages: of several lanes, one that does.
+void show_refused(std::vector<ProofView>& views, const rules::Plan& plan, const std::vector<LaneView>& lanes);
 
 class ProofBook {
  public:

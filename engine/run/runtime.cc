@@ -1090,6 +1090,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
   api.acknowledgements = acknowledgements_.get();
   api.verdicts = [this] { return verdicts(); };
   api.proofs = [this] { return this->proofs(); };
+  api.deliveries = [this](std::size_t limit) { return store_->history(limit); };
   api.drills = drills_.get();
   api.bounds = [this] { return bounds(); };
   api.destination = [this](const std::string& name) {

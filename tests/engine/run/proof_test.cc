@@ -166,6 +166,27 @@ TEST_CASE("proof: what a sink answers when it is asked, the least of its lanes",
   CHECK(book.view(book.verdicts({{"chat", dead}}))[0] == "chat? L4: L4 by alert (ok) FAILED asked -> 404");
 }
 
+TEST_CASE("proof: no receipt counts of before the sink began to refuse", "[run][proof]") {
+  Book book;
+  const std::shared_ptr<const rules::Plan> plan = book.world.plan();
+  book.book->delivered(book.told("chat"), "ok", book.clock.now());
+  std::vector<ProofView> views = book.book->view({});
+  engine::LaneView lane;
+  lane.sink = lane.lane = "chat";
+  lane.last_error = "gone: 404 no_service";
+  lane.last_error_at = book.clock.now();
+  lane.state = engine::SinkState::kFailing;
+  show_refused(views, *plan, {lane});
+  CHECK_FALSE(views[0].failed);
+  CHECK(views[0].reached() == ProofLevel::kAccepted);
+  lane.state = engine::SinkState::kDead;
+  show_refused(views, *plan, {lane});
+  REQUIRE(views[0].failed);
+  CHECK(views[0].failed->evidence == "gone: 404 no_service");
+  CHECK(views[0].reached() == ProofLevel::kStatic);
+  CHECK_FALSE(views[1].failed);
+}
+
 TEST_CASE("proof: who stands in for another is a way, and a real message in its place proves it",
           "[run][proof]") {
   Book book;
