@@ -260,7 +260,7 @@ std::vector<Alert> alerts_or_text(const Notification& notification, const SinkCo
   if (notification.text.empty()) return notification.alerts;
   Alert alert;
   const bool refused = notification.reason == NotifyReason::kRefused;
-  alert.labels.set("alertname", refused ? "LogbellRefused" : "LogbellSummary");
+  alert.labels.set("alertname", refused ? "PlanRefused" : "LogbellSummary");
   alert.labels.set("severity", refused ? "critical" : "info");
   alert.labels.set("environment", context.environment);
   alert.annotations.emplace_back(

@@ -166,7 +166,7 @@ TEST_CASE("message: what is not about an alert becomes one where nothing else is
   const std::vector<rules::Alert> alerts =
       alerts_or_text(tests::text_notification(NotifyReason::kRefused, "a.yaml:1:2: no"), tests::context());
   REQUIRE(alerts.size() == 1);
-  CHECK(alerts[0].name() == "LogbellRefused");
+  CHECK(alerts[0].name() == "PlanRefused");
   CHECK(alerts[0].labels.get("severity") == "critical");
   CHECK(alerts[0].labels.get("environment") == "production");
   CHECK(alerts[0].annotation("description") == "a.yaml:1:2: no");
