@@ -452,6 +452,7 @@ std::optional<int> Process::start(const Loaded& loaded, bool refused, Problems* 
     options.drills = true;
     options.heartbeat = true;
     options.stalled = end_stalled;
+    options.ask_again = fault_duration("LOGBELL_FAULT_VERIFY_MS");
     options.first_drill = fault_duration("LOGBELL_FAULT_DRILL_MS");
     options.stall_limit = fault_duration("LOGBELL_FAULT_STALL_MS").value_or(options.stall_limit);
     options.verdicts = loaded.verdicts;

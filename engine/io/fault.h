@@ -76,8 +76,10 @@ inline constexpr std::array kBreaks{
     std::string_view{"lane.send"},         // the lane never asks its sink
     std::string_view{"lane.receipt"},      // nothing is sent, and it is called delivered
     std::string_view{"lane.fallback"},     // what a sink refuses goes nowhere
+    std::string_view{"lane.late"},         // nor does what a sink keeps waiting
     std::string_view{"probe.ask"},         // no sink is asked
     std::string_view{"probe.shortcut"},    // no sink is asked, and each is called live
+    std::string_view{"probe.again"},       // no sink is asked a second time
     std::string_view{"drill.settled"},     // nobody hears of receipts
     std::string_view{"proof.noted"},       // receipts are not written down
     std::string_view{"read_back.look"},    // nobody looks for what was taken

@@ -1046,6 +1046,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
     VerifyLoop::Options verify;
     verify.clock = &clock;
     verify.state_dir = config.state_dir;
+    verify.again = options_.ask_again;
     verify.tell = [this](const Verdict& verdict) { tell_verdict(verdict); };
     verify.found = [this](const std::string& name, const rules::Notification& about,
                           const sinks::ReadBack& back, const std::set<std::size_t>* all) {

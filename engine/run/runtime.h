@@ -350,6 +350,7 @@ class Runtime {
     bool plan_refused = false;  // an older configuration runs
     bool verify = false;        // sinks are asked again and again
     bool drills = false;        // and drilled, as the configuration says
+    std::optional<rules::Duration> ask_again = {};    // VerifyLoop's
     std::optional<rules::Duration> first_drill = {};  // so long after the start; unset: DrillSchedule::kFirst
     Verdicts verdicts = {};     // what they have answered already
     // Of a loop that has hung for `stall_limit`: ends the process. Unset: nobody looks.

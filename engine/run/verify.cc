@@ -446,6 +446,7 @@ Duration VerifyLoop::pause_after(const Verdict& verdict, Due& due) const {
     due.unknown = 0;
     const sinks::SinkType* type = sinks::find_sink_type(config_->plan->sinks.at(verdict.sink).type);
     LOGBELL_CHECK(type != nullptr);
+    if (options_.again) return *options_.again;
     const Duration live = live_for(*type);
     return verdict.found.verdict == Kind::kDead ? std::min(live, kVerifyDeadEvery) : live;
   }
@@ -579,6 +580,7 @@ std::optional<Instant> VerifyLoop::step() {
     const auto first = std::min_element(
         due_.begin(), due_.end(), [](const auto& a, const auto& b) { return a.second.at < b.second.at; });
     if (first == due_.end()) return look_due();
+    if (LOGBELL_BROKEN("probe.again")) return look_due();
     if (first->second.at > options_.clock->instant())
       return std::min(first->second.at, look_due().value_or(first->second.at));
     lane = first->first;

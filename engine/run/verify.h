@@ -116,6 +116,7 @@ class VerifyLoop {
         found = {};
     // What came of one look: one of kLooks. May be unset.
     std::function<void(std::string_view outcome)> looked = {};
+    std::optional<rules::Duration> again = {};  // what has answered is asked again after this; unset: by its type
   };
   // Everything is there; not all of it is; it did not say; somebody could still acknowledge it, and nobody
   // asks any more; there were kMaxLookedFor already.
