@@ -414,6 +414,7 @@ class TestRun {
   // --- what is expected
 
   void expect(Timestamp now) {
+    alerts_ = core_.alerts();
     for (const rules::AlertRuleTest& one : test_.alerts) {
       if (test_.start + one.eval_time != now) continue;
       look(one.alertname);
@@ -476,9 +477,8 @@ class TestRun {
   void expect_alerts(const rules::AlertRuleTest& test, const std::vector<rules::ExpectedAlert>& wanted,
                      AlertState state) {
     std::vector<rules::Alert> got;
-    for (AlertView& view : core_.alerts()) {
-      if (view.alert.name() == test.alertname && view.alert.state == state)
-        got.push_back(std::move(view.alert));
+    for (const AlertView& view : alerts_) {
+      if (view.alert.name() == test.alertname && view.alert.state == state) got.push_back(view.alert);
     }
     std::sort(got.begin(), got.end(), [](const auto& a, const auto& b) { return a.labels < b.labels; });
     for (rules::Alert& alert : got)
@@ -580,7 +580,7 @@ class TestRun {
       if (what.surplus && waits_for_a_line)
         failure.notes.push_back("its source has `max_silence:`: only a later line of it ends an alert");
     }
-    for (const AlertView& view : core_.alerts()) {
+    for (const AlertView& view : alerts_) {
       if (view.alert.name() == alertname && view.alert.state == AlertState::kPending)
         failure.notes.push_back(fmt::format("{} is pending since {}",
                                             visible(view.alert.labels, nullptr).format(),
@@ -693,6 +693,7 @@ class TestRun {
   std::vector<rules::Match> found_;
   std::map<std::uint32_t, std::uint64_t> matched_;  // lines, by pattern
   std::vector<rules::Notification> told_;
+  std::vector<AlertView> alerts_;  // at the moment that is looked at
   std::vector<TestFailure> failures_;
 };
 
