@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include "rules/expr_text.h"
 #include "rules/problems.h"
 #include "rules/template.h"
 #include "rules/text.h"
@@ -1866,35 +1867,43 @@ Moves moves_of(const Expr& expr) {
   return {};
 }
 
-void format_to(const Expr& expr, std::string& out);
+// `part_text`: null, or who writes some parts otherwise.
+void format_to(const Expr& expr, const PartText* part_text, std::string& out);
 
 void format_names(const std::vector<std::string>& names, std::string& out) {
   out += "(" + list_of(names) + ")";
 }
 
-void format_child(const Expr& child, bool brackets, std::string& out) {
+void format_child(const Expr& child, bool brackets, const PartText* part_text, std::string& out) {
   if (brackets) out += "(";
-  format_to(child, out);
+  format_to(child, part_text, out);
   if (brackets) out += ")";
 }
 
-void format_to(const Expr& expr, std::string& out) {
+void format_to(const Expr& expr, const PartText* part_text, std::string& out) {
+  if (part_text != nullptr) {
+    if (const auto text = (*part_text)(expr)) {
+      out += *text;
+      return;
+    }
+  }
   switch (expr.kind) {
     case Kind::kNumber:
       out += format_number(expr.number);
       return;
     case Kind::kParen:
-      return format_child(*expr.left, true, out);
+      return format_child(*expr.left, true, part_text, out);
     case Kind::kNegate:
       out += "-";
-      return format_child(
-          *expr.left, expr.left->kind == Kind::kBinary && precedence(expr.left->op) < kUnaryPrecedence, out);
+      return format_child(*expr.left,
+                          expr.left->kind == Kind::kBinary && precedence(expr.left->op) < kUnaryPrecedence,
+                          part_text, out);
     case Kind::kCall: {
       out += fmt::format("{}(", signature_of(expr.instant).name);
-      if (expr.left && !expr.is_date_of_now()) format_to(*expr.left, out);
+      if (expr.left && !expr.is_date_of_now()) format_to(*expr.left, part_text, out);
       for (const ExprPtr& parameter : expr.parameters) {
         out += ", ";
-        format_to(*parameter, out);
+        format_to(*parameter, part_text, out);
       }
       out += ")";
       return;
@@ -1902,7 +1911,7 @@ void format_to(const Expr& expr, std::string& out) {
     case Kind::kRangeCall: {
       out += fmt::format("{}(", kRangeNames[static_cast<std::size_t>(expr.function)]);
       for (const ExprPtr& parameter : expr.parameters) {
-        format_to(*parameter, out);
+        format_to(*parameter, part_text, out);
         out += ", ";
       }
       out += expr.pattern;
@@ -1922,11 +1931,11 @@ void format_to(const Expr& expr, std::string& out) {
         format_names(expr.grouping, out);
         out += " ";
       }
-      if (expr.parameters.empty()) return format_child(*expr.left, true, out);
+      if (expr.parameters.empty()) return format_child(*expr.left, true, part_text, out);
       out += "(";
-      format_to(*expr.parameters.front(), out);
+      format_to(*expr.parameters.front(), part_text, out);
       out += ", ";
-      format_to(*expr.left, out);
+      format_to(*expr.left, part_text, out);
       out += ")";
       return;
     case Kind::kBinary: {
@@ -1938,7 +1947,7 @@ void format_to(const Expr& expr, std::string& out) {
         if (other != own) return other < own;
         return expr.op == Op::kPow ? !right_side : right_side;
       };
-      format_child(*expr.left, needs(*expr.left, false), out);
+      format_child(*expr.left, needs(*expr.left, false), part_text, out);
       out += fmt::format(" {}", kOpNames[static_cast<std::size_t>(expr.op)]);
       if (expr.return_bool) out += " bool";
       if (expr.has_matching) {
@@ -1946,7 +1955,7 @@ void format_to(const Expr& expr, std::string& out) {
         format_names(expr.matching, out);
       }
       out += " ";
-      return format_child(*expr.right, needs(*expr.right, true), out);
+      return format_child(*expr.right, needs(*expr.right, true), part_text, out);
     }
   }
 }
@@ -2052,7 +2061,13 @@ std::optional<Timestamp> next_clock_turn(const Expr& expr, Timestamp at) {
 
 std::string format_expr(const Expr& expr) {
   std::string out;
-  format_to(expr, out);
+  format_to(expr, nullptr, out);
+  return out;
+}
+
+std::string format_expr(const Expr& expr, const PartText& part_text) {
+  std::string out;
+  format_to(expr, &part_text, out);
   return out;
 }
 

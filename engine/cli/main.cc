@@ -136,6 +136,30 @@ int dispatch(int argc, char** argv) {
       "Exit status: 0 every rule is proven to reach its sinks, 1 one is not, or not within --wait, 64 no such "
       "rule, sink or file, 74 nobody answers.");
 
+  ExportOptions exported;
+  CLI::App* export_command = app.add_subcommand(
+      "export", "Write the rules for Prometheus, over the metrics of every logbell that it scrapes");
+  std::string target;
+  export_command->add_option("TARGET", target, "Whom for")
+      ->required()
+      ->check(CLI::IsMember({"prometheus"}));
+  export_command->add_option("FILE,--config", exported.config, "The configuration")->capture_default_str();
+  std::string scrape_interval = "15s";
+  export_command->add_option("--scrape-interval", scrape_interval, "How often Prometheus scrapes logbell")
+      ->check(is_duration)
+      ->check([](const std::string& text) { return text == "0" || text == "0s" ? "it is never then" : std::string(); })
+      ->capture_default_str();
+  export_command
+      ->add_option("--selector", exported.selector,
+                   "Labels of the logbells that run this configuration, as in job=orders-api: where Prometheus scrapes "
+                   "others, too")
+      ->allow_extra_args(false);
+  export_command->add_flag("--assume-secrets", exported.assume_secrets,
+                           "Leave out the values of variables and secret files, where this machine does not hold them");
+  export_command->footer(
+      "The rule file is on standard output, what is left out and why on standard error. Exit status: 0 every rule is "
+      "in it, 1 some are left out, 78 the configuration is refused.");
+
   StatusOptions status;
   CLI::App* status_command = app.add_subcommand(
       "status", "Say how the running process is, and what proves that each rule reaches each of its sinks");
@@ -200,6 +224,10 @@ int dispatch(int argc, char** argv) {
     return command_test(test);
   }
   if (diff_command->parsed()) return command_diff(diff);
+  if (export_command->parsed()) {
+    exported.scrape_interval = *rules::parse_duration(scrape_interval);
+    return command_export(exported);
+  }
   if (drill_command->parsed()) {
     drill.wait = *rules::parse_duration(wait);
     drill.format = drill_format == "json" ? OutputFormat::kJson : OutputFormat::kText;

@@ -44,6 +44,13 @@ struct DiffOptions {
   OutputFormat format = OutputFormat::kText;
 };
 
+struct ExportOptions {
+  std::string config = kDefaultConfig;
+  bool assume_secrets = false;
+  rules::Duration scrape_interval{std::chrono::seconds(15)};  // of Prometheus; its rules are looked at as often
+  std::vector<std::string> selector;  // matchers of the logbells that run this configuration; empty: all
+};
+
 // Where the running process answers; what `drill` and `status` ask.
 inline constexpr const char* kDefaultUrl = "http://127.0.0.1:9733";
 

@@ -462,13 +462,15 @@ def tool(name):
 
 
 class Prometheus:
-    """Scrapes `targets` every second."""
+    """Scrapes `targets` every second; `rules` is the text of a rule file."""
 
-    def __init__(self, directory, targets):
+    def __init__(self, directory, targets, rules="groups: []\n"):
         os.makedirs(directory, exist_ok=True)
+        with open(os.path.join(directory, "rules.yaml"), "w") as file:
+            file.write(rules)
         config = os.path.join(directory, "prometheus.yml")
         with open(config, "w") as file:
-            file.write(yaml({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            file.write(yaml({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "rule_files": ["rules.yaml"],
                              "scrape_configs": [{"job_name": "logbell", "static_configs": [{"targets": list(targets)}]}]}).lstrip() + "\n")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"

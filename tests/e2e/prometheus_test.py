@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
 """Debian's Prometheus scrapes it, whatever the log says."""
+import subprocess
+
 import harness
 from harness import Case, configuration, rule, wait_for
 
@@ -40,6 +42,28 @@ class PrometheusTest(Case):
         bell.restart()
         wait_for(lambda: prometheus.query(count)[0][1] == 7, "7", context=bell.tail)
         self.assertEqual([0], [v for _, v in prometheus.query(f"resets({count}[5m])")])
+
+    def test_exported_rules_fire_there(self):
+        log, slack = self.log(), self.slack()
+        patterns = {"boom": {"match": r"ERROR boom on (?P<queue>\S+)$", "labels": ["queue"]},
+                    "took": {"match": r"took (?P<took>\d+)$", "value": "took", "metric": {"name": "took_ms", "type": "histogram", "buckets": [10, 100]}}}
+        bell = self.bell(configuration(log.path, patterns,
+                                       [rule("Boom", "sum by (queue) (count_over_time(boom[10s])) >= 3"),
+                                        rule("Slow", "quantile_over_time(0.5, took[10s]) > 10"),
+                                        rule("Least", "min_over_time(took[10s]) > 10")], {"ops": harness.slack(slack.hook())}))
+        done = subprocess.run([harness.binary(), "export", "prometheus", "--scrape-interval", "1s", "--selector", "job=logbell", bell.path],
+                              env=bell.env, capture_output=True, text=True, timeout=60)
+        self.assertEqual(1, done.returncode, done.stderr)
+        self.assertIn('rule "Least": not exported: the values of pattern "took"', done.stderr)
+        prometheus = self.closing(harness.Prometheus(self.path("prometheus"), [f"127.0.0.1:{bell.port}"], done.stdout))
+        wait_for(lambda: prometheus.query("up offset 10s")[0][1] == 1, "ten seconds of scrapes", 40, context=bell.tail)
+        self.assertEqual([], prometheus.query("ALERTS"))
+        log.write(*["ERROR boom on orders"] * 3, "ERROR boom on mail", "took 50", "took 70")
+
+        def firing():
+            return {(m["alertname"], m.get("queue")) for m, v in prometheus.query('ALERTS{alertstate="firing"}')}
+        wait_for(lambda: harness.equal({("Boom", "orders"), ("Slow", None)}, firing()), "both alerts", 30)
+        wait_for(lambda: harness.equal(set(), firing()), "their end", 40)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "rules/expr_text.h"
+
 using namespace logbell::rules;
 
 namespace {
@@ -59,6 +61,18 @@ ExprPtr good(const char* text) {
 }
 
 }  // namespace
+
+TEST_CASE("expr: parts that somebody else writes", "[rules][expr]") {
+  const PartText counts = [](const Expr& part) -> std::optional<std::string> {
+    if (part.kind == Expr::Kind::kRangeCall) return part.pattern + ":count";
+    return std::nullopt;
+  };
+  const auto written = [&](const char* text) { return format_expr(**parse_expr(text), counts); };
+  CHECK(written("-(count_over_time(a[5m])+rate(b[5m]))*2>1 and sum by(q)(count_over_time(a[5m]))>abs(rate(b[1m]))") ==
+        "-(a:count + b:count) * 2 > 1 and sum by (q) (a:count) > abs(b:count)");
+  CHECK(written("topk(2, count_over_time(a[5m])) > 1") == "topk(2, a:count) > 1");
+  CHECK(written("clamp_min(count_over_time(a[5m]), scalar(rate(b[5m]))) > 1") == "clamp_min(a:count, scalar(b:count)) > 1");
+}
 
 TEST_CASE("expr: precedence is PromQL's", "[rules][expr]") {
   const struct {
