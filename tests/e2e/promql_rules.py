@@ -220,7 +220,7 @@ class Rules:
         """Numbers and operators without any brackets: what binds stronger decides. Python's `**` and signs bind as PromQL's."""
         rng, text = self.rng, ""
         for i in range(rng.randrange(2, 6)):
-            text += (rng.choice([" + ", " - ", " * ", " / ", " % ", " ^ ", " ^ "]) if i else "") + rng.choice(["", "", "", "-"]) + rng.choice("1234")
+            text += (rng.choice([" + ", " - ", " * ", " / ", " % ", " ^ ", " ^ ", " ^ "]) if i else "") + rng.choice(["", "", "", "-"]) + rng.choice("1234")
         try:
             value = float(eval(text.replace("^", "**")))  # its own text, of digits and operators
         except (ZeroDivisionError, OverflowError, TypeError):  # a complex number is none
@@ -426,6 +426,10 @@ class Rules:
     def condition_without_clock(self, depth):
         rng = self.rng
         kind = rng.random()
+        if kind < 0.05:
+            # Its value tells how the chain was read.
+            sum_ = self.binary("+", "", self.leaf(frozenset(["a"])), self.chain(), frozenset(["a"]))
+            return self.binary(">", "", sum_, Expr(both("-1e9"), None, lambda: -1e9, UNARY), frozenset(["a"]))
         if kind < 0.2:
             # One function of what is counted or said, and nothing that could hide what it gives.
             return self.against_threshold(self.function(1, frozenset(rng.choice([(), ("a",), ("a", "b")]))))
