@@ -10,6 +10,7 @@ expressions are looked at on ticks, and windows are whole ticks, so that none li
 evaluations changes once.
 """
 import math
+import re
 
 LABELS = {"a": ["x", "y", "z"], "b": ["u", "v"]}
 PATTERNS = {"plain": [], "by_a": ["a"], "by_b": ["b"], "both": ["a", "b"], "pair": ["a", "b"]}
@@ -222,7 +223,8 @@ class Rules:
         for i in range(rng.randrange(2, 6)):
             text += (rng.choice([" + ", " - ", " * ", " / ", " % ", " ^ ", " ^ ", " ^ "]) if i else "") + rng.choice(["", "", "", "-"]) + rng.choice("1234")
         try:
-            value = float(eval(text.replace("^", "**")))  # its own text, of digits and operators
+            # Its own text, of digits and operators; as fractions, for whole numbers grow without end.
+            value = float(eval(re.sub(r"(\d)", r"\1.0", text).replace("^", "**")))
         except (ZeroDivisionError, OverflowError, TypeError):  # a complex number is none
             value = 1.0
         return Expr(both(text), None, lambda: value, 1, exact=False, nan=True)
