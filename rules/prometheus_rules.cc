@@ -306,8 +306,8 @@ std::string alert_text(const AlertingRule& rule, const Plan& plan, const std::st
   // them.
   const std::vector<std::string> from_logs = result_labels(*rule.expr, plan.patterns);
   for (const auto& [name, value] : plan.external_labels) {
-    const bool has =
-        std::any_of(labels.begin(), labels.end(), [&](const auto& label) { return label.first == name; });
+    const bool has = std::any_of(labels.begin(), labels.end(),
+                                 [&name = name](const auto& label) { return label.first == name; });
     if (name != "instance" && !has && !contains(from_logs, name)) labels.emplace_back(name, value);
   }
   std::sort(labels.begin(), labels.end());
