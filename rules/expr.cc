@@ -30,6 +30,8 @@ using Aggregation = Expr::Aggregation;
 constexpr Duration kMaxWindow = std::chrono::hours(24 * 7);
 // Four weeks: the same hour of the same day, a month ago. What came since then is kept.
 constexpr Duration kMaxOffset = std::chrono::hours(24 * 28);
+// m_of_n() looks at its expression so often at each instant; of more, a window says as much.
+constexpr double kMaxLooks = 60;
 // Deeper than any rule a person reads; keeps recursion off the end of the stack.
 constexpr int kMaxExprDepth = 64;
 constexpr std::size_t kMaxBytes = 16 * 1024;
@@ -551,7 +553,38 @@ class Parser {
     }
     node->left = std::move(given.front());
     node->parameters.assign(std::make_move_iterator(given.begin() + 1), std::make_move_iterator(given.end()));
+    if (signature.function == InstantFunction::kMOfN) check_m_of_n(*node, signature.example);
     return node;
+  }
+
+  static bool has_m_of_n(const Expr& expr) {
+    const std::vector<const Expr*> parts = parts_of(expr);
+    return expr.is_call(InstantFunction::kMOfN) ||
+           std::any_of(parts.begin(), parts.end(), [](const Expr* part) { return has_m_of_n(*part); });
+  }
+
+  static void check_m_of_n(const Expr& node, std::string_view example) {
+    const std::string fix = fmt::format("as in {}", example);
+    if (has_m_of_n(*node.left))
+      wrong(node.left->offset, "`m_of_n` of a `m_of_n`: how often it held says the outer one",
+            "ask for both with `and`");
+    for (const ExprPtr& parameter : node.parameters) {
+      if (parameter->kind != Kind::kNumber)
+        wrong(parameter->offset, "`m_of_n` wants numbers here that stand there: how long is remembered rests on them", fix);
+    }
+    const double least = node.parameters[0]->number;
+    const double looks = node.parameters[1]->number;
+    const double seconds = node.parameters[2]->number;
+    if (least != std::floor(least) || looks != std::floor(looks) || least < 1 || looks < least || looks > kMaxLooks)
+      wrong(node.parameters[0]->offset,
+            fmt::format("`m_of_n` of {} of {}: the first is at least 1, the second no less and at most {}",
+                        format_number(least), format_number(looks), format_number(kMaxLooks)),
+            fix);
+    if (!(seconds >= 0.001) || (looks - 1) * seconds > std::chrono::duration<double>(kMaxOffset).count())
+      wrong(node.parameters[2]->offset,
+            fmt::format("`m_of_n` wants the time between two looks here, and looks no further back than {}",
+                        format_duration(kMaxOffset)),
+            fix);
   }
 
   static bool binary_op_name(std::string_view word) {
@@ -1026,6 +1059,10 @@ Interval range_of_call(const Expr& expr) {
   // Some whole minute of some year.
   if (expr.instant == Function::kTime) return {-kInfinity, kInfinity, true, false, false, false};
   const Interval inner = range_of(*expr.left);
+  if (expr.instant == Function::kMOfN) {
+    const Expr::MOfN looks = expr.m_of_n();
+    return {static_cast<double>(looks.least), static_cast<double>(looks.looks), true, false, false, false};
+  }
   if (is_date_part(expr.instant)) {
     const auto [least, most] = date_part_range(expr.instant);
     return {least, most, true, !expr.is_date_of_now(), inner.always_nan, false};
@@ -1632,12 +1669,14 @@ void check_meeting(const Expr& node, const std::vector<PatternSpec>& patterns) {
 }
 
 // Copies the tree with pattern indices set and label names checked.
-ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns, const std::string& location) {
+ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns, const std::string& location,
+              Expr::MOfN looks = {}) {
   auto node = std::make_shared<Expr>(*expr);
-  if (node->left) node->left = bound(node->left, patterns, location);
-  if (node->right) node->right = bound(node->right, patterns, location);
+  if (node->is_call(InstantFunction::kMOfN)) looks = node->m_of_n();
+  if (node->left) node->left = bound(node->left, patterns, location, looks);
+  if (node->right) node->right = bound(node->right, patterns, location, looks);
   for (ExprPtr& parameter : node->parameters)
-    parameter = bound(parameter, patterns, location);
+    parameter = bound(parameter, patterns, location, looks);
   if (node->kind == Kind::kCall && is_date_part(node->instant)) node->location = location;
   const auto check_labels = [&](const std::vector<std::string>& names, const std::vector<std::string>& known,
                                 std::string_view where) {
@@ -1664,6 +1703,8 @@ ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns, con
       throw ExprError{node->offset, fmt::format("there is no pattern `{}`", node->pattern), fix};
     }
     node->pattern_index = static_cast<std::uint32_t>(found - patterns.begin());
+    node->looks = looks.looks;
+    node->again = looks.again;
     if (node->asks_values() && found->value.empty())
       throw ExprError{node->offset,
                       fmt::format("`{}` is about values, and the pattern `{}` has no `value:`",
@@ -1709,6 +1750,7 @@ Moves moves_of_call(const Expr& expr) {
   using Function = InstantFunction;
   if (expr.instant == Function::kTime) return {};  // it moves with time, not with matches
   Moves inner = moves_of(*expr.left);
+  if (expr.instant == Function::kMOfN) return {inner.appears, inner.disappears, inner.appears, inner.disappears};
   const bool comes_or_goes = inner.appears || inner.disappears;
   const bool moves = inner.up || inner.down || comes_or_goes;
   switch (expr.instant) {
@@ -1903,7 +1945,11 @@ void format_to(const Expr& expr, const PartText* part_text, std::string& out) {
       if (expr.left && !expr.is_date_of_now()) format_to(*expr.left, part_text, out);
       for (const ExprPtr& parameter : expr.parameters) {
         out += ", ";
-        format_to(*parameter, part_text, out);
+        if (expr.instant == InstantFunction::kMOfN && &parameter == &expr.parameters.back()) {
+          out += format_duration(expr.m_of_n().again);
+        } else {
+          format_to(*parameter, part_text, out);
+        }
       }
       out += ")";
       return;
@@ -1977,6 +2023,13 @@ Expr::BinaryOp mirrored(Expr::BinaryOp op) {
   }
 }
 
+Expr::MOfN Expr::m_of_n() const {
+  LOGBELL_CHECK(is_call(InstantFunction::kMOfN));
+  const std::chrono::duration<double> step(parameters[2]->number);
+  return {static_cast<std::uint32_t>(parameters[0]->number), static_cast<std::uint32_t>(parameters[1]->number),
+          std::chrono::round<Duration>(step)};
+}
+
 bool Expr::is_comparison() const {
   return kind == Kind::kBinary && op >= Op::kEq && op <= Op::kLe;
 }
@@ -2037,7 +2090,8 @@ bool is_single(const Expr& expr) {
       return is_single(*expr.left);
     case Kind::kCall:
       return expr.instant == InstantFunction::kVector ||
-             (expr.instant != InstantFunction::kClamp && is_single(*expr.left));
+             (expr.instant != InstantFunction::kClamp && expr.instant != InstantFunction::kMOfN &&
+              is_single(*expr.left));
     case Kind::kBinary:
       if (expr.is_comparison() && !expr.return_bool) return false;
       return !expr.is_set_operator() && (expr.left->type == Type::kScalar || is_single(*expr.left)) &&
@@ -2052,9 +2106,13 @@ std::optional<Timestamp> next_clock_turn(const Expr& expr, Timestamp at) {
   if (expr.is_call(InstantFunction::kTime) || expr.is_date_of_now())
     return next_turn(expr.instant, expr.location, at);
   std::optional<Timestamp> next;
+  const Expr::MOfN looks = expr.is_call(InstantFunction::kMOfN) ? expr.m_of_n() : Expr::MOfN{};
   for (const Expr* part : parts_of(expr)) {
-    const std::optional<Timestamp> turn = next_clock_turn(*part, at);
-    if (turn && (!next || *turn < *next)) next = turn;
+    for (std::uint32_t look = 0; look < looks.looks; ++look) {
+      const Duration before = look * looks.again;
+      const std::optional<Timestamp> turn = next_clock_turn(*part, at - before);
+      if (turn && (!next || *turn + before < *next)) next = *turn + before;
+    }
   }
   return next;
 }

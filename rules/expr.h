@@ -84,6 +84,9 @@ struct Expr {
   std::vector<LabelMatcher> matchers;
   Duration window{0};
   Duration range_offset{0};  // not negative: it gives what it would have given so long ago
+  // m_of_n() asks for it at so many instants, `again` apart, the last of which is now; set by bind()
+  std::uint32_t looks = 1;
+  Duration again{0};
   // It has an element at every instant, and never more than one: no labels, or `=` on each; set by bind().
   bool single = false;
 
@@ -110,7 +113,7 @@ struct Expr {
   ExprPtr right;
 
   // How long what a match says is asked for: of kRangeCall.
-  Duration reach() const { return window + range_offset; }
+  Duration reach() const { return window + range_offset + (looks - 1) * again; }
   // Of kRangeCall: it is about the pattern's `value:`, and has an element only where there are some.
   bool asks_values() const { return function >= RangeFunction::kSumOverTime; }
   bool is_comparison() const;
@@ -122,6 +125,13 @@ struct Expr {
   }
   // A part of the date of now.
   bool is_date_of_now() const;
+  // Of kCall m_of_n: how many instants it looks at, how far apart they are, and at how many it must hold.
+  struct MOfN {
+    std::uint32_t least = 1;
+    std::uint32_t looks = 1;
+    Duration again{0};
+  };
+  MOfN m_of_n() const;
   bool is_call(InstantFunction which) const { return kind == Kind::kCall && instant == which; }
 };
 

@@ -40,6 +40,8 @@ constexpr std::array kSignatures{
     InstantSignature{Function::kDaysInMonth, "days_in_month", 0, 1, false, false, "days_in_month()"},
     InstantSignature{Function::kMonth, "month", 0, 1, false, false, "month()"},
     InstantSignature{Function::kYear, "year", 0, 1, false, false, "year()"},
+    InstantSignature{Function::kMOfN, "m_of_n", 4, 4, false, false,
+                     "m_of_n(count_over_time(PATTERN[1m]) > 5, 3, 5, 1m)"},
 };
 
 // Go's math.Min and math.Max, which Prometheus clamps with: NaN, but for the infinity that nothing passes.

@@ -39,6 +39,7 @@ enum class InstantFunction : std::uint8_t {
   kDaysInMonth,
   kMonth,
   kYear,
+  kMOfN,  // of the evaluator: it looks at its argument at several instants
 };
 
 struct InstantSignature {

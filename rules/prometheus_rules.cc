@@ -106,6 +106,11 @@ class Writer {
         return range_call(part);
       case Kind::kAggregate:
         return aggregate(part);
+      case Kind::kCall:
+        if (part.is_call(InstantFunction::kMOfN))
+          throw CannotBeSaid{"Prometheus has no `m_of_n`: a subquery would look at other moments than logbell",
+                             "leave it to logbell"};
+        return std::nullopt;
       case Kind::kBinary: {
         // Of two numbers PromQL wants it said.
         if (!part.is_comparison() || part.return_bool || part.type != Expr::Type::kScalar)

@@ -345,8 +345,24 @@ Value binary(const Expr& expr, const Value& left, const Value& right) {
   return out;
 }
 
+// Each element that the operand had at enough of the instants: at how many.
+Value m_of_n(const Expr& expr, Timestamp at, const WindowOf& window_of) {
+  const Expr::MOfN looks = expr.m_of_n();
+  std::map<Labels, std::uint32_t> held;
+  for (std::uint32_t look = 0; look < looks.looks; ++look) {
+    for (const Sample& sample : value_of(*expr.left, at - look * looks.again, window_of).samples)
+      ++held[sample.labels];
+  }
+  Value out;
+  for (const auto& [labels, times] : held) {
+    if (times >= looks.least) out.samples.push_back({labels, static_cast<double>(times)});
+  }
+  return out;
+}
+
 Value call(const Expr& expr, Timestamp at, const WindowOf& window_of) {
   if (expr.instant == InstantFunction::kTime) return {true, rules::clock_seconds(at), {}};
+  if (expr.instant == InstantFunction::kMOfN) return m_of_n(expr, at, window_of);
   Value operand = value_of(*expr.left, at, window_of);
   std::vector<double> parameters;
   parameters.reserve(expr.parameters.size());
@@ -426,6 +442,11 @@ class SpanEvaluator {
 
   bool may_be_true(const Expr& expr) const {
     if (expr.kind == Expr::Kind::kParen) return may_be_true(*expr.left);
+    if (expr.is_call(InstantFunction::kMOfN)) {
+      // At one of the instants at least.
+      const Expr::MOfN looks = expr.m_of_n();
+      return SpanEvaluator(from_ - (looks.looks - 1) * looks.again, to_, window_of_).may_be_true(*expr.left);
+    }
     if (expr.kind != Expr::Kind::kBinary) return true;
     switch (expr.op) {
       case Op::kAnd:
@@ -803,6 +824,10 @@ class SpanEvaluator {
       return Bounds{rules::clock_seconds(from_), rules::clock_seconds(to_)};
     if (expr.is_date_of_now()) return of_date(expr);
     if (rules::is_date_part(expr.instant)) return std::nullopt;
+    if (expr.instant == InstantFunction::kMOfN) {
+      const Expr::MOfN looks = expr.m_of_n();
+      return Bounds{static_cast<double>(looks.least), static_cast<double>(looks.looks)};
+    }
     std::vector<double> parameters;
     for (const rules::ExprPtr& parameter : expr.parameters) {
       const std::optional<double> value = number(*parameter);
@@ -866,6 +891,20 @@ rules::Result<std::vector<Sample>> evaluate(const Expr& expr, Timestamp at, cons
   }
 }
 
+namespace {
+
+// So long after a match its coming or leaving can change what the call says.
+std::vector<Duration> lags(const Expr& call) {
+  std::vector<Duration> all;
+  for (std::uint32_t look = 0; look < call.looks; ++look) {
+    all.push_back(call.range_offset + look * call.again);
+    all.push_back(call.range_offset + call.window + look * call.again);
+  }
+  return all;
+}
+
+}  // namespace
+
 void change_instants(const Expr& expr, Timestamp from, Timestamp to, const WindowOf& window_of,
                      std::set<Timestamp>& out) {
   for (auto turn = rules::next_clock_turn(expr, from); turn && *turn <= to;
@@ -877,7 +916,7 @@ void change_instants(const Expr& expr, Timestamp from, Timestamp to, const Windo
     for (const auto& [values, series] : window.series()) {
       if (!selected(*call, window, series)) continue;
       // What came so long before is what comes into the window, or leaves it, now.
-      for (const Duration before : {call->range_offset, call->reach()}) {
+      for (const Duration before : lags(*call)) {
         const bool far = from < Timestamp::min() + before;
         times.clear();
         series.times.times(far ? Timestamp::min() : from - before, to - before, times);
@@ -885,8 +924,10 @@ void change_instants(const Expr& expr, Timestamp from, Timestamp to, const Windo
           out.insert(at + before);
       }
       if (series.expected || series.first_seen == rules::kLongAgo) continue;
-      const Timestamp seen = series.first_seen + call->range_offset;
-      if (seen > from && seen <= to) out.insert(seen);
+      for (std::uint32_t look = 0; look < call->looks; ++look) {
+        const Timestamp seen = series.first_seen + call->range_offset + look * call->again;
+        if (seen > from && seen <= to) out.insert(seen);
+      }
     }
   }
 }
@@ -901,11 +942,13 @@ std::optional<Timestamp> next_change(const Expr& expr, Timestamp from, const Win
     const PatternWindow& window = window_of(call->pattern_index);
     for (const auto& [values, series] : window.series()) {
       if (!selected(*call, window, series)) continue;
-      for (const Duration before : {call->range_offset, call->reach()}) {
+      for (const Duration before : lags(*call)) {
         if (const auto at = series.times.first_after(from - before)) consider(*at + before);
       }
-      if (!series.expected && series.first_seen != rules::kLongAgo)
-        consider(series.first_seen + call->range_offset);
+      for (std::uint32_t look = 0; look < call->looks; ++look) {
+        if (!series.expected && series.first_seen != rules::kLongAgo)
+          consider(series.first_seen + call->range_offset + look * call->again);
+      }
     }
   }
   return next;

@@ -901,14 +901,14 @@ struct Pipeline::Impl {
       for (const auto& [values, lines] : pattern.samples) {
         if (!belongs(spec, values, *call, element)) continue;
         for (const auto& [when, line] : lines.anchors) {
-          if (when > at - call->window && when <= at && when < first.first) first = {when, &line};
+          if (when > now - call->reach() && when <= at && when < first.first) first = {when, &line};
         }
-        if (lines.last_at > at - call->window && lines.last_at <= at && lines.last_at > last.first)
+        if (lines.last_at > now - call->reach() && lines.last_at <= at && lines.last_at > last.first)
           last = {lines.last_at, &lines.last};
       }
       for (const auto& [values, series] : pattern.window.series()) {
         if (values.empty() || !belongs(spec, values, *call, element)) continue;
-        const std::uint64_t matches = series.times.count(at - call->window, at);
+        const std::uint64_t matches = series.times.count(now - call->reach(), at);
         if (matches == 0) continue;
         for (std::size_t k = 0; k < spec.labels.size(); ++k) {
           if (!element.has(spec.labels[k]) && !values[k].empty())

@@ -113,6 +113,7 @@ TEST_CASE("expr: one meaning has one text", "[rules][expr]") {
         "rate(errors[1h30m]) > on (queue) rate(errors[1h30m])");
   CHECK(canonical("clamp( rate(errors[1m]),-1,scalar( sum(rate(plain[60s])) )*2 )>vector(1)") ==
         "clamp(rate(errors[1m]), -1, scalar(sum(rate(plain[1m]))) * 2) > vector(1)");
+  CHECK(canonical("m_of_n( rate(errors[1m])>1,3,5,90s )") == "m_of_n(rate(errors[1m]) > 1, 3, 5, 1m30s)");
   CHECK(canonical("hour(  ) >= 9 and hour(vector(time())) < 17 and month(vector(0)) == 1") ==
         "hour() >= 9 and hour() < 17 and month(vector(0)) == 1");
   CHECK(canonical("time()-60 > 1") == "time() - 60 > 1");
@@ -162,6 +163,17 @@ TEST_CASE("expr: what is wrong is said, with its place and the fix", "[rules][ex
       {"clamp_max(rate(errors[5m]), rate(plain[5m])) > 1", "`clamp_max` wants a number here", "scalar(…)",
        28},
       {"abs(rate(errors[5m]),) > 1", "`)` where an argument is expected", "", 21},
+      {"m_of_n(rate(errors[5m]) > 1, 3, 5)", "`m_of_n` takes 4 arguments, and 3 are given", "as in m_of_n(", 0},
+      {"m_of_n(rate(errors[5m]), 3, 5, 1m)", "compares nothing", "> 3", 0},
+      {"m_of_n(rate(errors[5m]) > 1, 6, 5, 1m)", "`m_of_n` of 6 of 5: the first is at least 1", "as in m_of_n(", 29},
+      {"m_of_n(rate(errors[5m]) > 1, 0, 5, 1m)", "`m_of_n` of 0 of 5", "", 29},
+      {"m_of_n(rate(errors[5m]) > 1, 1.5, 5, 1m)", "`m_of_n` of 1.5 of 5", "", 29},
+      {"m_of_n(rate(errors[5m]) > 1, 3, 61, 1m)", "no less and at most 60", "", 29},
+      {"m_of_n(rate(errors[5m]) > 1, 3, 5, 0)", "wants the time between two looks here", "", 35},
+      {"m_of_n(rate(errors[5m]) > 1, 3, 5, 8d)", "no further back than 4w", "", 35},
+      {"m_of_n(rate(errors[5m]) > 1, 3, 1 + 4, 1m)", "wants numbers here that stand there", "", 34},
+      {"m_of_n(m_of_n(rate(errors[5m]) > 1, 3, 5, 1m), 3, 5, 1m)", "`m_of_n` of a `m_of_n`", "`and`", 7},
+      {"m_of_n(rate(errors[5m]) > 1, 3, 5, 1m) > 5", "can never be true", "", 39},
       {"time(1) > 3", "`time` takes no arguments, and 1 is given", "as in time()", 0},
       {"hour(3) > 3", "`hour` wants series", "as in hour()", 5},
       {"hour() >= 9", "names no pattern: it is about no line", "count something", 7},
@@ -532,6 +544,9 @@ TEST_CASE("expr: polarity says what a rule's truth rests on", "[rules][expr]") {
       {"vector(scalar(count_over_time(plain[1m])) > 3) > 0", true, false},
       {"count_over_time(plain[1m]) > scalar(sum(count_over_time(errors[1m])))", true, true},
       {"clamp(rate(plain[1m]), 0, scalar(sum(rate(errors[1m])))) > 3", true, true},
+      {"m_of_n(count_over_time(plain[1m]) > 3, 3, 5, 1m)", true, false},
+      {"m_of_n(count_over_time(plain[1m]) == 0, 3, 5, 1m)", false, true},
+      {"m_of_n(count_over_time(plain[1m]) == 0, 3, 5, 1m) < 5", true, true},
   };
   for (const auto& row : rows) {
     INFO(row.text);
@@ -573,6 +588,9 @@ TEST_CASE("expr: the labels that a result can have", "[rules][expr]") {
   CHECK(longest_window(*good("clamp_max(rate(plain[1m]), scalar(rate(plain[2h]))) > 1")) ==
         std::chrono::hours(2));
   CHECK(longest_window(*good("rate(plain[1m]) > 2 * rate(plain[1m] offset 1h)")) == std::chrono::minutes(61));
+  CHECK(longest_window(*good("m_of_n(rate(plain[1m] offset 1m) > 2, 3, 5, 2m)")) == std::chrono::minutes(10));
+  CHECK(result_labels(*good("m_of_n(count_over_time(errors[1m]) > 1, 3, 5, 1m)"), patterns()) ==
+        Names{"queue", "zone"});
   CHECK(longest_window(*good("rate(plain[1m]) > 1 and rate(plain[2h]) > 1")) == std::chrono::hours(2));
 }
 

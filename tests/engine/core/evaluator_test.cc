@@ -336,6 +336,7 @@ TEST_CASE("evaluator: what is refused as never true has no value, and polarity h
       return "count_over_time" + selector + compare[pick(6)] + std::to_string(pick(5));
     };
     const char* ops[] = {" and ", " or ", " unless "};
+    if (pick(8) == 0) return "m_of_n(" + plain() + ", " + std::to_string(1 + pick(3)) + ", 3, 10ms)";
     if (pick(2) == 0)
       return "(" + plain() + ops[pick(3)] + plain() +
              (pick(2) == 0 ? ops[pick(3)] + plain() : std::string()) + ")";
@@ -440,6 +441,9 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
           "hour()"};
       return std::string(kSingle[pick(10)]) + kCompare[pick(6)] + kSingle[pick(10)];
     }
+    if (depth > 0 && pick(6) == 0)
+      return "m_of_n(" + number(1) + kCompare[pick(6)] + std::to_string(pick(4)) + ", " + std::to_string(1 + pick(3)) +
+             ", 3, 15ms)" + (pick(3) == 0 ? " > 1" : "");
     const std::string threshold = pick(4) == 0 ? std::to_string(pick(400)) : std::to_string(pick(8) - 1);
     if (pick(5) == 0) return threshold + kCompare[pick(6)] + number(1);
     return number(1) + kCompare[pick(6)] + threshold;
@@ -546,6 +550,100 @@ TEST_CASE("rule state: each turn of the clock is an instant, also where the cloc
   }
   // Years without a line: day by day, and not one of them is left out.
   CHECK(fired("2020-01-01T00:00:00Z", "2026-01-01T00:00:00Z", true).size() == 2 * 2192);
+}
+
+TEST_CASE("evaluator: m_of_n has what held often enough", "[core][evaluator]") {
+  World world;
+  const auto at = [&](const std::string& text, int now) {
+    const auto expr = rules::bind_expr(*rules::parse_expr(text), world.specs);
+    REQUIRE(expr.has_value());
+    return *world.value(**expr, now);
+  };
+  using Samples = std::vector<Sample>;
+  // Of [10ms] more than one: at 100 and 110, not at 120, at 130.
+  for (const int when : {95, 100, 105, 108, 121, 122})
+    world.windows[0].add({"a", "eu"}, from_unix_ms(when), 1);
+  world.windows[0].add({"b", "us"}, from_unix_ms(129), 2);
+  const std::string holds = "count_over_time(errors[10ms]) > 1";
+  const rules::Labels a{{"queue", "a"}, {"zone", "eu"}};
+  const rules::Labels b{{"queue", "b"}, {"zone", "us"}};
+  CHECK(at("m_of_n(" + holds + ", 3, 4, 10ms)", 130) == Samples{{a, 3}});
+  CHECK(at("m_of_n(" + holds + ", 4, 4, 10ms)", 130).empty());
+  CHECK(at("m_of_n(" + holds + ", 3, 3, 10ms)", 130).empty());
+  CHECK(at("m_of_n(" + holds + ", 1, 2, 10ms)", 130) == Samples{{a, 1}, {b, 1}});
+  CHECK(at("m_of_n(" + holds + ", 1, 1, 10ms)", 120).empty());
+  CHECK(at("m_of_n(" + holds + ", 1, 4, 10ms) > 2", 130) == Samples{{a, 3}});
+  CHECK(at("sum(m_of_n(" + holds + ", 1, 4, 10ms)) >= 4", 130) == Samples{{{}, 4}});
+}
+
+TEST_CASE("rule state: m_of_n is looked at whenever one of its looks can see something else", "[core][evaluator]") {
+  std::mt19937_64 random(11);  // NOLINT(cert-msc51-cpp): the same run every time
+  const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<std::uint64_t>(n)); };
+  int fired = 0;
+  for (int round = 0; round < 300; ++round) {
+    const std::string text =
+        round % 3 == 0   ? "m_of_n(count_over_time(plain[20ms]) > 1, 2, 3, 15ms)"
+        : round % 3 == 1 ? "m_of_n(count_over_time(plain[10ms] offset 5ms) == 0 and count_over_time(plain[60ms]) > 0, 2, 4, 7ms)"
+                         : "m_of_n(count_over_time(errors[30ms]) >= 1 and on () minute() > 0, 3, 5, 20ms)";
+    World world;
+    rules::AlertingRule rule;
+    rule.name = "Often";
+    const auto bound = rules::bind_expr(*rules::parse_expr(text), world.specs);
+    if (!bound) FAIL(text << ": " << bound.error().reason);
+    rule.expr = *bound;
+    rule.polarity = rules::polarity(*rule.expr);
+    for (int i = pick(12); i >= 0; --i) {
+      const int at = 59'900 + pick(200);
+      world.windows[1].add({}, from_unix_ms(at), 1);
+      world.windows[0].add({pick(2) == 0 ? "a" : "b", "eu"}, from_unix_ms(at + pick(3)), 1);
+    }
+    engine::RuleInputs inputs;
+    inputs.clock = from_unix_ms(59'900);
+    inputs.watched_from = from_unix_ms(50'000);
+    engine::RuleState state(rule,
+                            [&](std::uint32_t index) -> const PatternWindow& { return world.windows[index]; });
+    state.restore_clock(inputs.clock);
+    std::vector<engine::Step> steps;
+    // At once, or from one instant that is announced to the next.
+    if (round % 2 == 0) {
+      inputs.clock = from_unix_ms(60'400);
+      state.advance(inputs, false, steps);
+    } else {
+      for (auto next = state.next_instant(inputs); next && *next <= from_unix_ms(60'400);
+           next = state.next_instant(inputs)) {
+        inputs.clock = *next;
+        state.advance(inputs, false, steps);
+      }
+    }
+    std::vector<std::string> found;
+    for (const engine::Step& step : steps) {
+      if (step.to != rules::AlertState::kPending)
+        found.push_back(std::to_string(rules::to_unix_ms(step.at)) + step.alert.labels.format() +
+                        std::string(rules::to_string(step.to)));
+    }
+    std::vector<std::string> expected;
+    std::set<rules::Labels> before;
+    for (int at = 59'901; at <= 60'400; ++at) {
+      std::set<rules::Labels> now;
+      const auto value = world.value(*rule.expr, at);
+      REQUIRE(value.has_value());
+      for (const Sample& sample : *value)
+        now.insert(sample.labels);
+      for (const rules::Labels& labels : before) {
+        if (now.count(labels) == 0) expected.push_back(std::to_string(at) + labels.format() + "resolved");
+      }
+      for (const rules::Labels& labels : now) {
+        if (before.count(labels) == 0) expected.push_back(std::to_string(at) + labels.format() + "firing");
+      }
+      before = std::move(now);
+    }
+    std::sort(found.begin(), found.end());
+    std::sort(expected.begin(), expected.end());
+    INFO(text << " in round " << round);
+    REQUIRE(found == expected);
+    fired += static_cast<int>(expected.size());
+  }
+  CHECK(fired > 300);
 }
 
 TEST_CASE("rule state: time() is looked at every minute", "[core][evaluator]") {
