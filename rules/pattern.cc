@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "rules/json.h"
+#include "rules/logfmt.h"
 #include "rules/prefilter.h"
 #include "rules/quantity.h"
 #include "rules/redact.h"
@@ -27,45 +28,6 @@ bool is_one_line(std::string_view block, const Record& record) {
   const bool begins = record.offset == 0 || block[record.offset - 1] == '\n';
   const bool ends = end == block.size() || block[end] == '\n' || block.substr(end, 2) == "\r\n";
   return begins && ends && std::memchr(block.data() + record.offset, '\n', record.length) == nullptr;
-}
-
-// key=value pairs with quotes and escapes, as logfmt writes them; a word without "=" is a key whose value is
-// "true".
-void read_logfmt(std::string_view line, std::vector<JsonLineReader::Field>& out) {
-  out.clear();
-  std::size_t at = 0;
-  while (at < line.size()) {
-    while (at < line.size() && (line[at] == ' ' || line[at] == '\t'))
-      ++at;
-    const std::size_t from = at;
-    while (at < line.size() && line[at] != '=' && line[at] != ' ' && line[at] != '\t')
-      ++at;
-    if (at == from) {
-      ++at;  // a "=" without a key
-      continue;
-    }
-    JsonLineReader::Field field;
-    field.name = line.substr(from, at - from);
-    if (at >= line.size() || line[at] != '=') {
-      field.value = "true";
-    } else if (++at < line.size() && line[at] == '"') {
-      for (++at; at < line.size() && line[at] != '"'; ++at) {
-        if (line[at] == '\\' && at + 1 < line.size()) {
-          ++at;
-          field.value += line[at] == 'n' ? '\n' : line[at] == 't' ? '\t' : line[at];
-        } else {
-          field.value += line[at];
-        }
-      }
-      ++at;
-    } else {
-      const std::size_t start = at;
-      while (at < line.size() && line[at] != ' ' && line[at] != '\t')
-        ++at;
-      field.value = line.substr(start, at - start);
-    }
-    out.push_back(std::move(field));
-  }
 }
 
 // Where a label or the value comes from in one pattern: a group of each `match`, a group of a `where`, or a
