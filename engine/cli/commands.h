@@ -9,6 +9,7 @@ int command_backtest(const BacktestOptions& options);
 int command_check(const CheckOptions& options);
 int command_diff(const DiffOptions& options);
 int command_drill(const DrillOptions& options);
+int command_explain(const ExplainOptions& options);
 int command_export(const ExportOptions& options);
 int command_status(const StatusOptions& options);
 int command_test(const TestOptions& options);

@@ -160,6 +160,34 @@ int dispatch(int argc, char** argv) {
       "The rule file is on standard output, what is left out and why on standard error. Exit status: 0 every rule is "
       "in it, 1 some are left out, 78 the configuration is refused.");
 
+  ExplainOptions explain;
+  CLI::App* explain_command = app.add_subcommand(
+      "explain", "Say how a rule is understood and who hears of it; what the patterns make of a line or a log, and why; draft a rule");
+  CLI::Option* explain_config =
+      explain_command->add_option("--config", explain.config, "The configuration")->capture_default_str();
+  CLI::Option* explain_rule = explain_command->add_option("RULE", explain.rule, "How it is understood: windows, memory, route, sinks");
+  CLI::Option* explain_line = explain_command->add_option("--line", explain.line, "What each pattern makes of this line, and why");
+  CLI::Option* explain_file =
+      explain_command->add_option("--file", explain.file, "The same of each line of a log, and in all; - is standard input");
+  CLI::Option* explain_new =
+      explain_command->add_option("--new-rule", explain.new_rule, "Draft a pattern and a rule from this line, as configuration");
+  explain_command
+      ->add_flag("--missed", explain.missed, "Of --file: only lines that look like errors and that nothing covers, by their templates")
+      ->needs(explain_file);
+  explain_command->add_flag("--all", explain.all, "Also the patterns that are not near, and each line of a log, however many");
+  explain_command->add_option("--source", explain.source, "Whose line or log it is, where there are several sources");
+  explain_command->add_option("--url", explain.url, "Where the running process answers, which is asked for proofs")->capture_default_str();
+  std::string explain_format = "text";
+  explain_command->add_option("--format", explain_format, "How to say it")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  explain_rule->excludes(explain_line)->excludes(explain_file)->excludes(explain_new);
+  explain_line->excludes(explain_file)->excludes(explain_new);
+  explain_file->excludes(explain_new);
+  explain_command->footer(
+      "Nothing is sent or stored. Exit status: 0 it is explained; 1 no pattern matches the line, or --missed found lines; 64 no such "
+      "rule, source or file; 78 the configuration is refused.");
+
   StatusOptions status;
   CLI::App* status_command = app.add_subcommand(
       "status", "Say how the running process is, and what proves that each rule reaches each of its sinks");
@@ -232,6 +260,15 @@ int dispatch(int argc, char** argv) {
     drill.wait = *rules::parse_duration(wait);
     drill.format = drill_format == "json" ? OutputFormat::kJson : OutputFormat::kText;
     return command_drill(drill);
+  }
+  if (explain_command->parsed()) {
+    if (explain_rule->count() + explain_line->count() + explain_file->count() + explain_new->count() == 0) {
+      std::fputs("logbell explain: name a RULE, or say --line, --file or --new-rule; --help says more.\n", stderr);
+      return kExitUsage;
+    }
+    explain.has_config = explain_config->count() > 0;
+    explain.format = explain_format == "json" ? OutputFormat::kJson : OutputFormat::kText;
+    return command_explain(explain);
   }
   if (status_command->parsed()) {
     status.format = status_format == "json" ? OutputFormat::kJson : OutputFormat::kText;

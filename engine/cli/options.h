@@ -51,7 +51,7 @@ struct ExportOptions {
   std::vector<std::string> selector;  // matchers of the logbells that run this configuration; empty: all
 };
 
-// Where the running process answers; what `drill` and `status` ask.
+// Where the running process answers; what `drill`, `status` and `explain` ask.
 inline constexpr const char* kDefaultUrl = "http://127.0.0.1:9733";
 
 struct DrillOptions {
@@ -63,6 +63,20 @@ struct DrillOptions {
   std::string via_log;  // a file of a source, to write the lines to; "": the process reads them itself
   bool issue = false;   // only a mark is wanted: somebody else logs it
   std::string result;   // of a drill that has begun already
+  OutputFormat format = OutputFormat::kText;
+};
+
+struct ExplainOptions {
+  std::string config = kDefaultConfig;
+  bool has_config = false;  // it was named
+  std::string rule;         // to explain; else one of these:
+  std::string line;
+  std::string file;      // "-": standard input
+  std::string new_rule;  // a line to draft a rule from
+  std::string source;    // whose line or file it is; "": there is only one, or the path says it
+  bool missed = false;   // only lines that look like errors and that nothing covers
+  bool all = false;      // also patterns that are far, and lines that nothing has to say of
+  std::string url = kDefaultUrl;
   OutputFormat format = OutputFormat::kText;
 };
 
