@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 
 #include <fmt/format.h>
 
@@ -239,14 +240,28 @@ Place Reading::place_in(const Text& text, std::size_t offset) const {
   return Place{text.place.file, walk.line(), walk.col()};
 }
 
-Fields::Fields(const yaml::Node& node, std::string subject, Reading& reading, std::vector<std::string> known,
-               const std::vector<ForeignKey>& foreign)
+Fields::Fields(const yaml::Node& node, std::string subject, Reading& reading, const KeyTable& table,
+               const std::vector<ForeignKey>& foreign, const std::vector<std::string>& more)
+    : node_(&node), table_(&table), subject_(std::move(subject)), reading_(&reading) {
+  std::vector<std::string> known;
+  for (const Key& key : table.keys)
+    known.emplace_back(key.name);
+  known.insert(known.end(), more.begin(), more.end());
+  judge(known, foreign);
+}
+
+Fields::Fields(const yaml::Node& node, std::string subject, Reading& reading, std::vector<std::string> names)
     : node_(&node), subject_(std::move(subject)), reading_(&reading) {
-  if (!node.is_map()) {
-    if (!node.is_null()) error(node.place, fmt::format("a map of keys is expected, not {}", kind_name(node)));
+  judge(names, {});
+}
+
+void Fields::judge(const std::vector<std::string>& known, const std::vector<ForeignKey>& foreign) const {
+  if (!node_->is_map()) {
+    if (!node_->is_null())
+      error(node_->place, fmt::format("a map of keys is expected, not {}", kind_name(*node_)));
     return;
   }
-  for (const yaml::Entry& entry : node.entries) {
+  for (const yaml::Entry& entry : node_->entries) {
     if (std::find(known.begin(), known.end(), entry.key) != known.end()) continue;
     const auto other =
         std::find_if(foreign.begin(), foreign.end(), [&](const ForeignKey& f) { return f.key == entry.key; });
@@ -258,6 +273,27 @@ Fields::Fields(const yaml::Node& node, std::string subject, Reading& reading, st
     if (fix.empty()) fix = "the keys here are " + list_words(known, 30);
     error(entry.key_place, fmt::format("unknown key \"{}\"", entry.key), std::move(fix));
   }
+}
+
+const Shape* Fields::shape_of(std::string_view key, std::initializer_list<Shape::Kind> kinds) const {
+  if (table_ == nullptr) return nullptr;
+  const Key* row = table_->find(key);
+  const std::vector<Shape>* shapes = row == nullptr ? &table_->more_shapes : &row->shapes;
+  for (const Shape& shape : *shapes) {
+    if (std::find(kinds.begin(), kinds.end(), shape.kind) != kinds.end()) return &shape;
+  }
+  // Whoever asks for a key must ask as the table has it, or an editor would be told something else.
+#ifndef NDEBUG
+  std::fprintf(stderr, "logbell: \"%s\" of the table %s is asked for as something else\n", std::string(key).c_str(),
+               std::string(table_->name).c_str());
+  LOGBELL_CHECK(false);
+#endif
+  return nullptr;
+}
+
+const yaml::Node* Fields::raw(std::string_view key) const {
+  LOGBELL_CHECK(table_ == nullptr || table_->find(key) != nullptr || !table_->more_keys.empty());
+  return node_->find(key);
 }
 
 Place Fields::place(std::string_view key) const {
@@ -285,6 +321,11 @@ std::optional<Text> Fields::scalar(const yaml::Node& node, std::string_view key)
 }
 
 std::optional<Text> Fields::text(std::string_view key) const {
+  shape_of(key, {Shape::Kind::kText, Shape::Kind::kWord});
+  return text_of(key);
+}
+
+std::optional<Text> Fields::text_of(std::string_view key) const {
   const yaml::Node* value = node_->find(key);
   if (value == nullptr) return std::nullopt;
   return scalar(*value, key);
@@ -305,6 +346,7 @@ std::optional<Text> Fields::required_text(std::string_view key, std::string_view
 }
 
 std::optional<std::vector<Text>> Fields::texts(std::string_view key) const {
+  shape_of(key, {Shape::Kind::kTexts, Shape::Kind::kList});
   const yaml::Node* value = node_->find(key);
   if (value == nullptr) return std::nullopt;
   std::vector<Text> out;
@@ -329,7 +371,8 @@ std::optional<std::vector<Text>> Fields::texts(std::string_view key) const {
 }
 
 std::optional<bool> Fields::boolean(std::string_view key) const {
-  const std::optional<Text> found = text(key);
+  shape_of(key, {Shape::Kind::kBoolean});
+  const std::optional<Text> found = text_of(key);
   if (!found || found->assumed) return std::nullopt;
   if (found->value == "true") return true;
   if (found->value == "false") return false;
@@ -338,7 +381,8 @@ std::optional<bool> Fields::boolean(std::string_view key) const {
 }
 
 std::optional<Duration> Fields::duration(std::string_view key) const {
-  const std::optional<Text> found = text(key);
+  shape_of(key, {Shape::Kind::kDuration});
+  const std::optional<Text> found = text_of(key);
   if (!found || found->assumed) return std::nullopt;
   Result<Duration> parsed = parse_duration(found->value);
   if (!parsed) {
@@ -348,10 +392,12 @@ std::optional<Duration> Fields::duration(std::string_view key) const {
   return *parsed;
 }
 
-std::optional<std::int64_t> Fields::integer(std::string_view key, std::int64_t least,
-                                            std::int64_t most) const {
-  const std::optional<Text> found = text(key);
-  if (!found || found->assumed) return std::nullopt;
+std::optional<std::int64_t> Fields::integer(std::string_view key) const {
+  const Shape* shape = shape_of(key, {Shape::Kind::kInteger});
+  const std::optional<Text> found = text_of(key);
+  if (!found || found->assumed || shape == nullptr) return std::nullopt;
+  const std::int64_t least = shape->least;
+  const std::int64_t most = shape->most;
   std::int64_t value = 0;
   const char* end = found->value.data() + found->value.size();
   const auto [stop, failure] = std::from_chars(found->value.data(), end, value);
@@ -364,7 +410,8 @@ std::optional<std::int64_t> Fields::integer(std::string_view key, std::int64_t l
 }
 
 std::optional<double> Fields::number(std::string_view key) const {
-  const std::optional<Text> found = text(key);
+  shape_of(key, {Shape::Kind::kNumber});
+  const std::optional<Text> found = text_of(key);
   if (!found || found->assumed) return std::nullopt;
   double value = 0;
   const char* end = found->value.data() + found->value.size();
@@ -376,10 +423,12 @@ std::optional<double> Fields::number(std::string_view key) const {
   return value;
 }
 
-std::optional<std::uint64_t> Fields::bytes(std::string_view key, std::uint64_t least,
-                                           std::uint64_t most) const {
-  const std::optional<Text> found = text(key);
-  if (!found || found->assumed) return std::nullopt;
+std::optional<std::uint64_t> Fields::bytes(std::string_view key) const {
+  const Shape* shape = shape_of(key, {Shape::Kind::kBytes});
+  const std::optional<Text> found = text_of(key);
+  if (!found || found->assumed || shape == nullptr) return std::nullopt;
+  const auto least = static_cast<std::uint64_t>(shape->least);
+  const auto most = static_cast<std::uint64_t>(shape->most);
   std::uint64_t value = 0;
   const char* end = found->value.data() + found->value.size();
   const auto [stop, failure] = std::from_chars(found->value.data(), end, value);
@@ -399,9 +448,11 @@ std::optional<std::uint64_t> Fields::bytes(std::string_view key, std::uint64_t l
   return value * known->second;
 }
 
-std::optional<std::size_t> Fields::word(std::string_view key, const std::vector<std::string>& words) const {
-  const std::optional<Text> found = text(key);
-  if (!found || found->assumed) return std::nullopt;
+std::optional<std::size_t> Fields::word(std::string_view key) const {
+  const Shape* shape = shape_of(key, {Shape::Kind::kWord});
+  const std::optional<Text> found = text_of(key);
+  if (!found || found->assumed || shape == nullptr) return std::nullopt;
+  const std::vector<std::string> words(shape->words.begin(), shape->words.end());
   const auto which = std::find(words.begin(), words.end(), found->value);
   if (which == words.end()) {
     std::string fix = did_you_mean(found->value, words);
@@ -413,6 +464,7 @@ std::optional<std::size_t> Fields::word(std::string_view key, const std::vector<
 }
 
 const yaml::Node* Fields::map(std::string_view key) const {
+  shape_of(key, {Shape::Kind::kMap, Shape::Kind::kMapOf});
   const yaml::Node* value = node_->find(key);
   if (value == nullptr || value->is_map()) return value;
   if (value->is_null()) {
@@ -424,6 +476,7 @@ const yaml::Node* Fields::map(std::string_view key) const {
 }
 
 const yaml::Node* Fields::list(std::string_view key) const {
+  shape_of(key, {Shape::Kind::kList, Shape::Kind::kTexts});
   const yaml::Node* value = node_->find(key);
   if (value == nullptr || value->is_sequence()) return value;
   if (value->is_null()) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <optional>
 #include <set>
@@ -12,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "rules/keys.h"
 #include "rules/problems.h"
 #include "rules/time.h"
 #include "rules/yaml.h"
@@ -54,12 +56,18 @@ struct ForeignKey {
 
 class Fields {
  public:
-  // Keys outside of `known` are problems at once; so is a node that is not a map.
-  Fields(const yaml::Node& node, std::string subject, Reading& reading, std::vector<std::string> known,
-         const std::vector<ForeignKey>& foreign = {});
+  // Keys outside of `table` (and `more`) are problems at once; so is a node that is not a map. The table outlives it. Each key is
+  // asked for as the table has it: anything else is a mistake of ours, which a debug build does not survive.
+  Fields(const yaml::Node& node, std::string subject, Reading& reading, const KeyTable& table,
+         const std::vector<ForeignKey>& foreign = {}, const std::vector<std::string>& more = {});
+  // A map of names that somebody chose: all of them are known.
+  Fields(const yaml::Node& node, std::string subject, Reading& reading, std::vector<std::string> names);
 
+  // Whether the table has the key at all.
+  bool knows(std::string_view key) const { return table_ == nullptr || table_->find(key) != nullptr; }
   bool has(std::string_view key) const { return node_->find(key) != nullptr; }
-  const yaml::Node* raw(std::string_view key) const { return node_->find(key); }
+  // As it was written, for a value that may be of several kinds.
+  const yaml::Node* raw(std::string_view key) const;
   Place place(std::string_view key) const;      // of the key's value, else of the map
   Place key_place(std::string_view key) const;  // of the key itself, else of the map
   const std::string& subject() const { return subject_; }
@@ -72,12 +80,13 @@ class Fields {
   std::optional<std::vector<Text>> texts(std::string_view key) const;
   std::optional<bool> boolean(std::string_view key) const;
   std::optional<Duration> duration(std::string_view key) const;
-  std::optional<std::int64_t> integer(std::string_view key, std::int64_t least, std::int64_t most) const;
+  // Within the table's bounds.
+  std::optional<std::int64_t> integer(std::string_view key) const;
   std::optional<double> number(std::string_view key) const;
-  // 4096, 64KiB, 1MiB.
-  std::optional<std::uint64_t> bytes(std::string_view key, std::uint64_t least, std::uint64_t most) const;
-  // One of these words, as its index.
-  std::optional<std::size_t> word(std::string_view key, const std::vector<std::string>& words) const;
+  // 4096, 64KiB, 1MiB; within the table's bounds.
+  std::optional<std::uint64_t> bytes(std::string_view key) const;
+  // One of the table's words, as its index.
+  std::optional<std::size_t> word(std::string_view key) const;
   // A map or a list that is there and of the kind asked for; null otherwise.
   const yaml::Node* map(std::string_view key) const;
   const yaml::Node* list(std::string_view key) const;
@@ -87,9 +96,14 @@ class Fields {
   void warn(Place at, std::string reason, std::string fix = {}) const;
 
  private:
+  void judge(const std::vector<std::string>& known, const std::vector<ForeignKey>& foreign) const;
   std::optional<Text> scalar(const yaml::Node& node, std::string_view key) const;
+  std::optional<Text> text_of(std::string_view key) const;
+  // Where the table has the key as one of these; null: there is no table.
+  const Shape* shape_of(std::string_view key, std::initializer_list<Shape::Kind> kinds) const;
 
   const yaml::Node* node_;
+  const KeyTable* table_ = nullptr;  // null: a map of names
   std::string subject_;
   Reading* reading_;
 };

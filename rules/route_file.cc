@@ -77,6 +77,26 @@ void read_ranges(const Fields& fields, std::string_view key, const Ends& ends, s
   }
 }
 
+const KeyTable& times_keys() {
+  static const KeyTable kTable{"times",
+                               "A part of each day; over midnight write two.",
+                               {{"start_time", "As in '09:00', in quotes.", {Shape::text()}, true},
+                                {"end_time", "As in '17:00'; '24:00' is the day's end. Not included.", {Shape::text()}, true}}};
+  return kTable;
+}
+const KeyTable& interval_entry_keys() {
+  static const KeyTable kTable{
+      "time_interval_entry",
+      "Every part that is given must hold.",
+      {{"times", "Parts of the day.", {Shape::list({Shape::map(times_keys)})}},
+       {"weekdays", "monday, or 'monday:friday'.", {Shape::texts()}},
+       {"days_of_month", "'1:5', or '-3:-1' for the last three.", {Shape::texts()}},
+       {"months", "december, or '1:3'.", {Shape::texts()}},
+       {"years", "2026, or '2026:2028'.", {Shape::texts()}},
+       {"location", "The IANA zone that they are of, as in Europe/Berlin.", {Shape::text()}, false, "UTC"}}};
+  return kTable;
+}
+
 std::optional<int> minute_of_day(std::string_view text) {
   const bool shaped = text.size() == 5 && text[2] == ':';
   const auto hours = whole_number(shaped ? text.substr(0, 2) : std::string_view());
@@ -90,7 +110,7 @@ void read_times(const Fields& entry, TimeIntervalEntry& out) {
   const yaml::Node* list = entry.list("times");
   if (list == nullptr) return;
   for (const yaml::Node& node : list->items) {
-    const Fields times(node, entry.subject(), entry.reading(), {"start_time", "end_time"});
+    const Fields times(node, entry.subject(), entry.reading(), times_keys());
     const auto start = times.required_text("start_time", "as in '09:00'");
     const auto end = times.required_text("end_time", "as in '17:00'; '24:00' is the day's end");
     if (!start || !end) continue;
@@ -114,7 +134,7 @@ void read_times(const Fields& entry, TimeIntervalEntry& out) {
 
 TimeIntervalEntry read_entry(const yaml::Node& node, const std::string& subject, Reading& reading) {
   const Fields fields(node, subject, reading,
-                      {"times", "weekdays", "days_of_month", "months", "years", "location"});
+                      interval_entry_keys());
   TimeIntervalEntry entry;
   read_times(fields, entry);
   read_ranges(fields, "weekdays", {&kWeekdays, 0, 0, 0, false}, "monday or 'monday:friday'", entry.weekdays);
@@ -133,16 +153,6 @@ TimeIntervalEntry read_entry(const yaml::Node& node, const std::string& subject,
   return entry;
 }
 
-const std::vector<std::string> kRouteKeys{"sinks",
-                                          "matchers",
-                                          "continue",
-                                          "group_by",
-                                          "group_wait",
-                                          "group_interval",
-                                          "repeat_interval",
-                                          "routes",
-                                          "mute_time_intervals",
-                                          "active_time_intervals"};
 const std::vector<ForeignKey> kForeignRouteKeys{
     {"receiver", "receivers are called sinks here", "write `sinks: [NAME]`"},
     {"match", "\"match\" is Alertmanager's old form", "write `matchers: ['severity=\"critical\"']`"},
@@ -154,7 +164,7 @@ class RouteReader {
       : intervals_(intervals), reading_(reading), sinks_(sinks) {}
 
   Route read(const yaml::Node& node, const std::string& id, const RouteOptions& inherited, int depth) {
-    const Fields fields(node, "route", reading_, kRouteKeys, kForeignRouteKeys);
+    const Fields fields(node, "route", reading_, route_keys(), kForeignRouteKeys);
     Route route;
     route.place = node.place;
     route.id = id;
@@ -177,7 +187,7 @@ class RouteReader {
             read(children->items[i], fmt::format("{}/{}", id, i), route.options, depth + 1));
       if (!route.routes.empty() && route.routes.back().continue_) {
         reading_.problems->warn(
-            Fields(children->items.back(), "route", reading_, kRouteKeys, kForeignRouteKeys)
+            Fields(children->items.back(), "route", reading_, route_keys(), kForeignRouteKeys)
                 .key_place("continue"),
             "route", "`continue: true` does nothing here: no route follows", "remove it");
       }
@@ -304,6 +314,32 @@ class RouteReader {
 
 }  // namespace
 
+const KeyTable& route_keys() {
+  static const KeyTable kTable{
+      "route",
+      "Who hears of what: Alertmanager's tree. What is left out is inherited.",
+      {{"sinks", "Who is told of what it takes.", {Shape::texts()}},
+       {"matchers", "What it takes, all of which must hold: 'severity=\"critical\"', 'team=~\"a|b\"'. Not of the root.", {Shape::texts()}},
+       {"continue", "Whether its later siblings may take the same alerts.", {Shape::boolean()}, false, "false"},
+       {"group_by", "Labels by which alerts share a message; ['...'] is one message an alert.", {Shape::texts()}},
+       {"group_wait", "So long the first message of a group waits for more.", {Shape::duration()}, false, "0s"},
+       {"group_interval", "So long the next one does.", {Shape::duration()}, false, "30s"},
+       {"repeat_interval", "What still fires is told again after so long.", {Shape::duration()}, false, "4h"},
+       {"routes", "Its children, asked in order; what none takes is its own.", {Shape::list({Shape::map(route_keys)})}},
+       {"mute_time_intervals", "Names of `time_intervals:` in which it tells nobody. Not of the root.", {Shape::texts()}},
+       {"active_time_intervals", "Names of `time_intervals:` in which alone it tells. Not of the root.", {Shape::texts()}}}};
+  return kTable;
+}
+
+const KeyTable& time_interval_keys() {
+  static const KeyTable kTable{
+      "time_interval",
+      "Times under a name, for routes and drills.",
+      {{"name", "As routes name it.", {Shape::text()}, true},
+       {"time_intervals", "Any of these.", {Shape::list({Shape::map(interval_entry_keys)})}, true}}};
+  return kTable;
+}
+
 TimeIntervals read_time_intervals(const yaml::Node& list, Reading& reading) {
   TimeIntervals out;
   if (!list.is_sequence()) {
@@ -317,7 +353,7 @@ TimeIntervals read_time_intervals(const yaml::Node& list, Reading& reading) {
     const std::string subject = named != nullptr && named->is_scalar()
                                     ? fmt::format("time interval \"{}\"", named->scalar)
                                     : "time interval";
-    const Fields fields(node, subject, reading, {"name", "time_intervals"});
+    const Fields fields(node, subject, reading, time_interval_keys());
     const auto name = fields.required_text("name");
     if (!name) continue;
     const std::size_t before = reading.problems->errors();

@@ -45,12 +45,6 @@ std::string pattern_name_of(const std::string& alert) {
   return out;
 }
 
-const std::vector<std::string> kPatternKeys{"match",   "exclude", "where",  "labels",   "value",     "source",
-                                            "sources", "expect",  "metric", "examples", "max_series"};
-const std::vector<std::string> kRuleKeys{
-    "alert", "expr",    "for",   "keep_firing_for", "labels", "annotations", "sinks",  "reason",  "until",
-    "match", "exclude", "where", "threshold",       "window", "by",          "source", "sources", "examples",
-    "location"};
 const std::array<const char*, 9> kShortKeys{"match", "exclude", "where",   "threshold", "window",
                                             "by",    "source",  "sources", "examples"};
 const std::vector<ForeignKey> kForeignRuleKeys{
@@ -72,7 +66,107 @@ const std::vector<ForeignKey> kForeignGroupKeys{
     {"evaluation_delay", "\"evaluation_delay\" is not supported: windows are in event time", "remove it"},
     {"labels", "labels of a whole group are not supported yet", "give each rule its labels"}};
 
+// One test of a field: as it is compared, or how.
+const KeyTable& negated_test_keys() {
+  static const KeyTable kTable{
+      "negated_field_test",
+      "What a field must not be.",
+      {{"equals", "One of these texts.", {Shape::texts()}},
+       {"match", "A regex (RE2), matching anywhere in the value.", {Shape::text()}}},
+      {{"equals", "match"}}};
+  return kTable;
+}
+const KeyTable& field_test_keys() {
+  static const KeyTable kTable{
+      "field_test",
+      "What a field must be, in one of three ways.",
+      {{"equals", "One of these texts.", {Shape::texts()}},
+       {"match", "A regex (RE2), matching anywhere in the value; its named groups are captures.", {Shape::text()}},
+       {"not",
+        "What it must not be: a text, one of a list, or {match: REGEX}. A missing field passes.",
+        {Shape::texts(), Shape::map(negated_test_keys)}}},
+      {{"equals", "match", "not"}}};
+  return kTable;
+}
+const KeyTable& metric_keys() {
+  static const KeyTable kTable{"metric",
+                               "A metric of the pattern's own on /metrics.",
+                               {{"name", "As in orders_request_duration_ms.", {Shape::text()}, true},
+                                {"help", "What it is, for Prometheus.", {Shape::text()}},
+                                {"type",
+                                 "A gauge and a histogram show the pattern's `value:`.",
+                                 {Shape::word({"counter", "gauge", "histogram"})},
+                                 false,
+                                 "counter"},
+                                {"buckets", "Upper bounds of a histogram, rising.", {Shape::texts()}}}};
+  return kTable;
+}
+const KeyTable& group_keys() {
+  static const KeyTable kTable{"group",
+                               "Rules under one name, as Prometheus has them.",
+                               {{"name", "Once in its file.", {Shape::text()}, true},
+                                {"rules", "As under `rules:` of the main file.", {Shape::list({Shape::map(rule_keys)})}, true}}};
+  return kTable;
+}
+
+const Shape kWhere = Shape::map_of({Shape::texts(), Shape::map(field_test_keys)});
+const Shape kNamedTexts = Shape::map_of({Shape::text()});
+
 }  // namespace
+
+const KeyTable& pattern_keys() {
+  static const KeyTable kTable{
+      "pattern",
+      "What counts: lines that match, with what of them becomes labels and a value.",
+      {{"match", "One regex (RE2) or several, any of which matches anywhere in the line.", {Shape::texts()}},
+       {"exclude", "Regexes that the line must not match.", {Shape::texts()}},
+       {"where", "Tests of fields of a json or logfmt line, or of its envelope, all of which must hold.", {kWhere}},
+       {"labels", "Captures or fields that become labels; few values each.", {Shape::texts()}},
+       {"value", "The capture or field that holds a number, also with a unit (12ms, 3.2 MiB).", {Shape::text()}},
+       {"source", "The source that it reads.", {Shape::texts()}, false, "every one"},
+       {"sources", "The sources that it reads.", {Shape::texts()}, false, "every one"},
+       {"expect", "Values of its labels whose series exist from the start and count 0.", {Shape::map_of({Shape::texts()})}},
+       {"metric", "A metric of its own, instead of logbell_pattern_matches_total.", {Shape::map(metric_keys)}},
+       {"examples", "Lines that must match, tried by every check.", {Shape::texts()}},
+       {"max_series", "Beyond so many series all count as __other__.", {Shape::integer(1, 1'000'000)}, false, "1000"}},
+      {{"match", "where"}}};
+  return kTable;
+}
+
+const KeyTable& rule_keys() {
+  static const KeyTable kTable{
+      "rule",
+      "One alert: when it fires, what it says, who is told.",
+      {{"alert", "Its name, the label alertname.", {Shape::text()}, true},
+       {"expr", "When it fires, in PromQL's grammar with a pattern's name where PromQL has a metric's: count_over_time(PATTERN[5m]) > 3.",
+        {Shape::text()}},
+       {"for", "The condition must hold so long before it fires.", {Shape::duration()}, false, "0s"},
+       {"keep_firing_for", "It must be gone so long before it resolves.", {Shape::duration()}, false, "0s; 5m of the short form"},
+       {"labels", "Labels of its alerts, templates as {{ $labels.queue }}.", {kNamedTexts}},
+       {"annotations", "What its messages say, templates as {{ $value | humanize }}; summary, description, runbook_url.", {kNamedTexts}},
+       {"sinks", "Exactly who is told; none, with `reason:` and `until:`, tells nobody.", {Shape::texts()}, false, "the route decides"},
+       {"reason", "Of `sinks: none`: why nobody is told.", {Shape::text()}},
+       {"until", "Of `sinks: none`: the last day of it, as in 2026-12-31.", {Shape::text()}},
+       {"match", "The short form: one pattern, one threshold.", {Shape::texts()}},
+       {"exclude", "Short form: regexes that the line must not match.", {Shape::texts()}},
+       {"where", "Short form: tests of fields, all of which must hold.", {kWhere}},
+       {"threshold", "Short form: so many lines in the window.", {Shape::integer(1, 1'000'000'000)}, false, "1"},
+       {"window", "Short form: in which they are counted.", {Shape::duration()}, false, "1m"},
+       {"by", "Short form: captures or fields that are counted apart.", {Shape::texts()}},
+       {"source", "Short form: the source that it reads.", {Shape::texts()}, false, "every one"},
+       {"sources", "Short form: the sources that it reads.", {Shape::texts()}, false, "every one"},
+       {"examples", "Short form: lines that must match.", {Shape::texts()}},
+       {"location", "The IANA zone that hour() and its kin are of, as in Europe/Berlin.", {Shape::text()}, false, "UTC"}},
+      {{"expr", "match", "where"}}};
+  return kTable;
+}
+
+const KeyTable& rule_file_keys() {
+  static const KeyTable kTable{"rule_file",
+                               "A file of rules, with Prometheus's layout.",
+                               {{"groups", "Groups of rules.", {Shape::list({Shape::map(group_keys)})}, true}}};
+  return kTable;
+}
 
 const std::vector<std::string>& built_in_alerts() {
   static const std::vector<std::string> kNames{
@@ -134,7 +228,7 @@ void RuleReader::patterns(const yaml::Node& node) {
                                 "write {match: '…'}");
       continue;
     }
-    const Fields fields(entry.value, subject, *reading_, kPatternKeys,
+    const Fields fields(entry.value, subject, *reading_, pattern_keys(),
                         {{"regex", "a pattern's regex is its `match:`", "write `match: '…'`"},
                          {"pattern", "a pattern's regex is its `match:`", "write `match: '…'`"},
                          {"window", "a pattern has no window: a rule's `expr:` gives it", "as in NAME[5m]"}});
@@ -205,12 +299,18 @@ PatternSpec RuleReader::read_pattern(const Fields& fields, std::string name, con
     pattern.labels.push_back(label.value);
   std::sort(pattern.labels.begin(), pattern.labels.end());
   pattern.labels.erase(std::unique(pattern.labels.begin(), pattern.labels.end()), pattern.labels.end());
-  if (const auto value = fields.text("value")) pattern.value = value->value;
+  // The short form of a rule has only the others.
+  const bool has_name = fields.knows("value");
+  if (has_name) {
+    if (const auto value = fields.text("value")) pattern.value = value->value;
+  }
   check_captures(fields, pattern, labels, regexes_good);
-  if (const auto most = fields.integer("max_series", 1, 1'000'000))
-    pattern.max_series = static_cast<std::size_t>(*most);
-  read_expect(fields, pattern);
-  read_metric(fields, pattern);
+  if (has_name) {
+    if (const auto most = fields.integer("max_series"))
+      pattern.max_series = static_cast<std::size_t>(*most);
+    read_expect(fields, pattern);
+    read_metric(fields, pattern);
+  }
   if (const auto examples = fields.texts("examples")) {
     for (const Text& example : *examples)
       pattern.examples.push_back(example.value);
@@ -251,7 +351,7 @@ void RuleReader::read_where(const Fields& fields, PatternSpec& pattern) {
     FieldTest test;
     test.field = entry.key;
     if (value->is_map()) {
-      const Fields inner(*value, fields.subject(), *reading_, {"equals", "match", "not"},
+      const Fields inner(*value, fields.subject(), *reading_, field_test_keys(),
                          {{"regex", "a field's regex is its `match:`", "write {match: '…'}"}});
       if (value->entries.size() != 1) {
         inner.error(value->place,
@@ -266,8 +366,7 @@ void RuleReader::read_where(const Fields& fields, PatternSpec& pattern) {
     }
     // What `not:` holds may itself be a map with `match:` or `equals:`.
     const std::optional<Fields> of_map =
-        value->is_map() ? std::optional<Fields>(std::in_place, *value, fields.subject(), *reading_,
-                                                std::vector<std::string>{"equals", "match"})
+        value->is_map() ? std::optional<Fields>(std::in_place, *value, fields.subject(), *reading_, negated_test_keys())
                         : std::nullopt;
     if (of_map && test.negated && value->entries.size() != 1) {
       of_map->error(value->place, "`not:` holds one value, a list, or {match: '…'}");
@@ -362,7 +461,8 @@ void RuleReader::check_captures(const Fields& fields, const PatternSpec& pattern
       provided(label, "label");
     }
   }
-  if (const yaml::Node* value = fields.raw("value"); value != nullptr && !pattern.value.empty())
+  if (pattern.value.empty()) return;
+  if (const yaml::Node* value = fields.raw("value"))
     provided(Text{pattern.value, value->place, value, false, false}, "value");
 }
 
@@ -417,7 +517,7 @@ void RuleReader::read_expect(const Fields& fields, PatternSpec& pattern) {
 void RuleReader::read_metric(const Fields& fields, PatternSpec& pattern) {
   const yaml::Node* node = fields.map("metric");
   if (node == nullptr) return;
-  const Fields metric(*node, fields.subject(), *reading_, {"name", "help", "type", "buckets"});
+  const Fields metric(*node, fields.subject(), *reading_, metric_keys());
   MetricSpec spec;
   if (const auto name = metric.required_text("name", "as in orders_request_duration_ms")) {
     spec.name = name->value;
@@ -433,7 +533,7 @@ void RuleReader::read_metric(const Fields& fields, PatternSpec& pattern) {
     }
   }
   if (const auto help = metric.text("help")) spec.help = help->value;
-  if (const auto type = metric.word("type", {"counter", "gauge", "histogram"}))
+  if (const auto type = metric.word("type"))
     spec.type = static_cast<MetricSpec::Type>(*type);
   if (spec.type != MetricSpec::Type::kCounter && !fields.has("value")) {
     metric.error("type", "a gauge or histogram shows a value, and the pattern has none",
@@ -511,7 +611,7 @@ void RuleReader::rules(const yaml::Node& list) {
 
 void RuleReader::rule_file(const yaml::Node& root) {
   const Fields fields(
-      root, "", *reading_, {"groups"},
+      root, "", *reading_, rule_file_keys(),
       {{"rules", "a rule file holds groups", "write `groups: [{name: …, rules: […]}]`, as Prometheus has it"},
        {"patterns", "patterns stand in the main file", "move them there"},
        {"sinks", "sinks stand in the main file", "move them there"},
@@ -524,7 +624,7 @@ void RuleReader::rule_file(const yaml::Node& root) {
   }
   std::set<std::string> names;
   for (const yaml::Node& node : groups->items) {
-    const Fields group(node, "group", *reading_, {"name", "rules"}, kForeignGroupKeys);
+    const Fields group(node, "group", *reading_, group_keys(), kForeignGroupKeys);
     const auto name = group.required_text("name");
     if (name && !names.insert(name->value).second)
       group.error("name", fmt::format("the group \"{}\" stands twice in this file", name->value),
@@ -549,7 +649,7 @@ void RuleReader::read_rule(const yaml::Node& node, const std::string& group) {
   draft.rule.place = node.place;
   const yaml::Node* alert = node.find("alert");
   const std::string name = alert != nullptr && alert->is_scalar() ? alert->scalar : "";
-  const Fields fields(node, name.empty() ? "rule" : quoted("rule", name), *reading_, kRuleKeys,
+  const Fields fields(node, name.empty() ? "rule" : quoted("rule", name), *reading_, rule_keys(),
                       kForeignRuleKeys);
   if (!node.is_map()) {
     if (node.is_null()) fields.error(node.place, "the rule is empty", "write `alert: NAME`");
@@ -626,7 +726,7 @@ void RuleReader::read_short_form(const Fields& fields, Draft& draft) {
     }
   }
   draft.threshold = "1";
-  if (const auto threshold = fields.integer("threshold", 1, 1'000'000'000))
+  if (const auto threshold = fields.integer("threshold"))
     draft.threshold = std::to_string(*threshold);
   const yaml::Node* match = fields.raw(fields.has("match") ? "match" : "where");
   draft.expr.place = match->place;

@@ -14,14 +14,11 @@
 namespace logbell::rules {
 namespace {
 
-const std::vector<std::string> kFileKeys{"config", "tests"};
 const std::vector<ForeignKey> kForeignFileKeys{
     {"rule_files", "rules are tested with their patterns, sources and sinks", "write `config: logbell.yaml`"},
     {"evaluation_interval", "there is no interval: a rule is evaluated whenever its value can change",
      "remove it"},
     {"group_eval_order", "rules do not read each other: their order means nothing", "remove it"}};
-const std::vector<std::string> kTestKeys{
-    "name", "start", "watched_for", "input", "alert_rule_test", "exp_notifications", "exp_metrics"};
 const std::vector<ForeignKey> kForeignTestKeys{
     {"input_series", "a test is made of lines", "write `input:` with a list of `lines:`"},
     {"interval", "each line has a time of its own", "write `every:` in the input"},
@@ -29,6 +26,94 @@ const std::vector<ForeignKey> kForeignTestKeys{
      "write `alert_rule_test:`, or `exp_metrics:` for what is counted"},
     {"external_labels", "they are the configuration's", "remove it"},
     {"external_url", "it is the configuration's", "remove it"}};
+
+const Shape kNamedTexts = Shape::map_of({Shape::text()});
+const Key kEvalTime{"eval_time", "The moment, since the test's start.", {Shape::duration()}, true};
+const Key kAlertname{"alertname", "A rule's name, or one of logbell's own.", {Shape::text()}, true};
+
+const KeyTable& line_keys() {
+  static const KeyTable kTable{
+      "test_line",
+      "A line that says when it comes, or how often; or a file of lines.",
+      {{"at", "When it comes, since the test's start.", {Shape::duration()}, false, "`every:` after the one before"},
+       {"line", "What the log says.", {Shape::text()}},
+       {"repeat", "How often it comes.", {Shape::integer(1, kMaxTestLines)}, false, "1"},
+       {"every", "How far apart.", {Shape::duration()}, false, "that of its entry"},
+       {"file", "A file of lines, relative to this one.", {Shape::text()}}},
+      {},
+      "^[0-9]+x$",
+      {Shape::text()}};
+  return kTable;
+}
+const KeyTable& input_keys() {
+  static const KeyTable kTable{
+      "test_input",
+      "Lines of one source.",
+      {{"source", "Whose lines they are.", {Shape::text()}, false, "the only one"},
+       {"path", "Of the log, for what a path tells (cri).", {Shape::text()}},
+       {"at", "When the first comes, since the test's start.", {Shape::duration()}, false, "0s"},
+       {"every", "How far apart they are.", {Shape::duration()}, false, "1s"},
+       {"lines", "In order: a text, `5x: '…'`, or a map.", {Shape::list({Shape::text(), Shape::map(line_keys)})}, true}}};
+  return kTable;
+}
+const KeyTable& exp_alert_keys() {
+  static const KeyTable kTable{"exp_alert",
+                               "An alert; what is left out is not looked at.",
+                               {{"exp_labels", "All of its labels but alertname and the configuration's own.", {kNamedTexts}},
+                                {"exp_annotations", "All of its annotations.", {kNamedTexts}}},
+                               {},
+                               {},
+                               {},
+                               true};
+  return kTable;
+}
+const KeyTable& alert_test_keys() {
+  static const KeyTable kTable{
+      "alert_rule_test",
+      "What fires of a rule at a moment.",
+      {kEvalTime,
+       kAlertname,
+       {"exp_alerts", "All that fire; [] for none.", {Shape::list({Shape::map(exp_alert_keys)})}},
+       {"exp_pending", "All that are pending; [] for none.", {Shape::list({Shape::map(exp_alert_keys)})}}},
+      {{"exp_alerts", "exp_pending"}}};
+  return kTable;
+}
+const KeyTable& notification_keys() {
+  static const KeyTable kTable{
+      "exp_notification",
+      "Who was told of a rule by a moment.",
+      {kEvalTime,
+       kAlertname,
+       {"status", "Of its firing or of its end.", {Shape::word({"firing", "resolved"})}, false, "firing"},
+       {"sink", "One who was told.", {Shape::text()}},
+       {"sinks", "All who were told; [] for nobody.", {Shape::list({Shape::text()})}},
+       {"text", "Must occur in a message to each.", {Shape::texts()}}},
+      {{"sink", "sinks"}}};
+  return kTable;
+}
+const KeyTable& exp_metric_keys() {
+  static const KeyTable kTable{"exp_metric",
+                               "What a series on /metrics is at a moment.",
+                               {kEvalTime,
+                                {"name", "Of the metric.", {Shape::text()}, true},
+                                {"labels", "Exactly its labels.", {kNamedTexts}},
+                                {"value", "What it must be.", {Shape::number()}, true}}};
+  return kTable;
+}
+const KeyTable& test_keys() {
+  static const KeyTable kTable{
+      "test",
+      "Lines with times, and what must be so then. Nothing is known before.",
+      {{"name", "What a failure is called.", {Shape::text()}, false, "its number"},
+       {"start", "The moment of 0s.", {Shape::text()}, false, "2026-01-01T00:00:00Z"},
+       {"watched_for", "So long before the start the logs were watched and silent.", {Shape::duration()}, false, "0s"},
+       {"input", "What the logs say.", {Shape::list({Shape::map(input_keys)})}},
+       {"alert_rule_test", "What must fire, and what not.", {Shape::list({Shape::map(alert_test_keys)})}},
+       {"exp_notifications", "Who must have been told.", {Shape::list({Shape::map(notification_keys)})}},
+       {"exp_metrics", "What must have been counted.", {Shape::list({Shape::map(exp_metric_keys)})}}},
+      {{"alert_rule_test", "exp_notifications", "exp_metrics"}}};
+  return kTable;
+}
 
 // Texts as they stand: a log is free to hold `${X}`.
 std::optional<std::string> plain(const Fields& fields, std::string_view key) {
@@ -73,7 +158,7 @@ class TestReader {
   TestFile read(const yaml::Node& root) {
     TestFile out;
     out.path = root.place.file;
-    const Fields fields(root, "", reading_, kFileKeys, kForeignFileKeys);
+    const Fields fields(root, "", reading_, test_file_keys(), kForeignFileKeys);
     const yaml::Node* list = fields.list("tests");
     if (list != nullptr) {
       for (std::size_t i = 0; i < list->items.size(); ++i)
@@ -91,7 +176,7 @@ class TestReader {
     test.name = fmt::format("test {}", number);
     const yaml::Node* named = node.find("name");
     if (named != nullptr && named->is_scalar() && !named->scalar.empty()) test.name = named->scalar;
-    const Fields fields(node, fmt::format("test \"{}\"", test.name), reading_, kTestKeys, kForeignTestKeys);
+    const Fields fields(node, fmt::format("test \"{}\"", test.name), reading_, test_keys(), kForeignTestKeys);
     if (!node.is_map()) {
       if (node.is_null()) fields.error(node.place, "it is empty", "give it `input:` and `alert_rule_test:`");
       return test;
@@ -148,7 +233,7 @@ class TestReader {
   TestInput read_input(const yaml::Node& node, const Fields& test) {
     TestInput input;
     input.place = node.place;
-    const Fields fields(node, test.subject(), reading_, {"source", "path", "at", "every", "lines"});
+    const Fields fields(node, test.subject(), reading_, input_keys());
     if (!node.is_map()) return input;
     if (const auto name = fields.text("source")) {
       const auto found = std::find(source_names_.begin(), source_names_.end(), name->value);
@@ -208,7 +293,7 @@ class TestReader {
         }
       }
       const Fields fields(node, input.subject(), reading_,
-                          {"at", "line", times_key, "repeat", "every", "file"});
+                          line_keys(), {}, {times_key});
       if (!node.is_map()) {
         if (node.is_null()) fields.error(node.place, "an empty line", "write '' where the log has one");
         return line;
@@ -224,7 +309,7 @@ class TestReader {
       if (const auto at = moment(fields, "at")) line.at = at;
       if (has_file && !fields.has("at")) line.at.reset();
       if (const auto own = moment(fields, "every")) line.every = *own;
-      if (const auto repeat = fields.integer("repeat", 1, kMaxTestLines))
+      if (const auto repeat = fields.integer("repeat"))
         line.repeat = static_cast<std::uint32_t>(*repeat);
       if (times > 0) {
         line.repeat = times;
@@ -285,7 +370,7 @@ class TestReader {
     AlertRuleTest out;
     out.place = node.place;
     const Fields fields(node, test.subject(), reading_,
-                        {"eval_time", "alertname", "exp_alerts", "exp_pending"});
+                        alert_test_keys());
     if (!node.is_map()) return out;
     out.eval_time = eval_time(fields);
     out.alertname = alertname(fields);
@@ -303,7 +388,7 @@ class TestReader {
       ExpectedAlert alert;
       alert.place = item.place;
       // promtool's tests may write an alert of which nothing is said as an empty entry.
-      const Fields one(item, fields.subject(), reading_, {"exp_labels", "exp_annotations"});
+      const Fields one(item, fields.subject(), reading_, exp_alert_keys());
       if (const yaml::Node* labels = one.map("exp_labels")) {
         alert.labels.emplace();
         for (auto& [name, value] : read_texts(one, *labels)) {
@@ -339,11 +424,11 @@ class TestReader {
     ExpectedNotification out;
     out.place = node.place;
     const Fields fields(node, test.subject(), reading_,
-                        {"eval_time", "alertname", "status", "sink", "sinks", "text"});
+                        notification_keys());
     if (!node.is_map()) return out;
     out.eval_time = eval_time(fields);
     out.alertname = alertname(fields);
-    out.resolved = fields.word("status", {"firing", "resolved"}).value_or(0) == 1;
+    out.resolved = fields.word("status").value_or(0) == 1;
     out.exactly = fields.has("sinks");
     if (fields.has("sink") == fields.has("sinks"))
       fields.error(node.place, out.exactly ? "it has both `sink:` and `sinks:`" : "who is told is not said",
@@ -385,7 +470,7 @@ class TestReader {
   ExpectedMetric read_metric(const yaml::Node& node, const Fields& test) {
     ExpectedMetric out;
     out.place = node.place;
-    const Fields fields(node, test.subject(), reading_, {"eval_time", "name", "labels", "value"});
+    const Fields fields(node, test.subject(), reading_, exp_metric_keys());
     if (!node.is_map()) return out;
     out.eval_time = eval_time(fields);
     if (const auto name = fields.required_text("name", "the name of a metric")) {
@@ -415,6 +500,14 @@ class TestReader {
 
 }  // namespace
 
+const KeyTable& test_file_keys() {
+  static const KeyTable kTable{"tests",
+                               "Tests of the rules of one configuration.",
+                               {{"config", "The configuration, relative to this file.", {Shape::text()}, true},
+                                {"tests", "Each begins with nothing known.", {Shape::list({Shape::map(test_keys)})}, true}}};
+  return kTable;
+}
+
 Duration RuleTest::end() const {
   Duration end{0};
   for (const AlertRuleTest& one : alerts)
@@ -440,7 +533,7 @@ std::optional<std::pair<std::uint32_t, std::string>> read_repeated_line(std::str
 std::optional<std::string> test_file_config(const yaml::Node& root, Problems& problems) {
   Reading reading;
   reading.problems = &problems;
-  const Fields fields(root, "", reading, kFileKeys, kForeignFileKeys);
+  const Fields fields(root, "", reading, test_file_keys(), kForeignFileKeys);
   const auto config =
       fields.required_text("config", "the configuration that is tested, as in `config: logbell.yaml`");
   if (!config) return std::nullopt;

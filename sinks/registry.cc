@@ -9,6 +9,7 @@
 #include "sinks/exec.h"
 #include "sinks/file.h"
 #include "sinks/pagerduty.h"
+#include "sinks/sink_keys.h"
 #include "sinks/slack.h"
 #include "sinks/slack_app.h"
 #include "sinks/webhook.h"
@@ -21,22 +22,12 @@ using std::chrono::seconds;
 // More than one in three seconds, and nobody reads any.
 constexpr std::uint32_t kReadByPeople = 20;
 
-std::vector<std::string_view> with(std::vector<std::string_view> keys,
-                                   const std::vector<std::string_view>& more) {
-  keys.insert(keys.end(), more.begin(), more.end());
-  return keys;
-}
-
 std::vector<SinkType> make_types() {
-  const std::vector<std::string_view> http{"timeout", "proxy", "proxy_auth", "proxy_auth_file", "ca_file"};
-  const std::vector<std::string_view> authorized =
-      with({"bearer_token", "bearer_token_file", "username", "password", "password_file"}, http);
   std::vector<SinkType> types;
 
   SinkType slack;
   slack.key = "slack";
   slack.parse = parse_slack;
-  slack.keys = with({"webhook_url", "webhook_url_file"}, http);
   // Slack's own limit for incoming webhooks; going past it can cost the app.
   slack.min_interval = seconds(1);
   slack.messages_per_minute = kReadByPeople;
@@ -47,7 +38,6 @@ std::vector<SinkType> make_types() {
   SinkType slack_app;
   slack_app.key = "slack_app";
   slack_app.parse = parse_slack_app;
-  slack_app.keys = with({"token", "token_file", "channel", "api_url"}, http);
   // chat.postMessage: one a second and channel.
   slack_app.min_interval = seconds(1);
   slack_app.messages_per_minute = kReadByPeople;
@@ -60,8 +50,6 @@ std::vector<SinkType> make_types() {
   SinkType pagerduty;
   pagerduty.key = "pagerduty";
   pagerduty.parse = parse_pagerduty;
-  pagerduty.keys =
-      with({"routing_key", "routing_key_file", "url", "api_token", "api_token_file", "api_url"}, http);
   pagerduty.pages = true;
   // An incident an alert: pagerduty.h says why.
   pagerduty.per_alert = true;
@@ -77,7 +65,6 @@ std::vector<SinkType> make_types() {
   SinkType alertmanager;
   alertmanager.key = "alertmanager";
   alertmanager.parse = parse_alertmanager;
-  alertmanager.keys = with({"url", "urls"}, authorized);
   // What it does with an alert is its own affair: it may page, so it gets no summaries of what is over.
   alertmanager.pages = true;
   alertmanager.per_alert = true;
@@ -90,8 +77,6 @@ std::vector<SinkType> make_types() {
   SinkType email;
   email.key = "email";
   email.parse = parse_email;
-  email.keys =
-      with({"to", "from", "server", "starttls", "username", "password", "password_file", "hello"}, http);
   email.messages_per_minute = kReadByPeople;
   email.verifies = ProofLevel::kDestination;
   // Who names recipients and sends nothing looks like one who collects addresses.
@@ -102,8 +87,6 @@ std::vector<SinkType> make_types() {
   SinkType webhook;
   webhook.key = "webhook";
   webhook.parse = parse_webhook;
-  webhook.keys =
-      with({"url", "url_file", "secret", "secret_file", "headers", "receipt", "probe"}, authorized);
   webhook.stays_open = true;  // whatever is behind it may be a pager
   webhook.verifies = ProofLevel::kCredential;
   webhook.takes_heartbeats = true;
@@ -113,7 +96,6 @@ std::vector<SinkType> make_types() {
   SinkType exec;
   exec.key = "exec";
   exec.parse = parse_exec;
-  exec.keys = {"command", "timeout", "env"};
   // Whether anybody hears of what it does cannot be known; it may well page.
   exec.pages = true;
   exec.stays_open = true;
@@ -125,7 +107,6 @@ std::vector<SinkType> make_types() {
   SinkType file;
   file.key = "file";
   file.parse = parse_file;
-  file.keys = {"path"};
   file.tells_people = false;
   file.verifies = ProofLevel::kDestination;
   types.push_back(file);
@@ -133,11 +114,14 @@ std::vector<SinkType> make_types() {
   SinkType console;
   console.key = "console";
   console.parse = parse_console;
-  console.keys = {"stream", "colour"};
   console.tells_people = false;
   console.verifies = ProofLevel::kDestination;
   types.push_back(console);
 
+  for (SinkType& type : types) {
+    for (const rules::Key& key : find_sink_keys(type.key)->keys)
+      type.keys.push_back(key.name);
+  }
   return types;
 }
 

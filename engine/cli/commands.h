@@ -11,6 +11,7 @@ int command_diff(const DiffOptions& options);
 int command_drill(const DrillOptions& options);
 int command_explain(const ExplainOptions& options);
 int command_export(const ExportOptions& options);
+int command_schema(const SchemaOptions& options);
 int command_status(const StatusOptions& options);
 int command_test(const TestOptions& options);
 int command_run(const RunOptions& options);

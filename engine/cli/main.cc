@@ -188,6 +188,15 @@ int dispatch(int argc, char** argv) {
       "Nothing is sent or stored. Exit status: 0 it is explained; 1 no pattern matches the line, or --missed found lines; 64 no such "
       "rule, source or file; 78 the configuration is refused.");
 
+  SchemaOptions schema;
+  CLI::App* schema_command = app.add_subcommand(
+      "schema", "Print the JSON Schema of what is written, for editors: made of the tables by which it is read");
+  schema_command->add_option("OF", schema.of, "The configuration, a file of tests, or one of rule_files")
+      ->check(CLI::IsMember({"config", "tests", "rules"}))
+      ->capture_default_str();
+  schema_command->footer(
+      "Write it to a file, and name that in the first line of yours: # yaml-language-server: $schema=logbell.schema.json");
+
   StatusOptions status;
   CLI::App* status_command = app.add_subcommand(
       "status", "Say how the running process is, and what proves that each rule reaches each of its sinks");
@@ -261,6 +270,7 @@ int dispatch(int argc, char** argv) {
     drill.format = drill_format == "json" ? OutputFormat::kJson : OutputFormat::kText;
     return command_drill(drill);
   }
+  if (schema_command->parsed()) return command_schema(schema);
   if (explain_command->parsed()) {
     if (explain_rule->count() + explain_line->count() + explain_file->count() + explain_new->count() == 0) {
       std::fputs("logbell explain: name a RULE, or say --line, --file or --new-rule; --help says more.\n", stderr);

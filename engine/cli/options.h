@@ -80,6 +80,10 @@ struct ExplainOptions {
   OutputFormat format = OutputFormat::kText;
 };
 
+struct SchemaOptions {
+  std::string of = "config";  // or tests, rules
+};
+
 struct StatusOptions {
   std::string url = kDefaultUrl;
   bool watch = false;

@@ -22,6 +22,7 @@
 
 #include "engine/io/glob.h"
 #include "engine/run/api.h"
+#include "engine/run/config_keys.h"
 #include "engine/run/drill_schedule.h"
 #include "engine/run/input_fields.h"
 #include "engine/run/sink_fields.h"
@@ -36,6 +37,7 @@
 #include "sinks/encode.h"
 #include "sinks/http.h"
 #include "sinks/registry.h"
+#include "sinks/sink_keys.h"
 
 namespace logbell::engine {
 namespace {
@@ -99,10 +101,6 @@ const std::vector<std::string>& later_sinks() {
 
 // --- the whole file
 
-const std::vector<std::string> kTopKeys{
-    "environment", "labels",   "instance", "state_dir",  "listen", "external_url", "max_replay_age",
-    "sources",     "patterns", "rules",    "rule_files", "sinks",  "route",        "time_intervals",
-    "drills",      "heartbeat", "heartbeats", "max_proof_age"};
 const std::vector<ForeignKey> kForeignTopKeys{
     {"receivers", "receivers are called sinks here", "write `sinks:`, a map of names to sinks"},
     {"groups", "groups stand in files of their own",
@@ -118,9 +116,6 @@ const std::vector<ForeignKey> kForeignTopKeys{
     {"proof", "`proof:` is not supported yet", "remove it"},
     {"scrape_configs", "logbell scrapes nothing", "Prometheus scrapes logbell at `listen:`"},
     {"alerting", "there is no `alerting:`", "Alertmanager is a sink: `sinks: {am: {alertmanager: {…}}}`"}};
-const std::vector<std::string> kSourceKeys{"name",      "files",     "stdin",       "format",         "inner",
-                                           "multiline", "timestamp", "max_silence", "max_line_bytes", "read_from",
-                                           "syslog",    "fifo",      "journald",    "uncovered_errors"};
 const std::vector<std::string> kInputKeys{"files", "stdin", "syslog", "fifo", "journald"};
 const std::vector<ForeignKey> kForeignSourceKeys{
     {"path", "a source's files are its `files:`", "write `files: ['…']`"},
@@ -146,7 +141,7 @@ class Compiler {
   std::shared_ptr<const Config> compile() {
     const yaml::Node* root = open(path_);
     if (root == nullptr) return nullptr;
-    const Fields top(*root, "", reading_, kTopKeys, kForeignTopKeys);
+    const Fields top(*root, "", reading_, config_keys(), kForeignTopKeys);
     if (!root->is_map()) return nullptr;
     auto plan = std::make_shared<rules::Plan>();
     plan_ = plan.get();
@@ -197,7 +192,7 @@ class Compiler {
     if (root == nullptr || !root->is_map()) return out;
     rules::Plan plan;
     plan_ = &plan;
-    const Fields top(*root, "", reading_, kTopKeys, kForeignTopKeys);
+    const Fields top(*root, "", reading_, config_keys(), kForeignTopKeys);
     read_sinks(top);
     if (const auto heartbeats = heartbeats_sink(top)) sinks_.erase(heartbeats->value);
     for (auto& [name, draft] : sinks_) {
@@ -326,7 +321,7 @@ class Compiler {
       const yaml::Node* named = node.find("name");
       const std::string name = named != nullptr ? named->scalar : "";
       const Fields fields(node, name.empty() ? "source" : fmt::format("source \"{}\"", name), reading_,
-                          kSourceKeys, kForeignSourceKeys);
+                          source_keys(), kForeignSourceKeys);
       rules::SourceSpec source;
       source.place = node.place;
       if (const auto text = fields.required_text("name", "as in `name: api`")) source.name = text->value;
@@ -396,9 +391,9 @@ class Compiler {
           fields.error("max_silence", "it must be longer than 0", "as in 10m");
         source.max_silence = *silence;
       }
-      if (const auto bytes = fields.bytes("max_line_bytes", 256, 16 * 1024 * 1024))
+      if (const auto bytes = fields.bytes("max_line_bytes"))
         source.max_line_bytes = static_cast<std::size_t>(*bytes);
-      if (const auto from = fields.word("read_from", {"auto", "beginning", "end"}))
+      if (const auto from = fields.word("read_from"))
         source.read_from = static_cast<rules::ReadFrom>(*from);
       read_uncovered_errors(fields, source);
       if (fields.has("read_from") && (fields.has("syslog") || fields.has("fifo")))
@@ -421,9 +416,9 @@ class Compiler {
                    "as in `uncovered_errors: {at_least: 10, within: 1h, exclude: 'ERROR known'}`");
       return;
     }
-    const Fields in(*node, fields.subject(), reading_, {"at_least", "within", "exclude"},
+    const Fields in(*node, fields.subject(), reading_, uncovered_errors_keys(),
                     {{"match", "what looks like an error is not described here", "write a rule for it, or `exclude:`"}});
-    if (const auto least = in.integer("at_least", 1, 1'000'000))
+    if (const auto least = in.integer("at_least"))
       source.uncovered_errors->at_least = static_cast<std::size_t>(*least);
     if (const auto within = in.duration("within")) {
       if (*within < std::chrono::minutes(1) || *within > std::chrono::hours(24))
@@ -452,20 +447,17 @@ class Compiler {
         fields.error("format", "the journal has a format of its own", "write `inner:` for that of its messages");
     }
     // In the order of their enumerators: what lines are, then what they come in.
-    static const std::vector<std::string> kFormats{"text", "json", "logfmt"};
-    static const std::vector<std::string> kEnvelopes{"cri", "docker", "syslog"};
-    std::vector<std::string> all = kFormats;
-    all.insert(all.end(), kEnvelopes.begin(), kEnvelopes.end());
-    const auto which = fields.has("journald") ? std::nullopt : fields.word("format", all);
-    if (which && *which < kFormats.size()) source.format = static_cast<rules::LineFormat>(*which);
-    if (which && *which >= kFormats.size())
-      source.envelope = static_cast<rules::Envelope>(*which - kFormats.size() + 1);
+    constexpr std::size_t kFormats = 3;
+    const auto which = fields.has("journald") ? std::nullopt : fields.word("format");
+    if (which && *which < kFormats) source.format = static_cast<rules::LineFormat>(*which);
+    if (which && *which >= kFormats)
+      source.envelope = static_cast<rules::Envelope>(*which - kFormats + 1);
     if (!fields.has("inner")) return;
     if ((which || !format) && source.envelope == rules::Envelope::kNone) {
       fields.error("inner", fmt::format("`inner:` is the format of lines in an envelope, and `format: {}` is none",
                                         format ? format->value : "text"),
                    "remove it, or write `format: cri`, `docker` or `syslog`");
-    } else if (const auto inner = fields.word("inner", kFormats)) {
+    } else if (const auto inner = fields.word("inner")) {
       source.format = static_cast<rules::LineFormat>(*inner);
     }
   }
@@ -498,7 +490,7 @@ class Compiler {
         source.multiline = std::make_shared<const rules::Multiline>(rules::Multiline::traces(*wanted));
       return;
     }
-    const Fields in(*node, fields.subject(), reading_, {"first_line", "languages", "max_lines", "timeout"},
+    const Fields in(*node, fields.subject(), reading_, multiline_keys(),
                     {{"pattern", "the regex is `first_line:`", "write {first_line: '…'}"},
                      {"firstline", "the regex is `first_line:`", "write {first_line: '…'}"},
                      {"negate", "`first_line:` says where a record begins", "remove it"},
@@ -523,7 +515,7 @@ class Compiler {
     } else if (const auto wanted = languages(in, "languages")) {
       made = rules::Multiline::traces(*wanted);
     }
-    const auto lines = in.integer("max_lines", 2, 100'000);
+    const auto lines = in.integer("max_lines");
     const auto timeout = in.duration("timeout");
     if (timeout && (*timeout <= rules::Duration{0} || *timeout > rules::Duration(std::chrono::minutes(1))))
       in.error("timeout", "a record waits between 1ms and 1m for its next line", "as in 1s");
@@ -536,7 +528,7 @@ class Compiler {
   void read_timestamp(const Fields& fields, rules::SourceSpec& source) {
     if (const yaml::Node* node = fields.map("timestamp")) {
       source.own_timestamp = true;
-      const Fields inner(*node, fields.subject(), reading_, {"field", "format", "location"});
+      const Fields inner(*node, fields.subject(), reading_, timestamp_keys());
       if (const auto field = inner.text("field")) {
         source.timestamp.field = field->value;
         if (source.format == rules::LineFormat::kText)
@@ -587,10 +579,8 @@ class Compiler {
 
   // 0: each notification is a message, however many there are.
   static void read_messages_per_minute(const Fields& fields, const sinks::SinkType& type, rules::SinkSpec& spec) {
-    // Ten a second is more than anybody reads.
-    constexpr std::int64_t kMost = 600;
     spec.messages_per_minute = type.messages_per_minute;
-    const auto most = fields.integer("messages_per_minute", 0, kMost);
+    const auto most = fields.integer("messages_per_minute");
     if (!most) return;
     if (type.per_alert && *most > 0)
       fields.error("messages_per_minute", fmt::format("a sink of type `{}` is told alert by alert", type.key),
@@ -615,8 +605,6 @@ class Compiler {
   }
 
   void read_sink(const yaml::Entry& entry, SinkDraft& draft) {
-    static const std::vector<std::string> kGeneric{"fallback", "audience", "send_resolved", "drill",
-                                                   "messages_per_minute", "fallback_after", "pages"};
     const std::string subject = fmt::format("sink \"{}\"", entry.key);
     const auto is_name = [](const std::string& name) {
       return !name.empty() &&
@@ -634,9 +622,7 @@ class Compiler {
                            "as in `" + entry.key + ": {slack: {webhook_url: '${SLACK_WEBHOOK_URL}'}}`");
       return;
     }
-    std::vector<std::string> known = types;
-    known.insert(known.end(), kGeneric.begin(), kGeneric.end());
-    std::vector<std::string> tolerated = known;  // those that are said below
+    std::vector<std::string> tolerated;  // those that are said here
     for (const yaml::Entry& key : entry.value.entries) {
       if (!rules::contains(later_sinks(), key.key) || rules::contains(types, key.key)) continue;
       draft.problems.error(key.key_place, subject,
@@ -644,7 +630,7 @@ class Compiler {
                            "there are " + rules::list_words(types, 20));
       tolerated.push_back(key.key);
     }
-    const Fields fields(entry.value, subject, reading_, tolerated);
+    const Fields fields(entry.value, subject, reading_, sink_entry_keys(), {}, tolerated);
     const sinks::SinkType* type = nullptr;
     for (const yaml::Entry& key : entry.value.entries) {
       const sinks::SinkType* found = sinks::find_sink_type(key.key);
@@ -668,15 +654,11 @@ class Compiler {
     read_messages_per_minute(fields, *type, draft.spec);
     if (const auto resolved = fields.boolean("send_resolved")) draft.spec.send_resolved = *resolved;
     if (const auto drill = fields.boolean("drill"); drill && !*drill) config_.drills.never.insert(entry.key);
-    if (fields.word("audience", {"machine"})) draft.spec.machine_audience = true;
+    if (fields.word("audience")) draft.spec.machine_audience = true;
     if (const auto pages = fields.boolean("pages")) draft.spec.pages = *pages;
     draft.fallback = fields.texts("fallback").value_or(std::vector<Text>());
     read_fallback_after(fields, draft);
-    std::vector<std::string> keys;
-    keys.reserve(type->keys.size());
-    for (const std::string_view key : type->keys)
-      keys.emplace_back(key);
-    SinkFields reader(Fields(*entry.value.find(type->key), subject, reading_, keys), world_);
+    SinkFields reader(Fields(*entry.value.find(type->key), subject, reading_, *sinks::find_sink_keys(type->key)), world_);
     std::unique_ptr<sinks::SinkConfig> parsed = type->parse(reader);
     if (!parsed) {
       // A parser that says no without saying why would let a broken sink pass.
@@ -705,7 +687,7 @@ class Compiler {
     std::vector<std::string> names;
     for (int level = static_cast<int>(ProofLevel::kNetwork); level <= static_cast<int>(ProofLevel::kAcknowledged); ++level)
       names.emplace_back(to_string(static_cast<ProofLevel>(level)));
-    const Fields fields(*node, "max_proof_age", reading_, names);
+    const Fields fields(*node, "max_proof_age", reading_, max_proof_age_keys());
     for (std::size_t i = 0; i < names.size(); ++i) {
       const yaml::Node* value = fields.raw(names[i]);
       if (value == nullptr) continue;
@@ -744,7 +726,7 @@ class Compiler {
       top.error("drills", "it is a map, or none", "as in `drills: {every: 24h, pages_every: 7d}`");
       return;
     }
-    const Fields fields(*node, "drills", reading_, {"every", "pages_every", "hours"});
+    const Fields fields(*node, "drills", reading_, drills_keys());
     const auto read = [&](const char* key, rules::Duration& into) {
       const auto span = fields.duration(key);
       if (!span) return;

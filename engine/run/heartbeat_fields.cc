@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/run/config_keys.h"
 #include "engine/run/sink_fields.h"
 #include "sinks/registry.h"
 
@@ -23,10 +24,6 @@ constexpr Duration kMostEvery{std::chrono::hours(24)};
 constexpr Duration kHealthchecksLeast{std::chrono::seconds(12)};
 
 const std::vector<std::string> kStyles{"healthchecks", "snitch", "plain"};
-const std::vector<std::string> kKeys{
-    "url",      "url_file", "every",           "timeout",           "style",           "sink",
-    "method",   "proxy",    "proxy_auth",      "ca_file",           "bearer_token",
-    "username", "password", "proxy_auth_file", "bearer_token_file", "password_file"};
 const std::vector<ForeignKey> kForeignKeys{
     {"interval", "it is called `every:` here", "as in every: 1m"},
     {"grace", "how long it may be late, its receiver decides",
@@ -141,7 +138,8 @@ void check_path(const Fields& fields, const HeartbeatSettings& heartbeat, const 
 // `heartbeat: {sink: NAME}`.
 bool read_through(const Fields& fields, const HeartbeatSink& sink, HeartbeatSettings& made) {
   bool good = true;
-  for (const std::string& key : kKeys) {
+  for (const rules::Key& row : heartbeat_keys().keys) {
+    const std::string_view key = row.name;
     if (key == "sink" || key == "every" || key == "timeout" || !fields.has(key)) continue;
     fields.error(key, fmt::format("\"{}\" belongs to a heartbeat with `url:`; this one goes through sink \"{}\"", key, sink.name),
                  "remove it: the sink has what it needs");
@@ -239,7 +237,7 @@ std::optional<HeartbeatSettings> read_heartbeat(const Fields& top, const ConfigW
                                   "as in heartbeat: {url_file: /run/secrets/heartbeat}");
     return std::nullopt;
   }
-  const Fields fields(*node, "heartbeat", top.reading(), kKeys, kForeignKeys);
+  const Fields fields(*node, "heartbeat", top.reading(), heartbeat_keys(), kForeignKeys);
   SinkFields reader(fields, world);
   HeartbeatSettings made;
   made.place = node->place;
@@ -254,8 +252,8 @@ std::optional<HeartbeatSettings> read_heartbeat(const Fields& top, const ConfigW
       check_path(fields, made, made.sink->config->destination(), made.sink->proxy, alerts);
     return made;
   }
-  if (const auto style = fields.word("style", kStyles)) made.style = static_cast<HeartbeatStyle>(*style);
-  if (const auto method = fields.word("method", {"POST", "GET"})) made.get = *method == 1;
+  if (const auto style = fields.word("style")) made.style = static_cast<HeartbeatStyle>(*style);
+  if (const auto method = fields.word("method")) made.get = *method == 1;
   std::optional<sinks::HttpOptions> http = sinks::read_http_options(reader);
   good = http && sinks::read_authorization(reader, *http) && good;
   if (http) {
@@ -288,7 +286,7 @@ std::map<std::string, ListenedFor> read_heartbeats(const Fields& top, const Conf
   if (all == nullptr) return out;
   for (const rules::yaml::Entry& entry : all->entries) {
     const std::string subject = fmt::format("heartbeat \"{}\"", entry.key);
-    const Fields fields(entry.value, subject, top.reading(), {"every", "grace", "token", "token_file"},
+    const Fields fields(entry.value, subject, top.reading(), listened_heartbeat_keys(),
                         kForeignListenedKeys);
     if (!is_plain_name(entry.key))
       fields.error(entry.key_place, "a heartbeat cannot be called that",

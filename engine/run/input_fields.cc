@@ -8,6 +8,7 @@
 #include <sys/un.h>
 
 #include "engine/io/journal_source.h"
+#include "engine/run/config_keys.h"
 #include "rules/text.h"
 
 namespace logbell::engine {
@@ -54,7 +55,7 @@ void read_syslog(const Fields& fields, rules::SourceSpec& source) {
   if (node == nullptr) return;
   const Fields inner(
       *node, fields.subject(), fields.reading(),
-      {"listen", "framing", "max_connections", "idle_timeout", "socket_mode", "receive_buffer"},
+      syslog_keys(),
       {{"address", "where it listens is `listen:`", "as in `listen: udp://127.0.0.1:5514`"},
        {"port", "the port is part of `listen:`", "as in `listen: udp://127.0.0.1:5514`"},
        {"protocol", "the protocol is part of `listen:`", "as in `listen: udp://127.0.0.1:5514`"},
@@ -67,9 +68,9 @@ void read_syslog(const Fields& fields, rules::SourceSpec& source) {
     return;
   }
   StreamSpec like;
-  if (const auto framing = inner.word("framing", {"auto", "octet_counting", "newline"}))
+  if (const auto framing = inner.word("framing"))
     like.framing = static_cast<StreamSpec::Framing>(*framing);
-  if (const auto most = inner.integer("max_connections", 1, 10'000))
+  if (const auto most = inner.integer("max_connections"))
     like.max_connections = static_cast<std::size_t>(*most);
   if (const auto idle = inner.duration("idle_timeout")) {
     if (*idle <= rules::Duration{0})
@@ -84,7 +85,7 @@ void read_syslog(const Fields& fields, rules::SourceSpec& source) {
       inner.error("socket_mode", fmt::format("\"{}\" is no file mode", mode->value), "as in '0660'");
     like.mode = value;
   }
-  if (const auto bytes = inner.bytes("receive_buffer", 4096, 1024 * 1024 * 1024))
+  if (const auto bytes = inner.bytes("receive_buffer"))
     like.receive_buffer = static_cast<std::size_t>(*bytes);
   bool any_connections = false;
   bool any_unix = false;
@@ -157,7 +158,7 @@ void read_journald(const Fields& fields, rules::SourceSpec& source) {
   const yaml::Node* node = fields.map("journald");
   if (node == nullptr) return;
   const Fields inner(
-      *node, fields.subject(), fields.reading(), {"units", "directory"},
+      *node, fields.subject(), fields.reading(), journald_keys(),
       {{"unit", "there may be several", "write `units: [orders-api.service]`"},
        {"include_units", "they are `units:`", "write `units: [orders-api.service]`"},
        {"path", "the journal's directory is `directory:`", "write `directory: /var/log/journal`"},

@@ -148,18 +148,22 @@ TEST_CASE("fields: variables are filled in, and only what is written as one is o
 
 TEST_CASE("fields: sizes and words", "[rules][fields]") {
   Read read("{a: 64KiB, b: 1MiB, c: 300, d: 1GB, e: -1, f: 99999999999999999999, g: jsno, h: 17MiB}");
-  const Fields fields(read.root, "", read.reading, {"a", "b", "c", "d", "e", "f", "g", "h"});
-  constexpr std::uint64_t kMost = 16 * 1024 * 1024;
-  CHECK(fields.bytes("a", 256, kMost) == 65536);
-  CHECK(fields.bytes("b", 256, kMost) == 1024 * 1024);
-  CHECK(fields.bytes("c", 256, kMost) == 300);
+  KeyTable table{"t", "", {}};
+  constexpr std::int64_t kMost = 16 * 1024 * 1024;
+  for (const char* key : {"a", "b", "c", "d", "e", "f", "h", "absent"})
+    table.keys.push_back({key, "", {Shape::bytes(256, kMost)}});
+  table.keys.push_back({"g", "", {Shape::word({"text", "json"})}});
+  const Fields fields(read.root, "", read.reading, table);
+  CHECK(fields.bytes("a") == 65536);
+  CHECK(fields.bytes("b") == 1024 * 1024);
+  CHECK(fields.bytes("c") == 300);
   CHECK(read.problems.all().empty());
   for (const char* key : {"d", "e", "f", "h"})
-    CHECK_FALSE(fields.bytes(key, 256, kMost));
+    CHECK_FALSE(fields.bytes(key));
   CHECK(read.problems.errors() == 4);
-  CHECK_FALSE(fields.word("g", {"text", "json"}));
+  CHECK_FALSE(fields.word("g"));
   CHECK(read.said().find("did you mean \"json\"?") != std::string::npos);
-  CHECK_FALSE(fields.bytes("absent", 1, 2));
+  CHECK_FALSE(fields.bytes("absent"));
 }
 
 TEST_CASE("rule_file: a pattern has every field", "[rules][rule_file]") {
