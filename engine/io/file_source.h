@@ -140,6 +140,18 @@ class FileSource final : public Source {
   bool is_packed() const { return unpacked_ != nullptr; }
   // Why what a compressed one holds ended early, once it has; see Unpacked.
   std::string_view trouble() const { return is_packed() ? unpacked_->trouble() : std::string_view(); }
+  // Of what is compressed: all of it is wanted, however large it becomes; see Unpacked. Before the first
+  // read.
+  void lift_limits() {
+    if (is_packed()) unpacked_->lift_limits();
+  }
+  // Gives the memory of what is unpacked back until the next read, which unpacks anew what is before its
+  // place.
+  void rest() {
+    if (is_packed()) unpacked_->rest();
+  }
+  // How much of the file, as it lies on the disk, was read.
+  std::uint64_t disk_offset() const { return is_packed() ? unpacked_->packed_offset() : offset_; }
   // Whether something was written since the last read, as far as size and modification time tell.
   bool looks_changed(const FileStat& stat) const;
   const FileId& id() const { return id_; }

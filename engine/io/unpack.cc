@@ -76,8 +76,8 @@ class Unpacked::Gzip final : public Unpacked::Decoder {
 
 class Unpacked::Zstd final : public Unpacked::Decoder {
  public:
-  Zstd() : stream_(::ZSTD_createDCtx(), &::ZSTD_freeDCtx) {
-    if (stream_ != nullptr) ::ZSTD_DCtx_setParameter(stream_.get(), ZSTD_d_windowLogMax, kMaxWindowLog);
+  explicit Zstd(int window_log) : stream_(::ZSTD_createDCtx(), &::ZSTD_freeDCtx) {
+    if (stream_ != nullptr) ::ZSTD_DCtx_setParameter(stream_.get(), ZSTD_d_windowLogMax, window_log);
   }
 
   Step step(std::string_view packed, char* into, std::size_t room) override {
@@ -108,6 +108,11 @@ void Unpacked::rest() {
   begin_ = 0;
   between_ = true;
   ended_ = false;
+}
+
+void Unpacked::lift_limits() {
+  limit_ = std::uint64_t{1} << 62U;
+  window_log_ = kNamedWindowLog;
 }
 
 Result<void> Unpacked::unpack_some() {
@@ -176,7 +181,7 @@ Result<std::size_t> Unpacked::read_at(std::uint64_t offset, char* into, std::siz
     if (compression_ == Compression::kGzip) {
       decoder_ = std::make_unique<Gzip>();
     } else {
-      decoder_ = std::make_unique<Zstd>();
+      decoder_ = std::make_unique<Zstd>(window_log_);
     }
   }
   // What lies well before the place is unpacked and dropped.

@@ -28,6 +28,8 @@ class Unpacked {
   static constexpr std::uint64_t kMaxRatio = 200;
   // What every decoder of zstd should take (RFC 8878, 3.1.1.1.2): 8 MiB of memory.
   static constexpr int kMaxWindowLog = 23;
+  // What zstd(1) takes without being asked: 128 MiB. Of files that somebody named.
+  static constexpr int kNamedWindowLog = 27;
 
   // `fd` must outlive me; `packed_bytes` is the file's size. kGzip or kZstd.
   Unpacked(int fd, Compression compression, std::uint64_t packed_bytes);
@@ -41,6 +43,10 @@ class Unpacked {
   rules::Result<std::uint64_t> size();
   // Gives its memory back until it is read again.
   void rest();
+  // Somebody has named this very file: all of it is wanted, however large it becomes. Before the first read.
+  void lift_limits();
+  // How much of the file itself was read.
+  std::uint64_t packed_offset() const { return packed_offset_; }
 
   // Why it ended early, once it has: "decompression_limit", or "compressed_broken" where the rest is missing
   // or is no such format. "": it did not.
@@ -57,6 +63,7 @@ class Unpacked {
   int fd_;
   Compression compression_;
   std::uint64_t limit_;
+  int window_log_ = kMaxWindowLog;
   std::unique_ptr<Decoder> decoder_;  // null: nothing is unpacked at the moment
   std::string packed_;                // read and not unpacked yet, from packed_at_ on
   std::size_t packed_at_ = 0;

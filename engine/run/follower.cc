@@ -1,6 +1,7 @@
 #include "engine/run/follower.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <tuple>
@@ -65,6 +66,34 @@ bool had_it_later(const Tail& tail, const Tail& other) {
 
 constexpr std::int64_t in_ns(Duration duration) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(duration).count();
+}
+
+// What a file is compressed with that is not read, by how it begins; "": nothing that we know.
+std::string_view other_compression(const FileSource& file) {
+  constexpr std::pair<std::string_view, std::string_view> kBegin[] = {{"\xfd"
+                                                                       "7zXZ",
+                                                                       "xz"},
+                                                                      {"BZh", "bzip2"},
+                                                                      {"\x04\x22\x4d\x18", "lz4"},
+                                                                      {"PK\x03\x04", "zip"},
+                                                                      {"7z\xbc\xaf", "7z"}};
+  if (file.is_packed()) return {};
+  std::array<char, 6> first{};
+  const rules::Result<std::size_t> got = file.read_at(0, first.data(), first.size());
+  const std::string_view text(first.data(), got.value_or(0));
+  for (const auto& [bytes, name] : kBegin) {
+    if (text.starts_with(bytes)) return name;
+  }
+  return {};
+}
+
+std::string_view unpacker_of(std::string_view name) {
+  constexpr std::pair<std::string_view, std::string_view> kPrograms[] = {
+      {"xz", "xzcat"}, {"bzip2", "bzcat"}, {"lz4", "lz4cat"}, {"zip", "unzip -p"}, {"7z", "7z x -so"}};
+  for (const auto& [packed_with, program] : kPrograms) {
+    if (packed_with == name) return program;
+  }
+  return {};
 }
 
 std::string stream_key(std::string_view source, std::string_view stream) {
@@ -705,7 +734,7 @@ void Follower::find(std::uint32_t index, std::vector<FoundFile>& fresh) {
 
 void Follower::meet(std::uint32_t index, const FoundFile& file, std::vector<FoundFile>& fresh) {
   Tail* tail = tail_of(file.stat.id);
-  if (tail == nullptr ? has_packed_name(file.path) : tail->file->is_packed()) {
+  if (!past_ && (tail == nullptr ? has_packed_name(file.path) : tail->file->is_packed())) {
     if (std::exchange(sources_[index].told_packed, true)) return;
     ledger_.note({ReaderNote::Level::kInfo, sources_[index].spec->name, file.path,
                   "Is compressed: not followed, only read where it holds what was missed."});
@@ -883,6 +912,17 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
     if (opened.error().code != rules::ErrorCode::kNotFound)
       trouble(index, file.path, opened.error().message, true);
     return;
+  }
+  if (past_) {
+    if (const std::string_view packed_with = other_compression(**opened); !packed_with.empty()) {
+      trouble(index, file.path,
+              fmt::format("it is compressed with {}, which is not read here; unpack it: {} {} | logbell "
+                          "backtest --from -",
+                          packed_with, unpacker_of(packed_with), file.path),
+              true);
+      return;
+    }
+    (*opened)->lift_limits();
   }
   Tail* last = nullptr;
   if (before != nullptr) {
@@ -1450,11 +1490,10 @@ void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, I
   if (tail.file != nullptr && tail.trouble.empty() && !tail.file->trouble().empty()) {
     tail.trouble = tail.file->trouble();
     gap(tail.source, tail.trouble, now);
-    ledger_.note(
-        {ReaderNote::Level::kError, source.spec->name, tail.path,
-         fmt::format(
-             "The compressed file that it was rotated to ends early at byte {} of what it holds ({}).",
-             tail.file->known_size(), tail.trouble)});
+    ledger_.note({ReaderNote::Level::kError, source.spec->name, tail.path,
+                  fmt::format("{} ends early at byte {} of what it holds ({}).",
+                              past_ ? "It is compressed, and" : "The compressed file that it was rotated to",
+                              tail.file->known_size(), tail.trouble)});
   }
   tail.ended = status.ended;
   if (status.at_end || status.ended) {

@@ -152,6 +152,10 @@ class Follower {
            std::size_t max_files = kMaxFiles);
   ~Follower();
 
+  // What is read is past: files are read whatever they are compressed with that we know, however much they
+  // hold, and none is rotated. Before the first look.
+  void read_past() { past_ = true; }
+
   // Positions as batches carried them.
   void restore(const std::vector<StoredEntry>& entries);
   // Streams that the new plan still reads keep their place. Entries to write come with take_entries().
@@ -264,6 +268,7 @@ class Follower {
   int stdin_fd_;
   std::size_t max_files_;
   Feedback* feedback_;
+  bool past_ = false;
   FileWatch watch_;
   LineTimes times_;
   std::shared_ptr<const rules::Plan> plan_;

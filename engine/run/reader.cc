@@ -35,6 +35,11 @@ constexpr Duration kMaxWait{std::chrono::milliseconds(200)};
 constexpr Duration kStallAfter{std::chrono::seconds(30)};
 // A loop that goes on is said again after so long.
 constexpr Duration kSayFeedbackEvery{std::chrono::minutes(1)};
+// Of a compressed file at a time: what is unpacked stays in memory until the next read, and hundreds may be read together.
+constexpr std::size_t kPackedChunkBytes = 256 * 1024;
+// While no more of one was read, and others wait as well, it is unpacked anew when its turn comes.
+constexpr std::uint64_t kUnpackedAnew = 1024 * 1024;
+constexpr std::size_t kFewFiles = 8;
 // So many lines before one without a time are asked for theirs.
 constexpr int kMaxLinesBack = 256;
 // Lines of one read that are shown of those that look like errors: the core keeps those that differ.
@@ -112,6 +117,7 @@ struct Reader::Impl {
 
   Impl(std::shared_ptr<const rules::Plan> first_plan, Options with)
       : options(std::move(with)), follower(ledger, options.stdin_fd, options.use_inotify, options.feedback, options.max_files) {
+    if (options.only_past) follower.read_past();
     follower.restore(options.positions);
     options.positions.clear();
     replace_plan(std::move(first_plan));
@@ -264,11 +270,14 @@ struct Reader::Impl {
                                                                    : RecordDecoder::max_raw_line_bytes(*source.spec),
                          .flush = tail.flush};
     ahead_patterns = tail.decoder == nullptr ? &source.spec->patterns : nullptr;
-    rules::Result<ReadStatus> status = tail.stream->read(options.chunk_bytes, how, buffer, chunk);
+    const bool packed = tail.file != nullptr && tail.file->is_packed();
+    rules::Result<ReadStatus> status = tail.stream->read(
+        packed ? std::min(options.chunk_bytes, kPackedChunkBytes) : options.chunk_bytes, how, buffer, chunk);
     if (!status) {
       follower.after_failure(tail, status.error(), instant);
       return;
     }
+    if (packed && tail.file->offset() <= kUnpackedAnew && follower.tails().size() > kFewFiles) tail.file->rest();
     if (options.threads > 1 && crew == nullptr && !status->at_end) hire();
     if (status->rewrite != Rewrite::kNone) follower.find_copy(tail, *status);
     if (status->bytes > 0) LOGBELL_FAULT("reader.read");
@@ -508,6 +517,7 @@ struct Reader::Impl {
     facts.source_clock = source.watermark;
     if (facts.live && source.known_at != kLongAgo) facts.source_clock = std::max(facts.source_clock, known_before);
     facts.predecessor = tail.last_time;
+    const bool is_first = options.only_past && tail.last_time == kLongAgo;
     bool asked_file = false;
     std::size_t resolved = 0;  // lines before this offset are behind facts.predecessor
 
@@ -557,6 +567,15 @@ struct Reader::Impl {
     // The last line's time moves the clock, whether or not it matched.
     const std::size_t last = text.last();
     if (last != last_offset) time = time_of(last, false);
+    if (is_first) {
+      const std::size_t begin = text.records.empty() ? 0 : text.records.front().offset;
+      const std::optional<Timestamp> own = own_time(spec, text, begin, now);
+      Timestamp first = time.at;
+      if (!batch.matches.empty()) first = std::min(first, batch.matches.front().at);
+      if (own && *own <= now + kMaxAhead) first = std::min(first, *own);
+      past_from.resize(follower.sources().size(), Timestamp::max());
+      past_from[tail.source] = std::min(past_from[tail.source], first);
+    }
     tail.last_time = time.at;
     source.watermark = std::max(source.watermark, tail.watermark);
     if (facts.live) {
@@ -743,6 +762,8 @@ struct Reader::Impl {
       statuses[i].watermark = sources[i].watermark;
       statuses[i].readable = sources[i].open > 0;
       statuses[i].watched_from = sources[i].watched_from;
+      if (options.only_past && i < past_from.size() && past_from[i] != Timestamp::max())
+        statuses[i].watched_from = past_from[i];
       statuses[i].last_line_at = sources[i].last_line_at;
       statuses[i].timestamp_offset = sources[i].offset.offset();
     }
@@ -807,6 +828,7 @@ struct Reader::Impl {
   std::vector<rules::ErrorLine> errors;
   RecordBlock records;
   std::vector<SourceStatus> sent;
+  std::vector<Timestamp> past_from;  // by source, of what is only past: the earliest first line
   std::uint64_t sequence = 0;
   Timestamp last_look = kLongAgo;     // wall time of the last step
   Timestamp known_before = kLongAgo;  // and of the one before it
@@ -859,6 +881,12 @@ std::vector<StreamView> Reader::streams() const {
     // One that is read to its end is as large as what was seen of it.
     if (tail->file != nullptr && tail->dirty) {
       if (const rules::Result<FileStat> stat = tail->file->stat()) view.size = stat->size;
+    }
+    view.disk_size = view.size;
+    view.disk_offset = view.offset;
+    if (tail->file != nullptr && tail->file->is_packed()) {
+      if (const rules::Result<FileStat> stat = tail->file->stat()) view.disk_size = stat->size;
+      view.disk_offset = tail->dirty ? tail->file->disk_offset() : view.disk_size;
     }
     view.readable = tail->error.empty();
     view.polled = tail->file != nullptr && !tail->watch;

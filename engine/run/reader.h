@@ -27,6 +27,9 @@ struct StreamView {
   bool readable = false;
   std::string error;    // why not; "" = readable
   bool polled = false;  // it cannot be watched (no watches left, a network file system): looked at every second
+  // Of a file as it lies on the disk: other than the above where it is compressed.
+  std::uint64_t disk_size = 0;
+  std::uint64_t disk_offset = 0;
 };
 
 class Reader {
@@ -42,7 +45,9 @@ class Reader {
     std::size_t threads = 1;  // that read and match a large chunk, mine included; others are made when one comes
     int stdin_fd = 0;
     bool use_inotify = true;  // false: everything is polled
-    bool only_past = false;   // nothing that is read is written now: no line counts at the time of its arrival
+    // Nothing that is read is written now: no line counts at the time of its arrival, compressed files are read as
+    // any other, and a source is watched from the earliest of the first lines of all that it reads.
+    bool only_past = false;
     std::size_t max_files = 20'000;  // open at once: Follower::kMaxFiles, which says why
   };
   struct StepResult {
