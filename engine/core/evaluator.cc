@@ -464,6 +464,19 @@ class SpanEvaluator {
     return !left || !right || may_compare(expr.op, *left, *right);
   }
 
+  std::optional<std::pair<double, double>> value_bounds(const Expr& expr) const {
+    if (const std::optional<std::vector<Element>> all = elements(expr); all && !all->empty()) {
+      std::pair<double, double> values(all->front().least, all->front().most);
+      for (const Element& element : *all) {
+        values.first = std::min(values.first, element.least);
+        values.second = std::max(values.second, element.most);
+      }
+      if (!std::isnan(values.first) && !std::isnan(values.second)) return values;
+    }
+    const std::optional<Bounds> all = bounds(expr);
+    return all ? std::optional(std::pair(all->least, all->most)) : std::nullopt;
+  }
+
   std::optional<std::set<Labels>> steady_elements(const Expr& expr) const {
     if (expr.kind == Expr::Kind::kParen) return steady_elements(*expr.left);
     if (expr.kind != Expr::Kind::kBinary || !expr.is_comparison() || expr.return_bool) return std::nullopt;
@@ -870,6 +883,11 @@ class SpanEvaluator {
 };
 
 }  // namespace
+
+std::optional<std::pair<double, double>> value_bounds(const Expr& expr, Timestamp from, Timestamp to,
+                                                      const WindowOf& window_of) {
+  return SpanEvaluator(from, to, window_of).value_bounds(expr);
+}
 
 bool may_be_true(const Expr& expr, Timestamp from, Timestamp to, const WindowOf& window_of) {
   return SpanEvaluator::may_fail(expr) || SpanEvaluator(from, to, window_of).may_be_true(expr);

@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "engine/core/window.h"
@@ -30,6 +31,11 @@ using WindowOf = std::function<const PatternWindow&(std::uint32_t pattern_index)
 // many-to-many likewise); bind_expr() lets no expression through in which they can.
 rules::Result<std::vector<Sample>> evaluate(const rules::Expr& expr, rules::Timestamp at,
                                             const WindowOf& window_of);
+
+// What the elements of `expr` can be at most and at least in [from, to], whichever there are, by one look at
+// its windows. Unset: nothing is known of it.
+std::optional<std::pair<double, double>> value_bounds(const rules::Expr& expr, rules::Timestamp from,
+                                                      rules::Timestamp to, const WindowOf& window_of);
 
 // False: at no instant in (from, to] has `expr` an element. By bounds of what each part can be in all that
 // time, in one look at its windows; where they say nothing, true.

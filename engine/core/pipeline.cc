@@ -1907,6 +1907,10 @@ rules::Result<std::vector<Sample>> Pipeline::evaluate(const rules::Expr& expr, T
   return engine::evaluate(expr, at, impl_->window_of());
 }
 
+WindowOf Pipeline::windows() const {
+  return impl_->window_of();
+}
+
 const rules::Plan& Pipeline::plan() const {
   return *impl_->plan;
 }

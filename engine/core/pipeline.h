@@ -121,6 +121,9 @@ class Pipeline {
   // What an expression over my plan's patterns is at a moment that their windows still cover: for whoever
   // looks at a part of a rule.
   rules::Result<std::vector<Sample>> evaluate(const rules::Expr& expr, rules::Timestamp at) const;
+  // The same windows, for whoever looks at a span of time; valid until the next call of a non-const member.
+  // Between ingest() and tick() they cover everything that the tick will evaluate.
+  WindowOf windows() const;
 
  private:
   struct Impl;
