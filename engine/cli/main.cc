@@ -52,8 +52,18 @@ int dispatch(int argc, char** argv) {
       app.add_subcommand("backtest", "Read logs of the past to their end: what matched, what would have fired");
   backtest_command->add_option("--config", backtest.config, "The configuration")->capture_default_str();
   backtest_command
-      ->add_option("--from", backtest.logs, "The logs: files, and patterns of them")
+      ->add_option("--from", backtest.logs,
+                   "The logs: files and patterns of them, also .gz and .zst, and - for standard input; merged by the "
+                   "times of their lines")
       ->required();
+  backtest_command->add_option("--since", backtest.since,
+                               "Tell what happens from here on: 2026-05-01T10:00:00Z, 2026-05-01 (UTC), or 30d for so "
+                               "long ago. What is older fills windows");
+  backtest_command->add_option("--until", backtest.until, "Tell what happens before this");
+  backtest_command->add_flag("--suggest", backtest.suggest,
+                             "Propose thresholds for 1, 5 and 20 firings a month, from what each rule's value was");
+  backtest_command->add_option("--compare", backtest.compare,
+                               "Another configuration: which firings and messages there would have been more or less");
   backtest_command->add_option("--source", backtest.source, "Whose logs these are, where there are several sources");
   backtest_command->add_option("--threads", backtest.threads, "That read and match; 0: as many as there are cores")
       ->check(CLI::Range(0, 64))
@@ -61,8 +71,8 @@ int dispatch(int argc, char** argv) {
   std::string backtest_matcher = "fast";
   add_matcher(backtest_command, backtest_matcher);
   std::string backtest_format = "text";
-  backtest_command->add_option("--format", backtest_format, "How to say it")
-      ->check(CLI::IsMember({"text", "json"}))
+  backtest_command->add_option("--format", backtest_format, "How to say it; html is one page, with a plot of each rule")
+      ->check(CLI::IsMember({"text", "json", "html"}))
       ->capture_default_str();
   backtest_command->footer(
       "Nothing is sent or stored. Exit status: 0 all was read, 1 something was not, 64 no such source or file, 78 the "
@@ -251,7 +261,9 @@ int dispatch(int argc, char** argv) {
   if (check_command->parsed()) return command_check(check);
   if (backtest_command->parsed()) {
     backtest.plain = backtest_matcher == "plain";
-    backtest.format = backtest_format == "json" ? OutputFormat::kJson : OutputFormat::kText;
+    backtest.format = backtest_format == "json"   ? BacktestFormat::kJson
+                      : backtest_format == "html" ? BacktestFormat::kHtml
+                                                  : BacktestFormat::kText;
     return command_backtest(backtest);
   }
   if (test_command->parsed()) {

@@ -21,13 +21,19 @@ struct CheckOptions {
   OutputFormat format = OutputFormat::kText;
 };
 
+enum class BacktestFormat { kText, kJson, kHtml };
+
 struct BacktestOptions {
   std::string config = kDefaultConfig;
-  std::vector<std::string> logs;  // paths and patterns
+  std::vector<std::string> logs;  // paths and patterns; "-": standard input
   std::string source;             // whose they are; "": there is only one
   bool plain = false;             // RE2 on every line
+  std::string since;              // a time, a date, or so long ago; "": from the first line
+  std::string until;              // the same; "": to the last
+  bool suggest = false;           // propose thresholds
+  std::string compare;            // another configuration: what would have been different; "": none
   std::size_t threads = 0;        // that read and match; 0: as many as there are cores
-  OutputFormat format = OutputFormat::kText;
+  BacktestFormat format = BacktestFormat::kText;
 };
 
 struct TestOptions {

@@ -1,15 +1,19 @@
 #include "engine/run/backtest.h"
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
-#include <map>
+#include <set>
 #include <thread>
 #include <utility>
 
 #include <fmt/format.h>
+#include <poll.h>
 
 #include "engine/core/batch.h"
 #include "engine/core/pipeline.h"
+#include "engine/run/backtest_tally.h"
+#include "engine/run/backtest_values.h"
 #include "engine/run/clock.h"
 #include "engine/run/queue.h"
 #include "engine/run/reader.h"
@@ -31,8 +35,14 @@ constexpr std::size_t kSharedChunkBytes = 4 * 1024 * 1024;
 constexpr std::size_t kQueueBytes = 64 * 1024 * 1024;
 // So much of what was read is evaluated at once.
 constexpr std::size_t kStepBytes = 16 * 1024 * 1024;
+// And of matches, where each change of a value is looked at.
+constexpr std::size_t kStepMatches = 16 * 1024;
 // The files are at their end: what waits for the rest of a line or a record waits no longer.
 constexpr Duration kPatience{std::chrono::minutes(10)};
+// A line that comes later than others is believed so long.
+constexpr Duration kLate{std::chrono::hours(1)};
+constexpr std::chrono::milliseconds kShowEvery{250};
+constexpr int kLookForTheEnd = 200;  // ms: whether nobody wants more of a stream that is silent
 
 // The wall clock stands; patience passes as it is asked.
 class BacktestClock final : public Clock {
@@ -47,33 +57,79 @@ class BacktestClock final : public Clock {
   rules::Instant instant_ = rules::Instant() + std::chrono::hours(1);
 };
 
+// How far the reader is, for whoever draws it. Thread-safe.
+struct Shown {
+  std::atomic<std::uint64_t> bytes{0};
+  std::atomic<std::uint64_t> total{0};
+};
+
 struct Read {
   std::vector<ReaderNote> notes;
   std::exception_ptr failure;
 };
 
+// A stream that cannot be read again (standard input) has said something, or ended.
+void wait_for_streams(const Reader& reader, const BoundedQueue<MatchBatch>& out) {
+  for (const int fd : reader.wake_fds()) {
+    pollfd ready{fd, POLLIN, 0};
+    while (::poll(&ready, 1, kLookForTheEnd) == 0 && !out.closed()) {
+    }
+  }
+}
+
+void show(const Reader& reader, Shown& shown) {
+  std::uint64_t bytes = 0;
+  std::uint64_t total = 0;
+  bool known = true;
+  for (const StreamView& stream : reader.streams()) {
+    bytes += stream.disk_offset;
+    total += stream.disk_size;
+    known = known && stream.path != "-";
+  }
+  shown.bytes = bytes;
+  shown.total = known ? total : 0;
+}
+
+// Whether everything up to `until` was read: of lines that come late, too.
+bool is_past(const MatchBatch& batch, Timestamp until) {
+  return std::any_of(batch.sources.begin(), batch.sources.end(), [&](const SourceStatus& source) {
+    return source.watermark != rules::kLongAgo && source.watermark - kLate > until;
+  });
+}
+
 // Reads everything there is, then closes the queue.
-void read_all(const std::shared_ptr<const rules::Plan>& plan, Timestamp now, std::size_t threads,
-              BoundedQueue<MatchBatch>& out, Read& read) {
+void read_all(const std::shared_ptr<const rules::Plan>& plan, const BacktestSettings& settings,
+              BoundedQueue<MatchBatch>& out, Read& read, Shown& shown) {
   try {
-    BacktestClock clock(now);
+    BacktestClock clock(settings.now);
+    const SystemClock system;
+    rules::Instant shown_at = rules::Instant::min();
     Reader::Options options;
     options.clock = &clock;
-    options.chunk_bytes = threads > 1 ? kSharedChunkBytes : kChunkBytes;
+    options.chunk_bytes = settings.threads > 1 ? kSharedChunkBytes : kChunkBytes;
     options.use_inotify = false;
     options.only_past = true;
-    options.threads = threads;
+    options.threads = settings.threads;
+    options.stdin_fd = settings.stdin_fd;
     Reader reader(plan, options);
     // Twice at the end: what was held back, and then nothing.
-    for (int ends = 0; ends < 2;) {
+    for (int ends = 0; ends < 2 && !out.closed();) {
+      // All streams take part in each choice of what comes next, or their lines would be late.
+      wait_for_streams(reader, out);
       Reader::StepResult step = reader.step();
       std::move(step.notes.begin(), step.notes.end(), std::back_inserter(read.notes));
       const bool something = step.more || (step.batch && step.batch->bytes > 0);
+      const bool past = settings.until && step.batch && is_past(*step.batch, *settings.until);
+      if (settings.progress && system.instant() >= shown_at) {
+        show(reader, shown);
+        shown_at = system.instant() + kShowEvery;
+      }
       if (step.batch) {
         const std::size_t bytes = weight(*step.batch);
         out.push(*std::move(step.batch), bytes);
       }
-      if (something) continue;
+      if (past) break;
+      if (something || !reader.wake_fds().empty()) continue;
       ++ends;
       reader.finish();
       clock.pass(kPatience);
@@ -88,60 +144,24 @@ void read_all(const std::shared_ptr<const rules::Plan>& plan, Timestamp now, std
   out.close();
 }
 
-class Tally {
- public:
-  Tally(const rules::Plan& plan, BacktestReport& report) : report_(report) {
-    for (const rules::PatternSpec& pattern : plan.patterns)
-      report.patterns.push_back({pattern.name, 0});
-    for (const rules::AlertingRule& rule : plan.rules) {
-      by_identity_.emplace(rule.identity(), report.rules.size());
-      report.rules.push_back({.name = rule.name, .firing = {}, .first_at = {}, .unknown = {}});
-    }
-  }
+// What is said of one file in the same words is said once.
+std::vector<ReaderNote> each_once(std::vector<ReaderNote> notes) {
+  std::set<std::pair<std::string, std::string>> said;
+  std::erase_if(notes, [&](const ReaderNote& note) { return !said.emplace(note.path, note.message).second; });
+  return notes;
+}
 
-  void add(const MatchBatch& batch) {
-    report_.bytes += batch.bytes;
-    for (const TimedMatch& match : batch.matches)
-      ++report_.patterns[match.pattern].matches;
-    for (const CounterDelta& counter : batch.counters) {
-      if (counter.name == "logbell_source_lines_total")
-        report_.lines += static_cast<std::uint64_t>(counter.by);
-    }
-    for (const SourceStatus& source : batch.sources)
-      report_.last_line = std::max(report_.last_line, source.watermark);
-  }
-
-  void add(const Tick& tick) {
-    for (const rules::Transition& transition : tick.transitions) {
-      const auto found = by_identity_.find(transition.alert.rule);
-      if (transition.alert.built_in || found == by_identity_.end()) continue;
-      BacktestReport::Rule& rule = report_.rules[found->second];
-      if (transition.to == rules::AlertState::kFiring) {
-        ++rule.firings;
-        ++rule.still_firing;
-        rule.first_at = std::min(rule.first_at.value_or(transition.at), transition.at);
-      } else if (transition.from == rules::AlertState::kFiring) {
-        --rule.still_firing;
-        rule.firing += transition.at - transition.alert.fired_at;
-      }
-    }
-  }
-
-  void end(const Pipeline& core) {
-    for (const AlertView& view : core.alerts()) {
-      if (view.rule < report_.rules.size() && view.alert.is_firing() &&
-          report_.last_line > view.alert.fired_at)
-        report_.rules[view.rule].firing += report_.last_line - view.alert.fired_at;
-    }
-    for (const RuleView& view : core.rules()) {
-      if (view.unknown) report_.rules.at(view.rule).unknown = view.unknown_reason;
-    }
-  }
-
- private:
-  BacktestReport& report_;
-  std::map<rules::Fingerprint, std::size_t> by_identity_;
-};
+// Nobody is told by the core itself: it groups by the wall clock, which stands.
+std::shared_ptr<const rules::Plan> without_sinks(const rules::Plan& plan) {
+  auto out = std::make_shared<rules::Plan>(plan);
+  out->route = {};
+  out->route.id = plan.route.id;
+  out->has_route = false;
+  out->sinks.clear();
+  for (rules::AlertingRule& rule : out->rules)
+    rule.sinks.clear();
+  return out;
+}
 
 }  // namespace
 
@@ -169,29 +189,65 @@ rules::Result<std::shared_ptr<const rules::Plan>> backtest_plan(const rules::Pla
   return fail(ErrorCode::kInvalid, fmt::format("there is no source \"{}\"; there are: {}", source, names));
 }
 
-BacktestReport backtest(std::shared_ptr<const rules::Plan> plan, Timestamp now, std::size_t threads) {
+BacktestReport backtest(const std::shared_ptr<const rules::Plan>& plan, const BacktestSettings& settings) {
   BacktestReport report;
   const SystemClock clock;
   const rules::Instant began = clock.instant();
   BoundedQueue<MatchBatch> queue(kQueueBytes);
   Read read;
-  Tally tally(*plan, report);
-  Pipeline core(plan, {}, Pipeline::kMaxPoints, Pipeline::Stores::kNothing);
-  std::thread reader([&] { read_all(plan, now, threads, queue, read); });
+  Shown shown;
+  BacktestTally tally(*plan, settings, report);
+  std::vector<BacktestValues> values;
+  values.reserve(plan->rules.size());
+  for (std::size_t i = 0; i < plan->rules.size(); ++i)
+    values.emplace_back(plan->rules[i], settings.values, report.rules[i]);
+  Pipeline core(without_sinks(*plan), {}, Pipeline::kMaxPoints, Pipeline::Stores::kNothing);
+  std::vector<SourceStatus> sources(plan->sources.size());
+  const auto tick = [&] {
+    const WindowOf windows = core.windows();
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      // A rule that reads more than these logs is unknown.
+      if (plan->rules[i].sources.size() != 1) continue;
+      const SourceStatus& source = sources[plan->rules[i].sources.front()];
+      if (source.watched_from)
+        values[i].look(windows, *source.watched_from, settings.since.value_or(rules::kLongAgo),
+                       source.watermark);
+    }
+    tally.add(core.tick(settings.now));
+  };
+  const auto say = [&] {
+    settings.progress(
+        {shown.bytes, shown.total, std::chrono::duration<double>(clock.instant() - began).count()});
+  };
+  std::thread reader([&] { read_all(plan, settings, queue, read, shown); });
   try {
     std::size_t bytes = 0;  // since the last evaluation
-    while (std::optional<MatchBatch> batch = queue.pop_unless([] { return false; })) {
+    std::size_t matches = 0;
+    rules::Instant said_at = began;
+    for (;;) {
+      std::optional<MatchBatch> batch = settings.progress
+                                            ? queue.pop_for(std::chrono::microseconds(kShowEvery))
+                                            : queue.pop_unless([] { return false; });
+      if (settings.progress && clock.instant() - said_at >= kShowEvery) {
+        said_at = clock.instant();
+        say();
+      }
+      if (!batch) {
+        if (!queue.closed()) continue;
+        batch = queue.try_pop();  // it may have come since
+        if (!batch) break;
+      }
       bytes += weight(*batch);
-      tally.add(*batch);
-      // Behind the last line there is nothing, not silence.
-      for (SourceStatus& source : batch->sources)
-        source.read_to_end_at.reset();
+      matches += batch->matches.size();
+      tally.take(*batch);
+      for (const SourceStatus& source : batch->sources)
+        sources[source.source] = source;
       core.ingest(*batch);
-      if (bytes < kStepBytes) continue;
-      tally.add(core.tick(now));
-      bytes = 0;
+      if (bytes < kStepBytes && (!settings.values || matches < kStepMatches)) continue;
+      tick();
+      bytes = matches = 0;
     }
-    tally.add(core.tick(now));
+    tick();
   } catch (...) {
     queue.close();
     reader.join();
@@ -200,7 +256,9 @@ BacktestReport backtest(std::shared_ptr<const rules::Plan> plan, Timestamp now, 
   reader.join();
   if (read.failure) std::rethrow_exception(read.failure);
   tally.end(core);
-  report.notes = std::move(read.notes);
+  for (BacktestValues& each : values)
+    each.end(report.last_line, report.last_line - report.first_line);
+  report.notes = each_once(std::move(read.notes));
   report.seconds = std::chrono::duration<double>(clock.instant() - began).count();
   return report;
 }

@@ -51,7 +51,7 @@ TEST_CASE("backtest: what matched and what would have fired, by any number of th
                                     {dir.path("old.log")});
     REQUIRE(plan);
     for (const std::size_t threads : {1U, 3U}) {
-      const BacktestReport report = backtest(*plan, now, threads);
+      const BacktestReport report = backtest(*plan, {.now = now, .threads = threads});
       CHECK(report.lines == 14'400);
       CHECK(report.bytes == fs::file_size(dir.path("old.log")));
       CHECK(report.last_line == now - hours(30) + milliseconds(250) * 14'399);
@@ -78,7 +78,7 @@ TEST_CASE("backtest: at the end of the log nothing is concluded from the silence
   const rules::Timestamp now = system_now();
   dir.append("old.log", hour_of_lines(now - hours(30)));
   const auto plan = plan_with(dir, "sum(count_over_time(p0[1m])) == 0", rules::PatternSet::Matcher::kFast);
-  const BacktestReport report = backtest(*backtest_plan(*plan, "app", {dir.path("old.log")}), now);
+  const BacktestReport report = backtest(*backtest_plan(*plan, "app", {dir.path("old.log")}), {.now = now});
   CHECK(report.rules[0].firings == 0);
 }
 
@@ -87,7 +87,7 @@ TEST_CASE("backtest: a last line that is cut off before its time is one of the p
   const rules::Timestamp now = system_now();
   dir.append("old.log", hour_of_lines(now - hours(30)) + "2026-");
   const auto plan = plan_with(dir, "sum(count_over_time(p0[1m])) == 0", rules::PatternSet::Matcher::kFast);
-  const BacktestReport report = backtest(*backtest_plan(*plan, "app", {dir.path("old.log")}), now);
+  const BacktestReport report = backtest(*backtest_plan(*plan, "app", {dir.path("old.log")}), {.now = now});
   CHECK(report.lines == 14'401);
   CHECK(report.last_line < now - hours(28));
   CHECK(report.rules[0].firings == 0);
@@ -104,7 +104,8 @@ TEST_CASE("backtest: whose logs these are must be plain, and what cannot be read
         "there is no source \"db\"; there are: api, web");
   dir.append("a.log", "one\ntwo");
   const BacktestReport report =
-      backtest(*backtest_plan(*plan, "web", {dir.path("a.log"), dir.path("absent.log")}), system_now());
+      backtest(*backtest_plan(*plan, "web", {dir.path("a.log"), dir.path("absent.log")}),
+               {.now = system_now()});
   CHECK(report.lines == 2);  // the last has no end, and counts
   CHECK(report.patterns[0].matches == 2);
 }
