@@ -186,20 +186,31 @@ class Plot {
   }
 
   std::string band() const {
+    struct Step {
+      double begin;
+      double end;
+      double least;
+      double most;
+    };
     std::string out;
-    std::string upper;
-    std::string lower;  // from its end
+    std::vector<Step> steps;
     const auto close = [&] {
-      if (!upper.empty())
-        out += fmt::format("<path class=\"band\" d=\"M{}L{}Z\"/>\n", upper.substr(1),
-                           lower.substr(0, lower.size() - 1));
-      upper.clear();
-      lower.clear();
+      std::string path;
+      for (const Step& step : steps)
+        path +=
+            fmt::format("{}{:.1f} {:.1f}H{:.1f}", path.empty() ? "M" : "L", step.begin, step.most, step.end);
+      for (auto step = steps.rbegin(); step != steps.rend(); ++step)
+        path += fmt::format("L{:.1f} {:.1f}H{:.1f}", step->end, step->least, step->begin);
+      if (!path.empty()) out += fmt::format("<path class=\"band\" d=\"{}Z\"/>\n", path);
+      steps.clear();
     };
     each_span([&](Timestamp begin, Timestamp end, double least, double most) {
       if (!(least <= most) || !std::isfinite(least) || !std::isfinite(most)) return close();
-      upper += fmt::format("L{:.1f} {:.1f}L{:.1f} {:.1f}", x(begin), y(most), x(end), y(most));
-      lower = fmt::format("{:.1f} {:.1f}L{:.1f} {:.1f}L", x(end), y(least), x(begin), y(least)) + lower;
+      if (!steps.empty() && steps.back().least == y(least) && steps.back().most == y(most)) {
+        steps.back().end = x(end);
+      } else {
+        steps.push_back({x(begin), x(end), y(least), y(most)});
+      }
     });
     close();
     return out;
@@ -291,9 +302,9 @@ class Plot {
 std::string episodes_table(const Report::Rule& rule) {
   if (rule.episodes.empty()) return {};
   std::string out = fmt::format(
-      "<details><summary>Each of {} firings</summary><div class=\"wide\"><table>\n"
+      "<details><summary>{}</summary><div class=\"wide\"><table>\n"
       "<tr><th>Fired</th><th class=\"n\">For</th><th class=\"n\">Value</th><th>Labels</th></tr>\n",
-      rule.firings);
+      rule.firings == 1 ? "Its one firing" : fmt::format("Each of {} firings", rule.firings));
   for (std::size_t i = 0; i < rule.episodes.size() && i < kMostListed; ++i) {
     const Report::Episode& episode = rule.episodes[i];
     out += fmt::format(

@@ -178,7 +178,10 @@ void BacktestTally::add(const Tick& tick) {
   for (const rules::Transition& transition : tick.transitions) {
     const auto found = by_identity_.find(transition.alert.rule);
     if (transition.alert.built_in || found == by_identity_.end()) continue;
-    if (!began_ && transition.at >= since_) begin();
+    // What ends in that very moment does not fire any more.
+    if (!began_ &&
+        (transition.at > since_ || (transition.at == since_ && transition.to == AlertState::kFiring)))
+      begin();
     const AlertKey key(found->second, transition.alert.fingerprint());
     if (transition.to == AlertState::kFiring) {
       const auto open = open_.emplace(key, Open{transition, transition.at});

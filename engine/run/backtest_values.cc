@@ -126,9 +126,10 @@ void SlidingExtreme::drop_before(Timestamp at, bool inclusive, Steps& out) {
 }
 
 void SlidingExtreme::change(Timestamp at, double value, Steps& out) {
-  if (!held_.empty() && held_.back().value == value) return pass_to(at, out);
+  if (held_.empty()) held_.push_back({kNone});  // what was not there before is no long time
+  if (held_.back().value == value) return pass_to(at, out);
   drop_before(at, false, out);
-  if (!held_.empty()) held_.back().end = at;
+  held_.back().end = at;
   while (!held_.empty() && beats(value, held_.back().value))
     held_.pop_back();
   if (held_.size() > kMostHeld) held_.pop_back();

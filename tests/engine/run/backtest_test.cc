@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <string>
+#include <thread>
 
+#include "rules/template.h"
 #include "tests/engine/run/reader_world.h"
+#include "tests/support/pack.h"
 #include "tests/support/random_patterns.h"
 
 namespace logbell::tests {
@@ -108,6 +111,341 @@ TEST_CASE("backtest: whose logs these are must be plain, and what cannot be read
                {.now = system_now()});
   CHECK(report.lines == 2);  // the last has no end, and counts
   CHECK(report.patterns[0].matches == 2);
+}
+
+// --- several files, packed ones, standard input
+
+// One minute in each third of which something else is written: lines of `hour_of_lines` in three files, of which the
+// second and third are packed.
+std::vector<std::string> in_three_files(const LogDir& dir, const std::string& text) {
+  const std::size_t first = text.find('\n', text.size() / 3) + 1;
+  const std::size_t second = text.find('\n', text.size() * 2 / 3) + 1;
+  dir.write("app.log.2", text.substr(0, first));
+  dir.write("app.log.1.gz", gzip(text.substr(first, second - first)));
+  dir.write("app.log.0.zst", zstd(text.substr(second)));
+  return {dir.path("app.log*")};
+}
+
+TEST_CASE("backtest: files in any order, packed or not, are one log in the order of its times", "[run][backtest]") {
+  const LogDir dir;
+  const rules::Timestamp now = system_now();
+  const std::string text = hour_of_lines(now - hours(30));
+  dir.append("whole.txt", text);
+  const std::vector<std::string> parts = in_three_files(dir, text);
+  const auto plan = plan_with(dir, "sum(count_over_time(p0[1m])) > 200", rules::PatternSet::Matcher::kFast);
+  const BacktestReport whole = backtest(*backtest_plan(*plan, "", {dir.path("whole.txt")}), {.now = now});
+  for (const std::size_t threads : {1U, 3U}) {
+    const BacktestReport report = backtest(*backtest_plan(*plan, "", parts), {.now = now, .threads = threads});
+    CHECK(report.notes.empty());
+    CHECK(report.lines == 14'400);
+    CHECK(report.patterns[0].matches == whole.patterns[0].matches);
+    CHECK(report.first_line == now - hours(30));
+    CHECK(report.last_line == whole.last_line);
+    REQUIRE(report.rules[0].episodes.size() == 1);
+    // It ends within the first file: that one is watched, although the others begin later.
+    CHECK(report.rules[0].episodes[0].fired_at == whole.rules[0].episodes[0].fired_at);
+    CHECK(report.rules[0].episodes[0].resolved_at == whole.rules[0].episodes[0].resolved_at);
+    CHECK(report.rules[0].unknown.empty());
+    REQUIRE(report.rules[0].peak);
+    CHECK(report.rules[0].peak->value == 240);
+    CHECK(report.rules[0].peak->at == whole.rules[0].peak->at);
+  }
+}
+
+TEST_CASE("backtest: many packed files are unpacked as their turns come", "[run][backtest]") {
+  const LogDir dir;
+  const rules::Timestamp now = system_now();
+  std::string all;
+  for (int file = 0; file < 20; ++file) {
+    std::string text;
+    for (int i = 0; i < 12'000; ++i)
+      text += line_at(now - hours(40) + minutes(file * 60) + milliseconds(300) * i, "ERROR code=" + std::to_string(file % 5));
+    dir.write("a" + std::to_string(file) + (file % 2 == 0 ? ".gz" : ".zst"), file % 2 == 0 ? gzip(text) : zstd(text));
+  }
+  const auto plan = plan_with(dir, "sum(count_over_time(p0[1m])) < 150", rules::PatternSet::Matcher::kFast);
+  const BacktestReport report = backtest(*backtest_plan(*plan, "", {dir.path("a*")}), {.now = now});
+  CHECK(report.notes.empty());
+  CHECK(report.lines == 240'000);
+  CHECK(report.patterns[0].matches == 240'000);
+  // Were one of them late, there would be fewer in some minute.
+  CHECK(report.rules[0].firings == 0);
+}
+
+TEST_CASE("backtest: what is packed and broken, or packed otherwise, is said", "[run][backtest]") {
+  const LogDir dir;
+  const rules::Timestamp now = system_now();
+  const std::string text = hour_of_lines(now - hours(30));
+  const std::string packed = gzip(text);
+  dir.write("half.log.gz", packed.substr(0, packed.size() / 2));
+  dir.write("other.log.xz", "\xfd" "7zXZ and what is in it");
+  const auto plan = plan_with(dir, "sum(count_over_time(p0[1m])) > 200", rules::PatternSet::Matcher::kFast);
+  const BacktestReport report = backtest(*backtest_plan(*plan, "", {dir.path("*.log.*")}), {.now = now});
+  CHECK(report.lines > 3000);
+  REQUIRE(report.notes.size() == 2);
+  for (const engine::ReaderNote& note : report.notes) {
+    CHECK(note.level == engine::ReaderNote::Level::kError);
+    if (note.path == dir.path("other.log.xz")) {
+      CHECK(note.message == "it is compressed with xz, which is not read here; unpack it: xzcat " + note.path +
+                                " | logbell backtest --from -");
+    } else {
+      CHECK_THAT(note.message, Catch::StartsWith("It is compressed, and ends early at byte "));
+    }
+  }
+}
+
+TEST_CASE("backtest: standard input is read to its end, merged with files", "[run][backtest]") {
+  const LogDir dir;
+  const rules::Timestamp now = system_now();
+  std::string even;
+  std::string odd;
+  for (int i = 0; i < 40'000; ++i)
+    (i % 2 == 0 ? even : odd) += line_at(now - hours(30) + milliseconds(250) * i, "ERROR code=1 in the queue of orders");
+  dir.write("even.log", even);
+  int pipe[2] = {-1, -1};
+  REQUIRE(::pipe2(pipe, O_CLOEXEC) == 0);
+  std::thread writer([&] {
+    // Longer than a pipe holds: it is empty again and again.
+    for (std::size_t at = 0; at < odd.size(); at += 1000) {
+      const std::string part = odd.substr(at, 1000);
+      if (::write(pipe[1], part.data(), part.size()) < 0) break;
+    }
+    ::close(pipe[1]);
+  });
+  const auto plan = plan_with(dir, "sum(count_over_time(p0[1m])) < 200", rules::PatternSet::Matcher::kFast);
+  const BacktestReport report =
+      backtest(*backtest_plan(*plan, "", {dir.path("even.log"), "-"}), {.now = now, .stdin_fd = pipe[0]});
+  ::close(pipe[0]);
+  writer.join();
+  CHECK(report.lines == 40'000);
+  CHECK(report.patterns[0].matches == 40'000);
+  // 240 a minute of both together, 120 of one alone.
+  CHECK(report.rules[0].firings == 0);
+  REQUIRE(report.rules[0].peak);
+  CHECK(report.rules[0].peak->value >= 200);
+}
+
+// --- what is told of a rule
+
+// One log from `lines`: when, in seconds since it began, and what.
+struct Told {
+  explicit Told(rules::Timestamp begin) : from(begin) {}
+  void at(int second, const std::string& text) { log += line_at(from + seconds(second), text); }
+  rules::Timestamp from;
+  std::string log;
+};
+
+std::shared_ptr<const rules::Plan> with_sinks(const std::shared_ptr<const rules::Plan>& plan) {
+  auto out = std::make_shared<rules::Plan>(*plan);
+  for (const std::string name : {"ops", "page"}) {
+    rules::SinkSpec sink;
+    sink.name = name;
+    sink.lanes = {name + "#1", name + "#2"};
+    out->sinks[name] = sink;
+  }
+  out->has_route = true;
+  out->route.id = "route";
+  out->route.options.sinks = {"ops"};
+  out->route.options.group_by = {"alertname"};
+  return out;
+}
+
+TEST_CASE("backtest: firings, the longest, flaps, messages as production would have sent them", "[run][backtest]") {
+  const LogDir dir;
+  const rules::Timestamp now = system_now();
+  Told told(std::chrono::floor<std::chrono::days>(now) - hours(24 * 3) + hours(1));
+  told.at(0, "nothing");
+  told.at(600, "ERROR code=1");
+  told.at(900, "ERROR code=1");  // it ended at 660, and fires again within a quarter of an hour
+  for (int i = 0; i < 9 * 60; ++i)
+    told.at(7200 + i * 50, "ERROR code=2");  // 7 h 29 min without a minute's pause
+  told.at(80'000, "nothing");
+  dir.append("a.log", told.log);
+  const auto plan = with_sinks(plan_with(dir, "sum by (code) (count_over_time(p0[1m])) > 0", rules::PatternSet::Matcher::kFast));
+  const BacktestReport report = backtest(*backtest_plan(*plan, "", {dir.path("a.log")}), {.now = now});
+  const BacktestReport::Rule& rule = report.rules[0];
+  CHECK(rule.firings == 3);
+  CHECK(rule.flaps == 1);
+  CHECK(rule.longest == seconds(539 * 50 + 60));
+  CHECK(rule.firing == rule.longest + seconds(120));
+  REQUIRE(rule.episodes.size() == 3);
+  CHECK(rule.episodes[0].fired_at == told.from + seconds(600));
+  CHECK(*rule.episodes[0].resolved_at == told.from + seconds(660));
+  CHECK(rule.episodes[2].labels.get("code") == "2");
+  // Each once at its firing and once at its end, the long one after 4 h once more; of two lanes it is one message.
+  REQUIRE(report.sinks.size() == 2);
+  CHECK(report.sinks[0].messages == 7);
+  CHECK(report.sinks[0].days == std::map<rules::Timestamp, std::uint64_t>{
+                                    {std::chrono::floor<std::chrono::days>(told.from), 7}});
+  CHECK(report.sinks[1].messages == 0);
+  CHECK(rule.messages == std::map<std::string, std::uint64_t>{{"ops", 7}});
+  REQUIRE(rule.top_values.size() == 1);
+  CHECK(rule.top_values[0].label == "code");
+  REQUIRE(rule.top_values[0].values.size() == 2);
+  CHECK(rule.top_values[0].values[0] == std::pair<std::string, std::uint64_t>("2", 540));
+  CHECK(rule.top_values[0].others == 0);
+}
+
+TEST_CASE("backtest: nobody is told within muted hours, and of what lasts they hear afterwards", "[run][backtest]") {
+  const LogDir dir;
+  const rules::Timestamp now = system_now();
+  Told told(std::chrono::floor<std::chrono::days>(now) - hours(24 * 3));
+  told.at(0, "nothing");
+  told.at(3600, "ERROR code=1");      // 01:00, and over within the night
+  for (int i = 0; i < 180; ++i)
+    told.at(5 * 3600 + i * 50, "ERROR code=2");  // 05:00 to 07:30
+  told.at(80'000, "nothing");
+  dir.append("a.log", told.log);
+  auto plan = std::make_shared<rules::Plan>(
+      *with_sinks(plan_with(dir, "sum by (code) (count_over_time(p0[1m])) > 0", rules::PatternSet::Matcher::kFast)));
+  plan->route.options.group_by_all = true;
+  plan->route.options.mute_time_intervals = {"night"};
+  rules::TimeInterval night;
+  rules::TimeIntervalEntry entry;
+  entry.minutes.emplace_back(0, 6 * 60);
+  night.entries.push_back(entry);
+  plan->time_intervals["night"] = night;
+  const BacktestReport report = backtest(*backtest_plan(*plan, "", {dir.path("a.log")}), {.now = now});
+  CHECK(report.rules[0].firings == 2);
+  CHECK(report.rules[0].messages.at("ops") == report.sinks[0].messages);
+  // The second's firing at 06:00 and its end; of the first, which began and ended in the night, at most its story.
+  CHECK(report.sinks[0].messages >= 2);
+  CHECK(report.sinks[0].messages <= 3);
+}
+
+TEST_CASE("backtest: since and until cut what is told, not what fills the windows", "[run][backtest]") {
+  const LogDir dir;
+  const rules::Timestamp now = system_now();
+  Told told(now - hours(30));
+  told.at(0, "nothing");
+  told.at(100, "ERROR code=1");
+  for (int i = 0; i < 10; ++i)
+    told.at(1000 + i * 50, "ERROR code=1");  // fires from 1000 to 1510
+  told.at(2000, "ERROR code=1");
+  told.at(3000, "ERROR code=1");
+  told.at(4000, "nothing");
+  dir.append("a.log", told.log);
+  const auto plan = plan_with(dir, "sum(count_over_time(p0[1m])) > 0", rules::PatternSet::Matcher::kFast);
+  const auto run = [&](std::optional<int> since, std::optional<int> until) {
+    engine::BacktestSettings settings{.now = now};
+    if (since) settings.since = told.from + seconds(*since);
+    if (until) settings.until = told.from + seconds(*until);
+    return backtest(*backtest_plan(*plan, "", {dir.path("a.log")}), settings);
+  };
+  CHECK(run(std::nullopt, std::nullopt).rules[0].firings == 4);
+  const BacktestReport late = run(1220, std::nullopt);
+  REQUIRE(late.rules[0].episodes.size() == 3);
+  // It fires already, and is told of from then on.
+  CHECK(late.rules[0].episodes[0].fired_at == told.from + seconds(1220));
+  CHECK(late.rules[0].firing == seconds(1510 - 1220 + 60 + 60));
+  CHECK(late.patterns[0].matches == 5 + 2);
+  CHECK(late.first_line == told.from + seconds(1220));
+  CHECK(late.rules[0].first_at == told.from + seconds(1220));
+  const BacktestReport early = run(std::nullopt, 2000);
+  CHECK(early.rules[0].firings == 2);
+  CHECK(early.patterns[0].matches == 11);
+  CHECK(early.last_line < told.from + seconds(2000));
+  const BacktestReport between = run(1600, 2500);
+  CHECK(between.rules[0].firings == 1);
+  CHECK(between.rules[0].first_at == told.from + seconds(2000));
+  CHECK(run(5000, std::nullopt).rules[0].firings == 0);
+}
+
+TEST_CASE("backtest: lines whose times cannot be believed are counted and said", "[run][backtest]") {
+  const LogDir dir;
+  const rules::Timestamp now = system_now();
+  Told told(now - hours(30));
+  told.at(0, "ERROR code=1");
+  told.log += "ERROR code=2 and no time\n";
+  told.log += line_at(now + hours(24 * 300), "ERROR code=3");
+  told.at(10, "ERROR code=1");
+  dir.append("a.log", told.log);
+  const auto plan = plan_with(dir, "sum(count_over_time(p0[1m])) > 0", rules::PatternSet::Matcher::kFast);
+  const BacktestReport report = backtest(*backtest_plan(*plan, "", {dir.path("a.log")}), {.now = now});
+  CHECK(report.patterns[0].matches == 4);
+  CHECK(report.last_line == told.from + seconds(10));
+  CHECK(report.amiss == std::map<std::string, std::uint64_t>{
+                            {"matched and say no time: that of the line before was taken", 1},
+                            {"matched and say a time in the future: that of the line before was taken", 1}});
+}
+
+TEST_CASE("backtest: label values are counted up to a bound, the rest together", "[run][backtest]") {
+  const LogDir dir;
+  const rules::Timestamp now = system_now();
+  Told told(now - hours(30));
+  for (int i = 0; i < 1500; ++i)
+    told.at(i, "user=" + std::to_string(i % 1200) + " gone");
+  dir.append("a.log", told.log);
+  auto plan = std::make_shared<rules::Plan>(*make_plan(dir, {.patterns = {"user=(?P<user>\\d+)"}}));
+  rules::AlertingRule rule;
+  rule.name = "Users";
+  rule.expr = *rules::bind_expr(*rules::parse_expr("sum(count_over_time(p0[1m])) > 1"), plan->patterns);
+  rule.sources = {0};
+  plan->rules.push_back(std::move(rule));
+  const BacktestReport report = backtest(*backtest_plan(*plan, "", {dir.path("a.log")}), {.now = now});
+  REQUIRE(report.rules[0].top_values.size() == 1);
+  const BacktestReport::TopValues& top = report.rules[0].top_values[0];
+  CHECK(top.values.size() == 5);
+  CHECK(top.values[0].second == 2);
+  std::uint64_t all = top.others;
+  for (const auto& [value, lines] : top.values)
+    all += lines;
+  CHECK(all == 1500);
+}
+
+// --- suggestions
+
+TEST_CASE("backtest: with a threshold that was suggested a rule fires as often as was said", "[run][backtest]") {
+  const LogDir dir;
+  const rules::Timestamp now = system_now();
+  RandomPatterns random(11);
+  std::string log;
+  rules::Timestamp at = now - hours(24 * 20);
+  for (int i = 0; i < 6000; ++i) {
+    at += milliseconds(random.below(i % 500 < 60 ? 9'000 : 600'000));
+    log += line_at(at, random.below(3) == 0 ? "INFO" : "ERROR code=" + std::to_string(random.below(3)));
+  }
+  dir.append("a.log", log);
+  struct Row {
+    const char* expr;
+    const char* op;
+    rules::Duration for_;
+    rules::Duration keep;
+  };
+  int told = 0;
+  for (const Row& row : {Row{"sum(count_over_time(p0[5m]))", ">", seconds(0), seconds(0)},
+                         Row{"sum(count_over_time(p0[5m]))", ">=", seconds(30), seconds(0)},
+                         Row{"sum by (code) (count_over_time(p0[10m]))", ">", seconds(0), minutes(7)},
+                         Row{"sum by (code) (rate(p0[10m]))", ">", minutes(2), minutes(11)},
+                         Row{"sum(count_over_time(p0[3h]))", "<", seconds(0), seconds(0)},
+                         Row{"sum(count_over_time(p0[3h]))", "<=", minutes(3), minutes(3)}}) {
+    const auto run = [&](double threshold, bool values) {
+      auto plan = std::make_shared<rules::Plan>(*plan_with(
+          dir, std::string(row.expr) + " " + row.op + " " + rules::format_number(threshold), rules::PatternSet::Matcher::kFast));
+      plan->rules[0].for_ = row.for_;
+      plan->rules[0].keep_firing_for = row.keep;
+      return backtest(*backtest_plan(*plan, "", {dir.path("a.log")}), {.now = now, .values = values});
+    };
+    const BacktestReport report = run(2, true);
+    const BacktestReport::Rule& rule = report.rules[0];
+    INFO(row.expr << " " << row.op << ": " << rule.no_suggestion);
+    CHECK_FALSE(rule.thinned);
+    REQUIRE(rule.suggestions.size() == 3);
+    for (const BacktestReport::Suggestion& one : rule.suggestions) {
+      INFO(one.a_month << " a month: " << one.threshold);
+      CHECK(run(one.threshold, false).rules[0].firings == one.firings);
+      CHECK(static_cast<double>(one.firings) <= one.a_month * 21 / 30);
+      CHECK(one.beyond == (one.a_month < 2));
+      told += one.firings > 0 ? 1 : 0;
+    }
+    // The peak is the same whether each change is looked at or not.
+    REQUIRE(rule.peak);
+    const BacktestReport plain = run(2, false);
+    REQUIRE(plain.rules[0].peak);
+    CHECK(plain.rules[0].peak->value == rule.peak->value);
+    CHECK(plain.rules[0].peak->exact);
+    CHECK(plain.rules[0].firings == rule.firings);
+  }
+  CHECK(told >= 6);
 }
 
 TEST_CASE("reader: a crew hands over the same lines in the same order", "[run][reader]") {
