@@ -151,7 +151,7 @@ std::string suggestions_text(const BacktestReport& report) {
                         : fmt::format(" ({} in these logs)\n", one.firings);
     }
     if (rule.thinned)
-      out += "  Its value changed too often to look at each change: these are near, not exact.\n";
+      out += "  Its value changed too often, or had too many values: these are near, not exact.\n";
   }
   return out;
 }

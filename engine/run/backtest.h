@@ -107,7 +107,7 @@ struct BacktestReport {
     TimeBuckets<Span> spans{kMostSpans};
     std::vector<Suggestion> suggestions;
     std::string no_suggestion;  // why there is none; "": there is, or none was asked for
-    bool thinned = false;       // it changed too often: suggestions and drawing are of samples
+    bool thinned = false;       // it changed too often, or had too many values: suggestions and drawing are near
   };
   struct Sink {
     std::string name;

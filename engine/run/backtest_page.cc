@@ -333,7 +333,7 @@ std::string suggestions(const Report::Rule& rule) {
   }
   out += ".</p>\n";
   if (rule.thinned)
-    out += "<p class=\"faint\">Its value changed too often to look at each change: near, not exact.</p>\n";
+    out += "<p class=\"faint\">Its value changed too often, or had too many values: near, not exact.</p>\n";
   return out;
 }
 

@@ -310,6 +310,7 @@ void BacktestValues::end(Timestamp last, Duration span) {
   if (!report_.no_suggestion.empty()) return;
   for (auto& [labels, element] : elements_)
     element.end(last, levels_);
+  report_.thinned = report_.thinned || levels_.is_rounded();
   if (!clock_ || span <= Duration(0)) {
     report_.no_suggestion = "its windows were never known in these logs";
     return;
