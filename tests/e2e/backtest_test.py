@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """logbell backtest as a user runs it: logs of last night through a configuration that has no secrets here."""
+import contextlib
 import datetime
 import gzip
 import json
 import lzma
 import os
+import pty
 import re
 import struct
 import subprocess
@@ -142,6 +144,35 @@ class BacktestTest(Case):
         self.assertIn("\n1 rule never fired.\n", done.stdout)
         in_utf8 = self.backtest("--from", path, locale="C.UTF-8")
         self.assertRegex(in_utf8.stdout, r"\nFailed  ·+[▁▂▃▄▅▆▇█]+·+[▁▂▃▄▅▆▇█]+·+\n")
+
+    def test_how_far_it_is_on_a_terminal(self):
+        with open(self.log("night.log"), "rb") as file:
+            lines = file.readlines()
+        for terminal, expected in (("xterm", True), ("dumb", False)):
+            ours, theirs = pty.openpty()
+            with subprocess.Popen([harness.binary(), "backtest", "--config", self.config, "--from", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  stderr=theirs, env={**os.environ, "TERM": terminal, "LC_ALL": "C"}) as process:
+                os.close(theirs)
+                seen = b""
+                for line in lines:
+                    process.stdin.write(line)
+                    process.stdin.flush()
+                if expected:  # it waits for more
+                    while b" kB/s" not in seen:
+                        seen += os.read(ours, 4096)
+                process.stdin.close()
+                text = process.stdout.read().decode()
+                with contextlib.suppress(OSError):  # the terminal's end
+                    while more := os.read(ours, 4096):
+                        seen += more
+                os.close(ours)
+                self.assertEqual(0, process.wait(30))
+            self.assertRegex(text, r"\A600 lines, ")
+            if expected:
+                self.assertRegex(seen.decode(), r"\r[\d.]+ kB, [\d.]+ kB/s\x1b\[K")  # of standard input nobody knows the end
+                self.assertTrue(seen.endswith(b"\r\x1b[K"), seen)  # it is taken away
+            else:
+                self.assertEqual(b"", seen)
 
     def test_a_time_to_look_at(self):
         path = self.log("night.log")
