@@ -124,9 +124,9 @@ Json comparison_json(const BacktestComparison& comparison) {
   Json rule_list = Json::Array{};
   for (const BacktestComparison::Rule& rule : comparison.rules) {
     Json both = Json::Array{};
-    for (const auto& [a, b] : rule.both) {
+    for (const BacktestComparison::Both& each : rule.both) {
       Json one;
-      one.set("a", episode_json(a)).set("b", episode_json(b));
+      one.set("a", episode_json(each.a)).set("b", episode_json(each.b)).set("firings_b", each.firings_b);
       both.push(std::move(one));
     }
     Json one;

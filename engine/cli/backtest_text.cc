@@ -4,6 +4,7 @@
 #include <clocale>
 #include <cmath>
 #include <cstdlib>
+#include <iterator>
 
 #include <fmt/format.h>
 #include <langinfo.h>
@@ -230,19 +231,18 @@ std::string comparison_text(const BacktestComparison& comparison, const std::str
   };
   for (const BacktestComparison::Rule& rule : comparison.rules) {
     if (rule.is_same()) continue;
-    std::vector<std::pair<BacktestReport::Episode, BacktestReport::Episode>> moved;
-    for (const auto& pair : rule.both) {
-      if (pair.first.fired_at != pair.second.fired_at || pair.first.resolved_at != pair.second.resolved_at)
-        moved.push_back(pair);
-    }
+    std::vector<BacktestComparison::Both> moved;
+    std::copy_if(rule.both.begin(), rule.both.end(), std::back_inserter(moved),
+                 [](const BacktestComparison::Both& one) { return !one.is_same(); });
     if (rule.only_a.empty() && rule.only_b.empty() && moved.empty()) continue;
     out += fmt::format("\n{} (- only in A, + only in B, ~ in both at other times)\n", rule.name);
     list('-', rule.only_a);
     list('+', rule.only_b);
     for (std::size_t i = 0; i < moved.size() && i < kListed; ++i)
-      out += fmt::format("  ~ {} {}, with B {} {} {}\n", format_rfc3339(moved[i].first.fired_at),
-                         ends(moved[i].first), format_rfc3339(moved[i].second.fired_at),
-                         ends(moved[i].second), labels_text(moved[i].first.labels));
+      out += fmt::format("  ~ {} {}, with B {} {}{} {}\n", format_rfc3339(moved[i].a.fired_at),
+                         ends(moved[i].a), format_rfc3339(moved[i].b.fired_at), ends(moved[i].b),
+                         moved[i].firings_b == 1 ? "" : fmt::format(" and {} more", moved[i].firings_b - 1),
+                         labels_text(moved[i].a.labels));
     if (moved.size() > kListed) out += fmt::format("  ~ and {} more\n", moved.size() - kListed);
   }
   if (!comparison.sinks.empty()) {

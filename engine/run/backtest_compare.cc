@@ -32,36 +32,36 @@ void pair_up(Sides& sides) {
   const auto by_time = [](const Episode* x, const Episode* y) { return x->fired_at < y->fired_at; };
   std::stable_sort(sides.a.begin(), sides.a.end(), by_time);
   std::stable_sort(sides.b.begin(), sides.b.end(), by_time);
-  std::map<rules::Labels, std::vector<const Episode*>> rest;  // of B, by what both know, not paired yet
+  // By what both know of an alert: its firings, which do not overlap each other where the labels tell them
+  // apart.
+  std::map<rules::Labels, std::vector<const Episode*>> of_b;
   for (const Episode* one : sides.b)
-    rest[one->labels.keep_only(names)].push_back(one);
+    of_b[one->labels.keep_only(names)].push_back(one);
+  std::set<const Episode*> met;
   for (const Episode* one : sides.a) {
-    auto& candidates = rest[one->labels.keep_only(names)];
-    const auto found = std::find_if(candidates.begin(), candidates.end(),
-                                    [&](const Episode* other) { return overlap(*one, *other); });
-    if (found == candidates.end()) {
-      sides.rule.only_a.push_back(*one);
-      continue;
+    BacktestComparison::Both both{*one, {}, 0};
+    for (const Episode* other : of_b[one->labels.keep_only(names)]) {
+      if (one->resolved_at && other->fired_at >= *one->resolved_at) break;
+      if (!overlap(*one, *other)) continue;
+      met.insert(other);
+      if (both.firings_b++ == 0) both.b = *other;
     }
-    sides.rule.both.emplace_back(*one, **found);
-    candidates.erase(found);
+    if (both.firings_b == 0) {
+      sides.rule.only_a.push_back(*one);
+    } else {
+      sides.rule.both.push_back(std::move(both));
+    }
   }
-  for (const auto& [labels, left] : rest) {
-    for (const Episode* one : left)
-      sides.rule.only_b.push_back(*one);
+  for (const Episode* one : sides.b) {
+    if (met.count(one) == 0) sides.rule.only_b.push_back(*one);
   }
-  std::stable_sort(sides.rule.only_b.begin(), sides.rule.only_b.end(),
-                   [](const Episode& x, const Episode& y) { return x.fired_at < y.fired_at; });
 }
 
 }  // namespace
 
 bool BacktestComparison::Rule::is_same() const {
-  return in_a && in_b && only_a.empty() && only_b.empty() &&
-         std::all_of(both.begin(), both.end(), [](const auto& pair) {
-           return pair.first.fired_at == pair.second.fired_at &&
-                  pair.first.resolved_at == pair.second.resolved_at;
-         });
+  return in_a && in_b && firings_a == firings_b && only_a.empty() && only_b.empty() &&
+         std::all_of(both.begin(), both.end(), [](const Both& one) { return one.is_same(); });
 }
 
 BacktestComparison compare_backtests(const rules::Plan& plan_a, const BacktestReport& a,

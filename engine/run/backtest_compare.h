@@ -12,6 +12,15 @@
 namespace logbell::engine {
 
 struct BacktestComparison {
+  // A firing of A that overlaps some of B's.
+  struct Both {
+    BacktestReport::Episode a;
+    BacktestReport::Episode b;    // the first of them
+    std::uint64_t firings_b = 0;  // how many there are
+    bool is_same() const {
+      return firings_b == 1 && a.fired_at == b.fired_at && a.resolved_at == b.resolved_at;
+    }
+  };
   struct Rule {
     std::string name;
     bool in_a = false;
@@ -20,9 +29,8 @@ struct BacktestComparison {
     std::uint64_t firings_b = 0;
     std::vector<BacktestReport::Episode> only_a;
     std::vector<BacktestReport::Episode> only_b;
-    // Of one alert with both, at times that overlap: A's, B's.
-    std::vector<std::pair<BacktestReport::Episode, BacktestReport::Episode>> both;
-    bool is_same() const;  // each firing of one is in the other, from the same moment to the same end
+    std::vector<Both> both;  // of one alert
+    bool is_same() const;    // each firing of one is in the other, from the same moment to the same end
   };
   struct Sink {
     std::string name;

@@ -121,6 +121,11 @@ TEST_CASE("unpack: a bomb is left at its limit", "[io][unpack][F13]") {
   CHECK(unpacked.size().value() == Unpacked::kMaxBytes);
   CHECK(unpacked.trouble() == "decompression_limit");
   CHECK(read(unpacked, Unpacked::kMaxBytes - 3, 10) == "xxx");
+  // Of a file that somebody has named everything is wanted.
+  Unpacked named = file.open(Compression::kGzip);
+  named.lift_limits();
+  CHECK(named.size().value() == Unpacked::kMaxBytes + 1);
+  CHECK(named.trouble().empty());
 }
 
 TEST_CASE("unpack: zstd that wants more memory than every decoder has is refused", "[io][unpack]") {
@@ -131,6 +136,10 @@ TEST_CASE("unpack: zstd that wants more memory than every decoder has is refused
   Unpacked unpacked = file.open(Compression::kZstd);
   CHECK(read(unpacked, 0, 10).empty());
   CHECK(unpacked.trouble() == "compressed_broken");
+  Unpacked named = file.open(Compression::kZstd);
+  named.lift_limits();
+  CHECK(read(named, text.size() - 10, 20) == text.substr(text.size() - 10));
+  CHECK(named.packed_offset() > 0);
 }
 
 }  // namespace

@@ -256,8 +256,8 @@ TEST_CASE("backtest_compare: an alert of both at times that overlap is one, what
   const BacktestComparison::Rule& queue = both.rules[0];
   CHECK(queue.name == "Queue");
   REQUIRE(queue.both.size() == 1);
-  CHECK(queue.both[0].first.fired_at == ms(10'000));
-  CHECK(queue.both[0].second.fired_at == ms(12'000));
+  CHECK(queue.both[0].a.fired_at == ms(10'000));
+  CHECK(queue.both[0].b.fired_at == ms(12'000));
   REQUIRE(queue.only_a.size() == 2);
   CHECK(queue.only_a[0].labels.get("queue") == "b");
   CHECK(queue.only_a[1].fired_at == ms(30'000));
@@ -275,6 +275,17 @@ TEST_CASE("backtest_compare: an alert of both at times that overlap is one, what
   CHECK(both.sinks[0].messages_b == 4);
   CHECK(both.sinks[1].messages_a == 0);
   CHECK(engine::compare_backtests(plan_a, a, plan_a, a).rules[0].is_same());
+  // Two short ones of B within a long one of A are no news.
+  BacktestReport shorter = b;
+  shorter.rules[0].episodes = {episode({{"queue", "a"}}, 11, 12), episode({{"queue", "a"}}, 15, 16),
+                               episode({{"queue", "a"}}, 20, 21)};
+  shorter.rules[0].firings = 3;
+  const auto parts = engine::compare_backtests(plan_a, a, plan_b, shorter);
+  REQUIRE(parts.rules[0].both.size() == 1);
+  CHECK(parts.rules[0].both[0].firings_b == 2);
+  CHECK(parts.rules[0].both[0].b.fired_at == ms(11'000));
+  REQUIRE(parts.rules[0].only_b.size() == 1);
+  CHECK(parts.rules[0].only_b[0].fired_at == ms(20'000));
   // More firings than were kept: that is said.
   a.rules[0].firings = 4;
   CHECK_FALSE(engine::compare_backtests(plan_a, a, plan_b, b).complete);
