@@ -432,6 +432,8 @@ class Rules:
             # Its value tells how the chain was read.
             sum_ = self.binary("+", "", self.leaf(frozenset(["a"])), self.chain(), frozenset(["a"]))
             return self.binary(">", "", sum_, Expr(both("-1e9"), None, lambda: -1e9, UNARY), frozenset(["a"]))
+        if kind < 0.1 and self.world.tick == self.world.step:
+            return self.often(self.against_threshold(self.vector(1)))
         if kind < 0.2:
             # One function of what is counted or said, and nothing that could hide what it gives.
             return self.against_threshold(self.function(1, frozenset(rng.choice([(), ("a",), ("a", "b")]))))
@@ -453,6 +455,16 @@ class Rules:
         if left.labels != right.labels:
             matching = " on (" + ", ".join(sorted(left.labels & right.labels)) + ")"
         return self.binary(op, matching, left, right, left.labels, left.fixed)
+
+    def often(self, inner):
+        """What held at some of the last ticks: in PromQL a subquery, which looks at the same moments where rules are looked at on ticks.
+        Of Prometheus 2 it is closed on both sides, too."""
+        rng, step = self.rng, self.world.tick
+        looks = rng.randrange(2, 5)
+        least = rng.randrange(1, looks + 1)
+        return Expr((f"m_of_n({inner.text[0]}, {least}, {looks}, {duration(step)})",
+                     f"(count_over_time(({inner.text[1]})[{duration((looks - 1) * step)}:{duration(step)}]) >= {least})"),
+                    inner.labels, lambda: rng.randrange(least, looks + 1), whole=True, fixed=inner.fixed)
 
     def rule(self, name):
         rng, world = self.rng, self.world

@@ -26,9 +26,9 @@ HOUR, DAY = 3600, 86400
 
 # Each kind of world, and what of the rules are drawn for it.
 KINDS = [
-    (0.84, lambda name: World(name, tick=2, phase=1, step=2, lead=16, ticks=48)),
+    (0.84, lambda name: World(name, tick=2, phase=1, step=2, lead=18, ticks=48)),
     (0.08, lambda name: World(name, tick=60, phase=30, step=60, lead=20, ticks=80, clocks=("time", "minute", "hour"), holds=False)),
-    (0.04, lambda name: World(name, tick=3 * HOUR, phase=HOUR // 2, step=3 * HOUR, lead=16, ticks=34 * 8, holds=False,
+    (0.04, lambda name: World(name, tick=3 * HOUR, phase=HOUR // 2, step=3 * HOUR, lead=18, ticks=34 * 8, holds=False,
                               clocks=("hour", "day_of_week", "day_of_month", "days_in_month", "month", "year"))),
     # Two looks a tick, of which one is between a match and the hour's turn: so `for` counts from the same moment.
     (0.04, lambda name: World(name, tick=1200, phase=300, step=600, lead=18, ticks=150, clocks=("hour", "day_of_week"))),
