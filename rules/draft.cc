@@ -360,7 +360,7 @@ Result<Draft> draft_from(std::string_view line, const DraftSurroundings& around)
   std::string base = camel_of(naming_words(about.empty() ? drafted.words : about));
   if (base.size() > 48) base.resize(48);
   if (!can_be_named(snake_of(base))) base = "Logged" + base;
-  std::vector<std::string> built_in = built_in_alerts();
+  const std::vector<std::string>& built_in = built_in_alerts();
   draft.alert = free_name(base, "", around.alert_names, built_in);
   draft.pattern = free_name(snake_of(base), "_", around.pattern_names);
   draft.captures = drafted.captures;

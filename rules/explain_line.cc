@@ -236,6 +236,7 @@ std::string PatternExplainer::explain_test(const FieldTest& test, std::string_vi
                            : fmt::format("no {}", kNames[static_cast<std::size_t>(format_)]));
   }
   std::vector<std::string> names;
+  names.reserve(fields.size());
   for (const auto& field : fields)
     names.push_back(field.first);
   std::string why =

@@ -95,6 +95,7 @@ class Writer {
 
   Json shapes(const std::vector<Shape>& list) {
     std::vector<Json> out;
+    out.reserve(list.size());
     for (const Shape& one : list)
       out.push_back(shape(one));
     return any_of(std::move(out));

@@ -47,12 +47,12 @@ std::size_t time_length(std::string_view text) {
       at += 1 + digits(text.substr(at + 1));
     if (at < text.size() && text[at] == 'Z') {
       ++at;
-    } else if (has_shape(text.substr(at), "+99:99") || has_shape(text.substr(at), "-99:99")) {
-      at += 6;
-    } else if (has_shape(text.substr(at), "+9999") || has_shape(text.substr(at), "-9999")) {
-      at += 5;
-    } else if (has_shape(text.substr(at), " +9999") || has_shape(text.substr(at), " -9999")) {
-      at += 6;
+    } else {
+      for (const std::string_view zone : {"+99:99", "-99:99", "+9999", "-9999", " +9999", " -9999"}) {
+        if (!has_shape(text.substr(at), zone)) continue;
+        at += zone.size();
+        break;
+      }
     }
   };
   for (const std::string_view date : {"9999-99-99", "9999/99/99"}) {
@@ -212,11 +212,9 @@ class Reader {
   // The key that ends right before `at`, at its "=" or ": "; "": there is none.
   std::string key_before(std::size_t at) const {
     std::size_t end = at;
-    if (end > 0 && line_[end - 1] == '=') {
-      --end;
-    } else if (end > 1 && line_[end - 1] == ' ' && line_[end - 2] == ':') {
+    if (end > 1 && line_[end - 1] == ' ' && line_[end - 2] == ':') {
       end -= 2;
-    } else if (end > 0 && line_[end - 1] == ':') {
+    } else if (end > 0 && (line_[end - 1] == '=' || line_[end - 1] == ':')) {
       --end;
     } else {
       return {};
