@@ -207,6 +207,22 @@ class RegexSteps::Reader {
     add(out, end, 1, true, std::string(text_.substr(at_ + 1, end - at_ - 1)));
   }
 
+  // A group that ends here is one piece: what it holds need not be there.
+  static void join_group(Steps& out) {
+    if (out.back().kind != Step::Kind::kClose) return;
+    std::size_t open = out.size();
+    for (int depth = 0; open > 0;) {
+      const Step::Kind kind = out[--open].kind;
+      if (kind == Step::Kind::kClose) ++depth;
+      if (kind == Step::Kind::kOpen && --depth == 0) break;
+    }
+    Step whole;
+    for (std::size_t i = open; i < out.size(); ++i)
+      whole.text += out[i].text;
+    out.resize(open);
+    out.push_back(std::move(whole));
+  }
+
   void read_group(Steps& out) {
     const std::size_t end = group_end(at_);
     const std::size_t close = end > at_ ? end - 1 : at_;
@@ -219,6 +235,7 @@ class RegexSteps::Reader {
         ++inner;
       if (const std::size_t behind = quantifier_end(end); inner == close && behind != end && !out.empty()) {
         // It repeats what stands before the flags.
+        join_group(out);
         out.back().text += text_.substr(at_, behind - at_);
         out.back().weight = 0;
         at_ = behind;

@@ -62,6 +62,8 @@ TEST_CASE("regex steps: nothing of it is there", "[rules][regex_steps]") {
   CHECK(RegexSteps("xyz").in("abc").wanted == "xyz");
   CHECK(RegexSteps("^$").in("abc").share == 0);
   CHECK(RegexSteps("a{3}b").in("aab").share > 0);
+  // RE2 reads what is behind flags as if it stood before them: the group need not be there.
+  CHECK(RegexSteps("(?:x(y))(?s){0,1}z").in("z").share == 1);
 }
 
 TEST_CASE("regex steps: the texts that a regex holds as they are", "[rules][regex_steps]") {
