@@ -28,7 +28,7 @@ Instant instant() {
 }  // namespace
 
 LineExplainer::LineExplainer(const rules::Plan& plan, std::uint32_t source, std::string path, Timestamp now)
-    : plan_(plan), source_(plan.sources.at(source)), now_(now), rules_of_(plan.patterns.size()) {
+    : source_(plan.sources.at(source)), now_(now), rules_of_(plan.patterns.size()) {
   for (std::uint32_t i = 0; i < plan.rules.size(); ++i) {
     if (plan.rules[i].expr == nullptr) continue;
     for (const rules::Expr* call : rules::range_calls(*plan.rules[i].expr)) {

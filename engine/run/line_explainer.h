@@ -81,7 +81,6 @@ class LineExplainer {
   }
   void judge(std::string_view text, ReadLine& line) const;
 
-  const rules::Plan& plan_;
   const rules::SourceSpec& source_;
   const rules::Timestamp now_;
   std::vector<std::vector<std::uint32_t>> rules_of_;  // parallel to Plan::patterns
