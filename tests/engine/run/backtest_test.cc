@@ -2,6 +2,7 @@
 #include "engine/run/backtest.h"
 
 #include <algorithm>
+#include <future>
 #include <string>
 #include <thread>
 
@@ -203,7 +204,10 @@ TEST_CASE("backtest: standard input is read to its end, merged with files", "[ru
   dir.write("even.log", even);
   int pipe[2] = {-1, -1};
   REQUIRE(::pipe2(pipe, O_CLOEXEC) == 0);
+  std::promise<void> waits;
   std::thread writer([&] {
+    // Who writes begins late, when all of the file could long have been read.
+    waits.get_future().wait();
     // Longer than a pipe holds: it is empty again and again.
     for (std::size_t at = 0; at < odd.size(); at += 1000) {
       const std::string part = odd.substr(at, 1000);
@@ -212,8 +216,12 @@ TEST_CASE("backtest: standard input is read to its end, merged with files", "[ru
     ::close(pipe[1]);
   });
   const auto plan = plan_with(dir, "sum(count_over_time(p0[1m])) < 200", rules::PatternSet::Matcher::kFast);
-  const BacktestReport report =
-      backtest(*backtest_plan(*plan, "", {dir.path("even.log"), "-"}), {.now = now, .stdin_fd = pipe[0]});
+  engine::BacktestSettings settings{.now = now, .values = true, .stdin_fd = pipe[0]};  // evaluated each 16 384 matches
+  int said = 0;
+  settings.progress = [&](const engine::BacktestProgress&) {
+    if (++said == 3) waits.set_value();
+  };
+  const BacktestReport report = backtest(*backtest_plan(*plan, "", {dir.path("even.log"), "-"}), settings);
   ::close(pipe[0]);
   writer.join();
   CHECK(report.lines == 40'000);
