@@ -779,6 +779,12 @@ struct Reader::Impl {
       status.watermark = std::min(status.watermark, watermark);
       behind[tail->source] = true;
     }
+    // Of what is past, and comes through a pipe, what comes next is older than what others have read already.
+    for (const std::unique_ptr<Tail>& tail : follower.tails()) {
+      if (!options.only_past || tail->path != "-" || tail->ended) continue;
+      statuses[tail->source].watermark = std::min(statuses[tail->source].watermark, tail->watermark);
+      behind[tail->source] = true;
+    }
     for (std::uint32_t i = 0; i < sources.size(); ++i) {
       if (!behind[i] && !statuses[i].stalled && statuses[i].readable && sources[i].scanned)
         statuses[i].read_to_end_at = sources[i].known_at;
