@@ -232,7 +232,7 @@ Verification AlertmanagerSink::verify(const Attempt& attempt) {
   rules::Duration left = request.timeout;
   const HttpResult result = client_.post(request);
   left -= result.elapsed;
-  const Verification verification = judge("POST []", result, "", kExpected, hide_);
+  Verification verification = judge("POST []", result, "", kExpected, hide_);
   if (verification.verdict != Verification::Verdict::kLive || left <= rules::Duration(0)) return verification;
   // It takes everything, and where it would lead is not there: nobody is told.
   std::string unknown;

@@ -53,8 +53,8 @@ std::string refused(const std::string& log) {
 
 // "2026-05-01T10:00:00Z", "2026-05-01", or "30d" before now.
 Result<Timestamp> moment(const std::string& text, Timestamp now) {
-  if (const Result<Timestamp> at = rules::parse_rfc3339(text)) return at;
-  if (const Result<Timestamp> day = rules::parse_rfc3339(text + "T00:00:00Z")) return day;
+  if (const Result<Timestamp> at = rules::parse_rfc3339(text)) return *at;
+  if (const Result<Timestamp> day = rules::parse_rfc3339(text + "T00:00:00Z")) return *day;
   if (const Result<rules::Duration> ago = rules::parse_duration(text)) return now - *ago;
   return fail(ErrorCode::kInvalid,
               fmt::format("\"{}\" is no moment; write 2026-05-01T10:00:00Z, 2026-05-01 for that day's beginning in UTC, or 30d "
@@ -126,7 +126,7 @@ int command_backtest(const BacktestOptions& options) {
   std::shared_ptr<const Config> other;
   if (!options.compare.empty() && (other = load(options.compare, options, now)) == nullptr) return kExitConfig;
   for (const std::string& log : options.logs) {
-    if (const std::string why = refused(log); !why.empty()) return usage(log + ": " + why);
+    if (const std::string why = refused(log); !why.empty()) return usage(fmt::format("{}: {}", log, why));
   }
   const auto plan = backtest_plan(*config->plan, options.source, options.logs);
   if (!plan) return usage(plan.error().message);

@@ -1,6 +1,7 @@
 #include "engine/cli/progress.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
@@ -44,7 +45,7 @@ std::string progress_line(const BacktestProgress& progress, std::size_t columns,
   if (rate > 0 && progress.total > 0) {
     const double left = std::max(static_cast<double>(progress.total) - bytes, 0.0) / rate;
     text +=
-        ", " + rules::format_duration(std::chrono::seconds(static_cast<std::int64_t>(left + 0.5))) + " left";
+        ", " + rules::format_duration(std::chrono::seconds(std::llround(left))) + " left";
   }
   if (columns > 0 && text.size() > columns) text.resize(columns);
   return text.size() + kBar + 3 <= columns ? bar + text : text;

@@ -49,8 +49,8 @@ class BacktestTally {
   };
 
   void begin();
-  void fire(std::size_t rule, Open& open, rules::Timestamp at);
-  void resolve(std::size_t rule, const Open& open, rules::Timestamp at);
+  void fire(std::size_t index, Open& open, rules::Timestamp at);
+  void resolve(std::size_t index, const Open& open, rules::Timestamp at);
   void find_top_values();
 
   const rules::Plan& plan_;

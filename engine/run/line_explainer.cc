@@ -27,7 +27,7 @@ Instant instant() {
 
 }  // namespace
 
-LineExplainer::LineExplainer(const rules::Plan& plan, std::uint32_t source, std::string path, Timestamp now)
+LineExplainer::LineExplainer(const rules::Plan& plan, std::uint32_t source, const std::string& path, Timestamp now)
     : source_(plan.sources.at(source)), now_(now), rules_of_(plan.patterns.size()) {
   for (std::uint32_t i = 0; i < plan.rules.size(); ++i) {
     if (plan.rules[i].expr == nullptr) continue;

@@ -57,7 +57,7 @@ class LineExplainer {
   static constexpr double kLikely = 0.2;  // of its words must stand in the line for that
 
   // `path`: of the log, for what it tells (cri). `now`: for times without a year.
-  LineExplainer(const rules::Plan& plan, std::uint32_t source, std::string path, rules::Timestamp now);
+  LineExplainer(const rules::Plan& plan, std::uint32_t source, const std::string& path, rules::Timestamp now);
 
   using Visit = std::function<void(const ReadLine& line)>;
   // The log's next bytes; each line that is whole is handed over.
@@ -74,7 +74,7 @@ class LineExplainer {
 
  private:
   void take(bool ended, const Visit& visit);
-  void take_line(std::string_view line, const Visit& visit);
+  void take_line(std::string_view text, const Visit& visit);
   void hand_over(const RecordBlock& block, std::uint64_t first, std::uint64_t others, const Visit& visit);
   std::uint64_t number_of(rules::Timestamp fed_at) const {
     return static_cast<std::uint64_t>((fed_at - now_).count());

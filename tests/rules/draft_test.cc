@@ -38,7 +38,7 @@ RuleSet load(const std::string& text, LineFormat format) {
   return set;
 }
 
-Draft draft(const std::string& line, DraftSurroundings around = {}) {
+Draft draft(const std::string& line, const DraftSurroundings& around = {}) {
   auto made = draft_from(line, around);
   INFO(line);
   REQUIRE(made);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include <catch2/catch.hpp>
+#include <fmt/format.h>
 
 using namespace logbell::engine;
 
@@ -47,7 +48,7 @@ TEST_CASE("line clusters: no secret is kept, and not more than there is room for
   for (std::size_t i = 0; i < LineClusters::kMostTemplates + 10; ++i) {
     for (std::size_t k = 0; ++word[k] > 'z' && k + 1 < word.size(); ++k)
       word[k] = 'a';
-    clusters.add(word + " " + word + " " + word, i + 2);
+    clusters.add(fmt::format("{0} {0} {0}", word), i + 2);
   }
   CHECK(clusters.sorted().size() == LineClusters::kMostTemplates);
   CHECK(clusters.not_kept() == 11);
