@@ -137,6 +137,7 @@ std::string format_captures(const rules::PatternVerdict& verdict) {
 
 std::string looked_at_by(const rules::Plan& plan, const std::vector<std::uint32_t>& of) {
   std::vector<std::string> names;
+  names.reserve(of.size());
   for (const std::uint32_t rule : of)
     names.push_back(plan.rules[rule].name);
   return names.empty() ? "no rule looks at it" : rules::list_words(names, 10);
