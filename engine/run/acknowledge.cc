@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "engine/run/html.h"
 #include "rules/json.h"
 #include "rules/redact.h"
 #include "rules/text.h"
@@ -112,32 +113,6 @@ class Bytes {
 };
 
 // --- the page
-
-std::string html(std::string_view text) {
-  std::string out;
-  for (const char c : rules::clean_text(text, 4096)) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
 
 // No script, no style, nothing from elsewhere; the address, which is a secret, goes to nobody.
 HttpResponse page(int status, std::string_view title, const std::string& body) {

@@ -7,7 +7,7 @@
 
 #include <fmt/format.h>
 
-#include "rules/redact.h"
+#include "engine/run/html.h"
 #include "rules/template.h"
 
 namespace logbell::engine {
@@ -31,7 +31,6 @@ constexpr double kNarrowest = 2;         // a firing of a moment is seen
 constexpr std::size_t kMostDrawn = 400;  // firings; of more, when any did
 constexpr std::size_t kMostListed = 50;  // firings in a rule's table
 constexpr std::size_t kPointed = 120;    // spans that say their value to the pointer
-constexpr std::size_t kMostText = 512;
 
 constexpr std::string_view kStyle = R"(
 :root { color-scheme: light dark; --back: #fff; --text: #1c2126; --faint: #66707a; --line: #d9dee3; --value: #2563ab; --band: #2563ab33;
@@ -51,32 +50,6 @@ a { color: inherit; } svg { display: block; height: auto; margin: .5rem 0; width
 .firing { fill: var(--fires); stroke: var(--fire); stroke-width: .5; } .pointed { fill: transparent; } .pointed:hover { fill: var(--band); }
 .day { fill: var(--value); } summary { cursor: pointer; }
 )";
-
-std::string html(std::string_view text) {
-  std::string out;
-  for (const char c : rules::clean_text(text, kMostText)) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
 
 std::string shown(Timestamp at) {
   return html(format_rfc3339(at));
