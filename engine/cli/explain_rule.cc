@@ -39,6 +39,14 @@ struct Proofs {
   std::string why;
 };
 
+// On this machine: a process that listens on every address does on the loopback one, too.
+std::string url_of(const std::string& listen) {
+  const std::size_t colon = listen.rfind(':');
+  const std::string host = listen.substr(0, colon);
+  const bool any = host.empty() || host == "0.0.0.0" || host == "[::]";
+  return "http://" + (any ? "127.0.0.1" + listen.substr(colon) : listen);
+}
+
 Proofs ask(const std::string& url) {
   Client client(url);
   auto answer = client.get("/api/v1/proof");
@@ -402,7 +410,7 @@ int explain_rule(const ExplainOptions& options, const Config& config) {
                               : ("; " + hint).c_str());
     return kExitUsage;
   }
-  const Proofs proofs = ask(options.url);
+  const Proofs proofs = ask(options.url.empty() ? url_of(config.listen) : options.url);
   std::string text;
   Json list = Json::Array{};
   for (const rules::Reach* reach : wanted) {

@@ -186,7 +186,7 @@ int dispatch(int argc, char** argv) {
       ->needs(explain_file);
   explain_command->add_flag("--all", explain.all, "Also the patterns that are not near, and each line of a log, however many");
   explain_command->add_option("--source", explain.source, "Whose line or log it is, where there are several sources");
-  explain_command->add_option("--url", explain.url, "Where the running process answers, which is asked for proofs")->capture_default_str();
+  explain_command->add_option("--url", explain.url, "Where the running process answers, which is asked for proofs (where the configuration listens)");
   std::string explain_format = "text";
   explain_command->add_option("--format", explain_format, "How to say it")
       ->check(CLI::IsMember({"text", "json"}))

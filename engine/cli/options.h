@@ -82,7 +82,7 @@ struct ExplainOptions {
   std::string source;    // whose line or file it is; "": there is only one, or the path says it
   bool missed = false;   // only lines that look like errors and that nothing covers
   bool all = false;      // also patterns that are far, and lines that nothing has to say of
-  std::string url = kDefaultUrl;
+  std::string url;       // "": where the configuration listens
   OutputFormat format = OutputFormat::kText;
 };
 
