@@ -120,12 +120,13 @@ class HttpHeartbeat final : public HeartbeatSender {
 // An alert that always fires: who rings when it ends, or is not repeated, hears of logbell's death. Its name is
 // that of Prometheus's own (https://runbooks.prometheus-operator.dev/runbooks/general/watchdog/). What is known
 // to be bad resolves it, so that an Alertmanager does not repeat it until it forgets; a stop is silence, for
-// those before it still count. Of several endpoints one is enough: they speak with one another.
+// those before it still count. Of several endpoints one is enough: they speak with one another. One that takes
+// everything and tells nobody is asked for that too, as any sink is, for nobody would miss the heartbeats there.
 class SinkHeartbeat final : public HeartbeatSender {
  public:
   explicit SinkHeartbeat(const HeartbeatSink& sink) : sink_(sink) {
     for (std::size_t lane = 0; lane < sink.config->lanes(); ++lane)
-      lanes_.push_back(sink.config->build(lane, sink.context));
+      lanes_.push_back({sink.config->build(lane, sink.context), {}, {}});
   }
 
   bool knows(Beat beat) const override { return beat != Beat::kStopping; }
@@ -138,11 +139,17 @@ class SinkHeartbeat final : public HeartbeatSender {
     if (!lives) since_.reset();
     sinks::Attempt attempt;
     attempt.now = now;
-    attempt.timeout = timeout / static_cast<Duration::rep>(lanes_.size());
+    // Of each endpoint: a question, and the message.
+    attempt.timeout = timeout / static_cast<Duration::rep>(2 * lanes_.size());
     BeatOutcome out;
     out.refused = true;
-    for (const std::unique_ptr<sinks::Sink>& lane : lanes_) {
-      const sinks::Outcome outcome = lane->deliver(notification, attempt);
+    for (Lane& lane : lanes_) {
+      ask(lane, attempt);
+      if (lane.dead) {
+        out.detail += (out.detail.empty() ? "" : "; ") + *lane.dead;
+        continue;
+      }
+      const sinks::Outcome outcome = lane.sink->deliver(notification, attempt);
       out.taken = out.taken || outcome.kind == sinks::Outcome::Kind::kDelivered;
       out.refused = out.refused && outcome.kind == sinks::Outcome::Kind::kRejected;
       if (outcome.kind == sinks::Outcome::Kind::kDelivered) continue;
@@ -153,6 +160,27 @@ class SinkHeartbeat final : public HeartbeatSender {
   }
 
  private:
+  struct Lane {
+    std::unique_ptr<sinks::Sink> sink;
+    std::optional<Timestamp> asked;   // it was live, or did not say
+    std::optional<std::string> dead;  // the evidence
+  };
+  // What is dead is asked with each heartbeat: it is one a minute.
+  void ask(Lane& lane, const sinks::Attempt& attempt) const {
+    using Verdict = sinks::Verification::Verdict;
+    if (sink_.type->verifies == sinks::ProofLevel::kStatic) return;
+    const Timestamp now = attempt.now;
+    if (lane.asked && now >= *lane.asked && now - *lane.asked < kVerifyEvery) return;
+    const sinks::Verification found = lane.sink->verify(attempt);
+    lane.dead.reset();
+    lane.asked.reset();
+    if (found.verdict == Verdict::kDead) {
+      lane.dead = found.evidence;
+    } else {
+      lane.asked = now;
+    }
+  }
+
   rules::Notification watchdog(bool lives, const std::string& summary, Timestamp now) const {
     rules::Alert alert;
     alert.labels = sink_.labels;
@@ -183,7 +211,7 @@ class SinkHeartbeat final : public HeartbeatSender {
   }
 
   const HeartbeatSink sink_;
-  std::vector<std::unique_ptr<sinks::Sink>> lanes_;
+  std::vector<Lane> lanes_;
   std::optional<Timestamp> since_;  // it fires
 };
 

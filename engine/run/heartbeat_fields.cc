@@ -158,7 +158,7 @@ bool read_through(const Fields& fields, const HeartbeatSink& sink, HeartbeatSett
     return false;
   }
   made.style = HeartbeatStyle::kWatchdog;
-  made.shown = fmt::format("sink {}", sink.name);
+  made.shown = fmt::format("sink {} ({})", sink.name, sink.config->destination());
   made.secret_keys = sink.secret_keys;
   made.http.timeout = HeartbeatSettings::kTimeout;
   constexpr Duration kLeastTimeout{std::chrono::milliseconds(100)};

@@ -50,7 +50,7 @@ struct HeartbeatSettings {
   rules::Place place;
   rules::Secret url;  // "" of a sink
   std::optional<HeartbeatSink> sink;     // of kWatchdog
-  std::string shown;                     // scheme://host, or the sink's name: what may be printed
+  std::string shown;                     // scheme://host, or the sink and where it leads: what may be printed
   std::vector<std::string> secret_keys;  // of those that it has, sorted
   HeartbeatStyle style = HeartbeatStyle::kPlain;
   rules::Duration every = kEvery;

@@ -148,6 +148,17 @@ class HeartbeatTest(Case):
         bell.reload()
         wait_for(lambda: peer.alerts("Watchdog"), "Watchdog again", 30, context=bell.tail)
 
+    def test_an_alertmanager_that_tells_nobody_is_told_to_the_sinks(self):
+        log, ops = self.log(), self.receiver()
+        peer = self.closing(harness.Alertmanager(self.path("am"), None))
+        sinks = {"ops": harness.webhook(ops.url), "watch": harness.alertmanager(peer.url)}
+        bell = self.bell(configuration(log.path, BOOM, [rule("Boom", "count_over_time(boom[1h]) >= 1", sinks=["ops"])], sinks,
+                                       route={"sinks": ["ops"], "group_interval": "1s"}, heartbeat={"sink": "watch", "every": "1s"}))
+        told = wait_for(lambda: ops.alerts("firing", alertname="HeartbeatUnheard"), "HeartbeatUnheard", context=bell.tail)[0]
+        self.assertIn("it takes alerts and tells nobody: test", told["annotations"]["summary"])
+        self.assertIn("HeartbeatUnheard", bell.get("/-/ready")[1])
+        self.assertEqual(0, bell.metric("logbell_heartbeats_total", outcome="delivered"))
+
     def test_another_logbell_listens(self):
         token, ops, log = "a-long-token-of-ours", self.receiver(), self.log("their.log")
         with open(self.path("token"), "w") as file:

@@ -176,7 +176,7 @@ TEST_CASE("heartbeat: through a sink of its own", "[run][heartbeat]") {
   CHECK(loaded.problems == kNothing);
   REQUIRE(loaded.config != nullptr);
   REQUIRE(loaded.config->heartbeat->sink);
-  CHECK(loaded.config->heartbeat->shown == "sink watch");
+  CHECK(loaded.config->heartbeat->shown == "sink watch (https://w.example.com)");
   CHECK(loaded.config->heartbeat->style == HeartbeatStyle::kWatchdog);
   CHECK(loaded.config->heartbeat->sink->labels.get("environment") == "production");
   // No alert goes there, nor a drill.
@@ -435,9 +435,9 @@ TEST_CASE("heartbeat: a sink hears of an alert that fires while logbell lives", 
     return sender->send(beat, "{}", "api-7 failing: nobody hears", 5s, clock.now());
   };
   const auto last = [&](HttpStub& stub) {
-    const auto requests = stub.requests();
+    auto requests = stub.requests();
+    std::erase_if(requests, [](const auto& request) { return request.target != "/api/v2/alerts" || request.body == "[]"; });
     REQUIRE_FALSE(requests.empty());
-    CHECK(requests.back().target == "/api/v2/alerts");
     const auto body = rules::Json::parse(requests.back().body);
     REQUIRE(body);
     return body->dump();
@@ -472,6 +472,43 @@ TEST_CASE("heartbeat: a sink hears of an alert that fires while logbell lives", 
   first.then(StubStep::answer(400, "no"));
   second.then(StubStep::answer(400, "no"));
   CHECK(send(Beat::kAlive).refused);
+}
+
+TEST_CASE("heartbeat: a sink that takes everything and tells nobody does not take it", "[run][heartbeat][F54]") {
+  HttpStub stub;
+  const Loaded loaded = load("heartbeat: {sink: watch}\n", {},
+                             with_sinks(fmt::format("  watch: {{alertmanager: {{url: '{}'}}}}", stub.url(""))));
+  REQUIRE(loaded.config != nullptr);
+  const auto sender = make_heartbeat_sender(*loaded.config->heartbeat);
+  FakeClock clock;
+  const auto send = [&](Duration later) {
+    clock.advance(later);
+    return sender->send(Beat::kAlive, "{}", "", 5s, clock.now());
+  };
+  // It is asked, says what it runs, and hears of the alert if that tells somebody.
+  const auto runs = [&](const std::string& integrations) {
+    rules::Json config;
+    config.set("original", "receivers: [{name: ops" + integrations + "}]");
+    rules::Json status;
+    status.set("config", std::move(config));
+    stub.then(StubStep::answer(200));
+    stub.then(StubStep::answer(200, status.dump()));
+  };
+  runs("");
+  BeatOutcome outcome = send(1min);
+  CHECK_FALSE(outcome.taken);
+  CHECK(outcome.refused);
+  CHECK(outcome.detail.find("it takes alerts and tells nobody: ops") != std::string::npos);
+  CHECK(stub.requests().size() == 2);
+  // Somebody mends it: that is seen at the next one, and then asked as seldom as of any sink.
+  runs(", webhook_configs: [{url: 'http://x/'}]");
+  CHECK(send(1min).taken);
+  CHECK(stub.requests().size() == 5);
+  CHECK(send(14min).taken);
+  CHECK(stub.requests().size() == 6);
+  runs("");
+  CHECK_FALSE(send(1min).taken);
+  CHECK(stub.requests().size() == 8);
 }
 
 // --- the loop
