@@ -585,6 +585,8 @@ Json receipt_json(const Receipt& receipt) {
 
 // What of the history is asked for.
 struct Asked {
+  // In one answer: more would keep a health check waiting.
+  static constexpr std::size_t kMostAnswered = 1'000;
   std::string_view sink, alert, state, drill;
   std::size_t limit = 100;
 
@@ -608,8 +610,8 @@ HttpResponse Api::deliveries(const HttpRequest& request) const {
   if (const std::string_view limit = request.query_value("limit"); !limit.empty()) {
     const auto [end, error] = std::from_chars(limit.data(), limit.data() + limit.size(), asked.limit);
     if (error != std::errc() || end != limit.data() + limit.size() || asked.limit == 0 ||
-        asked.limit > Store::kMaxHistory)
-      return failure(400, "bad_data", fmt::format("limit is a number from 1 to {}", Store::kMaxHistory));
+        asked.limit > Asked::kMostAnswered)
+      return failure(400, "bad_data", fmt::format("limit is a number from 1 to {}", Asked::kMostAnswered));
   }
   Json list = Json::Array{};
   if (options_.deliveries) {

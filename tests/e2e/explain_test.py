@@ -64,9 +64,9 @@ class ExplainTest(Case):
     def test_a_rule_with_the_proof_of_the_running_process(self):
         bell = self.bell(configuration(self.log_path, PATTERNS, RULES, {"ops": harness.webhook(self.receiver().url)}))
         self.config = bell.path
-        said = json.loads(self.explain("Failed", "--url", bell.url, "--format", "json").stdout)["rules"][0]["reach"]
+        said = json.loads(self.explain("Failed", "--format", "json").stdout)["rules"][0]["reach"]
         self.assertEqual((True, "Failed", "ops"), (said["asked"], said["sinks"][0]["proof"]["alertname"], said["sinks"][0]["proof"]["sink"]))
-        done = self.explain("Failed", "--url", bell.url)
+        done = self.explain("Failed")
         self.assertRegex(done.stdout, r"\nops +webhook +\S+ +L[0-9]")
         self.assertNotIn("No process was heard", done.stdout)
         # Under the same name, but another rule.
