@@ -27,12 +27,14 @@ using rules::fail;
 using rules::Timestamp;
 
 // Read at once: enough that what is done for each read is nothing beside it, little enough to stay in a
-// cache.
-constexpr std::size_t kChunkBytes = 1024 * 1024;
+// core's own cache, its search included.
+constexpr std::size_t kChunkBytes = 512 * 1024;
 // Shared by several threads, what each takes stays in its own cache, and they are woken less often.
 constexpr std::size_t kSharedChunkBytes = 4 * 1024 * 1024;
 // Matches wait for the core in at most this, as in a running process.
 constexpr std::size_t kQueueBytes = 64 * 1024 * 1024;
+// So much is handed over at once: two threads that share a core change places for each.
+constexpr std::size_t kHandBytes = 4 * 1024 * 1024;
 // So much of what was read is evaluated at once.
 constexpr std::size_t kStepBytes = 16 * 1024 * 1024;
 // And of matches, where each change of a value is looked at.
@@ -57,6 +59,9 @@ class BacktestClock final : public Clock {
   rules::Instant instant_ = rules::Instant() + std::chrono::hours(1);
 };
 
+// Batches in the order in which they were read.
+using Hand = std::vector<MatchBatch>;
+
 // How far the reader is, for whoever draws it. Thread-safe.
 struct Shown {
   std::atomic<std::uint64_t> bytes{0};
@@ -69,7 +74,7 @@ struct Read {
 };
 
 // A stream that cannot be read again (standard input) has said something, or ended.
-void wait_for_streams(const Reader& reader, const BoundedQueue<MatchBatch>& out) {
+void wait_for_streams(const Reader& reader, const BoundedQueue<Hand>& out) {
   for (const int fd : reader.wake_fds()) {
     pollfd ready{fd, POLLIN, 0};
     while (::poll(&ready, 1, kLookForTheEnd) == 0 && !out.closed()) {
@@ -99,7 +104,12 @@ bool is_past(const MatchBatch& batch, Timestamp until) {
 
 // Reads everything there is, then closes the queue.
 void read_all(const std::shared_ptr<const rules::Plan>& plan, const BacktestSettings& settings,
-              BoundedQueue<MatchBatch>& out, Read& read, Shown& shown) {
+              BoundedQueue<Hand>& out, Read& read, Shown& shown) {
+  Hand hand;
+  std::size_t bytes = 0;  // in it
+  const auto pass = [&] {
+    if (!hand.empty()) out.push(std::exchange(hand, {}), std::exchange(bytes, 0));
+  };
   try {
     BacktestClock clock(settings.now);
     const SystemClock system;
@@ -125,9 +135,11 @@ void read_all(const std::shared_ptr<const rules::Plan>& plan, const BacktestSett
         shown_at = system.instant() + kShowEvery;
       }
       if (step.batch) {
-        const std::size_t bytes = weight(*step.batch);
-        out.push(*std::move(step.batch), bytes);
+        bytes += weight(*step.batch);
+        hand.push_back(*std::move(step.batch));
       }
+      // What comes next may be long in coming, of a pipe.
+      if (!something || bytes >= kHandBytes || !reader.wake_fds().empty()) pass();
       if (past) break;
       if (something || !reader.wake_fds().empty()) continue;
       ++ends;
@@ -138,6 +150,7 @@ void read_all(const std::shared_ptr<const rules::Plan>& plan, const BacktestSett
       if (!stream.error.empty())
         read.notes.push_back({ReaderNote::Level::kError, stream.source, stream.path, stream.error});
     }
+    pass();
   } catch (...) {
     read.failure = std::current_exception();
   }
@@ -193,7 +206,7 @@ BacktestReport backtest(const std::shared_ptr<const rules::Plan>& plan, const Ba
   BacktestReport report;
   const SystemClock clock;
   const rules::Instant began = clock.instant();
-  BoundedQueue<MatchBatch> queue(kQueueBytes);
+  BoundedQueue<Hand> queue(kQueueBytes);
   Read read;
   Shown shown;
   BacktestTally tally(*plan, settings, report);
@@ -225,27 +238,28 @@ BacktestReport backtest(const std::shared_ptr<const rules::Plan>& plan, const Ba
     std::size_t matches = 0;
     rules::Instant said_at = began;
     for (;;) {
-      std::optional<MatchBatch> batch = settings.progress
-                                            ? queue.pop_for(std::chrono::microseconds(kShowEvery))
-                                            : queue.pop_unless([] { return false; });
+      std::optional<Hand> hand = settings.progress ? queue.pop_for(std::chrono::microseconds(kShowEvery))
+                                                   : queue.pop_unless([] { return false; });
       if (settings.progress && clock.instant() - said_at >= kShowEvery) {
         said_at = clock.instant();
         say();
       }
-      if (!batch) {
+      if (!hand) {
         if (!queue.closed()) continue;
-        batch = queue.try_pop();  // it may have come since
-        if (!batch) break;
+        hand = queue.try_pop();  // it may have come since
+        if (!hand) break;
       }
-      bytes += weight(*batch);
-      matches += batch->matches.size();
-      tally.take(*batch);
-      for (const SourceStatus& source : batch->sources)
-        sources[source.source] = source;
-      core.ingest(*batch);
-      if (bytes < kStepBytes && (!settings.values || matches < kStepMatches)) continue;
-      tick();
-      bytes = matches = 0;
+      for (MatchBatch& batch : *hand) {
+        bytes += weight(batch);
+        matches += batch.matches.size();
+        tally.take(batch);
+        for (const SourceStatus& source : batch.sources)
+          sources[source.source] = source;
+        core.ingest(batch);
+        if (bytes < kStepBytes && (!settings.values || matches < kStepMatches)) continue;
+        tick();
+        bytes = matches = 0;
+      }
     }
     tick();
   } catch (...) {
