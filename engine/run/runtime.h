@@ -466,12 +466,12 @@ class Runtime {
   std::unique_ptr<Writer> writer_;
   std::unique_ptr<Heard> heard_;
   std::unique_ptr<Acknowledgements> acknowledgements_;
+  std::unique_ptr<VerifyLoop> verify_;  // null: sinks are not asked; a lane that outlives a stop may ask it
   mutable Mutex lanes_mutex_;
   std::map<std::string, Post> lanes_ GUARDED_BY(lanes_mutex_);
   std::vector<Post> retired_;  // of removed sinks; the main thread's
   std::unique_ptr<PollWaker> reader_waker_;
   std::unique_ptr<ReaderLoop> reader_;
-  std::unique_ptr<VerifyLoop> verify_;        // null: sinks are not asked
   std::unique_ptr<HeartbeatLoop> heartbeat_;  // null: nobody is told that logbell lives
   std::unique_ptr<Worker> verify_thread_;
   std::unique_ptr<Worker> heartbeat_thread_;
