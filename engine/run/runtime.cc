@@ -1781,7 +1781,9 @@ Health Runtime::health() const {
                                           rules::format_rfc3339(*since)));
   if (plan_refused_) health.degraded.emplace_back("the configuration was refused; the last good one runs");
   if (reload_failed_) health.degraded.emplace_back("the last reload was refused; the old configuration runs");
+  std::map<std::string, rules::Timestamp> delivered;  // by lane, the last time
   for (const LaneView& view : lane_views()) {
+    if (view.last_delivered) delivered[view.lane] = *view.last_delivered;
     if (view.state == SinkState::kDead || view.state == SinkState::kFailing)
       health.degraded.push_back(
           fmt::format("sink {} is {}: {}", view.lane, to_string(view.state), view.last_error));
@@ -1794,6 +1796,8 @@ Health Runtime::health() const {
     if (verdict.found.verdict == Kind::kDead) {
       health.degraded.push_back(
           fmt::format("sink {} is dead, no message would arrive: {}", lane, verdict.found.evidence));
+    } else if (const auto last = delivered.find(lane); last != delivered.end() && last->second > verdict.at) {
+      // It did not say, and took one since: that says more.
     } else if (verdict.found.verdict == Kind::kUnknown) {
       health.degraded.push_back(fmt::format("sink {} has not said whether a message would arrive: {}", lane,
                                             verdict.found.evidence));

@@ -83,6 +83,9 @@ class VerifyTest(Case):
         self.assertIn("sink ops has not said whether a message would arrive", bell.get("/-/ready")[1])
         log.write("ERROR boom")
         wait_for(slack.messages, "message all the same", context=bell.tail)
+        # It took one: that says more than what it did not say.
+        wait_for(lambda: "sink ops has not said" not in bell.get("/-/ready")[1], "ops to be believed", context=bell.tail)
+        self.assertIn("sink am has not said", bell.get("/-/ready")[1])
 
     def test_F52_alertmanager_knows_no_alerts_at_all_and_a_wrong_prefix(self):
         log, other = self.log(), self.receiver()
