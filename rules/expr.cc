@@ -30,7 +30,8 @@ using Aggregation = Expr::Aggregation;
 constexpr Duration kMaxWindow = std::chrono::hours(24 * 7);
 // Four weeks: the same hour of the same day, a month ago. What came since then is kept.
 constexpr Duration kMaxOffset = std::chrono::hours(24 * 28);
-// m_of_n() looks at its expression so often at each instant; of more, a window says as much.
+// m_of_n() looks at its expression so often at each instant, baseline_over_time() at so many windows; of more, a
+// longer window says as much.
 constexpr double kMaxLooks = 60;
 // Deeper than any rule a person reads; keeps recursion off the end of the stack.
 constexpr int kMaxExprDepth = 64;
@@ -38,9 +39,9 @@ constexpr std::size_t kMaxBytes = 16 * 1024;
 // A chain of operators is as deep a tree as it is long, and is looked at from every one of its places.
 constexpr int kMaxOperators = 500;
 
-constexpr std::array<std::string_view, 13> kRangeNames{"count_over_time",    "rate",
+constexpr std::array<std::string_view, 14> kRangeNames{"count_over_time",    "rate",
                                                        "absent_over_time",   "present_over_time",
-                                                       "sum_over_time",      "avg_over_time",
+                                                       "baseline_over_time", "sum_over_time",      "avg_over_time",
                                                        "min_over_time",      "max_over_time",
                                                        "stddev_over_time",   "stdvar_over_time",
                                                        "quantile_over_time", "first_over_time",
@@ -449,6 +450,7 @@ class Parser {
       node->function = static_cast<Range>(index);
       if (node->function == Range::kQuantileOverTime) quantile_parameter(*node, depth);
       range(*node);
+      if (node->function == Range::kBaselineOverTime) periods(*node);
       expect(")");
       return node;
     }
@@ -724,6 +726,42 @@ class Parser {
     if (is_word_token("offset") || is_symbol("@")) unexpected("`)`");
   }
 
+  // Behind the window of baseline_over_time: how far apart the windows are that it looks at, and how many.
+  void periods(Expr& node) {
+    static constexpr std::string_view kExample = "as in baseline_over_time(PATTERN[5m], 1d, 7)";
+    if (node.range_offset > Duration{0})
+      wrong(node.offset, "`baseline_over_time` looks back by itself, and takes no `offset`", std::string(kExample));
+    if (is_symbol(")"))
+      wrong(token_.offset, "`baseline_over_time` wants behind the window how long before it compares, and how often",
+            std::string(kExample));
+    expect(",");
+    const std::size_t at = token_.offset;
+    if (token_.what != Token::What::kDuration)
+      wrong(at, "`baseline_over_time` wants a duration here: how far apart its windows are", std::string(kExample));
+    node.again = *parse_duration(token_.text);
+    if (node.again < node.window)
+      wrong(at,
+            fmt::format("windows of {} that are {} apart overlap: now would be compared with itself",
+                        format_duration(node.window), format_duration(node.again)),
+            std::string(kExample));
+    advance();
+    expect(",");
+    const std::size_t behind = token_.offset;
+    const double number = token_.number;
+    if (token_.what != Token::What::kNumber || number != std::floor(number) || number < 1 || number > kMaxLooks)
+      wrong(behind,
+            fmt::format("`baseline_over_time` wants here of how many windows before now it takes the mean: 1 to {}",
+                        format_number(kMaxLooks)),
+            std::string(kExample));
+    if (number * std::chrono::duration<double>(node.again).count() >
+        std::chrono::duration<double>(kMaxOffset).count())
+      wrong(behind, fmt::format("`baseline_over_time` looks no further back than {}", format_duration(kMaxOffset)),
+            "longer questions are for Prometheus, which keeps the counts");
+    advance();
+    node.looks = static_cast<std::uint32_t>(number);
+    node.range_offset = node.again;
+  }
+
   void range_offset(Expr& node) {
     advance();
     const std::size_t offset = token_.offset;
@@ -928,7 +966,7 @@ bool same_meaning(const Expr& one, const Expr& other) {
       return a.number == b.number;
     case Kind::kRangeCall:
       return a.function == b.function && a.window == b.window && a.range_offset == b.range_offset &&
-             same_selector(a, b) && same_parameters(a, b);
+             a.looks == b.looks && a.again == b.again && same_selector(a, b) && same_parameters(a, b);
     case Kind::kAggregate:
       return same_grouping(a, b) && same_meaning(*a.left, *b.left);
     case Kind::kCall:
@@ -1161,6 +1199,7 @@ Interval range_of(const Expr& expr) {
         case Range::kCountOverTime:
           return from_zero(true);
         case Range::kRate:
+        case Range::kBaselineOverTime:
           return from_zero(false);
         case Range::kAbsentOverTime:
         case Range::kPresentOverTime:
@@ -1187,6 +1226,7 @@ std::string noun_for(const Expr& expr, std::string_view otherwise) {
   if (node.kind == Kind::kRangeCall) {
     if (node.function == Range::kCountOverTime) return "a count";
     if (node.function == Range::kRate) return "a rate";
+    if (node.function == Range::kBaselineOverTime) return "a mean of counts";
     return fmt::format("`{}`", kRangeNames[static_cast<std::size_t>(node.function)]);
   }
   if (node.kind == Kind::kAggregate) {
@@ -1703,8 +1743,13 @@ ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns, con
       throw ExprError{node->offset, fmt::format("there is no pattern `{}`", node->pattern), fix};
     }
     node->pattern_index = static_cast<std::uint32_t>(found - patterns.begin());
-    node->looks = looks.looks;
-    node->again = looks.again;
+    if (node->function != Range::kBaselineOverTime) {
+      node->looks = looks.looks;
+      node->again = looks.again;
+    } else if (looks.looks > 1) {
+      throw ExprError{node->offset, "`m_of_n` of a `baseline_over_time` would look back twice",
+                      "compare with the baseline outside of it, or leave one of them out"};
+    }
     if (node->asks_values() && found->value.empty())
       throw ExprError{node->offset,
                       fmt::format("`{}` is about values, and the pattern `{}` has no `value:`",
@@ -1965,8 +2010,11 @@ void format_to(const Expr& expr, const PartText* part_text, std::string& out) {
         out += (i == 0 ? "{" : ", ") + expr.matchers[i].format();
       if (!expr.matchers.empty()) out += "}";
       out += fmt::format("[{}]", format_duration(expr.window));
-      if (expr.range_offset > Duration{0})
+      if (expr.function == Range::kBaselineOverTime) {
+        out += fmt::format(", {}, {}", format_duration(expr.again), expr.looks);
+      } else if (expr.range_offset > Duration{0}) {
         out += fmt::format(" offset {}", format_duration(expr.range_offset));
+      }
       out += ")";
       return;
     }
@@ -2241,6 +2289,13 @@ Duration longest_window(const Expr& expr) {
   Duration longest{0};
   for (const Expr* call : range_calls(expr))
     longest = std::max(longest, call->reach());
+  return longest;
+}
+
+Duration known_after(const Expr& expr) {
+  Duration longest{0};
+  for (const Expr* call : range_calls(expr))
+    longest = std::max(longest, call->known_after());
   return longest;
 }
 

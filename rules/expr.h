@@ -29,6 +29,7 @@ struct Expr {
     kRate,
     kAbsentOverTime,
     kPresentOverTime,
+    kBaselineOverTime,
     kSumOverTime,
     kAvgOverTime,
     kMinOverTime,
@@ -84,7 +85,9 @@ struct Expr {
   std::vector<LabelMatcher> matchers;
   Duration window{0};
   Duration range_offset{0};  // not negative: it gives what it would have given so long ago
-  // m_of_n() asks for it at so many instants, `again` apart, the last of which is now; set by bind()
+  // m_of_n() asks for it at so many instants, `again` apart, the last of which is now (set by bind()).
+  // kBaselineOverTime looks at so many windows, `again` apart, the last of which is `again` before now, its
+  // range_offset.
   std::uint32_t looks = 1;
   Duration again{0};
   // It has an element at every instant, and never more than one: no labels, or `=` on each; set by bind().
@@ -114,6 +117,13 @@ struct Expr {
 
   // How long what a match says is asked for: of kRangeCall.
   Duration reach() const { return window + range_offset + (looks - 1) * again; }
+  // How long it must have been watched for: of kBaselineOverTime enough_looks() of its windows.
+  Duration known_after() const {
+    const bool baseline = kind == Kind::kRangeCall && function == RangeFunction::kBaselineOverTime;
+    return window + range_offset + ((baseline ? enough_looks() : looks) - 1) * again;
+  }
+  // Of so many windows that were watched kBaselineOverTime takes the mean: more than half of them.
+  std::uint32_t enough_looks() const { return looks / 2 + 1; }
   // Of kRangeCall: it is about the pattern's `value:`, and has an element only where there are some.
   bool asks_values() const { return function >= RangeFunction::kSumOverTime; }
   bool is_comparison() const;
@@ -184,5 +194,7 @@ bool is_single(const Expr& expr);
 std::optional<Timestamp> next_clock_turn(const Expr& expr, Timestamp at);
 // How far back it looks: the longest window with its offset.
 Duration longest_window(const Expr& expr);
+// How long its patterns must have been watched for what it says to be known: no longer than that.
+Duration known_after(const Expr& expr);
 
 }  // namespace logbell::rules

@@ -168,6 +168,9 @@ class Writer {
         return call.function == Range::kSumOverTime ? fmt::format("({} and {} > 0)", total, lines)
                                                     : fmt::format("({} / ({} > 0))", total, lines);
       }
+      case Range::kBaselineOverTime:
+        throw CannotBeSaid{"Prometheus does not know which of the days before were watched from end to end",
+                           "compare with one of them, as in count_over_time(PATTERN[5m] offset 1w)"};
       case Range::kQuantileOverTime:
         return fmt::format("histogram_quantile({}, {})", written(*call.parameters.front()),
                            selected(call, buckets(call)));

@@ -320,11 +320,15 @@ std::string rule_text(const Config& config, const rules::AlertingRule& rule, con
       const rules::Expr& call = *window.call;
       values = values || call.asks_values();
       longest = std::max(longest, call.reach());
+      std::string back;
+      if (call.function == rules::Expr::RangeFunction::kBaselineOverTime) {
+        back = fmt::format(", {} times, {} apart; a value once {} of them were watched", call.looks,
+                           rules::format_duration(call.again), call.enough_looks());
+      } else if (call.range_offset > Duration{0}) {
+        back = fmt::format(", as it was {} ago", rules::format_duration(call.range_offset));
+      }
       out += fmt::format("    window   {} in {}{}\n", rules::format_duration(call.window),
-                         rules::format_expr(call),
-                         call.range_offset > Duration{0}
-                             ? fmt::format(", as it was {} ago", rules::format_duration(call.range_offset))
-                             : "");
+                         rules::format_expr(call), back);
     }
     out += fmt::format("    memory   {}\n", memory_of(pattern, values, longest));
   }

@@ -114,8 +114,38 @@ Value values_call(const Expr& call, Timestamp now, const WindowOf& window_of) {
   return out;
 }
 
+// Of a baseline's windows, which end `again` before `at` and each `again` before the next: how many were
+// watched.
+std::uint32_t observed(const Expr& call, Timestamp watched_from, Timestamp at) {
+  if (watched_from == rules::kLongAgo) return call.looks;
+  const Duration before = at - call.range_offset - call.window - watched_from;
+  if (before < Duration(0)) return 0;
+  return static_cast<std::uint32_t>(std::min<std::int64_t>(call.looks, before / call.again + 1));
+}
+
+// The mean count of the windows that were watched, if these are enough.
+Value baseline(const Expr& call, Timestamp now, const WindowOf& window_of) {
+  const PatternWindow& window = window_of(call.pattern_index);
+  const std::uint32_t windows = observed(call, window.watched_from(), now);
+  if (windows < call.enough_looks()) return {};
+  Value out;
+  for (const auto& [values, series] : window.series()) {
+    if ((!series.expected && series.first_seen > now - call.range_offset) || !selected(call, window, series))
+      continue;
+    std::uint64_t count = 0;
+    for (std::uint32_t look = 0; look < windows; ++look) {
+      const Timestamp at = now - call.range_offset - look * call.again;
+      count += series.times.count(at - call.window, at);
+    }
+    out.samples.push_back({labels_of(window, series), static_cast<double>(count) / windows});
+  }
+  if (out.samples.empty() && names_one_series(call, window)) out.samples.push_back({equal_matchers(call), 0});
+  return out;
+}
+
 Value range_call(const Expr& call, Timestamp now, const WindowOf& window_of) {
   if (call.asks_values()) return values_call(call, now, window_of);
+  if (call.function == Expr::RangeFunction::kBaselineOverTime) return baseline(call, now, window_of);
   const Timestamp at = now - call.range_offset;
   const PatternWindow& window = window_of(call.pattern_index);
   Value out;
@@ -598,8 +628,11 @@ class SpanEvaluator {
   // How many matches windows that end in the span hold: every one of them lies in the largest, and holds the
   // smallest.
   Bounds counts_of(const Expr& call, const Series& series) const {
-    const Timestamp from = from_ - call.range_offset;
-    const Timestamp to = to_ - call.range_offset;
+    return counts_before(call, series, call.range_offset);
+  }
+  Bounds counts_before(const Expr& call, const Series& series, Duration offset) const {
+    const Timestamp from = from_ - offset;
+    const Timestamp to = to_ - offset;
     Bounds counts;
     counts.most = static_cast<double>(series.times.count(from - call.window, to));
     if (to - call.window < from)
@@ -683,6 +716,8 @@ class SpanEvaluator {
     if (call.function == Expr::RangeFunction::kAbsentOverTime) return std::nullopt;
     if (from_ < Timestamp::min() + call.reach()) return std::nullopt;
     if (call.asks_values()) return summed ? std::nullopt : of_values(call);
+    if (call.function == Expr::RangeFunction::kBaselineOverTime)
+      return summed ? std::nullopt : of_baseline(call);
     const PatternWindow& window = window_of_(call.pattern_index);
     Bounds all;
     bool first = true;
@@ -710,6 +745,34 @@ class SpanEvaluator {
       default:
         return std::nullopt;
     }
+  }
+
+  // By what each of its windows can hold; none of them watched, or too few: as of no values.
+  std::optional<Bounds> of_baseline(const Expr& call) const {
+    constexpr double kInfinity = std::numeric_limits<double>::infinity();
+    const PatternWindow& window = window_of_(call.pattern_index);
+    // One more is watched each `again`, and none less as long as nothing is missing.
+    const std::uint32_t first = observed(call, window.watched_from(), from_);
+    const std::uint32_t last = observed(call, window.watched_from(), to_);
+    Bounds all{kInfinity, -kInfinity};
+    if (last < call.enough_looks()) return all;
+    if (names_one_series(call, window)) all = {0, 0};
+    for (const auto& [values, series] : window.series()) {
+      if (!selected(call, window, series)) continue;
+      Bounds sum;
+      Bounds one{kInfinity, 0};
+      for (std::uint32_t look = 0; look < last; ++look) {
+        const Bounds counts = counts_before(call, series, call.range_offset + look * call.again);
+        sum.least += counts.least;
+        sum.most += counts.most;
+        one.least = std::min(one.least, counts.least);
+        one.most = std::max(one.most, counts.most);
+      }
+      const Bounds mean = first == last ? Bounds{sum.least / last, sum.most / last} : one;
+      all.least = std::min(all.least, mean.least);
+      all.most = std::max(all.most, mean.most);
+    }
+    return all;
   }
 
   // By all the values that some window of the span holds. None at all: no element, and bounds that nothing
@@ -911,6 +974,18 @@ rules::Result<std::vector<Sample>> evaluate(const Expr& expr, Timestamp at, cons
 
 namespace {
 
+// The instants in (from, to] at which one more window of a baseline was watched.
+template <typename Take>
+void windows_watched(const Expr& call, const PatternWindow& window, Timestamp from, Timestamp to, Take take) {
+  if (call.function != Expr::RangeFunction::kBaselineOverTime || window.watched_from() == rules::kLongAgo ||
+      window.watched_from() > to)
+    return;
+  for (std::uint32_t look = 0; look < call.looks; ++look) {
+    const Timestamp at = window.watched_from() + call.window + call.range_offset + look * call.again;
+    if (at > from && at <= to) take(at);
+  }
+}
+
 // So long after a match its coming or leaving can change what the call says.
 std::vector<Duration> lags(const Expr& call) {
   std::vector<Duration> all;
@@ -931,6 +1006,7 @@ void change_instants(const Expr& expr, Timestamp from, Timestamp to, const Windo
   std::vector<Timestamp> times;
   for (const Expr* call : rules::range_calls(expr)) {
     const PatternWindow& window = window_of(call->pattern_index);
+    windows_watched(*call, window, from, to, [&](Timestamp at) { out.insert(at); });
     for (const auto& [values, series] : window.series()) {
       if (!selected(*call, window, series)) continue;
       // What came so long before is what comes into the window, or leaves it, now.
@@ -958,6 +1034,7 @@ std::optional<Timestamp> next_change(const Expr& expr, Timestamp from, const Win
   if (const auto turn = rules::next_clock_turn(expr, from)) consider(*turn);
   for (const Expr* call : rules::range_calls(expr)) {
     const PatternWindow& window = window_of(call->pattern_index);
+    windows_watched(*call, window, from, Timestamp::max(), consider);
     for (const auto& [values, series] : window.series()) {
       if (!selected(*call, window, series)) continue;
       for (const Duration before : lags(*call)) {

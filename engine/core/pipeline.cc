@@ -184,6 +184,8 @@ struct PatternState {
   std::map<std::vector<std::string>, SampleLines> samples;
   std::size_t sample_bytes = 0;
   Duration lines_for{0};  // how long a line may be the first one of an alert
+  bool asks_baseline = false;  // it must be known how long it was watched
+  std::vector<std::uint32_t> read_from;  // sources
   bool meta_changed = true;
 };
 
@@ -296,6 +298,7 @@ struct Pipeline::Impl {
     std::vector<Duration> longest(plan->patterns.size(), Duration(0));
     std::vector<Duration> lines_for(plan->patterns.size(), Duration(0));
     std::vector<bool> keeps_values(plan->patterns.size(), false);
+    std::vector<bool> asks_baseline(plan->patterns.size(), false);
     std::vector<std::vector<std::size_t>> used_by(plan->patterns.size());
     for (std::size_t i = 0; i < plan->rules.size(); ++i) {
       const std::vector<const rules::Expr*> calls = rules::range_calls(*plan->rules[i].expr);
@@ -303,6 +306,8 @@ struct Pipeline::Impl {
       for (const rules::Expr* call : calls) {
         longest[call->pattern_index] = std::max(longest[call->pattern_index], call->reach());
         if (call->asks_values()) keeps_values[call->pattern_index] = true;
+        if (call->function == rules::Expr::RangeFunction::kBaselineOverTime)
+          asks_baseline[call->pattern_index] = true;
         Duration& lines = lines_for[call->pattern_index];
         if (!present || call->range_offset == Duration(0)) lines = std::max(lines, call->reach());
         auto& users = used_by[call->pattern_index];
@@ -320,6 +325,12 @@ struct Pipeline::Impl {
         identity = rules::hash_bytes(hex(identity) + " again");
       patterns.emplace_back(identity, PatternWindow(spec, longest[i], keeps_values[i]), used_by[i]);
       patterns.back().lines_for = lines_for[i];
+      patterns.back().asks_baseline = asks_baseline[i];
+      for (std::size_t source = 0; source < plan->sources.size(); ++source) {
+        const auto& names = spec.sources;
+        if (names.empty() || std::find(names.begin(), names.end(), plan->sources[source].name) != names.end())
+          patterns.back().read_from.push_back(static_cast<std::uint32_t>(source));
+      }
       // Series that are known to exist are metrics from the start.
       if (spec.labels.empty()) total(i, {});
       for (const Labels& expected : spec.expect) {
@@ -645,6 +656,7 @@ struct Pipeline::Impl {
       source.status = status;
       source.seen = true;
     }
+    note_watched();
     if (batch.form) note_form(batch);
     if (batch.uncovered) {
       const auto& when = plan->sources[batch.uncovered->source].uncovered_errors;
@@ -966,6 +978,17 @@ struct Pipeline::Impl {
 
   // --- tick
 
+  // Since when nothing is missing of the patterns that are compared with their own past.
+  void note_watched() {
+    for (PatternState& pattern : patterns) {
+      if (!pattern.asks_baseline) continue;
+      Timestamp from = pattern.since;
+      for (const std::uint32_t source : pattern.read_from)
+        from = std::max(from, sources[source].status.watched_from.value_or(Timestamp::max()));
+      pattern.window.set_watched_from(from);
+    }
+  }
+
   static Timestamp source_clock(const SourceState& source, Timestamp now) {
     const SourceStatus& status = source.status;
     // From before the wall clock was set back: it says nothing of now.
@@ -1086,6 +1109,7 @@ struct Pipeline::Impl {
       look_at_sources(set, now);
       set.clock = rules::kLongAgo;
     }
+    note_watched();
     if (first_tick) reconcile(now);
     first_tick = false;
     for (std::size_t i = 0; i < rules.size(); ++i)
@@ -1323,7 +1347,7 @@ struct Pipeline::Impl {
       RuleSlot& rule = rules[i];
       const rules::AlertingRule& written = plan->rules[i];
       if (!rule.unknown) continue;
-      const Timestamp due = *rule.unknown_since + 2 * rules::longest_window(*written.expr);
+      const Timestamp due = *rule.unknown_since + 2 * rules::known_after(*written.expr);
       if (now < due && !shows("RuleUnknown", Labels{{"rule", written.name}})) {
         later(due);
         continue;
@@ -1410,7 +1434,7 @@ struct Pipeline::Impl {
     }
     if (!rule.inputs.watched_from || rule.state->clock() == rules::kLongAgo)
       return "nothing has been read yet";
-    const Duration longest = rules::longest_window(*rule.state->rule().expr);
+    const Duration longest = rules::known_after(*rule.state->rule().expr);
     const Duration watched = std::max(Duration(0), Duration(rule.state->clock() - *rule.inputs.watched_from));
     return fmt::format("its windows have been watched for {} of {}",
                        rules::format_duration(std::min(watched, longest)), rules::format_duration(longest));

@@ -9,14 +9,14 @@ using rules::Timestamp;
 RuleState::RuleState(const rules::AlertingRule& rule, WindowOf window_of)
     : rule_(&rule),
       window_of_(std::move(window_of)),
-      longest_(rules::longest_window(*rule.expr)),
+      known_after_(rules::known_after(*rule.expr)),
       alerts_(rule.for_, rule.keep_firing_for) {}
 
 Certainty RuleState::certainty(Timestamp at, const RuleInputs& inputs) const {
   // Unreadable: nothing fires and nothing resolves.
   if (!inputs.readable) return {false, false};
   Certainty certainty;
-  const bool watched = inputs.watched_from && at - longest_ >= *inputs.watched_from;
+  const bool watched = inputs.watched_from && at - known_after_ >= *inputs.watched_from;
   if (!watched) {
     // What is missing could only add matches: they make presence true, and absence false.
     certainty.may_fire = !rule_->polarity.absence;
@@ -28,7 +28,7 @@ Certainty RuleState::certainty(Timestamp at, const RuleInputs& inputs) const {
 
 bool RuleState::unknown(const RuleInputs& inputs) const {
   return !failure_.empty() || !inputs.readable || !inputs.watched_from || clock_ == rules::kLongAgo ||
-         clock_ - longest_ < *inputs.watched_from;
+         clock_ - known_after_ < *inputs.watched_from;
 }
 
 void RuleState::evaluate_at(Timestamp at, const RuleInputs& inputs, std::vector<Step>& out) {
@@ -72,7 +72,7 @@ void RuleState::advance_to(Timestamp to, const RuleInputs& inputs, std::vector<S
   std::set<Timestamp> instants;
   change_instants(*rule_->expr, clock_, to, window_of_, instants);
   if (inputs.watched_from && *inputs.watched_from != rules::kLongAgo) {
-    const Timestamp known = *inputs.watched_from + longest_;
+    const Timestamp known = *inputs.watched_from + known_after_;
     if (known > clock_ && known <= to) instants.insert(known);
   }
   advance_over(std::vector<Timestamp>(instants.begin(), instants.end()), to, inputs, out);
@@ -136,7 +136,7 @@ std::optional<Timestamp> RuleState::next_instant(const RuleInputs& inputs) const
   };
   consider(alerts_.next_instant(clock_));
   if (inputs.watched_from && *inputs.watched_from != rules::kLongAgo)
-    consider(*inputs.watched_from + longest_);
+    consider(*inputs.watched_from + known_after_);
   return next;
 }
 

@@ -75,7 +75,7 @@ class RuleState {
 
   const rules::AlertingRule* rule_;
   WindowOf window_of_;
-  rules::Duration longest_;
+  rules::Duration known_after_;  // so long after they began to be watched, its windows are known
   ActiveAlerts alerts_;
   rules::Timestamp clock_ = rules::kLongAgo;
   bool held_ = false;  // a change could not be shown for want of knowledge: look again at every advance

@@ -102,6 +102,9 @@ class PatternWindow {
   const rules::PatternSpec& spec() const { return spec_; }
   rules::Duration longest() const { return longest_; }
   bool keeps_values() const { return keeps_values_; }
+  // Since when no match of it is missing. kLongAgo: since ever; Timestamp::max(): nobody watches.
+  rules::Timestamp watched_from() const { return watched_from_; }
+  void set_watched_from(rules::Timestamp from) { watched_from_ = from; }
   bool overflowing() const { return overflowing_; }
   bool full() const { return full_; }
   std::size_t points() const { return points_; }
@@ -127,6 +130,7 @@ class PatternWindow {
   rules::PatternSpec spec_;
   rules::Duration longest_;
   bool keeps_values_;
+  rules::Timestamp watched_from_ = rules::kLongAgo;
   rules::Duration
       block_;  // a block's span: a sixteenth of the longest window, so that little is written twice
   std::map<std::vector<std::string>, Series> series_;

@@ -193,7 +193,7 @@ BacktestValues::BacktestValues(const rules::AlertingRule& rule, bool everywhere,
   if (!compared_.threshold) return;
   report_.op = text_of(compared_.op);
   report_.threshold = *compared_.threshold;
-  if (rule.polarity.absence) unknown_for_ = rules::longest_window(*rule.expr);
+  if (rule.polarity.absence) unknown_for_ = rules::known_after(*rule.expr);
 }
 
 void BacktestValues::look(const WindowOf& windows, Timestamp known_from, Timestamp since, Timestamp to) {

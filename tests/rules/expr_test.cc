@@ -113,6 +113,8 @@ TEST_CASE("expr: one meaning has one text", "[rules][expr]") {
         "rate(errors[1h30m]) > on (queue) rate(errors[1h30m])");
   CHECK(canonical("clamp( rate(errors[1m]),-1,scalar( sum(rate(plain[60s])) )*2 )>vector(1)") ==
         "clamp(rate(errors[1m]), -1, scalar(sum(rate(plain[1m]))) * 2) > vector(1)");
+  CHECK(canonical("baseline_over_time( errors{queue='a'}[5m],24h,7 )>1") ==
+        "baseline_over_time(errors{queue=\"a\"}[5m], 1d, 7) > 1");
   CHECK(canonical("m_of_n( rate(errors[1m])>1,3,5,90s )") == "m_of_n(rate(errors[1m]) > 1, 3, 5, 1m30s)");
   CHECK(canonical("hour(  ) >= 9 and hour(vector(time())) < 17 and month(vector(0)) == 1") ==
         "hour() >= 9 and hour() < 17 and month(vector(0)) == 1");
@@ -163,6 +165,16 @@ TEST_CASE("expr: what is wrong is said, with its place and the fix", "[rules][ex
       {"clamp_max(rate(errors[5m]), rate(plain[5m])) > 1", "`clamp_max` wants a number here", "scalar(…)",
        28},
       {"abs(rate(errors[5m]),) > 1", "`)` where an argument is expected", "", 21},
+      {"baseline_over_time(errors[5m]) > 1", "wants behind the window how long before it compares", "1d, 7", 29},
+      {"baseline_over_time(errors[5m], 7, 1d) > 1", "wants a duration here: how far apart", "1d, 7", 31},
+      {"baseline_over_time(errors[5m], 1d) > 1", "`)` where `,` is expected", "", 33},
+      {"baseline_over_time(errors[5m], 1d, 0) > 1", "of how many windows before now it takes the mean: 1 to 60", "", 35},
+      {"baseline_over_time(errors[5m], 1d, 1.5) > 1", "of how many windows", "", 35},
+      {"baseline_over_time(errors[5m], 1d, 1h) > 1", "of how many windows", "", 35},
+      {"baseline_over_time(errors[5m], 1w, 5) > 1", "no further back than 4w", "", 35},
+      {"baseline_over_time(errors[5m], 1m, 5) > 1", "that are 1m apart overlap", "", 31},
+      {"baseline_over_time(errors[5m] offset 1h, 1d, 5) > 1", "looks back by itself", "", 0},
+      {"m_of_n(baseline_over_time(errors[5m], 1d, 7) > 1, 3, 5, 1m)", "would look back twice", "outside", 7},
       {"m_of_n(rate(errors[5m]) > 1, 3, 5)", "`m_of_n` takes 4 arguments, and 3 are given", "as in m_of_n(", 0},
       {"m_of_n(rate(errors[5m]), 3, 5, 1m)", "compares nothing", "> 3", 0},
       {"m_of_n(rate(errors[5m]) > 1, 6, 5, 1m)", "`m_of_n` of 6 of 5: the first is at least 1", "as in m_of_n(", 29},
@@ -544,6 +556,8 @@ TEST_CASE("expr: polarity says what a rule's truth rests on", "[rules][expr]") {
       {"vector(scalar(count_over_time(plain[1m])) > 3) > 0", true, false},
       {"count_over_time(plain[1m]) > scalar(sum(count_over_time(errors[1m])))", true, true},
       {"clamp(rate(plain[1m]), 0, scalar(sum(rate(errors[1m])))) > 3", true, true},
+      {"count_over_time(plain[1m]) > 3 * baseline_over_time(plain[1m], 1d, 7)", true, true},
+      {"baseline_over_time(plain[1m], 1d, 7) > 3", true, false},
       {"m_of_n(count_over_time(plain[1m]) > 3, 3, 5, 1m)", true, false},
       {"m_of_n(count_over_time(plain[1m]) == 0, 3, 5, 1m)", false, true},
       {"m_of_n(count_over_time(plain[1m]) == 0, 3, 5, 1m) < 5", true, true},
@@ -588,6 +602,11 @@ TEST_CASE("expr: the labels that a result can have", "[rules][expr]") {
   CHECK(longest_window(*good("clamp_max(rate(plain[1m]), scalar(rate(plain[2h]))) > 1")) ==
         std::chrono::hours(2));
   CHECK(longest_window(*good("rate(plain[1m]) > 2 * rate(plain[1m] offset 1h)")) == std::chrono::minutes(61));
+  // All of the week is kept; more than half of its days must have been watched.
+  const ExprPtr week = good("count_over_time(plain[5m]) > 3 * baseline_over_time(plain[5m], 1d, 7)");
+  CHECK(longest_window(*week) == std::chrono::hours(7 * 24) + std::chrono::minutes(5));
+  CHECK(known_after(*week) == std::chrono::hours(4 * 24) + std::chrono::minutes(5));
+  CHECK(known_after(*good("m_of_n(rate(plain[1m] offset 1m) > 2, 3, 5, 2m)")) == std::chrono::minutes(10));
   CHECK(longest_window(*good("m_of_n(rate(plain[1m] offset 1m) > 2, 3, 5, 2m)")) == std::chrono::minutes(10));
   CHECK(result_labels(*good("m_of_n(count_over_time(errors[1m]) > 1, 3, 5, 1m)"), patterns()) ==
         Names{"queue", "zone"});

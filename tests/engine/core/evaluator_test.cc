@@ -273,6 +273,7 @@ TEST_CASE("evaluator: what is refused as never true has no value, and polarity h
         const char* over[] = {"sum", "avg", "min", "max", "stddev", "first", "last"};
         return std::string(over[pick(7)]) + "_over_time(plain[" + std::to_string(10 * (1 + pick(3))) + "ms])";
       }
+      if (pick(8) == 0) return "baseline_over_time(plain[10ms], " + std::to_string(10 + pick(20)) + "ms, 2)";
       const char* functions[] = {"count_over_time", "rate", "absent_over_time", "present_over_time"};
       return std::string(functions[pick(pick(3) == 0 ? 4 : 2)]) + "(" + names[pick(2)] + "[" +
              std::to_string(10 * (1 + pick(3))) + (pick(6) == 0 ? "ms] offset 10ms)" : "ms])");
@@ -403,6 +404,9 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
           "stdvar_over_time(", "first_over_time(",         "last_over_time("};
       text.replace(0, text.find('(') + 1, kOver[pick(9)]);
     }
+    if (pick(8) == 0)
+      text = std::string("baseline_over_time(") + kNames[pick(5)] + "[10ms], " + std::to_string(10 + pick(20)) +
+             "ms, " + std::to_string(1 + pick(5)) + ")";
     const std::string around = kAround[pick(12)];
     const std::size_t parameter = around.find_first_of("0123456789");
     if (parameter != std::string::npos) {
@@ -576,14 +580,51 @@ TEST_CASE("evaluator: m_of_n has what held often enough", "[core][evaluator]") {
   CHECK(at("sum(m_of_n(" + holds + ", 1, 4, 10ms)) >= 4", 130) == Samples{{{}, 4}});
 }
 
-TEST_CASE("rule state: m_of_n is looked at whenever one of its looks can see something else", "[core][evaluator]") {
+TEST_CASE("evaluator: a baseline is the mean of the windows that were watched, if they are enough", "[core][evaluator]") {
+  World world;
+  const auto at = [&](const std::string& text, int now) {
+    const auto expr = rules::bind_expr(*rules::parse_expr(text), world.specs);
+    REQUIRE(expr.has_value());
+    return *world.value(**expr, now);
+  };
+  using Samples = std::vector<Sample>;
+  // Of [10ms], 20 ms apart, before 1000: (970, 980], (950, 960], (930, 940], (910, 920].
+  for (const auto& [when, count] : std::vector<std::pair<int, int>>{{970, 90}, {971, 4}, {980, 2}, {955, 3}, {931, 9}, {991, 70}})
+    world.windows[1].add({}, from_unix_ms(when), static_cast<std::uint64_t>(count));
+  const std::string four = "baseline_over_time(plain[10ms], 20ms, 4)";
+  CHECK(at(four, 1000) == Samples{{{}, 4.5}});
+  CHECK(at("baseline_over_time(plain[10ms], 20ms, 2)", 1000) == Samples{{{}, 4.5}});
+  CHECK(at("baseline_over_time(plain[10ms], 20ms, 1)", 1000) == Samples{{{}, 6}});
+  // Three of four were watched from their beginnings on: that is enough, and no more is looked at.
+  world.windows[1].set_watched_from(from_unix_ms(930));
+  CHECK(at(four, 1000) == Samples{{{}, 6}});
+  // Two of four: it has no value.
+  world.windows[1].set_watched_from(from_unix_ms(931));
+  CHECK(at(four, 1000).empty());
+  CHECK(at("count_over_time(plain[10ms]) > 3 * " + four, 1000).empty());
+  CHECK(at("count_over_time(plain[10ms]) > 3 * baseline_over_time(plain[10ms], 20ms, 2)", 1000) == Samples{{{}, 70}});
+  // Nobody watches.
+  world.windows[1].set_watched_from(rules::Timestamp::max());
+  CHECK(at("baseline_over_time(plain[10ms], 20ms, 1)", 1000).empty());
+  // A series has a baseline from the moment on at which it was there so long before; one that is named in full has one.
+  world.windows[0].add({"a", "eu"}, from_unix_ms(985), 8);
+  CHECK(at("baseline_over_time(errors[10ms], 20ms, 2)", 1000).empty());
+  CHECK(at("baseline_over_time(errors[10ms], 20ms, 2)", 1005) == Samples{{{{"queue", "a"}, {"zone", "eu"}}, 4}});
+  CHECK(at("baseline_over_time(errors{queue=\"a\",zone=\"us\"}[10ms], 20ms, 2)", 1000) ==
+        Samples{{{{"queue", "a"}, {"zone", "us"}}, 0}});
+}
+
+TEST_CASE("rule state: what looks at several instants is looked at whenever one of them can see something else",
+          "[core][evaluator]") {
   std::mt19937_64 random(11);  // NOLINT(cert-msc51-cpp): the same run every time
   const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<std::uint64_t>(n)); };
   int fired = 0;
   for (int round = 0; round < 300; ++round) {
     const std::string text =
-        round % 3 == 0   ? "m_of_n(count_over_time(plain[20ms]) > 1, 2, 3, 15ms)"
-        : round % 3 == 1 ? "m_of_n(count_over_time(plain[10ms] offset 5ms) == 0 and count_over_time(plain[60ms]) > 0, 2, 4, 7ms)"
+        round % 5 == 0   ? "m_of_n(count_over_time(plain[20ms]) > 1, 2, 3, 15ms)"
+        : round % 5 == 1 ? "count_over_time(plain[20ms]) > 2 * baseline_over_time(plain[20ms], 30ms, 4)"
+        : round % 5 == 2 ? "baseline_over_time(errors[20ms], 25ms, 3) < 1"
+        : round % 5 == 3 ? "m_of_n(count_over_time(plain[10ms] offset 5ms) == 0 and count_over_time(plain[60ms]) > 0, 2, 4, 7ms)"
                          : "m_of_n(count_over_time(errors[30ms]) >= 1 and on () minute() > 0, 3, 5, 20ms)";
     World world;
     rules::AlertingRule rule;
@@ -597,6 +638,9 @@ TEST_CASE("rule state: m_of_n is looked at whenever one of its looks can see som
       world.windows[1].add({}, from_unix_ms(at), 1);
       world.windows[0].add({pick(2) == 0 ? "a" : "b", "eu"}, from_unix_ms(at + pick(3)), 1);
     }
+    // Some of what is compared with was before anybody watched.
+    for (PatternWindow& window : world.windows)
+      window.set_watched_from(from_unix_ms(59'850 + pick(150)));
     engine::RuleInputs inputs;
     inputs.clock = from_unix_ms(59'900);
     inputs.watched_from = from_unix_ms(50'000);

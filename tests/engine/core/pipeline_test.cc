@@ -563,6 +563,39 @@ TEST_CASE("unknown: with max_silence the wall clock alone resolves nothing, and 
   CHECK(std::count(back.begin(), back.end(), "ops: all_resolved InputSilent-") == 1);
 }
 
+TEST_CASE("unknown: a baseline is compared with once enough of its windows were watched, and anew after a gap",
+          "[core][pipeline]") {
+  CoreWorld world;
+  world.pattern("error");
+  world.rule("Spike", "count_over_time(error[1m]) > 3 * baseline_over_time(error[1m], 1h, 3)");
+  world.sink("ops");
+  world.route({"ops"});
+  world.start();
+  world.status.watched_from = CoreWorld::at(0);
+  const auto four = [&](std::int64_t when) {
+    for (int i = 0; i < 4; ++i)
+      world.match("error", when + i);
+    return CoreWorld::summary(world.tick(when + 10));
+  };
+  // One of three windows was watched from its beginning on.
+  world.tick(1);
+  CHECK(four(kHour + 2 * kMinute).empty());
+  CHECK(world.pipeline->rules()[0].unknown);
+  CHECK(world.pipeline->rules()[0].unknown_reason == "its windows have been watched for 1h2m of 2h1m");
+  // Two: four are more than three times the mean of none and none.
+  CHECK(four(2 * kHour + 90 * kSecond) == Lines{"ops: first_firing Spike+"});
+  CHECK_FALSE(world.pipeline->rules()[0].unknown);
+  CHECK(CoreWorld::summary(world.tick(2 * kHour + 10 * kMinute)) == Lines{"ops: all_resolved Spike-"});
+  // Three, with four in the one of an hour ago and four in the one before: no more than usual.
+  CHECK(four(3 * kHour + 95 * kSecond).empty());
+  // A gap: what was before it is no baseline any more.
+  world.status.watched_from = CoreWorld::at(4 * kHour);
+  world.tick(4 * kHour);
+  CHECK(four(5 * kHour + 30 * kMinute).empty());
+  CHECK(world.pipeline->rules()[0].unknown);
+  CHECK(four(6 * kHour + 10 * kMinute) == Lines{"ops: first_firing Spike+"});
+}
+
 TEST_CASE("built in: a dead sink is told of by those that live", "[core][pipeline]") {
   CoreWorld world = queue_world();
   world.sink("mail");
