@@ -641,11 +641,17 @@ TEST_CASE("expr: canonical text parses back to the same tree", "[rules][expr]") 
       }
       node->kind = Expr::Kind::kRangeCall;
       node->pattern = "errors";
-      node->function = static_cast<Expr::RangeFunction>(pick(13));
+      node->function = static_cast<Expr::RangeFunction>(pick(14));
       if (node->function == Expr::RangeFunction::kQuantileOverTime)
         node->parameters.push_back(make(0, false));
       node->window = std::chrono::milliseconds(1 + pick(100000));
-      if (pick(4) == 0) node->range_offset = std::chrono::milliseconds(pick(100000));
+      if (node->function == Expr::RangeFunction::kBaselineOverTime) {
+        node->again = node->window + std::chrono::milliseconds(pick(100000));
+        node->looks = static_cast<std::uint32_t>(1 + pick(60));
+        node->range_offset = node->again;
+      } else if (pick(4) == 0) {
+        node->range_offset = std::chrono::milliseconds(pick(100000));
+      }
       if (pick(2) == 0)
         node->matchers.push_back(*LabelMatcher::make("queue", LabelMatcher::Op::kNotEqual, "a\"\\\nb"));
       return node;

@@ -583,9 +583,7 @@ TEST_CASE("evaluator: m_of_n has what held often enough", "[core][evaluator]") {
 TEST_CASE("evaluator: a baseline is the mean of the windows that were watched, if they are enough", "[core][evaluator]") {
   World world;
   const auto at = [&](const std::string& text, int now) {
-    const auto expr = rules::bind_expr(*rules::parse_expr(text), world.specs);
-    REQUIRE(expr.has_value());
-    return *world.value(**expr, now);
+    return *world.value(*bound_by_hand(text, world.specs), now);
   };
   using Samples = std::vector<Sample>;
   // Of [10ms], 20 ms apart, before 1000: (970, 980], (950, 960], (930, 940], (910, 920].

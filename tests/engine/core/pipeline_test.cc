@@ -581,7 +581,7 @@ TEST_CASE("unknown: a baseline is compared with once enough of its windows were 
   world.tick(1);
   CHECK(four(kHour + 2 * kMinute).empty());
   CHECK(world.pipeline->rules()[0].unknown);
-  CHECK(world.pipeline->rules()[0].unknown_reason == "its windows have been watched for 1h2m of 2h1m");
+  CHECK(world.pipeline->rules()[0].unknown_reason == "its windows have been watched for 1h2m10ms of 2h1m");
   // Two: four are more than three times the mean of none and none.
   CHECK(four(2 * kHour + 90 * kSecond) == Lines{"ops: first_firing Spike+"});
   CHECK_FALSE(world.pipeline->rules()[0].unknown);
