@@ -86,9 +86,6 @@ constexpr std::array kForeign{
     ForeignFunction{"label_replace", "capture the label as it should be in the pattern's regex"},
     ForeignFunction{"label_join", "capture the label as it should be in the pattern's regex"},
     ForeignFunction{"timestamp", kByTheRoute},
-    ForeignFunction{
-        "unanswered_over_time",
-        "compare the counts, as in count_over_time(ASKED[30m]) - count_over_time(ANSWERED[30m]) > 0"},
 };
 
 int precedence(Op op) {
@@ -455,6 +452,8 @@ class Parser {
       return node;
     }
     advance();
+    if (const KeyedSignature* signature = find_keyed_function(word); signature != nullptr && is_symbol("("))
+      return keyed_call(std::move(node), *signature);
     if (const InstantSignature* signature = find_instant_function(word);
         signature != nullptr && is_symbol("("))
       return instant_call(std::move(node), *signature, depth);
@@ -489,6 +488,8 @@ class Parser {
 
   static std::vector<std::string> function_names() {
     std::vector<std::string> known(kRangeNames.begin(), kRangeNames.end());
+    for (const std::string_view name : keyed_function_names())
+      known.emplace_back(name);
     known.insert(known.end(), kAggregationNames.begin(), kAggregationNames.end());
     for (const std::string_view name : instant_function_names())
       known.emplace_back(name);
@@ -662,11 +663,85 @@ class Parser {
     expect(",");
   }
 
+  // Its key in quotes, then one pattern or several, of which the last one has the window.
+  ExprPtr keyed_call(std::shared_ptr<Expr> node, const KeyedSignature& signature) {
+    const std::string example = fmt::format("as in {}", signature.example);
+    advance();
+    node->kind = Kind::kKeyed;
+    node->type = Type::kVector;
+    node->keyed = signature.function;
+    if (token_.what != Token::What::kString)
+      wrong(token_.offset,
+            fmt::format("`{}` wants a capture's name in quotes first: what tells its matches apart", signature.name),
+            example);
+    if (!is_label_name(token_.text))
+      wrong(token_.offset, fmt::format("\"{}\" is not a label's name, and alerts have it as one", token_.text),
+            token_.text.find('.') == std::string::npos
+                ? "a name is letters, digits and underscores, no digit first"
+                : fmt::format("capture it in the pattern: where: {{{}: {{match: '(?P<NAME>.+)'}}}}", token_.text));
+    if (token_.text == "alertname" || token_.text.rfind("__", 0) == 0)
+      wrong(token_.offset, fmt::format("the label \"{}\" is logbell's own", token_.text), "give the capture another name");
+    node->key = token_.text;
+    advance();
+    while (is_symbol(",")) {
+      advance();
+      if (node->operands.size() == signature.most)
+        wrong(token_.offset, fmt::format("`{}` takes no more than {} pattern{}", signature.name, signature.most,
+                                         signature.most == 1 ? "" : "s"),
+              example);
+      auto operand = std::make_shared<Expr>();
+      operand->kind = Kind::kRangeCall;
+      operand->type = Type::kVector;
+      operand->offset = token_.offset;
+      operand->keyed = signature.function;
+      operand->key = node->key;
+      operand->operand = node->operands.size();
+      selector(*operand, signature.name);
+      node->operands.push_back(operand);
+      if (!is_symbol("[")) continue;
+      const std::size_t offset = token_.offset;
+      window(*operand);
+      if (is_symbol(","))
+        wrong(offset, fmt::format("`{}` has one window, which holds for all of its patterns", signature.name),
+              "it stands behind the last one; " + example);
+      if (is_word_token("offset"))
+        wrong(token_.offset, fmt::format("`{}` has no offset", signature.name), "leave it out: it looks back as far as it says");
+    }
+    if (node->operands.size() < signature.least)
+      wrong(node->offset,
+            fmt::format("`{}` wants {}{} pattern{} behind its key, and {} {} given", signature.name,
+                        signature.least == signature.most ? "" : "at least ", signature.least,
+                        signature.least == 1 ? "" : "s", node->operands.size(), node->operands.size() == 1 ? "is" : "are"),
+            example);
+    if (node->operands.back()->window == Duration{0})
+      wrong(token_.offset, "a window is missing", fmt::format("as in {}[5m]", node->operands.back()->pattern));
+    expect(")");
+    node->window = node->operands.back()->window;
+    for (ExprPtr& operand : node->operands) {
+      auto with_window = std::make_shared<Expr>(*operand);
+      with_window->window = node->window;
+      operand = std::move(with_window);
+    }
+    return node;
+  }
+
   void range(Expr& node) {
+    selector(node, kRangeNames[static_cast<std::size_t>(node.function)]);
+    if (!is_symbol("[")) {
+      if (is_symbol(")"))
+        wrong(token_.offset, "a window is missing", fmt::format("as in {}[5m]", node.pattern));
+      unexpected("`[`");
+    }
+    window(node);
+    if (is_word_token("offset")) range_offset(node);
+    if (is_word_token("offset") || is_symbol("@")) unexpected("`)`");
+  }
+
+  // A pattern, with its matchers if it has some.
+  void selector(Expr& node, std::string_view function) {
     if (token_.what != Token::What::kWord) unexpected("a pattern's name");
     if (followed_by_call())
-      wrong(token_.offset, fmt::format("`{}` wants a pattern with a window, as in PATTERN[5m]",
-                                       kRangeNames[static_cast<std::size_t>(node.function)]));
+      wrong(token_.offset, fmt::format("`{}` wants a pattern with a window, as in PATTERN[5m]", function));
     node.pattern = token_.text;
     advance();
     if (is_symbol("{")) {
@@ -699,11 +774,9 @@ class Parser {
         return std::tie(a.name, a.op, a.value) < std::tie(b.name, b.op, b.value);
       });
     }
-    if (!is_symbol("[")) {
-      if (is_symbol(")"))
-        wrong(token_.offset, "a window is missing", fmt::format("as in {}[5m]", node.pattern));
-      unexpected("`[`");
-    }
+  }
+
+  void window(Expr& node) {
     advance();
     const std::size_t offset = token_.offset;
     if (token_.what == Token::What::kNumber)
@@ -722,8 +795,6 @@ class Parser {
       wrong(token_.offset, "subqueries are not supported: here `]` is expected",
             "give the window alone, as in [5m]: it is looked at whenever a match comes or leaves");
     expect("]");
-    if (is_word_token("offset")) range_offset(node);
-    if (is_word_token("offset") || is_symbol("@")) unexpected("`)`");
   }
 
   // Behind the window of baseline_over_time: how far apart the windows are that it looks at, and how many.
@@ -967,6 +1038,10 @@ bool same_meaning(const Expr& one, const Expr& other) {
     case Kind::kRangeCall:
       return a.function == b.function && a.window == b.window && a.range_offset == b.range_offset &&
              a.looks == b.looks && a.again == b.again && same_selector(a, b) && same_parameters(a, b);
+    case Kind::kKeyed:
+      return a.keyed == b.keyed && a.key == b.key && a.window == b.window &&
+             std::equal(a.operands.begin(), a.operands.end(), b.operands.begin(), b.operands.end(),
+                        [](const ExprPtr& x, const ExprPtr& y) { return same_selector(*x, *y); });
     case Kind::kAggregate:
       return same_grouping(a, b) && same_meaning(*a.left, *b.left);
     case Kind::kCall:
@@ -1210,6 +1285,10 @@ Interval range_of(const Expr& expr) {
         default:
           return anything();
       }
+    case Kind::kKeyed:
+      if (expr.keyed == KeyedFunction::kDistinct) return from_zero(true);
+      if (expr.keyed == KeyedFunction::kFirstSeen) return {1, kInfinity, true, false, false, false};
+      return constant(1);
     case Kind::kAggregate:
       return range_of_aggregate(expr);
     case Kind::kBinary:
@@ -1229,6 +1308,7 @@ std::string noun_for(const Expr& expr, std::string_view otherwise) {
     if (node.function == Range::kBaselineOverTime) return "a mean of counts";
     return fmt::format("`{}`", kRangeNames[static_cast<std::size_t>(node.function)]);
   }
+  if (node.kind == Kind::kKeyed) return fmt::format("`{}`", signature_of(node.keyed).name);
   if (node.kind == Kind::kAggregate) {
     if (node.aggregation == Aggregation::kCount)
       return "`count`, which gives nothing where there are no series,";
@@ -1435,7 +1515,7 @@ void check_selector(const Expr& call) {
 std::optional<ExprError> never_true(const Expr& expr, bool bounded = false) {
   const Expr& node = bare(expr);
   // Numbers alone filter nothing: a comparison of them is 0 or 1.
-  if (node.type == Type::kScalar || node.kind == Kind::kRangeCall) return std::nullopt;
+  if (node.type == Type::kScalar || node.kind == Kind::kRangeCall || node.kind == Kind::kKeyed) return std::nullopt;
   // sum() of nothing is 0, which may well be what is asked for.
   if (node.kind == Kind::kAggregate && node.aggregation == Aggregation::kSum && !node.has_grouping) {
     return std::nullopt;
@@ -1497,6 +1577,7 @@ bool has_comparison(const Expr& expr) {
   if (expr.kind == Kind::kRangeCall &&
       (expr.function == Range::kAbsentOverTime || expr.function == Range::kPresentOverTime))
     return true;
+  if (expr.kind == Kind::kKeyed) return expr.keyed != KeyedFunction::kDistinct;
   // Whatever a number is, vector() has an element with it.
   if (expr.type == Type::kScalar || expr.is_call(InstantFunction::kVector)) return false;
   return (expr.left && has_comparison(*expr.left)) || (expr.right && has_comparison(*expr.right));
@@ -1549,6 +1630,9 @@ std::vector<LabelNames> label_sets(const Expr& expr, const std::vector<PatternSp
     case Kind::kParen:
     case Kind::kNegate:
       return label_sets(*expr.left, patterns);
+    case Kind::kKeyed:
+      add(result_labels(expr, patterns));
+      break;
     case Kind::kRangeCall: {
       LabelNames names = result_labels(expr, patterns);
       std::erase_if(names, [&](const std::string& name) {
@@ -1717,6 +1801,8 @@ ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns, con
   if (node->right) node->right = bound(node->right, patterns, location, looks);
   for (ExprPtr& parameter : node->parameters)
     parameter = bound(parameter, patterns, location, looks);
+  for (ExprPtr& operand : node->operands)
+    operand = bound(operand, patterns, location, looks);
   if (node->kind == Kind::kCall && is_date_part(node->instant)) node->location = location;
   const auto check_labels = [&](const std::vector<std::string>& names, const std::vector<std::string>& known,
                                 std::string_view where) {
@@ -1758,7 +1844,16 @@ ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns, con
     std::vector<std::string> names;
     for (const LabelMatcher& matcher : node->matchers)
       names.push_back(matcher.name);
-    check_labels(names, found->labels, fmt::format("the selector of `{}`", node->pattern));
+    if (node->asks_keys()) {
+      // Of one pattern all of its labels, which its elements have; of several those that are asked about.
+      const bool one = node->keyed == KeyedFunction::kDistinct || node->keyed == KeyedFunction::kFirstSeen;
+      node->kept_labels = one ? found->labels : names;
+      std::sort(node->kept_labels.begin(), node->kept_labels.end());
+      node->kept_labels.erase(std::unique(node->kept_labels.begin(), node->kept_labels.end()), node->kept_labels.end());
+      std::erase(node->kept_labels, node->key);
+    }
+    check_labels(names, node->asks_keys() ? united(found->labels, {node->key}) : found->labels,
+                 fmt::format("the selector of `{}`", node->pattern));
     const bool counts = node->function == Range::kCountOverTime || node->function == Range::kRate;
     node->single =
         counts && std::all_of(found->labels.begin(), found->labels.end(), [&](const auto& label) {
@@ -1767,6 +1862,15 @@ ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns, con
           });
         });
     check_selector(*node);
+  } else if (node->kind == Kind::kKeyed) {
+    const Expr& first = *node->operands.front();
+    node->pattern_index = first.pattern_index;
+    node->single = node->keyed == KeyedFunction::kDistinct &&
+                   std::all_of(first.kept_labels.begin(), first.kept_labels.end(), [&](const std::string& label) {
+                     return std::any_of(first.matchers.begin(), first.matchers.end(), [&](const LabelMatcher& matcher) {
+                       return matcher.name == label && matcher.op == LabelMatcher::Op::kEqual;
+                     });
+                   });
   } else if (node->kind == Kind::kAggregate && node->has_grouping) {
     check_labels(node->grouping, result_labels(*node->left, patterns), node->without ? "`without`" : "`by`");
   } else if (node->kind == Kind::kBinary && node->has_matching) {
@@ -1857,6 +1961,20 @@ Moves moves_of(const Expr& expr) {
       // What comes may be more or less than what is there, or below 0.
       if (expr.asks_values()) return {true, true, true, false};
       return {true, false, false, false};
+    case Kind::kKeyed:
+      switch (expr.keyed) {
+        case KeyedFunction::kDistinct:
+          return {true, false, false, false};
+        // What came before makes what comes now nothing new.
+        case KeyedFunction::kFirstSeen:
+          return {true, true, true, true};
+        // What asks makes it appear, and what answers go away.
+        case KeyedFunction::kUnanswered:
+          return {false, false, true, true};
+        case KeyedFunction::kSequence:
+          return {false, false, true, false};
+      }
+      return {};
     case Kind::kAggregate: {
       Moves inner = moves_of(*expr.left);
       bool moves = inner.up || inner.down || inner.appears || inner.disappears;
@@ -1957,6 +2075,13 @@ Moves moves_of(const Expr& expr) {
 // `part_text`: null, or who writes some parts otherwise.
 void format_to(const Expr& expr, const PartText* part_text, std::string& out);
 
+void format_selector(const Expr& call, std::string& out) {
+  out += call.pattern;
+  for (std::size_t i = 0; i < call.matchers.size(); ++i)
+    out += (i == 0 ? "{" : ", ") + call.matchers[i].format();
+  if (!call.matchers.empty()) out += "}";
+}
+
 void format_names(const std::vector<std::string>& names, std::string& out) {
   out += "(" + list_of(names) + ")";
 }
@@ -1999,16 +2124,26 @@ void format_to(const Expr& expr, const PartText* part_text, std::string& out) {
       out += ")";
       return;
     }
+    case Kind::kKeyed:
+      out += fmt::format("{}(\"{}\"", signature_of(expr.keyed).name, expr.key);
+      for (const ExprPtr& operand : expr.operands) {
+        out += ", ";
+        format_selector(*operand, out);
+      }
+      out += fmt::format("[{}])", format_duration(expr.window));
+      return;
     case Kind::kRangeCall: {
+      if (expr.asks_keys()) {
+        format_selector(expr, out);
+        out += fmt::format("[{}]", format_duration(expr.window));
+        return;
+      }
       out += fmt::format("{}(", kRangeNames[static_cast<std::size_t>(expr.function)]);
       for (const ExprPtr& parameter : expr.parameters) {
         format_to(*parameter, part_text, out);
         out += ", ";
       }
-      out += expr.pattern;
-      for (std::size_t i = 0; i < expr.matchers.size(); ++i)
-        out += (i == 0 ? "{" : ", ") + expr.matchers[i].format();
-      if (!expr.matchers.empty()) out += "}";
+      format_selector(expr, out);
       out += fmt::format("[{}]", format_duration(expr.window));
       if (expr.function == Range::kBaselineOverTime) {
         out += fmt::format(", {}, {}", format_duration(expr.again), expr.looks);
@@ -2078,6 +2213,35 @@ Expr::MOfN Expr::m_of_n() const {
           std::chrono::round<Duration>(step)};
 }
 
+Duration Expr::reach() const {
+  return asks_keys() ? keyed_need().reach : window + range_offset + (looks - 1) * again;
+}
+
+KeyedNeed Expr::keyed_need() const {
+  LOGBELL_CHECK(asks_keys());
+  KeyedNeed need{key, kept_labels, false, window, window};
+  switch (keyed) {
+    case KeyedFunction::kDistinct:
+      need.sampled = true;
+      need.exact = Duration{0};
+      break;
+    case KeyedFunction::kFirstSeen:
+      need.exact = kFirstSeenFor;
+      need.reach = window + kFirstSeenFor;
+      break;
+    // What was asked is missed for one window more, and of the answers the last is enough.
+    case KeyedFunction::kUnanswered:
+      need.reach = 2 * window;
+      need.exact = operand == 0 ? need.reach : Duration{0};
+      break;
+    case KeyedFunction::kSequence:
+      break;
+  }
+  need.reach += (looks - 1) * again;
+  need.exact += (looks - 1) * again;
+  return need;
+}
+
 bool Expr::is_comparison() const {
   return kind == Kind::kBinary && op >= Op::kEq && op <= Op::kLe;
 }
@@ -2130,6 +2294,7 @@ tl::expected<ExprPtr, ExprError> bind_expr(const ExprPtr& expr, const std::vecto
 bool is_single(const Expr& expr) {
   switch (expr.kind) {
     case Kind::kRangeCall:
+    case Kind::kKeyed:
       return expr.single;
     case Kind::kAggregate:
       return expr.aggregation == Aggregation::kSum && !expr.has_grouping;
@@ -2192,6 +2357,15 @@ std::vector<std::string> result_labels(const Expr& expr, const std::vector<Patte
     case Kind::kParen:
     case Kind::kNegate:
       return result_labels(*expr.left, patterns);
+    case Kind::kKeyed:
+      switch (expr.keyed) {
+        case KeyedFunction::kDistinct:
+          return expr.operands.front()->kept_labels;
+        case KeyedFunction::kFirstSeen:
+          return united(expr.operands.front()->kept_labels, {expr.key});
+        default:
+          return {expr.key};
+      }
     case Kind::kRangeCall: {
       if (expr.function != Range::kAbsentOverTime) return patterns[expr.pattern_index].labels;
       // As Prometheus: only what `=` fixes.
@@ -2233,6 +2407,10 @@ Labels fixed_labels(const Expr& expr, const std::vector<PatternSpec>& patterns) 
     case Kind::kParen:
     case Kind::kNegate:
       return fixed_labels(*expr.left, patterns);
+    case Kind::kKeyed: {
+      const std::vector<std::string> names = result_labels(expr, patterns);
+      return fixed_labels(*expr.operands.front(), patterns).keep_only(names);
+    }
     case Kind::kRangeCall: {
       Labels fixed;
       for (const LabelMatcher& matcher : expr.matchers) {
@@ -2270,6 +2448,8 @@ std::vector<const Expr*> parts_of(const Expr& expr) {
   for (const ExprPtr* part : {&expr.left, &expr.right}) {
     if (*part) parts.push_back(part->get());
   }
+  for (const ExprPtr& operand : expr.operands)
+    parts.push_back(operand.get());
   for (const ExprPtr& parameter : expr.parameters)
     parts.push_back(parameter.get());
   return parts;
@@ -2283,6 +2463,15 @@ std::vector<const Expr*> range_calls(const Expr& expr) {
     calls.insert(calls.end(), inner.begin(), inner.end());
   }
   return calls;
+}
+
+void collect_keys(const Expr& expr, std::vector<PatternSpec>& patterns) {
+  for (const Expr* call : range_calls(expr)) {
+    if (call->asks_keys()) {
+      std::vector<std::string>& keys = patterns[call->pattern_index].keys;
+      keys = united(std::move(keys), {call->key});
+    }
+  }
 }
 
 Duration longest_window(const Expr& expr) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "rules/instant_function.h"
+#include "rules/keyed_function.h"
 #include "rules/matcher.h"
 #include "rules/pattern.h"
 #include "rules/result.h"
@@ -22,7 +23,7 @@ struct Expr;
 using ExprPtr = std::shared_ptr<const Expr>;
 
 struct Expr {
-  enum class Kind { kNumber, kRangeCall, kAggregate, kBinary, kNegate, kParen, kCall };
+  enum class Kind { kNumber, kRangeCall, kAggregate, kBinary, kNegate, kParen, kCall, kKeyed };
   enum class Type { kScalar, kVector };
   enum class RangeFunction {
     kCountOverTime,
@@ -90,8 +91,16 @@ struct Expr {
   // range_offset.
   std::uint32_t looks = 1;
   Duration again{0};
-  // It has an element at every instant, and never more than one: no labels, or `=` on each; set by bind().
+  // It has an element at every instant, and never more than one: no labels, or `=` on each; set by bind(). Of kKeyed too.
   bool single = false;
+
+  // kKeyed: keyed("key", operands…), of which the last one's window holds for all. Each operand is a kRangeCall that has
+  // the same key and function, and says which one it is.
+  KeyedFunction keyed = KeyedFunction::kDistinct;
+  std::string key;  // "": a kRangeCall that stands by itself
+  std::size_t operand = 0;
+  std::vector<std::string> kept_labels;  // of an operand: those that it tells keys apart by; set by bind()
+  std::vector<ExprPtr> operands;
 
   // kCall: instant(left, parameters…); left is null in time() alone, hour() is hour(vector(time()))
   InstantFunction instant = InstantFunction::kAbs;
@@ -116,14 +125,19 @@ struct Expr {
   ExprPtr right;
 
   // How long what a match says is asked for: of kRangeCall.
-  Duration reach() const { return window + range_offset + (looks - 1) * again; }
+  Duration reach() const;
   // How long it must have been watched for: of kBaselineOverTime enough_looks() of its windows.
   Duration known_after() const {
+    if (asks_keys()) return reach();
     const bool baseline = kind == Kind::kRangeCall && function == RangeFunction::kBaselineOverTime;
     return window + range_offset + ((baseline ? enough_looks() : looks) - 1) * again;
   }
   // Of so many windows that were watched kBaselineOverTime takes the mean: more than half of them.
   std::uint32_t enough_looks() const { return looks / 2 + 1; }
+  // Of kRangeCall: an operand of kKeyed, about the keys of its pattern's matches.
+  bool asks_keys() const { return kind == Kind::kRangeCall && !key.empty(); }
+  // And what of them must be kept.
+  KeyedNeed keyed_need() const;
   // Of kRangeCall: it is about the pattern's `value:`, and has an element only where there are some.
   bool asks_values() const { return function >= RangeFunction::kSumOverTime; }
   bool is_comparison() const;
@@ -183,10 +197,12 @@ std::vector<std::string> result_labels(const Expr& expr, const std::vector<Patte
 // Label values that every element has, from `=` matchers (`{queue="a"}` keeps queue="a").
 Labels fixed_labels(const Expr& expr, const std::vector<PatternSpec>& patterns);
 
-// What `expr` is made of: left, right, parameters, as far as it has them.
+// What `expr` is made of: left, right, operands, parameters, as far as it has them.
 std::vector<const Expr*> parts_of(const Expr& expr);
 // Every kRangeCall in the tree.
 std::vector<const Expr*> range_calls(const Expr& expr);
+// Adds to each pattern's `keys` those that `expr`, a bound one, asks for.
+void collect_keys(const Expr& expr, std::vector<PatternSpec>& patterns);
 // Whether it has an element at every instant, and never more than one. Of a bound one.
 bool is_single(const Expr& expr);
 // The first instant after `at` at which a function of the clock can give something else; unset: there is

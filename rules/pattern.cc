@@ -49,6 +49,16 @@ Origin find_origin(const PatternSpec& spec, const std::string& name) {
   return origin;
 }
 
+// As a label, but that two which begin alike stay two.
+std::string key_text(const std::string& name, std::string_view value) {
+  bool was_cut = false;
+  const std::string hidden = redact_label(name, value);
+  std::string text = clean_text(hidden, kMaxLabelBytes, &was_cut);
+  if (!was_cut) return text;
+  const std::string fingerprint = " " + format_fingerprint(hash_bytes(value));
+  return clean_text(hidden, kMaxLabelBytes - fingerprint.size()) + fingerprint;
+}
+
 }  // namespace
 
 struct PatternSet::Scratch::Impl {
@@ -70,6 +80,7 @@ struct PatternSet::Impl {
     std::uint32_t index = 0;
     PatternSpec spec;
     std::vector<Origin> labels;
+    std::vector<Origin> keys;
     std::optional<Origin> value;
     std::size_t groups = 0;  // of `match` that must be read; 0: only whether it matches
   };
@@ -223,6 +234,9 @@ struct PatternSet::Impl {
             clean_text(redact_label(pattern.spec.labels[i], value), kMaxLabelBytes, &was_cut));
         if (was_cut) ++match.labels_cut;
       }
+      match.keys.reserve(pattern.keys.size());
+      for (std::size_t i = 0; i < pattern.keys.size(); ++i)
+        match.keys.push_back(key_text(pattern.spec.keys[i], value_of(pattern.keys[i], which, groups, pattern, fields)));
       out.push_back(std::move(match));
     }
   }
@@ -271,12 +285,16 @@ PatternSet PatternSet::compile(std::span<const PatternSpec> patterns, std::span<
     compiled.spec = patterns[index];
     for (const std::string& label : compiled.spec.labels)
       compiled.labels.push_back(find_origin(compiled.spec, label));
+    for (const std::string& key : compiled.spec.keys)
+      compiled.keys.push_back(find_origin(compiled.spec, key));
     if (!compiled.spec.value.empty()) compiled.value = find_origin(compiled.spec, compiled.spec.value);
     const auto needs = [&](const Origin& origin) {
       for (const int group : origin.match_group)
         compiled.groups = std::max(compiled.groups, static_cast<std::size_t>(group + 1));
     };
     for (const Origin& origin : compiled.labels)
+      needs(origin);
+    for (const Origin& origin : compiled.keys)
       needs(origin);
     if (compiled.value) needs(*compiled.value);
     impl->all.push_back(static_cast<std::uint32_t>(impl->patterns.size()));

@@ -48,13 +48,16 @@ struct PatternSpec {
   std::vector<FieldTest> where;      // all of these
   std::vector<std::string> labels;   // sorted; each a named capture, a fact, or (json, logfmt) a field
   std::string value;                 // capture, fact or field that holds a number; "" = none
+  // Captures, facts or fields that rules ask for by key, as unanswered_over_time("id", …) does; filled by collect_keys().
+  std::vector<std::string> keys;
   std::vector<std::string> sources;  // names; empty = every source
   std::vector<Labels> expect;        // series that exist from the start
   std::vector<std::string> examples;
   std::optional<MetricSpec> metric;
   std::size_t max_series = 1000;  // DESIGN.md: bounded per pattern, then the overflow series `__other__`
 
-  // Of match, exclude, where, labels, value and sources: windows belong to it and survive a reload by it.
+  // Of match, exclude, where, labels, value and sources: windows belong to it and survive a reload by it. Not of the keys,
+  // which rules bring.
   Fingerprint identity() const;
 };
 
@@ -66,6 +69,7 @@ struct Match {
   double value = 0;                 // the pattern's value; NaN where the line had none that is a number
   std::vector<std::string> labels;  // parallel to PatternSpec::labels; "" where the capture did not take
                                     // part; valid UTF-8, at most kMaxLabelBytes
+  std::vector<std::string> keys;    // parallel to PatternSpec::keys, as labels; a longer one ends in its fingerprint
   std::uint32_t labels_cut = 0;     // how many of them were longer: two such values may have become one
 };
 inline constexpr std::size_t kMaxLabelBytes = 256;  // a label is a name, not a document; longer ones are cut

@@ -414,8 +414,7 @@ void RuleReader::read_where(const Fields& fields, PatternSpec& pattern) {
   }
 }
 
-void RuleReader::check_captures(const Fields& fields, const PatternSpec& pattern,
-                                const std::vector<Text>& labels, bool regexes_good) {
+std::vector<std::string> RuleReader::captures_of(const PatternSpec& pattern) const {
   std::vector<std::string> captures = facts_of(pattern);
   const auto add = [&](const Regex& regex) {
     for (const std::string& name : regex.group_names()) {
@@ -427,6 +426,12 @@ void RuleReader::check_captures(const Fields& fields, const PatternSpec& pattern
   for (const FieldTest& test : pattern.where) {
     if (test.match && !test.negated) add(*test.match);
   }
+  return captures;
+}
+
+void RuleReader::check_captures(const Fields& fields, const PatternSpec& pattern,
+                                const std::vector<Text>& labels, bool regexes_good) {
+  const std::vector<std::string> captures = captures_of(pattern);
   const std::vector<LineFormat> formats = formats_of(pattern);
   // A json or logfmt line may have any field.
   const bool only_captures = formats.size() == 1 && formats.front() == LineFormat::kText;
@@ -905,9 +910,32 @@ bool RuleReader::bind(Draft& draft, const std::vector<PatternSpec>& patterns) {
                               quoted("rule", draft.rule.name), bound.error().reason, bound.error().fix);
     return false;
   }
+  if (!check_keys(draft, **bound, patterns)) return false;
   draft.rule.expr = *bound;
   draft.rule.expr_text = format_expr(*draft.rule.expr);
   draft.rule.polarity = polarity(*draft.rule.expr);
+  return true;
+}
+
+bool RuleReader::check_keys(const Draft& draft, const Expr& expr, const std::vector<PatternSpec>& patterns) const {
+  for (const Expr* call : range_calls(expr)) {
+    if (!call->asks_keys()) continue;
+    const PatternSpec& pattern = patterns[call->pattern_index];
+    const std::vector<LineFormat> formats = formats_of(pattern);
+    const std::vector<std::string> captures = captures_of(pattern);
+    // A json or logfmt line may have any field.
+    const bool only_captures = formats.size() == 1 && formats.front() == LineFormat::kText;
+    if (!only_captures || contains(captures, call->key)) continue;
+    std::string fix = did_you_mean(call->key, captures);
+    if (fix.empty()) {
+      fix = captures.empty() ? fmt::format("capture it there: (?P<{}>…)", call->key)
+                             : "its captures are " + list_words(captures);
+    }
+    reading_->problems->error(reading_->place_in(draft.expr, call->offset), quoted("rule", draft.rule.name),
+                              fmt::format("\"{}\" is not a capture of the pattern `{}`", call->key, pattern.name),
+                              std::move(fix));
+    return false;
+  }
   return true;
 }
 
@@ -940,6 +968,7 @@ RuleSet RuleReader::finish() {
   for (Draft& draft : drafts_) {
     const bool complete = draft.has_expr && bind(draft, draft.short_form ? patterns_ : sayable);
     if (complete) {
+      collect_keys(*draft.rule.expr, patterns_);
       check_templates(draft);
       for (std::uint32_t i = 0; i < around_.sources.size(); ++i) {
         const std::vector<const Expr*> calls = range_calls(*draft.rule.expr);

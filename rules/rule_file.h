@@ -89,8 +89,11 @@ class RuleReader {
   std::vector<std::pair<std::string, Template>> read_templates(const Fields& fields, std::string_view key);
   void check_templates(const Draft& draft) const;
   bool bind(Draft& draft, const std::vector<PatternSpec>& patterns);
+  // Whether the patterns have what the expression asks for by key.
+  bool check_keys(const Draft& draft, const Expr& expr, const std::vector<PatternSpec>& patterns) const;
   void check_twins(const std::vector<Draft>& drafts) const;
   std::vector<LineFormat> formats_of(const PatternSpec& pattern) const;
+  std::vector<std::string> captures_of(const PatternSpec& pattern) const;
   // What the envelopes of all its sources can tell.
   std::vector<std::string> facts_of(const PatternSpec& pattern) const;
   std::vector<const RuleSurroundings::Source*> sources_of(const PatternSpec& pattern) const;

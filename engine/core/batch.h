@@ -22,6 +22,7 @@ struct TimedMatch {
   rules::Timestamp at;              // event time, already believed or replaced (DESIGN.md §3 "Event time")
   double value = 0;                 // NaN: none
   std::vector<std::string> labels;  // parallel to PatternSpec::labels
+  std::vector<std::string> keys;    // parallel to PatternSpec::keys; "": it has none
 };
 
 // How far a source is known. Sent whenever it changes or is confirmed.
@@ -58,6 +59,7 @@ struct DrillLine {
   struct Found {
     std::uint32_t pattern = 0;        // index into Plan::patterns
     std::vector<std::string> labels;  // parallel to PatternSpec::labels
+    std::vector<std::string> keys;    // parallel to PatternSpec::keys
   };
   std::string mark;
   std::string text;  // not redacted yet
@@ -107,6 +109,8 @@ inline std::size_t weight(const MatchBatch& batch) {
   for (const TimedMatch& match : batch.matches) {
     for (const std::string& label : match.labels)
       taken += held(label);
+    for (const std::string& key : match.keys)
+      taken += held(key);
   }
   for (const std::string& line : batch.lines)
     taken += held(line);

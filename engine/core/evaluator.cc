@@ -9,6 +9,9 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/keyed_spans.h"
+#include "rules/text.h"
+
 namespace logbell::engine {
 
 using rules::Duration;
@@ -176,6 +179,84 @@ Value range_call(const Expr& call, Timestamp now, const WindowOf& window_of) {
     out.samples.push_back({equal_matchers(call), 0});
   if (call.function == Expr::RangeFunction::kAbsentOverTime && total == 0)
     out.samples.push_back({equal_matchers(call), 1});
+  return out;
+}
+
+// The labels of what distinct_over_time() counts, and of an element of first_seen() but its key.
+Labels kept_labels(const Expr& expr, std::string_view id) {
+  const std::vector<std::string>& names = expr.operands.front()->kept_labels;
+  const std::vector<std::string_view> values = KeyedWindow::labels_of(id);
+  Labels labels;
+  for (std::size_t i = 0; i < values.size(); ++i)
+    labels.set(names[i], values[i]);
+  return labels;
+}
+
+// The elements of distinct_over_time() that are there whatever is counted, and since when: the pattern's series, as
+// count_over_time() has them.
+std::map<Labels, Timestamp> counted_series(const Expr& expr, const WindowOf& window_of) {
+  Expr call = *expr.operands.front();
+  const PatternWindow& window = window_of(call.pattern_index);
+  // One of the key is about the keys.
+  if (!rules::contains(window.spec().labels, call.key))
+    std::erase_if(call.matchers, [&](const LabelMatcher& matcher) { return matcher.name == call.key; });
+  std::map<Labels, Timestamp> out;
+  for (const auto& [values, series] : window.series()) {
+    if (!selected(call, window, series)) continue;
+    const Labels labels = labels_of(window, series).keep_only(call.kept_labels);
+    const auto [at, is_new] = out.try_emplace(labels, Timestamp::max());
+    at->second = std::min(at->second, series.expected ? rules::kLongAgo : series.first_seen);
+  }
+  if (out.empty() && expr.single) out.emplace(equal_matchers(call).keep_only(call.kept_labels), rules::kLongAgo);
+  return out;
+}
+
+// How many each key stands for that is_at_level().
+double stands_for(int level) {
+  return std::ldexp(1.0, level);
+}
+
+const KeyedWindow* keyed_window(const Expr& expr, const WindowOf& window_of) {
+  const Expr& first = *expr.operands.front();
+  return window_of(first.pattern_index).keyed(first.keyed_need());
+}
+
+bool covers(const Span& span, Timestamp at) {
+  return span.from <= at && at < span.until;
+}
+
+Value keyed_call(const Expr& expr, Timestamp at, const WindowOf& window_of) {
+  Value out;
+  if (expr.keyed == rules::KeyedFunction::kDistinct) {
+    std::map<Labels, double> counts;
+    for (const auto& [labels, since] : counted_series(expr, window_of)) {
+      if (since <= at) counts[labels] = 0;
+    }
+    const KeyedWindow* window = keyed_window(expr, window_of);
+    const int level = window == nullptr ? 0 : window->level(at - expr.window, at);
+    visit_keys(expr, at, window_of, [&](const KeyedSpans& key) {
+      if (!KeyedWindow::is_at_level(KeyedWindow::key_of(key.id), level)) return;
+      if (std::any_of(key.spans.begin(), key.spans.end(), [&](const Span& span) { return covers(span, at); }))
+        counts[kept_labels(expr, key.id)] += stands_for(level);
+    });
+    for (const auto& [labels, count] : counts)
+      out.samples.push_back({labels, count});
+    return out;
+  }
+  visit_keys(expr, at, window_of, [&](const KeyedSpans& key) {
+    // Of several the last: what is new again counts anew.
+    const auto span =
+        std::find_if(key.spans.rbegin(), key.spans.rend(), [&](const Span& one) { return covers(one, at); });
+    if (span == key.spans.rend()) return;
+    if (expr.keyed != rules::KeyedFunction::kFirstSeen) {
+      out.samples.push_back({Labels{{expr.key, std::string(key.id)}}, 1});
+      return;
+    }
+    Labels labels = kept_labels(expr, key.id);
+    labels.set(expr.key, KeyedWindow::key_of(key.id));
+    const MatchTimes& times = keyed_window(expr, window_of)->entries().find(key.id)->second.times;
+    out.samples.push_back({std::move(labels), static_cast<double>(times.count(span->from - Duration(1), at))});
+  });
   return out;
 }
 
@@ -437,6 +518,8 @@ Value value_of(const Expr& expr, Timestamp at, const WindowOf& window_of) {
       return call(expr, at, window_of);
     case Expr::Kind::kRangeCall:
       return range_call(expr, at, window_of);
+    case Expr::Kind::kKeyed:
+      return keyed_call(expr, at, window_of);
     case Expr::Kind::kAggregate: {
       const Value operand = value_of(*expr.left, at, window_of);
       const double parameter =
@@ -472,6 +555,10 @@ class SpanEvaluator {
 
   bool may_be_true(const Expr& expr) const {
     if (expr.kind == Expr::Kind::kParen) return may_be_true(*expr.left);
+    if (expr.kind == Expr::Kind::kKeyed) {
+      const std::optional<Bounds> values = bounds(expr);
+      return !values || values->least <= values->most;
+    }
     if (expr.is_call(InstantFunction::kMOfN)) {
       // At one of the instants at least.
       const Expr::MOfN looks = expr.m_of_n();
@@ -559,6 +646,8 @@ class SpanEvaluator {
         return elements(*expr.left);
       case Expr::Kind::kRangeCall:
         return elements_of_call(expr);
+      case Expr::Kind::kKeyed:
+        return expr.keyed == rules::KeyedFunction::kDistinct ? elements_of_distinct(expr) : std::nullopt;
       case Expr::Kind::kAggregate:
         return elements_of_aggregate(expr);
       case Expr::Kind::kBinary: {
@@ -590,6 +679,30 @@ class SpanEvaluator {
     }
     // One that is named in full counts 0 before it is there.
     if (names_one_series(call, window) && (all.empty() || !all.front().always)) return std::nullopt;
+    return all;
+  }
+
+  // A key that is counted at some instant of the span, and one that is at every one.
+  std::optional<std::vector<Element>> elements_of_distinct(const Expr& expr) const {
+    if (from_ < Timestamp::min() + expr.window) return std::nullopt;
+    const KeyedWindow* window = keyed_window(expr, window_of_);
+    const int level = window == nullptr ? 0 : window->level(from_ - expr.window, to_);
+    // Of another level something else may be counted.
+    if (window != nullptr && !window->is_steady(from_ - expr.window, to_)) return std::nullopt;
+    std::map<Labels, Element> sets;
+    for (const auto& [labels, since] : counted_series(expr, window_of_))
+      sets[labels].always = since <= from_;
+    visit_keys(expr, from_, window_of_, [&](const KeyedSpans& key) {
+      if (!KeyedWindow::is_at_level(KeyedWindow::key_of(key.id), level) || key.spans.front().from > to_) return;
+      Element& set = sets[kept_labels(expr, key.id)];
+      set.most += stands_for(level);
+      if (key.spans.front().from <= from_ && to_ < key.spans.front().until) set.least += stands_for(level);
+    });
+    std::vector<Element> all;
+    for (auto& [labels, set] : sets) {
+      set.labels = labels;
+      all.push_back(std::move(set));
+    }
     return all;
   }
 
@@ -700,6 +813,8 @@ class SpanEvaluator {
         return bounds(*expr.left);
       case Expr::Kind::kRangeCall:
         return of_call(expr, false);
+      case Expr::Kind::kKeyed:
+        return of_keyed(expr);
       case Expr::Kind::kAggregate:
         return of_aggregate(expr);
       case Expr::Kind::kBinary:
@@ -709,6 +824,33 @@ class SpanEvaluator {
       default:
         return std::nullopt;
     }
+  }
+
+  // None at all: no element, and bounds that nothing meets.
+  std::optional<Bounds> of_keyed(const Expr& expr) const {
+    constexpr double kInfinity = std::numeric_limits<double>::infinity();
+    Bounds all{kInfinity, -kInfinity};
+    if (expr.keyed == rules::KeyedFunction::kDistinct) {
+      const std::optional<std::vector<Element>> sets = elements_of_distinct(expr);
+      if (!sets) return std::nullopt;
+      for (const Element& set : *sets) {
+        all.least = std::min(all.least, set.always ? set.least : 0);
+        all.most = std::max(all.most, set.most);
+      }
+      return all;
+    }
+    visit_keys(expr, from_, window_of_, [&](const KeyedSpans& key) {
+      if (key.spans.front().from > to_) return;
+      const bool counts = expr.keyed == rules::KeyedFunction::kFirstSeen;
+      all.least = 1;
+      all.most = std::max(all.most, counts ? matches_of(expr, key.id, key.spans.front().from) : 1.0);
+    });
+    return all;
+  }
+  // From `from` on up to the end of the span.
+  double matches_of(const Expr& expr, std::string_view id, Timestamp from) const {
+    const MatchTimes& times = keyed_window(expr, window_of_)->entries().find(id)->second.times;
+    return static_cast<double>(times.count(from - Duration(1), to_));
   }
 
   // `summed`: of all of its series together.
@@ -998,13 +1140,65 @@ std::vector<Duration> lags(const Expr& call) {
 
 }  // namespace
 
+namespace {
+
+void all_keyed(const Expr& expr, std::vector<const Expr*>& out) {
+  if (expr.kind == Expr::Kind::kKeyed) out.push_back(&expr);
+  for (const Expr* part : rules::parts_of(expr))
+    all_keyed(*part, out);
+}
+
+// Each instant after `from` at which a keyed function can give something else, but for those that m_of_n() adds.
+template <typename Take>
+void keyed_changes(const Expr& expr, Timestamp from, const WindowOf& window_of, Take take) {
+  const bool distinct = expr.keyed == rules::KeyedFunction::kDistinct;
+  const auto consider = [&](Timestamp at) {
+    if (at > from) take(at);
+  };
+  const KeyedWindow* window = distinct ? keyed_window(expr, window_of) : nullptr;
+  if (distinct) {
+    for (const auto& [labels, since] : counted_series(expr, window_of)) {
+      if (since != rules::kLongAgo) consider(since);
+    }
+    if (window != nullptr) {
+      for (const Timestamp since : window->level_changes())
+        consider(since + expr.window);
+    }
+  }
+  visit_keys(expr, from, window_of, [&](const KeyedSpans& key) {
+    for (const Span& span : key.spans) {
+      consider(span.from);
+      consider(span.until);
+      if (expr.keyed != rules::KeyedFunction::kFirstSeen) continue;
+      // Each further match is one more.
+      for (auto at = std::upper_bound(key.matches.begin(), key.matches.end(), span.from);
+           at != key.matches.end() && *at < span.until; ++at)
+        consider(*at);
+    }
+  });
+}
+
+}  // namespace
+
 void change_instants(const Expr& expr, Timestamp from, Timestamp to, const WindowOf& window_of,
                      std::set<Timestamp>& out) {
   for (auto turn = rules::next_clock_turn(expr, from); turn && *turn <= to;
        turn = rules::next_clock_turn(expr, *turn))
     out.insert(*turn);
+  std::vector<const Expr*> keyed;
+  all_keyed(expr, keyed);
+  for (const Expr* call : keyed) {
+    const Expr& first = *call->operands.front();
+    for (std::uint32_t look = 0; look < first.looks; ++look) {
+      const Duration before = look * first.again;
+      keyed_changes(*call, from - before, window_of, [&](Timestamp at) {
+        if (at + before <= to) out.insert(at + before);
+      });
+    }
+  }
   std::vector<Timestamp> times;
   for (const Expr* call : rules::range_calls(expr)) {
+    if (call->asks_keys()) continue;
     const PatternWindow& window = window_of(call->pattern_index);
     windows_watched(*call, window, from, to, [&](Timestamp at) { out.insert(at); });
     for (const auto& [values, series] : window.series()) {
@@ -1032,7 +1226,17 @@ std::optional<Timestamp> next_change(const Expr& expr, Timestamp from, const Win
     if (at > from && (!next || at < *next)) next = at;
   };
   if (const auto turn = rules::next_clock_turn(expr, from)) consider(*turn);
+  std::vector<const Expr*> keyed;
+  all_keyed(expr, keyed);
+  for (const Expr* call : keyed) {
+    const Expr& first = *call->operands.front();
+    for (std::uint32_t look = 0; look < first.looks; ++look) {
+      const Duration before = look * first.again;
+      keyed_changes(*call, from - before, window_of, [&](Timestamp at) { consider(at + before); });
+    }
+  }
   for (const Expr* call : rules::range_calls(expr)) {
+    if (call->asks_keys()) continue;
     const PatternWindow& window = window_of(call->pattern_index);
     windows_watched(*call, window, from, Timestamp::max(), consider);
     for (const auto& [values, series] : window.series()) {

@@ -44,6 +44,7 @@ constexpr std::size_t kMaxSampleMemory = 1024 * 1024;
 constexpr Duration kDay = std::chrono::hours(24);
 constexpr std::string_view kBeforeStart = "logbell_alerts_before_start_total";
 constexpr std::string_view kSamplesDropped = "logbell_sample_lines_dropped_total";
+constexpr std::string_view kKeysDropped = "logbell_keys_dropped_total";
 constexpr std::string_view kFailures = "logbell_rule_evaluation_failures_total";
 // What the reader counts where lines are missing.
 constexpr std::string_view kGaps = "logbell_source_gaps_total";
@@ -179,6 +180,7 @@ struct PatternState {
   Timestamp forgotten_at = rules::kLongAgo;  // clock of the last forget()
   bool changed = true;                       // something is to be written
   bool overflowing = false;
+  bool overflowing_keys = false;
   std::map<std::vector<std::string>, Totals> totals;
   std::set<std::vector<std::string>> changed_totals;
   std::map<std::vector<std::string>, SampleLines> samples;
@@ -294,17 +296,34 @@ struct Pipeline::Impl {
                        [](const rules::Expr* call) { return call->range_offset == Duration(0); });
   }
 
+  static void add_need(rules::KeyedNeed need, std::vector<rules::KeyedNeed>& all) {
+    const auto same = std::find_if(all.begin(), all.end(),
+                                   [&](const rules::KeyedNeed& known) { return known.name() == need.name(); });
+    if (same == all.end()) {
+      all.push_back(std::move(need));
+      return;
+    }
+    same->reach = std::max(same->reach, need.reach);
+    same->exact = std::max(same->exact, need.exact);
+  }
+
   void build() {
     std::vector<Duration> longest(plan->patterns.size(), Duration(0));
     std::vector<Duration> lines_for(plan->patterns.size(), Duration(0));
     std::vector<bool> keeps_values(plan->patterns.size(), false);
     std::vector<bool> asks_baseline(plan->patterns.size(), false);
+    std::vector<std::vector<rules::KeyedNeed>> keyed(plan->patterns.size());
     std::vector<std::vector<std::size_t>> used_by(plan->patterns.size());
     for (std::size_t i = 0; i < plan->rules.size(); ++i) {
       const std::vector<const rules::Expr*> calls = rules::range_calls(*plan->rules[i].expr);
       const bool present = looks_at_present(calls);
       for (const rules::Expr* call : calls) {
-        longest[call->pattern_index] = std::max(longest[call->pattern_index], call->reach());
+        // Of what is asked by key the keys are kept, not the matches of the series.
+        if (call->asks_keys()) {
+          add_need(call->keyed_need(), keyed[call->pattern_index]);
+        } else {
+          longest[call->pattern_index] = std::max(longest[call->pattern_index], call->reach());
+        }
         if (call->asks_values()) keeps_values[call->pattern_index] = true;
         if (call->function == rules::Expr::RangeFunction::kBaselineOverTime)
           asks_baseline[call->pattern_index] = true;
@@ -323,7 +342,7 @@ struct Pipeline::Impl {
       Fingerprint identity = spec.identity();
       while (!taken.insert(identity).second)
         identity = rules::hash_bytes(hex(identity) + " again");
-      patterns.emplace_back(identity, PatternWindow(spec, longest[i], keeps_values[i]), used_by[i]);
+      patterns.emplace_back(identity, PatternWindow(spec, longest[i], keeps_values[i], keyed[i]), used_by[i]);
       patterns.back().lines_for = lines_for[i];
       patterns.back().asks_baseline = asks_baseline[i];
       for (std::size_t source = 0; source < plan->sources.size(); ++source) {
@@ -395,6 +414,44 @@ struct Pipeline::Impl {
   }
 
   // --- restore
+
+  // What is kept by key, by its name: how far back, and how much of that in full.
+  using KnownKeys = std::map<std::string, std::pair<Duration, Duration>>;
+  static KnownKeys known_keys(const PatternWindow& window) {
+    KnownKeys known;
+    for (const KeyedWindow& keyed : window.keyed())
+      known[keyed.need().name()] = {keyed.need().reach, keyed.need().exact};
+    return known;
+  }
+  static Json keyed_json(const PatternWindow& window) {
+    Json out{Json::Array{}};
+    for (const auto& [name, spans] : known_keys(window)) {
+      Json one;
+      one.set("name", name).set("reach", static_cast<std::int64_t>(spans.first.count()));
+      out.push(one.set("exact", static_cast<std::int64_t>(spans.second.count())));
+    }
+    return out;
+  }
+  static KnownKeys known_keys(const Json& stored) {
+    const auto duration = [](const Json& ms) {
+      return Duration(std::clamp(ms.integer(), std::int64_t{0}, rules::kMaxStoredMs));
+    };
+    KnownKeys known;
+    for (const Json& one : stored["keyed"].array())
+      known[std::string(one["name"].string())] = {duration(one["reach"]), duration(one["exact"])};
+    return known;
+  }
+  // Since when a window has what it keeps by key, where so much of it was kept up to now.
+  static Timestamp keyed_since(const PatternWindow& window, const KnownKeys& before, Timestamp present) {
+    Timestamp since = rules::kLongAgo;
+    for (const auto& [name, spans] : known_keys(window)) {
+      const auto known = before.find(name);
+      if (known == before.end()) return present;
+      if (known->second.first < spans.first) since = std::max(since, present - known->second.first);
+      if (known->second.second < spans.second) since = std::max(since, present - known->second.second);
+    }
+    return since;
+  }
 
   // What must be the same for a stored histogram to go on.
   static std::string shape(const rules::PatternSpec& spec) {
@@ -490,6 +547,7 @@ struct Pipeline::Impl {
     std::map<std::string, Timestamp> clocks;
     std::map<std::string, Duration> stored_longest;
     std::set<std::string> stored_values;  // patterns whose values were kept
+    std::map<std::string, KnownKeys> stored_keys;
     std::set<std::string> reshaped;
 
     // What the others need to know first.
@@ -510,6 +568,7 @@ struct Pipeline::Impl {
         stored_longest[std::string(*meta)] =
             Duration(std::clamp((*json)["longest"].integer(), std::int64_t{0}, rules::kMaxStoredMs));
         if ((*json)["values"].boolean()) stored_values.insert(std::string(*meta));
+        stored_keys[std::string(*meta)] = known_keys(*json);
         pattern.since = rules::from_stored_ms((*json)["since"].integer());
         pattern.meta_changed = (*json)["shape"].string() != shape(plan->patterns[found->second]);
         if (pattern.meta_changed) reshaped.insert(pattern.id_text);
@@ -608,6 +667,11 @@ struct Pipeline::Impl {
           pattern.meta_changed = true;
         } else if (longest->second < pattern.window.longest()) {
           pattern.since = std::max(pattern.since, present - longest->second);
+          pattern.meta_changed = true;
+        }
+        const KnownKeys& had_keys = stored_keys[pattern.id_text];
+        if (longest != stored_longest.end() && had_keys != known_keys(pattern.window)) {
+          pattern.since = std::max(pattern.since, keyed_since(pattern.window, had_keys, present));
           pattern.meta_changed = true;
         }
         if (longest != stored_longest.end() &&
@@ -802,8 +866,10 @@ struct Pipeline::Impl {
 
     if (!pattern.used_by.empty()) {
       const std::size_t before = pattern.window.points();
-      const PatternWindow::Added added =
+      PatternWindow::Added added =
           pattern.window.add(match.labels, match.at, 1, points < max_points, match.value);
+      if (!pattern.window.keyed().empty())
+        count_keys(pattern, spec, match, added);
       points += pattern.window.points() - before;
       if (added.overflowed && !pattern.overflowing) built_in_dirty = pattern.overflowing = true;
       dropped = dropped || added.overflowed;
@@ -820,6 +886,18 @@ struct Pipeline::Impl {
       }
     }
     if (dropped) add("logbell_series_dropped_total", Labels{{"pattern", spec.name}}, 1);
+  }
+
+  void count_keys(PatternState& pattern, const rules::PatternSpec& spec, const TimedMatch& match,
+                  PatternWindow::Added& added) {
+    const PatternWindow::Added of_keys =
+        pattern.window.add_keys(match.labels, match.keys, match.at, points < max_points);
+    added.full = added.full || of_keys.full;
+    if (!of_keys.key_dropped) return;
+    // A key that nobody knows was answered would look unanswered, and one that came before like a new one.
+    add(std::string(kKeysDropped), Labels{{"pattern", spec.name}}, 1);
+    known_since(pattern, std::max(pattern.since, match.at));
+    if (!pattern.overflowing_keys) built_in_dirty = pattern.overflowing_keys = true;
   }
 
   static std::vector<std::string> other(const rules::PatternSpec& spec) {
@@ -910,14 +988,19 @@ struct Pipeline::Impl {
       const Timestamp at = now - call->range_offset;
       const PatternState& pattern = patterns[call->pattern_index];
       const rules::PatternSpec& spec = plan->patterns[call->pattern_index];
+      // A line of another key says nothing about this one.
+      const std::string_view key = call->asks_keys() ? element.get(call->key) : std::string_view();
       for (const auto& [values, lines] : pattern.samples) {
         if (!belongs(spec, values, *call, element)) continue;
         for (const auto& [when, line] : lines.anchors) {
+          if (line.find(key) == std::string::npos) continue;
           if (when > now - call->reach() && when <= at && when < first.first) first = {when, &line};
         }
+        if (lines.last.find(key) == std::string::npos) continue;
         if (lines.last_at > now - call->reach() && lines.last_at <= at && lines.last_at > last.first)
           last = {lines.last_at, &lines.last};
       }
+      if (call->asks_keys()) continue;
       for (const auto& [values, series] : pattern.window.series()) {
         if (values.empty() || !belongs(spec, values, *call, element)) continue;
         const std::uint64_t matches = series.times.count(now - call->reach(), at);
@@ -1357,6 +1440,19 @@ struct Pipeline::Impl {
                                     rules::format_rfc3339(*rule.unknown_since), unknown_reason(rule)),
                         "warning"});
     }
+    for (PatternState& pattern : patterns) {
+      pattern.overflowing_keys = has_too_many_keys(pattern);
+      for (const KeyedWindow& keyed : pattern.window.keyed()) {
+        if (!keyed.overflowing()) continue;
+        const std::string& name = pattern.window.spec().name;
+        wanted.push_back({"SeriesOverflow", Labels{{"pattern", name}, {"key", keyed.need().key}},
+                          fmt::format("pattern {} has more than {} values of {} within {}: those on top are not counted, and "
+                                      "its rules are unknown; shorten their windows",
+                                      name, KeyedWindow::kMaxKeys, keyed.need().key,
+                                      rules::format_duration(keyed.need().reach)),
+                          "warning"});
+      }
+    }
     for (std::size_t i = 0; i < patterns.size(); ++i) {
       patterns[i].overflowing = patterns[i].window.overflowing();
       if (!patterns[i].overflowing) continue;
@@ -1479,7 +1575,7 @@ struct Pipeline::Impl {
   void forget(PatternState& pattern) {
     const Timestamp clock = pattern_clock(pattern);
     if (clock == rules::kLongAgo) return;
-    const Duration step = std::max<Duration>(std::chrono::seconds(1), pattern.window.longest() / 16);
+    const Duration step = pattern.window.forget_step();
     if (pattern.forgotten_at != rules::kLongAgo && clock - pattern.forgotten_at < step &&
         clock >= pattern.forgotten_at)
       return;
@@ -1504,6 +1600,7 @@ struct Pipeline::Impl {
     }
     const std::vector<std::vector<std::string>> forgotten = pattern.window.forget(clock, in_use);
     if (pattern.overflowing != pattern.window.overflowing()) built_in_dirty = true;
+    if (pattern.overflowing_keys != has_too_many_keys(pattern)) built_in_dirty = true;
     for (auto it = pattern.samples.begin(); it != pattern.samples.end();) {
       if (pattern.window.series().count(it->first) != 0 && it->second.last_at > clock - pattern.lines_for) {
         ++it;
@@ -1520,6 +1617,11 @@ struct Pipeline::Impl {
       if (values.front() == PatternWindow::kOverflow || pattern.totals.erase(values) == 0) continue;
       pattern.changed_totals.insert(values);
     }
+  }
+
+  static bool has_too_many_keys(const PatternState& pattern) {
+    const auto& keyed = pattern.window.keyed();
+    return std::any_of(keyed.begin(), keyed.end(), [](const KeyedWindow& one) { return one.overflowing(); });
   }
 
   void save(Tick& tick) {
@@ -1546,6 +1648,7 @@ struct Pipeline::Impl {
         json.set("since", rules::to_unix_ms(pattern.since));
         json.set("longest", static_cast<std::int64_t>(pattern.window.longest().count()));
         if (pattern.window.keeps_values()) json.set("values", true);
+        if (!pattern.window.keyed().empty()) json.set("keyed", keyed_json(pattern.window));
         json.set("shape", shape(plan->patterns[i]));
         tick.entries.push_back({"core/p/" + pattern.id_text, json.dump()});
         pattern.meta_changed = false;
@@ -1759,6 +1862,7 @@ struct Pipeline::Impl {
           const Duration old_longest = before.window.longest();
           if (old_longest < pattern.window.longest())
             pattern.since = std::max(pattern.since, present - old_longest);
+          pattern.since = std::max(pattern.since, keyed_since(pattern.window, known_keys(before.window), present));
           // What was counted only has no values.
           if (pattern.window.keeps_values() && !before.window.keeps_values()) pattern.since = present;
           pattern.window.adopt(std::move(before.window));
@@ -1889,7 +1993,9 @@ std::vector<MetricValue> Pipeline::metrics() const {
       impl_->pattern_metrics(i, series, totals, values);
     const Labels labels{{"pattern", impl_->plan->patterns[i].name}};
     for (const std::string_view name : {std::string_view("logbell_series_dropped_total"),
-                                        std::string_view("logbell_window_full_total"), kSamplesDropped}) {
+                                        std::string_view("logbell_window_full_total"), kSamplesDropped,
+                                        kKeysDropped}) {
+      if (name == kKeysDropped && impl_->patterns[i].window.keyed().empty()) continue;
       if (impl_->counters.count(std::string(name) + labels.format()) == 0)
         values.push_back({std::string(name), labels, 0});
     }

@@ -31,63 +31,21 @@ Duration block_span(Duration longest) {
 
 }  // namespace
 
-std::size_t MatchTimes::after(Timestamp at) const {
-  const auto begin = points_.begin() + static_cast<std::ptrdiff_t>(head_);
-  return static_cast<std::size_t>(
-      std::upper_bound(begin, points_.end(), at, [](Timestamp t, const Point& p) { return t < p.at; }) -
-      points_.begin());
-}
-
-void MatchTimes::add(Timestamp at, std::uint64_t count) {
-  const std::size_t index = after(at);
-  std::size_t from = index;
-  if (index > head_ && points_[index - 1].at == at) {
-    from = index - 1;
-  } else {
-    points_.insert(points_.begin() + static_cast<std::ptrdiff_t>(index), Point{at, total_before(index)});
-  }
-  // A line that comes late moves the totals of everything after it; in order this is one addition.
-  for (std::size_t i = from; i < points_.size(); ++i)
-    points_[i].total += count;
-}
-
-std::uint64_t MatchTimes::count(Timestamp from, Timestamp to) const {
-  return total_before(after(to)) - total_before(std::min(after(from), after(to)));
-}
-
-std::optional<Timestamp> MatchTimes::first_after(Timestamp at) const {
-  const std::size_t index = after(at);
-  if (index == points_.size()) return std::nullopt;
-  return points_[index].at;
-}
-
-void MatchTimes::times(Timestamp from, Timestamp to, std::vector<Timestamp>& out) const {
-  for (std::size_t i = after(from); i < points_.size() && points_[i].at <= to; ++i)
-    out.push_back(points_[i].at);
-}
-
-std::vector<std::pair<Timestamp, std::uint64_t>> MatchTimes::points(Timestamp from, Timestamp to) const {
-  std::vector<std::pair<Timestamp, std::uint64_t>> out;
-  for (std::size_t i = after(from); i < points_.size() && points_[i].at <= to; ++i)
-    out.emplace_back(points_[i].at, points_[i].total - total_before(i));
-  return out;
-}
-
-void MatchTimes::forget(Timestamp until) {
-  const std::size_t index = after(until);
-  base_ = total_before(index);
-  head_ = index;
-  if (head_ < 64 || head_ * 2 < points_.size()) return;  // moving is paid for by what was forgotten
-  points_.erase(points_.begin(), points_.begin() + static_cast<std::ptrdiff_t>(head_));
-  head_ = 0;
-}
-
-void MatchTimes::forget_after(Timestamp at) {
-  points_.resize(after(at));
-}
-
-PatternWindow::PatternWindow(const rules::PatternSpec& spec, Duration longest, bool keeps_values)
+PatternWindow::PatternWindow(const rules::PatternSpec& spec, Duration longest, bool keeps_values,
+                             const std::vector<rules::KeyedNeed>& keyed)
     : spec_(spec), longest_(longest), keeps_values_(keeps_values), block_(block_span(longest)) {
+  const auto place_in = [](const std::vector<std::string>& names, const std::string& name) {
+    const auto found = std::find(names.begin(), names.end(), name);
+    LOGBELL_CHECK(found != names.end());
+    return static_cast<std::size_t>(found - names.begin());
+  };
+  for (const rules::KeyedNeed& need : keyed) {
+    KeyedPlace place{need.name(), place_in(spec_.keys, need.key), {}};
+    for (const std::string& label : need.labels)
+      place.labels.push_back(place_in(spec_.labels, label));
+    keyed_.emplace_back(need);
+    keyed_places_.push_back(std::move(place));
+  }
   for (const rules::Labels& labels : spec_.expect) {
     std::vector<std::string> values;
     for (const std::string& name : spec_.labels)
@@ -151,10 +109,57 @@ PatternWindow::Added PatternWindow::add(const std::vector<std::string>& values, 
   return added;
 }
 
+PatternWindow::Added PatternWindow::add_keys(const std::vector<std::string>& values,
+                                             const std::vector<std::string>& keys, Timestamp at, bool has_room) {
+  Added added;
+  std::vector<std::string_view> labels;
+  for (std::size_t i = 0; i < keyed_.size(); ++i) {
+    const KeyedPlace& place = keyed_places_[i];
+    if (keys[place.key].empty()) continue;
+    labels.clear();
+    for (const std::size_t label : place.labels)
+      labels.emplace_back(values[label]);
+    const KeyedWindow::Added one = keyed_[i].add(keys[place.key], labels, at, has_room);
+    added.full = added.full || one.full;
+    added.key_dropped = added.key_dropped || one.dropped;
+  }
+  return added;
+}
+
+std::size_t PatternWindow::points() const {
+  std::size_t points = points_;
+  for (const KeyedWindow& keyed : keyed_)
+    points += keyed.points();
+  return points;
+}
+
+const KeyedWindow* PatternWindow::keyed(const rules::KeyedNeed& need) const {
+  const std::string name = need.name();
+  for (std::size_t i = 0; i < keyed_.size(); ++i) {
+    if (keyed_places_[i].name == name) return &keyed_[i];
+  }
+  return nullptr;
+}
+
+Duration PatternWindow::forget_step() const {
+  // Matches of a key that are kept until then are more than its last one.
+  constexpr Duration kKeyedStep = std::chrono::minutes(1);
+  Duration step = longest_ / 16;
+  for (const KeyedWindow& keyed : keyed_)
+    step = std::max(step, std::min(kKeyedStep, keyed.need().reach / 16));
+  return std::max<Duration>(std::chrono::seconds(1), keyed_.empty() ? step : std::min(step, kKeyedStep));
+}
+
+std::string PatternWindow::keyed_prefix(const std::string& prefix, const std::string& name) {
+  return fmt::format("{}k/{}/", prefix, name);
+}
+
 std::vector<std::vector<std::string>> PatternWindow::forget(
     Timestamp clock, const std::set<std::vector<std::string>>& in_use) {
   std::vector<std::vector<std::string>> forgotten;
   if (clock == rules::kLongAgo) return forgotten;
+  for (KeyedWindow& keyed : keyed_)
+    keyed.forget(clock);
   const Timestamp until = clock - longest_;
   const Duration memory = std::max(kSeriesMemory, 2 * longest_);
   for (auto it = series_.begin(); it != series_.end();) {
@@ -189,6 +194,8 @@ std::vector<std::vector<std::string>> PatternWindow::forget(
 }
 
 void PatternWindow::forget_after(Timestamp at) {
+  for (KeyedWindow& keyed : keyed_)
+    keyed.forget_after(at);
   for (auto& [values, series] : series_) {
     const std::size_t before = series.times.size() + series.numbers.size();
     series.times.forget_after(at);
@@ -243,10 +250,20 @@ void PatternWindow::save(const std::string& prefix, std::vector<StoredEntry>& ou
     }
     save_numbers(prefix, values, block, out);
   }
+  for (const std::string& key : unknown_)
+    out.push_back({key, std::nullopt});
+  for (const auto& [name, keyed] : abandoned_)
+    keyed.erase_stored(keyed_prefix(prefix, name), out);
+  for (std::size_t i = 0; i < keyed_.size(); ++i)
+    keyed_[i].save(keyed_prefix(prefix, keyed_places_[i].name), out);
   forget_changes();
 }
 
 void PatternWindow::forget_changes() {
+  unknown_.clear();
+  abandoned_.clear();
+  for (KeyedWindow& keyed : keyed_)
+    keyed.forget_changes();
   dirty_series_.clear();
   dirty_blocks_.clear();
 }
@@ -287,6 +304,15 @@ void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry)
       values.emplace_back(value.string());
     return values;
   };
+  if (rest.substr(0, 2) == "k/") {
+    for (std::size_t i = 0; i < keyed_.size(); ++i) {
+      const std::string mine = keyed_prefix(prefix, keyed_places_[i].name);
+      if (entry.key.compare(0, mine.size(), mine) == 0) return keyed_[i].restore(mine, entry);
+    }
+    // No rule asks for it any more.
+    unknown_.push_back(entry.key);
+    return;
+  }
   if (rest.substr(0, 2) == "s/") {
     const auto values = read_values(rest.substr(2));
     if (!values || rest.substr(2) != series_key(*values)) return;
@@ -369,6 +395,12 @@ void PatternWindow::erase_stored(const std::string& prefix, std::vector<StoredEn
   }
   for (const auto& [values, series] : series_)
     out.push_back({fmt::format("{}s/{}", prefix, series_key(values)), std::nullopt});
+  for (std::size_t i = 0; i < keyed_.size(); ++i)
+    keyed_[i].erase_stored(keyed_prefix(prefix, keyed_places_[i].name), out);
+  for (const std::string& key : unknown_)
+    out.push_back({key, std::nullopt});
+  for (const auto& [name, keyed] : abandoned_)
+    keyed.erase_stored(keyed_prefix(prefix, name), out);
 }
 
 void PatternWindow::adopt(PatternWindow&& old) {
@@ -390,6 +422,18 @@ void PatternWindow::adopt(PatternWindow&& old) {
   overflowing_ = old.overflowing_;
   stored_blocks_ = std::move(old.stored_blocks_);
   stored_numbers_ = std::move(old.stored_numbers_);
+  unknown_ = std::move(old.unknown_);
+  abandoned_ = std::move(old.abandoned_);
+  for (std::size_t i = 0; i < old.keyed_.size(); ++i) {
+    const std::string& name = old.keyed_places_[i].name;
+    const auto mine = std::find_if(keyed_places_.begin(), keyed_places_.end(),
+                                   [&](const KeyedPlace& place) { return place.name == name; });
+    if (mine == keyed_places_.end()) {
+      abandoned_.emplace_back(name, std::move(old.keyed_[i]));
+    } else {
+      keyed_[static_cast<std::size_t>(mine - keyed_places_.begin())].adopt(std::move(old.keyed_[i]));
+    }
+  }
   // And what stands under the old numbers is written over or erased.
   for (const auto& [values, blocks] : stored_blocks_) {
     for (const std::int64_t block : blocks)

@@ -14,50 +14,14 @@
 #include <vector>
 
 #include "engine/core/batch.h"
+#include "engine/core/keyed_window.h"
+#include "engine/core/match_times.h"
 #include "engine/core/match_values.h"
 #include "rules/labels.h"
 #include "rules/pattern.h"
 #include "rules/time.h"
 
 namespace logbell::engine {
-
-// The matches of one series: (millisecond, count) pairs, oldest first.
-class MatchTimes {
- public:
-  void add(rules::Timestamp at, std::uint64_t count);
-  // Matches in (from, to].
-  std::uint64_t count(rules::Timestamp from, rules::Timestamp to) const;
-  // The first time later than `at`.
-  std::optional<rules::Timestamp> first_after(rules::Timestamp at) const;
-  // Every distinct time in (from, to].
-  void times(rules::Timestamp from, rules::Timestamp to, std::vector<rules::Timestamp>& out) const;
-  // Forgets what is at or before `until`.
-  void forget(rules::Timestamp until);
-  // Forgets what is later than `at`.
-  void forget_after(rules::Timestamp at);
-
-  bool empty() const { return head_ == points_.size(); }
-  std::size_t size() const { return points_.size() - head_; }
-  rules::Timestamp newest() const { return points_.back().at; }
-
-  struct Point {
-    rules::Timestamp at;
-    std::uint64_t total = 0;  // of this and all earlier points ever added before it
-  };
-  // The points in (from, to] with their own counts: for storing.
-  std::vector<std::pair<rules::Timestamp, std::uint64_t>> points(rules::Timestamp from,
-                                                                 rules::Timestamp to) const;
-
- private:
-  std::size_t after(rules::Timestamp at) const;  // index of the first point later than `at`
-  std::uint64_t total_before(std::size_t index) const {
-    return index == head_ ? base_ : points_[index - 1].total;
-  }
-
-  std::vector<Point> points_;
-  std::size_t head_ = 0;    // points before it are forgotten
-  std::uint64_t base_ = 0;  // their total
-};
 
 // One series of a pattern: its label values, in the order of PatternSpec::labels.
 struct Series {
@@ -77,18 +41,25 @@ class PatternWindow {
   // The label value of the series that takes what is beyond max_series.
   static constexpr std::string_view kOverflow = "__other__";
 
-  // `keeps_values`: a rule asks for more than counts.
-  PatternWindow(const rules::PatternSpec& spec, rules::Duration longest, bool keeps_values = false);
+  // `keeps_values`: a rule asks for more than counts. `keyed`: what rules ask for by key, each name once.
+  PatternWindow(const rules::PatternSpec& spec, rules::Duration longest, bool keeps_values = false,
+                const std::vector<rules::KeyedNeed>& keyed = {});
 
   struct Added {
     bool overflowed = false;  // went to the overflow series
     bool full = false;        // not kept: the memory bound was met
     bool late = false;        // set by the caller
+    bool key_dropped = false;  // of add_keys(): a key too many
   };
   // `has_room`: false where all patterns together hold as much as they may. `number`: NaN where there is
   // none.
   Added add(const std::vector<std::string>& values, rules::Timestamp at, std::uint64_t count,
             bool has_room = true, double number = std::numeric_limits<double>::quiet_NaN());
+
+  // The same match, by its keys. `values` and `keys` are parallel to the pattern's labels and keys; a key that is empty is
+  // none.
+  Added add_keys(const std::vector<std::string>& values, const std::vector<std::string>& keys, rules::Timestamp at,
+                 bool has_room = true);
 
   // Forgets matches that no window ending after `clock` can cover, and series that are empty for long enough.
   // `in_use` says whether an active alert rests on a series of these values. Returns the forgotten series.
@@ -107,7 +78,13 @@ class PatternWindow {
   void set_watched_from(rules::Timestamp from) { watched_from_ = from; }
   bool overflowing() const { return overflowing_; }
   bool full() const { return full_; }
-  std::size_t points() const { return points_; }
+  // Of its keyed windows too.
+  std::size_t points() const;
+  const std::vector<KeyedWindow>& keyed() const { return keyed_; }
+  // The one with what `need` asks for; null: no rule of the plan did.
+  const KeyedWindow* keyed(const rules::KeyedNeed& need) const;
+  // How often forget() finds something to do.
+  rules::Duration forget_step() const;
 
   // Writes what changed since the last call; reads back what was written, under keys that begin with
   // `prefix`.
@@ -124,6 +101,7 @@ class PatternWindow {
   std::int64_t block_of(rules::Timestamp at) const;
   std::string series_key(const std::vector<std::string>& values) const;
   void touch(const Series& series, rules::Timestamp at);
+  static std::string keyed_prefix(const std::string& prefix, const std::string& name);
   void save_numbers(const std::string& prefix, const std::vector<std::string>& values, std::int64_t block,
                     std::vector<StoredEntry>& out);
 
@@ -134,6 +112,16 @@ class PatternWindow {
   rules::Duration
       block_;  // a block's span: a sixteenth of the longest window, so that little is written twice
   std::map<std::vector<std::string>, Series> series_;
+  // By a key each, and where to find its values in a match.
+  std::vector<KeyedWindow> keyed_;
+  struct KeyedPlace {
+    std::string name;  // of its need
+    std::size_t key = 0;
+    std::vector<std::size_t> labels;
+  };
+  std::vector<KeyedPlace> keyed_places_;
+  std::vector<std::pair<std::string, KeyedWindow>> abandoned_;  // by name: to be erased from the store
+  std::vector<std::string> unknown_;                            // keys of the store: the same
   std::size_t points_ = 0;
   bool overflowing_ = false;
   bool full_ = false;

@@ -356,6 +356,9 @@ std::vector<Notification> DrillDesk::matched(const std::vector<DrillLine>& lines
             for (std::size_t k = 0; k < pattern.labels.size(); ++k) {
               if (!match.labels[k].empty()) rule.found.set(pattern.labels[k], match.labels[k]);
             }
+            for (std::size_t k = 0; k < match.keys.size(); ++k) {
+              if (!match.keys[k].empty()) rule.found.set(pattern.keys[k], match.keys[k]);
+            }
             if (!rule.line) rule.line = rules::SampleLine{line->at, sample(line->text)};
           }
           if (!hit) {

@@ -560,6 +560,7 @@ struct Reader::Impl {
       timed.at = time.at;
       timed.value = match.value;
       timed.labels = std::move(match.labels);
+      timed.keys = std::move(match.keys);
       if (match.labels_cut > 0)
         ledger.add(std::string(kLabelsCut), {{"pattern", plan->patterns[match.pattern].name}}, match.labels_cut);
       batch.matches.push_back(std::move(timed));
@@ -662,7 +663,7 @@ struct Reader::Impl {
 
   // --- drills
 
-  static DrillLine::Found found_in(rules::Match& match) { return {match.pattern, std::move(match.labels)}; }
+  static DrillLine::Found found_in(rules::Match& match) { return {match.pattern, std::move(match.labels), std::move(match.keys)}; }
 
   // What a line with a mark that was issued matches is not counted.
   void take_drills(std::string_view block, Timestamp now, MatchBatch& batch) {

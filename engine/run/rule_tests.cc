@@ -377,6 +377,7 @@ class TestRun {
       timed.at = block.at(match.line_offset);
       timed.value = match.value;
       timed.labels = std::move(match.labels);
+      timed.keys = std::move(match.keys);
       ++matched_[timed.pattern];
       batch.matches.push_back(std::move(timed));
     }

@@ -48,6 +48,7 @@ class CoreWorld {
     const auto bound = rules::bind_expr(*parsed, written.patterns);
     if (!bound) FAIL(bound.error().reason);
     rule.expr = *bound;
+    rules::collect_keys(*rule.expr, written.patterns);
     rule.expr_text = rules::format_expr(*rule.expr);
     rule.polarity = rules::polarity(*rule.expr);
     rule.sinks = std::move(sinks);
@@ -98,7 +99,7 @@ class CoreWorld {
 
   // A line that `pattern` matched at `when` (event time), read at `when` too unless said otherwise.
   void match(const std::string& name, std::int64_t when, std::vector<std::string> labels = {},
-             const std::string& line = "a line", double value = 1) {
+             const std::string& line = "a line", double value = 1, std::vector<std::string> keys = {}) {
     engine::TimedMatch match;
     for (std::uint32_t i = 0; i < current->patterns.size(); ++i) {
       if (current->patterns[i].name == name) match.pattern = i;
@@ -106,6 +107,7 @@ class CoreWorld {
     match.at = at(when);
     match.value = value;
     match.labels = std::move(labels);
+    match.keys = std::move(keys);
     match.line = static_cast<std::uint32_t>(batch.lines.size());
     batch.lines.push_back(line);
     batch.matches.push_back(std::move(match));

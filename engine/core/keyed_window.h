@@ -1,0 +1,104 @@
+// KeyedWindow: which keys a pattern's matches had, and when: for functions such as unanswered_over_time().
+//
+// Owned by the core thread, as a part of its PatternWindow. Time is always passed in. Exact to the millisecond up to
+// kMaxKeys. A sampled one keeps of more than kMostSampled keys those whose hash ends in zeros, which stand for the others
+// (Wegman's adaptive sampling; P. Flajolet, "On adaptive sampling", Computing 43, 1990): the standard error of such an
+// estimate is 1.2 / sqrt(kMostSampled), 0.7 %.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "engine/core/batch.h"
+#include "engine/core/match_times.h"
+#include "rules/keyed_function.h"
+#include "rules/time.h"
+
+namespace logbell::engine {
+
+class KeyedWindow {
+ public:
+  // Keys in memory of one pattern and capture at most: some 25 MB. What is beyond is not counted, and said.
+  static constexpr std::size_t kMaxKeys = 100'000;
+  // Of more keys than that some are kept, at most so many.
+  static constexpr std::size_t kMostSampled = 32'768;
+  // Matches in memory at most, as of PatternWindow.
+  static constexpr std::size_t kMaxPoints = 1'000'000;
+  // Between the values of one key: clean text has no control character.
+  static constexpr char kBetween = '\x1F';
+
+  explicit KeyedWindow(rules::KeyedNeed need);
+
+  struct Added {
+    bool dropped = false;  // a key too many
+    bool full = false;     // not kept: the memory bound was met
+  };
+  // `key` is not empty. `labels`: the values of those that need() names. `has_room`: false where all patterns together
+  // hold as much as they may.
+  Added add(std::string_view key, const std::vector<std::string_view>& labels, rules::Timestamp at, bool has_room = true);
+
+  struct Entry {
+    MatchTimes times;
+    std::vector<std::int64_t> stored;  // blocks, ascending
+  };
+  // By key, then the values of need()'s labels, kBetween between them.
+  const std::map<std::string, Entry, std::less<>>& entries() const { return entries_; }
+  static std::string_view key_of(std::string_view id) { return id.substr(0, id.find(kBetween)); }
+  static std::vector<std::string_view> labels_of(std::string_view id);
+
+  // Of what came in (from, to], only keys at this level were kept throughout: 0 is all of them.
+  int level(rules::Timestamp from, rules::Timestamp to) const;
+  // Whether the same keys were kept throughout, and level() is the same for each part of it.
+  bool is_steady(rules::Timestamp from, rules::Timestamp to) const;
+  // When the level was changed, oldest first.
+  std::vector<rules::Timestamp> level_changes() const;
+  // Whether a key belongs to those that are kept at `level`, each of which stands for 2^level.
+  static bool is_at_level(std::string_view key, int level);
+
+  const rules::KeyedNeed& need() const { return need_; }
+  std::size_t points() const { return points_; }
+  bool overflowing() const { return overflowing_; }
+  bool full() const { return full_; }
+
+  // Forgets what nothing that ends after `clock` can ask for.
+  void forget(rules::Timestamp clock);
+  // Time was set back: forgets what was counted later than `at`.
+  void forget_after(rules::Timestamp at);
+
+  // As PatternWindow's; keys of the store begin with `prefix`.
+  void save(const std::string& prefix, std::vector<StoredEntry>& out);
+  void forget_changes();
+  void restore(const std::string& prefix, const StoredEntry& entry);
+  void erase_stored(const std::string& prefix, std::vector<StoredEntry>& out) const;
+  void adopt(KeyedWindow&& old);
+
+ private:
+  using Entries = std::map<std::string, Entry, std::less<>>;
+
+  std::int64_t block_of(rules::Timestamp at) const;
+  static std::string stored_id(std::string_view id);
+  void touch(const std::string& id, rules::Timestamp at) { dirty_.emplace(id, block_of(at)); }
+  Entries::iterator erase(Entries::iterator entry);
+  void raise_level();
+  void lower_level(rules::Timestamp clock);
+
+  rules::KeyedNeed need_;
+  rules::Duration block_;  // a block's span
+  Entries entries_;
+  std::size_t points_ = 0;
+  bool overflowing_ = false;
+  bool full_ = false;
+  rules::Timestamp newest_ = rules::kLongAgo;
+  // Since when which level is kept, oldest first; never empty.
+  std::vector<std::pair<rules::Timestamp, int>> levels_{{rules::kLongAgo, 0}};
+  bool levels_changed_ = false;
+  std::set<std::pair<std::string, std::int64_t>> dirty_;  // blocks to be written or erased
+};
+
+}  // namespace logbell::engine

@@ -1,0 +1,58 @@
+// MatchTimes: when one series matched, and how often.
+//
+// Owned by the core thread. Time is always passed in. Exact to the millisecond; counts are found by binary search over
+// running totals, so that a window's length costs nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "rules/time.h"
+
+namespace logbell::engine {
+
+// The matches of one series: (millisecond, count) pairs, oldest first.
+class MatchTimes {
+ public:
+  void add(rules::Timestamp at, std::uint64_t count);
+  // Matches in (from, to].
+  std::uint64_t count(rules::Timestamp from, rules::Timestamp to) const;
+  // The first time later than `at`.
+  std::optional<rules::Timestamp> first_after(rules::Timestamp at) const;
+  // Every distinct time in (from, to].
+  void times(rules::Timestamp from, rules::Timestamp to, std::vector<rules::Timestamp>& out) const;
+  // The last time at or before `at`.
+  std::optional<rules::Timestamp> last_until(rules::Timestamp at) const;
+  // Forgets what is at or before `until`.
+  void forget(rules::Timestamp until);
+  // Forgets what is later than `at`.
+  void forget_after(rules::Timestamp at);
+
+  bool empty() const { return head_ == points_.size(); }
+  std::size_t size() const { return points_.size() - head_; }
+  rules::Timestamp oldest() const { return points_[head_].at; }
+  rules::Timestamp newest() const { return points_.back().at; }
+
+  struct Point {
+    rules::Timestamp at;
+    std::uint64_t total = 0;  // of this and all earlier points ever added before it
+  };
+  // The points in (from, to] with their own counts: for storing.
+  std::vector<std::pair<rules::Timestamp, std::uint64_t>> points(rules::Timestamp from,
+                                                                 rules::Timestamp to) const;
+
+ private:
+  std::size_t after(rules::Timestamp at) const;  // index of the first point later than `at`
+  std::uint64_t total_before(std::size_t index) const {
+    return index == head_ ? base_ : points_[index - 1].total;
+  }
+
+  std::vector<Point> points_;
+  std::size_t head_ = 0;    // points before it are forgotten
+  std::uint64_t base_ = 0;  // their total
+};
+
+}  // namespace logbell::engine
