@@ -207,7 +207,8 @@ std::map<Labels, Timestamp> counted_series(const Expr& expr, const WindowOf& win
     const auto [at, is_new] = out.try_emplace(labels, Timestamp::max());
     at->second = std::min(at->second, series.expected ? rules::kLongAgo : series.first_seen);
   }
-  if (out.empty() && expr.single) out.emplace(equal_matchers(call).keep_only(call.kept_labels), rules::kLongAgo);
+  // One that is named in full counts 0 before it is there.
+  if (expr.single) out[equal_matchers(call).keep_only(call.kept_labels)] = rules::kLongAgo;
   return out;
 }
 

@@ -61,6 +61,16 @@ class KeyedWindow {
   // Whether a key belongs to those that are kept at `level`, each of which stands for 2^level.
   static bool is_at_level(std::string_view key, int level);
 
+  // Since when every key is known, and since when every match of it, as far back as need() goes. The caller's: kept with
+  // what it knows of the pattern.
+  struct Known {
+    rules::Timestamp keys = rules::kLongAgo;
+    rules::Timestamp matches = rules::kLongAgo;
+    friend bool operator==(const Known&, const Known&) = default;
+  };
+  const Known& known() const { return known_; }
+  void set_known(const Known& known) { known_ = known; }
+
   const rules::KeyedNeed& need() const { return need_; }
   std::size_t points() const { return points_; }
   bool overflowing() const { return overflowing_; }
@@ -90,6 +100,7 @@ class KeyedWindow {
 
   rules::KeyedNeed need_;
   rules::Duration block_;  // a block's span
+  Known known_;
   Entries entries_;
   std::size_t points_ = 0;
   bool overflowing_ = false;

@@ -410,47 +410,74 @@ struct Pipeline::Impl {
       rules[i].since = rules::kLongAgo;
       for (const std::uint32_t index : rules[i].patterns)
         rules[i].since = std::max(rules[i].since, patterns[index].since);
+      const rules::Expr& expr = *plan->rules[i].expr;
+      for (const rules::Expr* call : rules::range_calls(expr)) {
+        if (!call->asks_keys()) continue;
+        const rules::KeyedNeed need = call->keyed_need();
+        const KeyedWindow* keyed = patterns[call->pattern_index].window.keyed(need);
+        LOGBELL_CHECK(keyed != nullptr);
+        rules[i].since = std::max(rules[i].since, keyed->known().keys);
+        // Of the matches themselves less is asked for than of the rule's windows.
+        if (keyed->known().matches != rules::kLongAgo)
+          rules[i].since =
+              std::max(rules[i].since, keyed->known().matches - (rules::longest_window(expr) - need.exact));
+      }
     }
   }
 
   // --- restore
 
-  // What is kept by key, by its name: how far back, and how much of that in full.
-  using KnownKeys = std::map<std::string, std::pair<Duration, Duration>>;
-  static KnownKeys known_keys(const PatternWindow& window) {
-    KnownKeys known;
+  // What is kept by key, by its name: how far back, how much of that in full, and since when.
+  struct KeptKeys {
+    Duration reach{0};
+    Duration exact{0};
+    KeyedWindow::Known known;
+    friend bool operator==(const KeptKeys&, const KeptKeys&) = default;
+  };
+  using KeptByName = std::map<std::string, KeptKeys>;
+  static KeptByName kept_keys(const PatternWindow& window) {
+    KeptByName kept;
     for (const KeyedWindow& keyed : window.keyed())
-      known[keyed.need().name()] = {keyed.need().reach, keyed.need().exact};
-    return known;
+      kept[keyed.need().name()] = {keyed.need().reach, keyed.need().exact, keyed.known()};
+    return kept;
   }
   static Json keyed_json(const PatternWindow& window) {
     Json out{Json::Array{}};
-    for (const auto& [name, spans] : known_keys(window)) {
+    for (const auto& [name, kept] : kept_keys(window)) {
       Json one;
-      one.set("name", name).set("reach", static_cast<std::int64_t>(spans.first.count()));
-      out.push(one.set("exact", static_cast<std::int64_t>(spans.second.count())));
+      one.set("name", name);
+      one.set("reach", static_cast<std::int64_t>(kept.reach.count()));
+      one.set("exact", static_cast<std::int64_t>(kept.exact.count()));
+      one.set("keys_since", rules::to_unix_ms(kept.known.keys));
+      one.set("matches_since", rules::to_unix_ms(kept.known.matches));
+      out.push(std::move(one));
     }
     return out;
   }
-  static KnownKeys known_keys(const Json& stored) {
+  static KeptByName kept_keys(const Json& stored) {
     const auto duration = [](const Json& ms) {
       return Duration(std::clamp(ms.integer(), std::int64_t{0}, rules::kMaxStoredMs));
     };
-    KnownKeys known;
+    KeptByName kept;
     for (const Json& one : stored["keyed"].array())
-      known[std::string(one["name"].string())] = {duration(one["reach"]), duration(one["exact"])};
-    return known;
+      kept[std::string(one["name"].string())] = {
+          duration(one["reach"]), duration(one["exact"]),
+          {rules::from_stored_ms(one["keys_since"].integer()), rules::from_stored_ms(one["matches_since"].integer())}};
+    return kept;
   }
-  // Since when a window has what it keeps by key, where so much of it was kept up to now.
-  static Timestamp keyed_since(const PatternWindow& window, const KnownKeys& before, Timestamp present) {
-    Timestamp since = rules::kLongAgo;
-    for (const auto& [name, spans] : known_keys(window)) {
-      const auto known = before.find(name);
-      if (known == before.end()) return present;
-      if (known->second.first < spans.first) since = std::max(since, present - known->second.first);
-      if (known->second.second < spans.second) since = std::max(since, present - known->second.second);
+  // What is known by key, where this was kept up to now: what nobody asked for before is not.
+  static void know_keys(PatternWindow& window, const KeptByName& before, Timestamp present) {
+    for (KeyedWindow& keyed : window.keyed()) {
+      const auto kept = before.find(keyed.need().name());
+      KeyedWindow::Known known{present, present};
+      if (kept != before.end()) {
+        known = kept->second.known;
+        if (kept->second.reach < keyed.need().reach) known.keys = std::max(known.keys, present - kept->second.reach);
+        if (kept->second.exact < keyed.need().exact)
+          known.matches = std::max(known.matches, present - kept->second.exact);
+      }
+      keyed.set_known(known);
     }
-    return since;
   }
 
   // What must be the same for a stored histogram to go on.
@@ -547,7 +574,7 @@ struct Pipeline::Impl {
     std::map<std::string, Timestamp> clocks;
     std::map<std::string, Duration> stored_longest;
     std::set<std::string> stored_values;  // patterns whose values were kept
-    std::map<std::string, KnownKeys> stored_keys;
+    std::map<std::string, KeptByName> stored_keys;
     std::set<std::string> reshaped;
 
     // What the others need to know first.
@@ -568,7 +595,7 @@ struct Pipeline::Impl {
         stored_longest[std::string(*meta)] =
             Duration(std::clamp((*json)["longest"].integer(), std::int64_t{0}, rules::kMaxStoredMs));
         if ((*json)["values"].boolean()) stored_values.insert(std::string(*meta));
-        stored_keys[std::string(*meta)] = known_keys(*json);
+        stored_keys[std::string(*meta)] = kept_keys(*json);
         pattern.since = rules::from_stored_ms((*json)["since"].integer());
         pattern.meta_changed = (*json)["shape"].string() != shape(plan->patterns[found->second]);
         if (pattern.meta_changed) reshaped.insert(pattern.id_text);
@@ -669,11 +696,9 @@ struct Pipeline::Impl {
           pattern.since = std::max(pattern.since, present - longest->second);
           pattern.meta_changed = true;
         }
-        const KnownKeys& had_keys = stored_keys[pattern.id_text];
-        if (longest != stored_longest.end() && had_keys != known_keys(pattern.window)) {
-          pattern.since = std::max(pattern.since, keyed_since(pattern.window, had_keys, present));
-          pattern.meta_changed = true;
-        }
+        const KeptByName& had_keys = stored_keys[pattern.id_text];
+        know_keys(pattern.window, had_keys, present);
+        if (had_keys != kept_keys(pattern.window)) pattern.meta_changed = true;
         if (longest != stored_longest.end() &&
             (longest->second != pattern.window.longest() || had_values != pattern.window.keeps_values()))
           pattern.meta_changed = true;
@@ -893,10 +918,17 @@ struct Pipeline::Impl {
     const PatternWindow::Added of_keys =
         pattern.window.add_keys(match.labels, match.keys, match.at, points < max_points);
     added.full = added.full || of_keys.full;
-    if (!of_keys.key_dropped) return;
+    if (of_keys.lacking.empty()) return;
     // A key that nobody knows was answered would look unanswered, and one that came before like a new one.
     add(std::string(kKeysDropped), Labels{{"pattern", spec.name}}, 1);
-    known_since(pattern, std::max(pattern.since, match.at));
+    for (const std::size_t i : of_keys.lacking) {
+      KeyedWindow& keyed = pattern.window.keyed()[i];
+      KeyedWindow::Known known = keyed.known();
+      known.keys = std::max(known.keys, match.at);
+      keyed.set_known(known);
+    }
+    pattern.meta_changed = pattern.changed = true;
+    sum_up_since(pattern);
     if (!pattern.overflowing_keys) built_in_dirty = pattern.overflowing_keys = true;
   }
 
@@ -1862,7 +1894,7 @@ struct Pipeline::Impl {
           const Duration old_longest = before.window.longest();
           if (old_longest < pattern.window.longest())
             pattern.since = std::max(pattern.since, present - old_longest);
-          pattern.since = std::max(pattern.since, keyed_since(pattern.window, known_keys(before.window), present));
+          know_keys(pattern.window, kept_keys(before.window), present);
           // What was counted only has no values.
           if (pattern.window.keeps_values() && !before.window.keeps_values()) pattern.since = present;
           pattern.window.adopt(std::move(before.window));

@@ -121,7 +121,7 @@ PatternWindow::Added PatternWindow::add_keys(const std::vector<std::string>& val
       labels.emplace_back(values[label]);
     const KeyedWindow::Added one = keyed_[i].add(keys[place.key], labels, at, has_room);
     added.full = added.full || one.full;
-    added.key_dropped = added.key_dropped || one.dropped;
+    if (one.dropped) added.lacking.push_back(i);
   }
   return added;
 }

@@ -49,7 +49,7 @@ class PatternWindow {
     bool overflowed = false;  // went to the overflow series
     bool full = false;        // not kept: the memory bound was met
     bool late = false;        // set by the caller
-    bool key_dropped = false;  // of add_keys(): a key too many
+    std::vector<std::size_t> lacking;  // of add_keys(): the keyed windows that had no room for the key
   };
   // `has_room`: false where all patterns together hold as much as they may. `number`: NaN where there is
   // none.
@@ -81,6 +81,7 @@ class PatternWindow {
   // Of its keyed windows too.
   std::size_t points() const;
   const std::vector<KeyedWindow>& keyed() const { return keyed_; }
+  std::vector<KeyedWindow>& keyed() { return keyed_; }
   // The one with what `need` asks for; null: no rule of the plan did.
   const KeyedWindow* keyed(const rules::KeyedNeed& need) const;
   // How often forget() finds something to do.

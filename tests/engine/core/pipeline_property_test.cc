@@ -255,6 +255,16 @@ class World {
                                     "vector(scalar(count_over_time(plain[{}s]))) > 1",
                                 });
     }
+    // And in another what asks by key.
+    if (seed_ % 4 == 1) {
+      exprs.insert(exprs.end(), {
+                                    "unanswered_over_time(\"id\", plain, errors{{queue=\"a\"}}[{}s]) > 0",
+                                    "distinct_over_time(\"id\", errors[{}s]) >= 2",
+                                    "distinct_over_time(\"user\", plain[{}s]) == 0",
+                                    "first_seen(\"user\", slow[{}s])",
+                                    "sequence_over_time(\"id\", errors, plain, slow{{queue=\"b\"}}[{}s])",
+                                });
+    }
     const std::int64_t window = 3 + pick(40);
     // One rule's name and labels may be another's: to people it is one alert.
     rules::AlertingRule& rule =
@@ -344,6 +354,8 @@ class World {
         match.at = CoreWorld::at(line.at);
         match.value = static_cast<double>(line.at / kSecond % 5);
         match.labels = line.labels;
+        for (const std::string& key : plan_->patterns[i].keys)
+          match.keys.push_back(key + std::to_string(line.at / kSecond % 3));
         batch.matches.push_back(std::move(match));
       }
       batch.lines.push_back(fmt::format("{} at {}", line.pattern, line.at));

@@ -1,0 +1,647 @@
+// Functions by key: what they say at every instant is what a plain reading of all matches says, over late lines, restarts
+// and reloads; and what is kept for them is bounded, estimated as promised, stored and read back.
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <map>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <catch2/catch.hpp>
+#include <fmt/format.h>
+
+#include "engine/core/evaluator.h"
+#include "engine/core/keyed_window.h"
+#include "engine/core/rule_state.h"
+#include "tests/support/core_world.h"
+
+using namespace logbell;
+using engine::KeyedWindow;
+using engine::PatternWindow;
+using engine::Sample;
+using engine::StoredEntry;
+using rules::Duration;
+using rules::Expr;
+using rules::ExprPtr;
+using rules::from_unix_ms;
+using rules::KeyedNeed;
+using rules::Timestamp;
+
+namespace {
+
+// What can change does so in steps of ten seconds: the plain reading looks at each.
+constexpr std::int64_t kStep = 10'000;
+
+struct Matched {
+  std::size_t pattern = 0;  // errors, plain
+  std::string queue;
+  std::string user;
+  std::int64_t at = 0;
+};
+using Log = std::vector<Matched>;
+using Result = std::map<std::string, double>;  // labels -> value
+
+std::vector<std::int64_t> times_of(const Log& log, std::size_t pattern, const std::string& user, const std::string& queue = {}) {
+  std::vector<std::int64_t> out;
+  for (const Matched& match : log) {
+    if (match.pattern == pattern && match.user == user && (queue.empty() || match.queue == queue)) out.push_back(match.at);
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+bool any_in(const std::vector<std::int64_t>& times, std::int64_t from, std::int64_t to) {
+  return std::any_of(times.begin(), times.end(), [&](std::int64_t at) { return at > from && at <= to; });
+}
+
+const std::vector<std::string> kUsers{"x", "y", "z"};
+
+std::string user_labels(const std::string& user) {
+  return rules::Labels{{"user", user}}.format();
+}
+
+// Users of errors (by queue) or plain in the window; each queue that has been seen.
+Result distinct(const Log& log, std::size_t pattern, std::int64_t now, std::int64_t window) {
+  Result counts;
+  if (pattern == 1) counts["{}"] = 0;
+  std::set<std::string> queues;
+  for (const Matched& match : log) {
+    if (match.pattern == pattern && match.at <= now) queues.insert(match.queue);
+  }
+  for (const std::string& queue : queues) {
+    double& count = counts[rules::Labels{{"queue", queue}}.format()];
+    for (const std::string& user : kUsers)
+      count += any_in(times_of(log, pattern, user, queue), now - window, now) ? 1 : 0;
+  }
+  return counts;
+}
+
+// By user and, of errors, queue.
+Result first_seen(const Log& log, std::size_t pattern, std::int64_t now, std::int64_t window) {
+  Result out;
+  std::set<std::pair<std::string, std::string>> all;
+  for (const Matched& match : log) {
+    if (match.pattern == pattern) all.emplace(match.user, match.queue);
+  }
+  for (const auto& [user, queue] : all) {
+    std::vector<std::int64_t> times = times_of(log, pattern, user, queue);
+    for (const std::int64_t at : times) {
+      if (at > now || at <= now - 300'000 || any_in(times, at - window, at - 1)) continue;
+      const auto in_it = [&](std::int64_t other) { return other >= at && other <= now; };
+      out[rules::Labels{{"queue", queue}, {"user", user}}.format()] =
+          static_cast<double>(std::count_if(times.begin(), times.end(), in_it));
+    }
+  }
+  return out;
+}
+
+Result unanswered(const Log& log, std::int64_t now, std::int64_t window, const std::string& queue = {}) {
+  Result out;
+  for (const std::string& user : kUsers) {
+    for (const std::int64_t at : times_of(log, 1, user)) {
+      if (at > now - 2 * window && at <= now - window && !any_in(times_of(log, 0, user, queue), at - 1, now))
+        out[user_labels(user)] = 1;
+    }
+  }
+  return out;
+}
+
+// Whether matches of these steps can be picked, one each, in this order.
+bool in_order(const std::vector<std::pair<std::size_t, std::string>>& steps, std::size_t step, const Log& log,
+              const std::string& user, std::int64_t from, std::int64_t to, std::set<const Matched*>& used) {
+  if (step == steps.size()) return true;
+  for (const Matched& match : log) {
+    if (match.user != user || match.pattern != steps[step].first || match.at <= from || match.at > to ||
+        (!steps[step].second.empty() && steps[step].second != match.queue) || used.count(&match) != 0)
+      continue;
+    used.insert(&match);
+    // The next one not before it: of the same moment it may be.
+    if (in_order(steps, step + 1, log, user, match.at - 1, to, used)) return true;
+    used.erase(&match);
+  }
+  return false;
+}
+
+Result sequence(const std::vector<std::pair<std::size_t, std::string>>& steps, const Log& log, std::int64_t now,
+                std::int64_t window) {
+  Result out;
+  for (const std::string& user : kUsers) {
+    std::set<const Matched*> used;
+    if (in_order(steps, 0, log, user, now - window, now, used)) out[user_labels(user)] = 1;
+  }
+  return out;
+}
+
+Result only(Result from, const std::function<bool(double)>& holds) {
+  std::erase_if(from, [&](const auto& one) { return !holds(one.second); });
+  return from;
+}
+
+struct Kind {
+  const char* expr;
+  bool presence;
+  bool absence;
+  std::function<Result(const Log&, std::int64_t now)> value;
+};
+
+const std::vector<Kind>& kinds() {
+  static const std::vector<Kind> kAll{
+      {"distinct_over_time(\"user\", errors[1m]) >= 2", true, false,
+       [](const Log& log, std::int64_t now) { return only(distinct(log, 0, now, 60'000), [](double n) { return n >= 2; }); }},
+      {"distinct_over_time(\"user\", errors{queue=\"a\"}[2m]) != 1", true, true,
+       [](const Log& log, std::int64_t now) {
+         Result all = distinct(log, 0, now, 120'000);
+         const std::string a = rules::Labels{{"queue", "a"}}.format();
+         return only({{a, all.count(a) == 0 ? 0 : all[a]}}, [](double n) { return n != 1; });
+       }},
+      {"distinct_over_time(\"user\", plain[2m]) == 0", false, true,
+       [](const Log& log, std::int64_t now) {
+         Result plain{{"{}", 0}};
+         for (const std::string& user : kUsers)
+           plain["{}"] += any_in(times_of(log, 1, user), now - 120'000, now) ? 1 : 0;
+         return only(plain, [](double n) { return n == 0; });
+       }},
+      {"distinct_over_time(\"queue\", errors[90s]) > 1", true, false,
+       [](const Log& log, std::int64_t now) {
+         std::set<std::string> queues;
+         for (const Matched& match : log) {
+           if (match.pattern == 0 && match.at > now - 90'000 && match.at <= now) queues.insert(match.queue);
+         }
+         return only({{"{}", static_cast<double>(queues.size())}}, [](double n) { return n > 1; });
+       }},
+      {"first_seen(\"user\", errors[400s])", true, true,
+       [](const Log& log, std::int64_t now) { return first_seen(log, 0, now, 400'000); }},
+      {"first_seen(\"user\", plain[2m]) >= 2", true, true,
+       [](const Log& log, std::int64_t now) {
+         return only(first_seen(log, 1, now, 120'000), [](double n) { return n >= 2; });
+       }},
+      {"unanswered_over_time(\"user\", plain, errors[1m]) > 0", true, true,
+       [](const Log& log, std::int64_t now) { return unanswered(log, now, 60'000); }},
+      {"unanswered_over_time(\"user\", plain, errors{queue=\"b\"}[150s])", true, true,
+       [](const Log& log, std::int64_t now) { return unanswered(log, now, 150'000, "b"); }},
+      {"count(unanswered_over_time(\"user\", plain{user!=\"z\"}, errors[50s])) >= 2", true, true,
+       [](const Log& log, std::int64_t now) {
+         Result all = unanswered(log, now, 50'000);
+         all.erase(user_labels("z"));
+         return only(all.empty() ? Result{} : Result{{"{}", static_cast<double>(all.size())}},
+                     [](double n) { return n >= 2; });
+       }},
+      {"m_of_n(unanswered_over_time(\"user\", plain, errors[1m]) > 0, 2, 3, 30s)", true, true,
+       [](const Log& log, std::int64_t now) {
+         Result held;
+         for (const int before : {0, 30'000, 60'000}) {
+           for (const auto& [labels, value] : unanswered(log, now - before, 60'000))
+             held[labels] += value;
+         }
+         return only(held, [](double n) { return n >= 2; });
+       }},
+      {"sequence_over_time(\"user\", plain, errors, plain[2m])", true, false,
+       [](const Log& log, std::int64_t now) { return sequence({{1, ""}, {0, ""}, {1, ""}}, log, now, 120'000); }},
+      {"sequence_over_time(\"user\", errors{queue=\"a\"}, errors{queue=\"b\"}[1m]) == 1", true, false,
+       [](const Log& log, std::int64_t now) { return sequence({{0, "a"}, {0, "b"}}, log, now, 60'000); }},
+      {"sequence_over_time(\"user\", plain, plain, plain[80s])", true, false,
+       [](const Log& log, std::int64_t now) { return sequence({{1, ""}, {1, ""}, {1, ""}}, log, now, 80'000); }},
+  };
+  return kAll;
+}
+
+std::vector<rules::PatternSpec> two_patterns() {
+  std::vector<rules::PatternSpec> all(2);
+  all[0].name = "errors";
+  all[0].labels = {"queue"};
+  all[1].name = "plain";
+  return all;
+}
+
+std::vector<PatternWindow> windows_for(const Expr& expr, const std::vector<rules::PatternSpec>& specs) {
+  std::vector<PatternWindow> windows;
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    std::vector<KeyedNeed> needs;
+    for (const Expr* call : rules::range_calls(expr)) {
+      if (call->pattern_index != i || !call->asks_keys()) continue;
+      const KeyedNeed need = call->keyed_need();
+      if (std::none_of(needs.begin(), needs.end(), [&](const KeyedNeed& known) { return known.name() == need.name(); }))
+        needs.push_back(need);
+    }
+    windows.emplace_back(specs[i], Duration(0), false, needs);
+  }
+  return windows;
+}
+
+void write_down(std::map<std::string, std::string>& store, const std::vector<StoredEntry>& entries) {
+  for (const StoredEntry& entry : entries) {
+    if (entry.value) {
+      store[entry.key] = *entry.value;
+    } else {
+      store.erase(entry.key);
+    }
+  }
+}
+
+std::string list_of(const Result& result) {
+  std::string out;
+  for (const auto& [labels, value] : result)
+    out += fmt::format(" {} {}", labels, value);
+  return out;
+}
+
+// A log whose lines come in batches, some of them late; returns a description of the first difference, or "".
+std::string live(std::uint64_t seed, std::size_t& seen) {
+  std::mt19937_64 random(seed);
+  const auto pick = [&](std::int64_t n) {
+    return static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(n));
+  };
+  const Kind& kind = kinds()[seed % kinds().size()];
+  std::vector<rules::PatternSpec> specs = two_patterns();
+  const auto bound = rules::bind_expr(*rules::parse_expr(kind.expr), specs);
+  if (!bound) return fmt::format("{}: {}", kind.expr, bound.error().reason);
+  rules::AlertingRule rule;
+  rule.expr = *bound;
+  rule.polarity = rules::polarity(*rule.expr);
+  if (rule.polarity.presence != kind.presence || rule.polarity.absence != kind.absence)
+    return fmt::format("polarity of {}", kind.expr);
+  rules::collect_keys(*rule.expr, specs);
+  std::vector<PatternWindow> windows = windows_for(*rule.expr, specs);
+  std::map<std::string, std::string> store;
+  const auto window_of = [&](std::uint32_t index) -> const PatternWindow& { return windows[index]; };
+  engine::RuleState state(rule, window_of);
+  Log log;
+  std::int64_t clock = 1'000'000;
+  engine::RuleInputs inputs;
+  inputs.watched_from = from_unix_ms(0);
+  inputs.clock = from_unix_ms(clock);
+  state.restore_clock(inputs.clock);
+  std::set<std::string> active;
+  std::vector<std::string> expected;
+  std::vector<std::string> got;
+  const auto look = [&](std::int64_t now) {
+    std::set<std::string> there;
+    for (const auto& [labels, value] : kind.value(log, now))
+      there.insert(labels);
+    for (const std::string& labels : active) {
+      if (there.count(labels) == 0) expected.push_back(fmt::format("{} {} resolved", now, labels));
+    }
+    for (const std::string& labels : there) {
+      if (active.count(labels) == 0) expected.push_back(fmt::format("{} {} firing", now, labels));
+    }
+    active = there;
+  };
+  const std::size_t busy = pick(3) == 0 ? 10 : 4;
+  for (int batch = 0; batch < 14; ++batch) {
+    const std::int64_t next = clock + kStep * pick(30);
+    bool late = batch == 0;
+    for (std::int64_t n = pick(static_cast<std::int64_t>(busy)); n > 0; --n) {
+      Matched match;
+      match.pattern = static_cast<std::size_t>(pick(2));
+      match.user = kUsers[static_cast<std::size_t>(pick(3))];
+      if (match.pattern == 0) match.queue = pick(2) == 0 ? "a" : "b";
+      const std::int64_t when = pick(10);
+      match.at = when == 0   ? clock - kStep * pick(30)
+                 : when == 1 ? next + kStep * pick(8)
+                             : clock + kStep * pick((next - clock) / kStep + 1);
+      late = late || match.at <= clock;
+      log.push_back(match);
+      const std::vector<std::string> values =
+          match.pattern == 0 ? std::vector<std::string>{match.queue} : std::vector<std::string>{};
+      PatternWindow& window = windows[match.pattern];
+      std::vector<std::string> keys;
+      for (const std::string& key : specs[match.pattern].keys)
+        keys.push_back(key == "queue" ? match.queue : match.user);
+      window.add(values, from_unix_ms(match.at), 1);
+      if (!window.keyed().empty()) window.add_keys(values, keys, from_unix_ms(match.at));
+    }
+    if (late) look(clock);
+    for (std::int64_t now = clock + kStep; now <= next; now += kStep)
+      look(now);
+    std::vector<engine::Step> steps;
+    if (pick(2) == 0) {
+      // As in life: from one instant that is announced to the next.
+      state.advance(inputs, late, steps);
+      for (auto instant = state.next_instant(inputs); instant && *instant <= from_unix_ms(next);
+           instant = state.next_instant(inputs)) {
+        inputs.clock = *instant;
+        state.advance(inputs, false, steps);
+      }
+      late = false;
+    }
+    inputs.clock = from_unix_ms(next);
+    state.advance(inputs, late, steps);
+    for (const engine::Step& step : steps) {
+      if (step.to != rules::AlertState::kPending)
+        got.push_back(fmt::format("{} {} {}", rules::to_unix_ms(step.at), step.alert.labels.format(), rules::to_string(step.to)));
+    }
+    clock = next;
+    Result now;
+    const auto samples = engine::evaluate(*rule.expr, from_unix_ms(clock), window_of);
+    for (const Sample& sample : *samples)
+      now[sample.labels.format()] = sample.value;
+    if (now != kind.value(log, clock))
+      return fmt::format("seed {}, {} at {}: {} instead of {}", seed, kind.expr, clock, list_of(now),
+                         list_of(kind.value(log, clock)));
+    std::sort(expected.begin(), expected.end());
+    std::sort(got.begin(), got.end());
+    if (expected != got)
+      return fmt::format("seed {}, {} up to {}: {}\ninstead of {}", seed, kind.expr, clock, fmt::join(got, ", "),
+                         fmt::join(expected, ", "));
+    // What nothing can ask for any more is forgotten, written down, and now and then read back or handed on.
+    const std::int64_t what = pick(6);
+    std::vector<PatternWindow> others = windows_for(*rule.expr, specs);
+    for (std::size_t i = 0; i < windows.size(); ++i) {
+      windows[i].forget(from_unix_ms(clock), {});
+      std::vector<StoredEntry> entries;
+      const std::string prefix = fmt::format("{}/", i);
+      windows[i].save(prefix, entries);
+      write_down(store, entries);
+      if (what == 0) {
+        for (const auto& [key, value] : store)
+          others[i].restore(prefix, {key, value});
+      } else if (what == 1) {
+        others[i].adopt(std::move(windows[i]));
+      }
+    }
+    if (what < 2) windows = std::move(others);
+  }
+  seen += got.size();
+  return "";
+}
+
+KeyedNeed need_of(bool sampled, Duration reach, Duration exact) {
+  return {"id", {}, sampled, reach, exact};
+}
+
+}  // namespace
+
+TEST_CASE("keyed: 4 000 random logs give what a plain reading of them gives", "[core][keyed]") {
+  std::size_t seen = 0;
+  for (std::uint64_t seed = 1; seed <= 4'000; ++seed) {
+    const std::string difference = live(seed, seen);
+    INFO(difference);
+    REQUIRE(difference.empty());
+  }
+  // What never fires would agree with anything.
+  CHECK(seen > 20'000);
+}
+
+TEST_CASE("keyed: keys are bounded; what is beyond is dropped, and there is room again once they have left", "[core][keyed]") {
+  KeyedWindow window(need_of(false, std::chrono::minutes(1), std::chrono::minutes(1)));
+  for (std::size_t i = 0; i < KeyedWindow::kMaxKeys; ++i)
+    REQUIRE_FALSE(window.add(std::to_string(i), {}, from_unix_ms(1'000)).dropped);
+  CHECK_FALSE(window.overflowing());
+  CHECK(window.add("one more", {}, from_unix_ms(2'000)).dropped);
+  CHECK(window.overflowing());
+  CHECK(window.entries().size() == KeyedWindow::kMaxKeys);
+  // One that is known is counted on.
+  CHECK_FALSE(window.add("7", {}, from_unix_ms(2'000)).dropped);
+  window.forget(from_unix_ms(61'000));
+  CHECK(window.entries().size() == 1);
+  CHECK_FALSE(window.overflowing());
+  CHECK_FALSE(window.add("one more", {}, from_unix_ms(61'000)).dropped);
+}
+
+TEST_CASE("keyed: matches are bounded like a window's", "[core][keyed]") {
+  KeyedWindow window(need_of(false, std::chrono::hours(1), std::chrono::hours(1)));
+  CHECK(window.add("a", {}, from_unix_ms(1), false).full);
+  CHECK(window.full());
+  CHECK(window.entries().empty());
+  for (std::size_t i = 0; i < KeyedWindow::kMaxPoints; ++i)
+    window.add("a", {}, from_unix_ms(static_cast<std::int64_t>(i)));
+  CHECK(window.points() == KeyedWindow::kMaxPoints);
+  CHECK(window.add("a", {}, from_unix_ms(-5)).full);
+  CHECK(window.points() == KeyedWindow::kMaxPoints);
+}
+
+TEST_CASE("keyed: of what is older than asked for exactly, the last match of a key is enough", "[core][keyed]") {
+  KeyedWindow window(need_of(false, std::chrono::hours(1), std::chrono::seconds(10)));
+  for (int i = 0; i < 1000; ++i)
+    window.add("a", {}, from_unix_ms(100 * i));
+  window.forget(from_unix_ms(100'000));
+  // 90 000, and what came since.
+  CHECK(window.points() == 100);
+  CHECK(window.entries().at("a").times.oldest() == from_unix_ms(90'000));
+  window.forget(from_unix_ms(200'000));
+  CHECK(window.points() == 1);
+  window.forget(from_unix_ms(99'900 + 3'600'000));
+  CHECK(window.entries().empty());
+  CHECK(window.points() == 0);
+}
+
+TEST_CASE("keyed: very many keys are estimated with less than 3 % of error, and few are counted again once they are gone",
+          "[core][keyed]") {
+  std::vector<rules::PatternSpec> specs = two_patterns();
+  const ExprPtr expr = *rules::bind_expr(*rules::parse_expr("distinct_over_time(\"user\", plain[10m]) > 0"), specs);
+  rules::collect_keys(*expr, specs);
+  std::vector<PatternWindow> windows = windows_for(*expr, specs);
+  const auto value = [&](std::int64_t at) {
+    const auto result = engine::evaluate(
+        *expr, from_unix_ms(at), [&](std::uint32_t index) -> const PatternWindow& { return windows[index]; });
+    return result->empty() ? 0 : result->front().value;
+  };
+  std::int64_t now = 1'000'000;
+  std::size_t keys = 0;
+  const auto come = [&](std::size_t more) {
+    for (; more > 0; --more)
+      windows[1].add_keys({}, {fmt::format("user{}", keys++)}, from_unix_ms(now));
+  };
+  // Exact up to the bound.
+  come(KeyedWindow::kMostSampled);
+  CHECK(value(now) == KeyedWindow::kMostSampled);
+  for (const std::size_t more : {1U, 20'000U, 100'000U, 400'000U, 1'000'000U}) {
+    come(more);
+    const auto exact = static_cast<double>(keys);
+    INFO(value(now) << " of " << exact);
+    // Four times the standard error.
+    CHECK(std::abs(value(now) - exact) < 0.03 * exact);
+    CHECK(windows[1].keyed().front().entries().size() <= KeyedWindow::kMostSampled);
+  }
+  // The same over a restart.
+  const double before = value(now);
+  std::map<std::string, std::string> store;
+  std::vector<StoredEntry> entries;
+  windows[1].save("p/", entries);
+  write_down(store, entries);
+  std::vector<PatternWindow> restored = windows_for(*expr, specs);
+  for (const auto& [key, text] : store)
+    restored[1].restore("p/", {key, text});
+  windows = std::move(restored);
+  CHECK(value(now) == before);
+  // Ten minutes later they are gone. What comes then is counted one by one as soon as no window holds the flood.
+  now += 600'000;
+  windows[1].forget(from_unix_ms(now), {});
+  CHECK(value(now) == 0);
+  now += 60'000;
+  come(10);
+  now += 540'000;
+  windows[1].forget(from_unix_ms(now), {});
+  CHECK(value(now) == 10);
+}
+
+TEST_CASE("keyed: what is stored is read back as far as it can be, and what nobody asks for any more is erased",
+          "[core][keyed]") {
+  std::vector<rules::PatternSpec> specs = two_patterns();
+  const auto bind = [&](const char* text) { return *rules::bind_expr(*rules::parse_expr(text), specs); };
+  const ExprPtr expr = bind("unanswered_over_time(\"user\", plain, errors{queue=\"a\"}[1m])");
+  rules::collect_keys(*expr, specs);
+  std::vector<PatternWindow> windows = windows_for(*expr, specs);
+  windows[0].add_keys({"a"}, {"x/\"\xC3\xA4"}, from_unix_ms(5'000));
+  windows[0].add_keys({"b"}, {"x/\"\xC3\xA4"}, from_unix_ms(6'000));
+  windows[0].add_keys({"b"}, {""}, from_unix_ms(7'000));
+  CHECK(windows[0].points() == 2);
+  std::map<std::string, std::string> store;
+  std::vector<StoredEntry> entries;
+  windows[0].save("p/", entries);
+  write_down(store, entries);
+  CHECK(store.size() == 2);
+  const auto read_back = [&](const std::map<std::string, std::string>& from) {
+    std::vector<PatternWindow> again = windows_for(*expr, specs);
+    for (const auto& [key, value] : from)
+      again[0].restore("p/", {key, value});
+    return again;
+  };
+  CHECK(read_back(store)[0].points() == 2);
+  CHECK(read_back(store)[0].keyed().front().entries().count("x/\"\xC3\xA4\x1F" "a") == 1);
+  // Of what no window wrote, nothing is believed.
+  for (const auto& [key, value] : std::map<std::string, std::string>{
+           {"p/k/user,queue/b/0/[\"x\"]", "1+1 "},
+           {"p/k/user,queue/b/00/[\"x\",\"a\"]", "1+1 "},
+           {"p/k/user,queue/b/99999999999999999/[\"x\",\"a\"]", "1+1 "},
+           {"p/k/user,queue/b/0/[\"x\",\"a\"]", "rubbish"},
+           {"p/k/user,queue/b/0", "1+1 "},
+           {"p/k/user,queue/l", "1+99 "},
+           {"p/k/user,queue/z", ""}}) {
+    INFO(key);
+    CHECK(read_back({{key, value}})[0].points() == 0);
+  }
+  // Another rule asks for another key: what is there is erased.
+  const ExprPtr other = bind("first_seen(\"id\", errors[1m])");
+  rules::collect_keys(*other, specs);
+  for (const bool reload : {false, true}) {
+    std::vector<PatternWindow> next = windows_for(*other, specs);
+    if (reload) {
+      next[0].adopt(std::move(windows[0]));
+    } else {
+      for (const auto& [key, value] : store)
+        next[0].restore("p/", {key, value});
+    }
+    CHECK(next[0].points() == 0);
+    std::map<std::string, std::string> after = store;
+    entries.clear();
+    next[0].save("p/", entries);
+    write_down(after, entries);
+    CHECK(after.empty());
+  }
+}
+
+TEST_CASE("keyed: a clock that was set back forgets what came after it", "[core][keyed]") {
+  KeyedWindow window(need_of(false, std::chrono::minutes(1), std::chrono::minutes(1)));
+  window.add("a", {}, from_unix_ms(1'000));
+  window.add("a", {}, from_unix_ms(5'000));
+  window.add("b", {}, from_unix_ms(5'000));
+  std::map<std::string, std::string> store;
+  std::vector<StoredEntry> entries;
+  window.save("p/", entries);
+  write_down(store, entries);
+  window.forget_after(from_unix_ms(2'000));
+  CHECK(window.points() == 1);
+  CHECK(window.entries().size() == 1);
+  entries.clear();
+  window.save("p/", entries);
+  write_down(store, entries);
+  CHECK(store.size() == 1);
+}
+
+TEST_CASE("keyed: who was seen before a restart is not new after it, and what a reload asks for first is not known yet",
+          "[core][keyed][pipeline]") {
+  constexpr std::int64_t kMinute = 60'000;
+  tests::CoreWorld world;
+  world.pattern("errors").pattern("other");
+  world.sink("ops");
+  world.route({"ops"});
+  world.rule("New", "first_seen(\"class\", errors[7d])");
+  world.start();
+  const auto fired = [&](const engine::Tick& tick) {
+    std::vector<std::string> out;
+    for (const rules::Transition& step : tick.transitions) {
+      if (step.to == rules::AlertState::kFiring && !step.alert.built_in)
+        out.push_back(fmt::format("{} {}", step.alert.name(), step.alert.labels.get("class")));
+    }
+    return out;
+  };
+  using Lines = std::vector<std::string>;
+  world.match("errors", 0, {}, "Foo failed", 1, {"Foo"});
+  CHECK(fired(world.tick(0)) == Lines{"New Foo"});
+  world.tick(20 * kMinute);
+  world.restart();
+  world.match("errors", 30 * kMinute, {}, "Foo failed", 1, {"Foo"});
+  world.match("errors", 30 * kMinute, {}, "Bar failed", 1, {"Bar"});
+  CHECK(fired(world.tick(30 * kMinute)) == Lines{"New Bar"});
+  CHECK(world.pipeline->alerts().front().alert.last_line->text == "Bar failed");
+
+  // A key that nobody asked for so far: nothing is known of who came.
+  world.rule("Missing", "unanswered_over_time(\"class\", errors, other[10m]) > 0");
+  for (const bool reload : {true, false}) {
+    tests::CoreWorld next = [&] {
+      tests::CoreWorld copy;
+      copy.written = world.written;
+      copy.store = world.store;
+      return copy;
+    }();
+    if (reload) {
+      next.written.rules.pop_back();
+      next.start();
+      next.tick(31 * kMinute);
+      next.written = world.written;
+      next.reload(31 * kMinute);
+    } else {
+      next.start();
+    }
+    next.match("errors", 32 * kMinute, {}, "Baz failed", 1, {"Baz"});
+    // Of first_seen() the history is as it was, but of the answers there is none: only their rule is unknown.
+    CHECK(fired(next.tick(32 * kMinute)) == Lines{"New Baz"});
+    CHECK_FALSE(next.pipeline->rules()[0].unknown);
+    CHECK(next.pipeline->rules()[1].unknown);
+    next.match("errors", 41 * kMinute, {}, "Baz failed", 1, {"Baz"});
+    next.tick(49 * kMinute);
+    CHECK(next.pipeline->rules()[1].unknown);
+    CHECK(fired(next.tick(52 * kMinute)) == Lines{"Missing Baz"});
+    CHECK_FALSE(next.pipeline->rules()[1].unknown);
+  }
+}
+
+TEST_CASE("keyed: a key too many makes its rules unknown, and is counted and told", "[core][keyed][pipeline]") {
+  constexpr std::int64_t kMinute = 60'000;
+  tests::CoreWorld world;
+  world.pattern("asked").pattern("answered");
+  world.sink("ops");
+  world.route({"ops"});
+  world.rule("Missing", "unanswered_over_time(\"id\", asked, answered[10m]) > 0");
+  world.start();
+  world.tick(0);
+  for (std::size_t i = 0; i <= KeyedWindow::kMaxKeys; ++i)
+    world.match("answered", kMinute, {}, "", 1, {std::to_string(i)});
+  world.match("asked", kMinute, {}, "", 1, {std::to_string(KeyedWindow::kMaxKeys)});
+  world.tick(kMinute);
+  CHECK(world.pipeline->rules()[0].unknown);
+  const auto metrics = world.pipeline->metrics();
+  const auto dropped = std::find_if(metrics.begin(), metrics.end(), [](const engine::MetricValue& one) {
+    return one.name == "logbell_keys_dropped_total" && one.labels.get("pattern") == "answered";
+  });
+  REQUIRE(dropped != metrics.end());
+  CHECK(dropped->value == 1);
+  const auto told = [&] {
+    const auto alerts = world.pipeline->alerts();
+    return std::any_of(alerts.begin(), alerts.end(), [](const engine::AlertView& view) {
+      return view.alert.name() == "SeriesOverflow" && view.alert.labels.get("key") == "id";
+    });
+  };
+  CHECK(told());
+  // It was answered, and nobody knows: nothing fires.
+  world.tick(12 * kMinute);
+  CHECK(world.pipeline->rules()[0].firing == 0);
+  // Once no window holds what was dropped, all is well again.
+  world.tick(22 * kMinute);
+  world.tick(23 * kMinute);
+  CHECK_FALSE(world.pipeline->rules()[0].unknown);
+  CHECK_FALSE(told());
+}
