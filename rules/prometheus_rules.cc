@@ -104,6 +104,10 @@ class Writer {
     switch (part.kind) {
       case Kind::kRangeCall:
         return range_call(part);
+      case Kind::kKeyed:
+        throw CannotBeSaid{fmt::format("no metric has each `{}` by itself, as `{}` asks for", part.key,
+                                       signature_of(part.keyed).name),
+                           "leave it to logbell"};
       case Kind::kAggregate:
         return aggregate(part);
       case Kind::kCall:

@@ -14,6 +14,7 @@
 #include "engine/cli/exit_status.h"
 #include "engine/cli/explain.h"
 #include "engine/cli/table.h"
+#include "engine/core/keyed_window.h"
 #include "engine/core/window.h"
 #include "rules/expr_tree.h"
 #include "rules/fields.h"
@@ -120,6 +121,20 @@ std::string memory_of(const rules::PatternSpec& pattern, bool values, Duration l
       kPointBytes, values ? ", and as much for its value," : "", rules::format_duration(longest),
       pattern.labels.empty() ? 1 : pattern.max_series + 1, PatternWindow::kMaxPoints,
       PatternWindow::kMaxPoints * kPointBytes / 1'000'000);
+}
+
+// A key with its match: a node of a map, its text, where its matches are.
+constexpr std::size_t kKeyBytes = 250;
+
+std::string memory_of(const rules::KeyedNeed& need) {
+  const std::size_t most = need.sampled ? KeyedWindow::kMostSampled : KeyedWindow::kMaxKeys;
+  const std::string further =
+      need.exact > Duration{0}
+          ? fmt::format("; {} more a match for {}", kPointBytes, rules::format_duration(need.exact))
+          : "";
+  return fmt::format("some {} bytes a value of {} until {} after its last match{}; at most {} ({} MB){}, for all rules together",
+                     kKeyBytes, need.key, rules::format_duration(need.reach), further, most, most * kKeyBytes / 1'000'000,
+                     need.sampled ? ", which stand for the others where there are more" : "");
 }
 
 std::string conditions_of(const rules::FieldTest& test) {
@@ -315,9 +330,18 @@ std::string rule_text(const Config& config, const rules::AlertingRule& rule, con
     out += fmt::format("    reads    {}\n", sources_of(plan, pattern));
     bool values = false;
     Duration longest{0};
+    std::map<std::string, rules::KeyedNeed> keys;
     for (const Window& window : windows) {
       if (window.pattern != &pattern) continue;
       const rules::Expr& call = *window.call;
+      if (call.asks_keys()) {
+        rules::KeyedNeed& need = keys.try_emplace(call.keyed_need().name(), call.keyed_need()).first->second;
+        need.reach = std::max(need.reach, call.reach());
+        need.exact = std::max(need.exact, call.keyed_need().exact);
+        out += fmt::format("    window   {} in {}, by {}\n", rules::format_duration(call.window),
+                           rules::format_expr(call), call.key);
+        continue;
+      }
       values = values || call.asks_values();
       longest = std::max(longest, call.reach());
       std::string back;
@@ -330,7 +354,9 @@ std::string rule_text(const Config& config, const rules::AlertingRule& rule, con
       out += fmt::format("    window   {} in {}{}\n", rules::format_duration(call.window),
                          rules::format_expr(call), back);
     }
-    out += fmt::format("    memory   {}\n", memory_of(pattern, values, longest));
+    if (longest > Duration{0}) out += fmt::format("    memory   {}\n", memory_of(pattern, values, longest));
+    for (const auto& [name, need] : keys)
+      out += fmt::format("    memory   {}\n", memory_of(need));
   }
   const auto add = [&](const char* title, const std::vector<std::pair<std::string, rules::Template>>& list) {
     if (list.empty()) return;
@@ -387,6 +413,11 @@ Json rule_json(const Config& config, const rules::AlertingRule& rule, const rule
     one.set("most_series",
             static_cast<std::uint64_t>(window.pattern->labels.empty() ? 1 : window.pattern->max_series + 1));
     one.set("most_matches", static_cast<std::uint64_t>(PatternWindow::kMaxPoints));
+    if (window.call->asks_keys()) {
+      const rules::KeyedNeed need = window.call->keyed_need();
+      one.set("key", need.key).set("estimated", need.sampled);
+      one.set("most_keys", static_cast<std::uint64_t>(need.sampled ? KeyedWindow::kMostSampled : KeyedWindow::kMaxKeys));
+    }
     windows.push(std::move(one));
   }
   out.set("windows", std::move(windows));

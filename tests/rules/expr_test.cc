@@ -125,6 +125,9 @@ TEST_CASE("expr: one meaning has one text", "[rules][expr]") {
         "topk by (zone) (2 + 1, rate(errors[1m])) > 1");
   CHECK(canonical("rate( plain[60s]  offset 60m)>rate(plain[1m] OFFSET 0s)") ==
         "rate(plain[1m] offset 1h) > rate(plain[1m])");
+  CHECK(canonical("unanswered_over_time( 'id',plain,errors{queue='a'} [60s] )>0") ==
+        "unanswered_over_time(\"id\", plain, errors{queue=\"a\"}[1m]) > 0");
+  CHECK(canonical("sum by(queue)(first_seen(\"class\",errors[7d]))") == "sum by (queue) (first_seen(\"class\", errors[1w]))");
   CHECK(canonical("count_over_time(errors[1m]) > 5m") == "count_over_time(errors[1m]) > 300");
 }
 
@@ -234,6 +237,26 @@ TEST_CASE("expr: what is wrong is said, with its place and the fix", "[rules][ex
       {"sum by (status) (count_over_time(errors[5m])) > 3", "names label `status`", "queue, zone", 0},
       {"count_over_time(errors[5m])", "compares nothing", "> 3", 0},
       {"1 > 2", "names no pattern", "", 2},
+      {"first_seen(errors[5m])", "`first_seen` wants a capture's name in quotes first", "first_seen(\"error_class\", ", 11},
+      {"first_seen(\"a.b\", errors[5m])", "\"a.b\" is not a label's name", "where: {a.b: {match: ", 11},
+      {"first_seen(\"a b\", errors[5m])", "\"a b\" is not a label's name", "letters, digits", 11},
+      {"first_seen(\"alertname\", errors[5m])", "logbell's own", "another name", 11},
+      {"first_seen(\"a\")", "wants 1 pattern behind its key, and 0 are given", "as in first_seen(", 0},
+      {"first_seen(\"a\", errors[5m], plain[5m])", "one window", "behind the last one", 22},
+      {"first_seen(\"a\", errors, plain[5m])", "takes no more than 1 pattern", "as in", 24},
+      {"unanswered_over_time(\"a\", errors[5m])", "wants 2 patterns behind its key, and 1 is given", "ASKED, ANSWERED", 0},
+      {"unanswered_over_time(\"a\", errors[5m], plain)", "has one window", "ASKED, ANSWERED[30m]", 32},
+      {"sequence_over_time(\"a\", errors, plain)", "a window is missing", "plain[5m]", 37},
+      {"sequence_over_time(\"a\", errors[5m])", "wants at least 2 patterns", "as in", 0},
+      {"sequence_over_time(\"a\", errors, plain[5m] offset 1h)", "has no offset", "leave it out", 42},
+      {"sequence_over_time(\"a\", errors, plain[8d])", "longer than 1w", "Prometheus", 38},
+      {"sequence_over_time(\"a\", rate(plain[5m]), plain[5m])", "wants a pattern", "", 24},
+      {"unanswered_over_time(\"a\", error, plain[5m])", "no pattern `error`", "errors", 26},
+      {"unanswered_over_time(\"a\", errors{zon=\"x\"}, plain[5m])", "names label `zon`", "zone", 26},
+      {"distinct_over_time(\"a\", errors[5m])", "compares nothing", "> 3", 0},
+      {"unanswered_over_time(\"a\", errors, plain[5m]) > 1", "`unanswered_over_time` is always 1", "change the number", 45},
+      {"first_seen(\"a\", errors[5m]) < 1", "`first_seen` is never below 1", "change the number", 28},
+      {"sum by (zone) (unanswered_over_time(\"a\", errors, plain[5m]))", "names label `zone`", "there are: a", 0},
   };
   for (const auto& row : rows) {
     INFO(row.text);
@@ -561,6 +584,12 @@ TEST_CASE("expr: polarity says what a rule's truth rests on", "[rules][expr]") {
       {"m_of_n(count_over_time(plain[1m]) > 3, 3, 5, 1m)", true, false},
       {"m_of_n(count_over_time(plain[1m]) == 0, 3, 5, 1m)", false, true},
       {"m_of_n(count_over_time(plain[1m]) == 0, 3, 5, 1m) < 5", true, true},
+      {"distinct_over_time(\"a\", plain[1m]) > 3", true, false},
+      {"distinct_over_time(\"a\", plain[1m]) == 0", false, true},
+      {"first_seen(\"a\", plain[1m])", true, true},
+      {"unanswered_over_time(\"a\", plain, errors[1m])", true, true},
+      {"sequence_over_time(\"a\", plain, errors[1m])", true, false},
+      {"absent_over_time(plain[1m]) unless on () sequence_over_time(\"a\", plain, errors[1m])", false, true},
   };
   for (const auto& row : rows) {
     INFO(row.text);
@@ -611,6 +640,21 @@ TEST_CASE("expr: the labels that a result can have", "[rules][expr]") {
   CHECK(result_labels(*good("m_of_n(count_over_time(errors[1m]) > 1, 3, 5, 1m)"), patterns()) ==
         Names{"queue", "zone"});
   CHECK(longest_window(*good("rate(plain[1m]) > 1 and rate(plain[2h]) > 1")) == std::chrono::hours(2));
+  // Of a function by key: the pattern's without the key, with it, or the key alone.
+  CHECK(result_labels(*good("distinct_over_time(\"zone\", errors[1m]) > 1"), patterns()) == Names{"queue"});
+  CHECK(result_labels(*good("first_seen(\"class\", errors[1m])"), patterns()) == Names{"class", "queue", "zone"});
+  CHECK(result_labels(*good("unanswered_over_time(\"id\", errors, plain[1m])"), patterns()) == Names{"id"});
+  CHECK(fixed_labels(*good("first_seen(\"class\", errors{queue=\"a\",class!=\"b\"}[1m])"), patterns()) ==
+        Labels{{"queue", "a"}});
+  CHECK(fixed_labels(*good("unanswered_over_time(\"id\", errors{queue=\"a\"}, plain[1m])"), patterns()).empty());
+  CHECK(is_single(*good("distinct_over_time(\"id\", plain[1m]) > 1")->left));
+  CHECK(is_single(*good("distinct_over_time(\"zone\", errors{queue=\"a\"}[1m]) > 1")->left));
+  CHECK_FALSE(is_single(*good("distinct_over_time(\"id\", errors{queue=\"a\"}[1m]) > 1")->left));
+  CHECK(longest_window(*good("distinct_over_time(\"id\", plain[10m]) > 1")) == std::chrono::minutes(10));
+  CHECK(longest_window(*good("first_seen(\"id\", plain[10m])")) == std::chrono::minutes(15));
+  CHECK(longest_window(*good("unanswered_over_time(\"id\", plain, errors[10m])")) == std::chrono::minutes(20));
+  CHECK(longest_window(*good("m_of_n(sequence_over_time(\"id\", plain, errors[10m]), 2, 3, 1m)")) ==
+        std::chrono::minutes(12));
 }
 
 TEST_CASE("expr: hours are of the zone that is given", "[rules][expr]") {
@@ -654,6 +698,22 @@ TEST_CASE("expr: canonical text parses back to the same tree", "[rules][expr]") 
       }
       if (pick(2) == 0)
         node->matchers.push_back(*LabelMatcher::make("queue", LabelMatcher::Op::kNotEqual, "a\"\\\nb"));
+      return node;
+    }
+    if (shape == 1 && vector && pick(4) == 0) {
+      node->kind = Expr::Kind::kKeyed;
+      node->keyed = static_cast<KeyedFunction>(pick(4));
+      node->key = "id";
+      node->window = std::chrono::milliseconds(1 + pick(100000));
+      for (std::size_t i = 0; i < signature_of(node->keyed).least; ++i) {
+        auto operand = std::make_shared<Expr>();
+        operand->kind = Expr::Kind::kRangeCall;
+        operand->type = Expr::Type::kVector;
+        operand->pattern = "errors";
+        operand->key = "id";
+        if (pick(2) == 0) operand->matchers.push_back(*LabelMatcher::make("queue", LabelMatcher::Op::kEqual, "a"));
+        node->operands.push_back(std::move(operand));
+      }
       return node;
     }
     if (shape == 1 && vector) {

@@ -82,6 +82,32 @@ TEST_CASE("pattern: labels are clean text, cut to size, whatever the line holds"
   CHECK(whole[0].labels_cut == 0);
 }
 
+TEST_CASE("pattern: keys are what rules ask for, and two long ones stay two", "[rules][pattern]") {
+  PatternSpec spec = spec_of({R"(id=(?P<id>\S*)( user=(?P<user>\S+))?)"}, {});
+  spec.keys = {"id", "user"};
+  const std::string same(300, 'x');
+  const auto found = run({spec}, LineFormat::kText,
+                         "id=7 user=ann@example.com\nid=8\nid= user=bob@example.com\nid=" + same + "1\nid=" + same + "2\n");
+  REQUIRE(found.size() == 5);
+  CHECK(found[0].keys[0] == "7");
+  CHECK(found[1].keys == std::vector<std::string>{"8", ""});
+  // What is hidden is hidden, and still tells one from another.
+  CHECK(found[0].keys[1].find("ann") == std::string::npos);
+  CHECK(found[0].keys[1] != found[2].keys[1]);
+  CHECK(found[2].keys[0].empty());
+  CHECK(found[3].keys[0] != found[4].keys[0]);
+  CHECK(found[3].keys[0].size() <= kMaxLabelBytes);
+  CHECK(found[3].keys[0].substr(0, 100) == same.substr(0, 100));
+  // They are no part of what is counted.
+  CHECK(spec.identity() == spec_of({R"(id=(?P<id>\S*)( user=(?P<user>\S+))?)"}, {}).identity());
+  PatternSpec fields = spec_of({}, {});
+  fields.where.push_back({"event", {"stored"}, std::nullopt, false});
+  fields.keys = {"id"};
+  const auto json = run({fields}, LineFormat::kJson, "{\"event\":\"stored\",\"id\":17}\n");
+  REQUIRE(json.size() == 1);
+  CHECK(json[0].keys == std::vector<std::string>{"17"});
+}
+
 TEST_CASE("pattern: fields of JSON and logfmt are tested and taken", "[rules][pattern]") {
   PatternSpec spec = spec_of({}, {"queue", "code"}, "http.took");
   FieldTest level;
