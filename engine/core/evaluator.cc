@@ -217,47 +217,67 @@ double stands_for(int level) {
   return std::ldexp(1.0, level);
 }
 
-const KeyedWindow* keyed_window(const Expr& expr, const WindowOf& window_of) {
-  const Expr& first = *expr.operands.front();
-  return window_of(first.pattern_index).keyed(first.keyed_need());
-}
-
 bool covers(const Span& span, Timestamp at) {
   return span.from <= at && at < span.until;
 }
 
+// How many keys are counted at `at`, by what stands behind them in an id.
+std::map<std::string_view, double> distinct_counts(const Expr& expr, const KeyedIndex& index, Timestamp at) {
+  std::map<std::string_view, double> counts;
+  const KeyedWindow& window = index.window();
+  const int level = window.level(at - expr.window, at);
+  // Where the same keys are kept all the time, they are counted already.
+  if (window.level_changes().empty()) {
+    for (const auto& [labels, counter] : index.counters()) {
+      if (const std::int64_t count = counter.at(at); count > 0)
+        counts[labels] = static_cast<double>(count) * stands_for(level);
+    }
+    return counts;
+  }
+  for (const auto& [id, spans] : index.spans()) {
+    if (KeyedWindow::is_at_level(KeyedWindow::key_of(id), level) &&
+        std::any_of(spans.begin(), spans.end(), [&](const Span& span) { return covers(span, at); }))
+      counts[KeyedIndex::labels_part(id)] += stands_for(level);
+  }
+  return counts;
+}
+
+// Matches from the beginning of a span on: those of a first_seen().
+double matches_since(const KeyedIndex& index, std::string_view id, Timestamp from, Timestamp to) {
+  const auto entry = index.window().entries().find(id);
+  if (entry == index.window().entries().end()) return 0;
+  return static_cast<double>(entry->second.times.count(from - Duration(1), to));
+}
+
 Value keyed_call(const Expr& expr, Timestamp at, const WindowOf& window_of) {
   Value out;
+  const KeyedIndex* index = KeyedIndex::of(expr, window_of);
   if (expr.keyed == rules::KeyedFunction::kDistinct) {
     std::map<Labels, double> counts;
     for (const auto& [labels, since] : counted_series(expr, window_of)) {
       if (since <= at) counts[labels] = 0;
     }
-    const KeyedWindow* window = keyed_window(expr, window_of);
-    const int level = window == nullptr ? 0 : window->level(at - expr.window, at);
-    visit_keys(expr, at, window_of, [&](const KeyedSpans& key) {
-      if (!KeyedWindow::is_at_level(KeyedWindow::key_of(key.id), level)) return;
-      if (std::any_of(key.spans.begin(), key.spans.end(), [&](const Span& span) { return covers(span, at); }))
-        counts[kept_labels(expr, key.id)] += stands_for(level);
-    });
+    if (index != nullptr) {
+      for (const auto& [id, count] : distinct_counts(expr, *index, at))
+        counts[kept_labels(expr, id)] += count;
+    }
     for (const auto& [labels, count] : counts)
       out.samples.push_back({labels, count});
     return out;
   }
-  visit_keys(expr, at, window_of, [&](const KeyedSpans& key) {
+  if (index == nullptr) return out;
+  for (const auto& [id, spans] : index->spans()) {
     // Of several the last: what is new again counts anew.
-    const auto span =
-        std::find_if(key.spans.rbegin(), key.spans.rend(), [&](const Span& one) { return covers(one, at); });
-    if (span == key.spans.rend()) return;
+    const auto span = std::find_if(spans.rbegin(), spans.rend(), [&](const Span& one) { return covers(one, at); });
+    if (span == spans.rend()) continue;
     if (expr.keyed != rules::KeyedFunction::kFirstSeen) {
-      out.samples.push_back({Labels{{expr.key, std::string(key.id)}}, 1});
-      return;
+      out.samples.push_back({Labels{{expr.key, id}}, 1});
+      continue;
     }
-    Labels labels = kept_labels(expr, key.id);
-    labels.set(expr.key, KeyedWindow::key_of(key.id));
-    const MatchTimes& times = keyed_window(expr, window_of)->entries().find(key.id)->second.times;
-    out.samples.push_back({std::move(labels), static_cast<double>(times.count(span->from - Duration(1), at))});
-  });
+    Labels labels = kept_labels(expr, id);
+    labels.set(expr.key, KeyedWindow::key_of(id));
+    out.samples.push_back({std::move(labels), matches_since(*index, id, span->from, at)});
+  }
   return out;
 }
 
@@ -683,22 +703,24 @@ class SpanEvaluator {
     return all;
   }
 
-  // A key that is counted at some instant of the span, and one that is at every one.
   std::optional<std::vector<Element>> elements_of_distinct(const Expr& expr) const {
     if (from_ < Timestamp::min() + expr.window) return std::nullopt;
-    const KeyedWindow* window = keyed_window(expr, window_of_);
-    const int level = window == nullptr ? 0 : window->level(from_ - expr.window, to_);
-    // Of another level something else may be counted.
-    if (window != nullptr && !window->is_steady(from_ - expr.window, to_)) return std::nullopt;
+    const KeyedIndex* index = KeyedIndex::of(expr, window_of_);
+    // While other keys are kept than before, something else may be counted at each instant.
+    if (index != nullptr && !index->window().level_changes().empty()) return std::nullopt;
     std::map<Labels, Element> sets;
     for (const auto& [labels, since] : counted_series(expr, window_of_))
       sets[labels].always = since <= from_;
-    visit_keys(expr, from_, window_of_, [&](const KeyedSpans& key) {
-      if (!KeyedWindow::is_at_level(KeyedWindow::key_of(key.id), level) || key.spans.front().from > to_) return;
-      Element& set = sets[kept_labels(expr, key.id)];
-      set.most += stands_for(level);
-      if (key.spans.front().from <= from_ && to_ < key.spans.front().until) set.least += stands_for(level);
-    });
+    if (index != nullptr) {
+      const double each = stands_for(index->window().level(from_ - expr.window, to_));
+      for (const auto& [labels, counter] : index->counters()) {
+        const auto [least, most] = counter.bounds(from_, to_);
+        if (most == 0) continue;
+        Element& set = sets[kept_labels(expr, labels)];
+        set.least += static_cast<double>(least) * each;
+        set.most += static_cast<double>(most) * each;
+      }
+    }
     std::vector<Element> all;
     for (auto& [labels, set] : sets) {
       set.labels = labels;
@@ -840,18 +862,17 @@ class SpanEvaluator {
       }
       return all;
     }
-    visit_keys(expr, from_, window_of_, [&](const KeyedSpans& key) {
-      if (key.spans.front().from > to_) return;
-      const bool counts = expr.keyed == rules::KeyedFunction::kFirstSeen;
-      all.least = 1;
-      all.most = std::max(all.most, counts ? matches_of(expr, key.id, key.spans.front().from) : 1.0);
-    });
+    const KeyedIndex* index = KeyedIndex::of(expr, window_of_);
+    if (index == nullptr) return all;
+    for (const auto& [id, spans] : index->spans()) {
+      for (const Span& span : spans) {
+        if (span.until <= from_ || span.from > to_) continue;
+        const bool counts = expr.keyed == rules::KeyedFunction::kFirstSeen;
+        all.least = 1;
+        all.most = std::max(all.most, counts ? matches_since(*index, id, span.from, to_) : 1.0);
+      }
+    }
     return all;
-  }
-  // From `from` on up to the end of the span.
-  double matches_of(const Expr& expr, std::string_view id, Timestamp from) const {
-    const MatchTimes& times = keyed_window(expr, window_of_)->entries().find(id)->second.times;
-    return static_cast<double>(times.count(from - Duration(1), to_));
   }
 
   // `summed`: of all of its series together.
@@ -1149,34 +1170,61 @@ void all_keyed(const Expr& expr, std::vector<const Expr*>& out) {
     all_keyed(*part, out);
 }
 
-// Each instant after `from` at which a keyed function can give something else, but for those that m_of_n() adds.
+// Each instant in (from, to] at which a keyed function can give something else, but for those that m_of_n() adds.
 template <typename Take>
-void keyed_changes(const Expr& expr, Timestamp from, const WindowOf& window_of, Take take) {
-  const bool distinct = expr.keyed == rules::KeyedFunction::kDistinct;
+void keyed_changes(const Expr& expr, Timestamp from, Timestamp to, const WindowOf& window_of, Take take) {
   const auto consider = [&](Timestamp at) {
-    if (at > from) take(at);
+    if (at > from && at <= to) take(at);
   };
-  const KeyedWindow* window = distinct ? keyed_window(expr, window_of) : nullptr;
-  if (distinct) {
+  const KeyedIndex* index = KeyedIndex::of(expr, window_of);
+  if (expr.keyed == rules::KeyedFunction::kDistinct) {
     for (const auto& [labels, since] : counted_series(expr, window_of)) {
       if (since != rules::kLongAgo) consider(since);
     }
-    if (window != nullptr) {
-      for (const Timestamp since : window->level_changes())
-        consider(since + expr.window);
+    if (index == nullptr) return;
+    for (const Timestamp since : index->window().level_changes())
+      consider(since + expr.window);
+    for (const auto& [labels, counter] : index->counters()) {
+      for (auto edge = counter.edges().upper_bound(from); edge != counter.edges().end() && edge->first <= to; ++edge)
+        take(edge->first);
     }
+    return;
   }
-  visit_keys(expr, from, window_of, [&](const KeyedSpans& key) {
-    for (const Span& span : key.spans) {
+  if (index == nullptr) return;
+  std::vector<Timestamp> matches;
+  for (const auto& [id, spans] : index->spans()) {
+    for (const Span& span : spans) {
+      if (span.until <= from || span.from > to) continue;
       consider(span.from);
       consider(span.until);
       if (expr.keyed != rules::KeyedFunction::kFirstSeen) continue;
       // Each further match is one more.
-      for (auto at = std::upper_bound(key.matches.begin(), key.matches.end(), span.from);
-           at != key.matches.end() && *at < span.until; ++at)
-        consider(*at);
+      const auto entry = index->window().entries().find(id);
+      if (entry == index->window().entries().end()) continue;
+      matches.clear();
+      entry->second.times.times(std::max(from, span.from), std::min(to, span.until), matches);
+      for (const Timestamp at : matches)
+        take(at);
     }
+  }
+}
+
+// The first of them.
+std::optional<Timestamp> next_keyed_change(const Expr& expr, Timestamp from, const WindowOf& window_of) {
+  std::optional<Timestamp> next;
+  // Of counted keys there may be very many that come or go later.
+  if (expr.keyed == rules::KeyedFunction::kDistinct) {
+    if (const KeyedIndex* index = KeyedIndex::of(expr, window_of)) {
+      for (const auto& [labels, counter] : index->counters()) {
+        const auto edge = counter.edges().upper_bound(from);
+        if (edge != counter.edges().end() && (!next || edge->first < *next)) next = edge->first;
+      }
+    }
+  }
+  keyed_changes(expr, from, next.value_or(Timestamp::max()), window_of, [&](Timestamp at) {
+    if (!next || at < *next) next = at;
   });
+  return next;
 }
 
 }  // namespace
@@ -1192,9 +1240,7 @@ void change_instants(const Expr& expr, Timestamp from, Timestamp to, const Windo
     const Expr& first = *call->operands.front();
     for (std::uint32_t look = 0; look < first.looks; ++look) {
       const Duration before = look * first.again;
-      keyed_changes(*call, from - before, window_of, [&](Timestamp at) {
-        if (at + before <= to) out.insert(at + before);
-      });
+      keyed_changes(*call, from - before, to - before, window_of, [&](Timestamp at) { out.insert(at + before); });
     }
   }
   std::vector<Timestamp> times;
@@ -1233,7 +1279,7 @@ std::optional<Timestamp> next_change(const Expr& expr, Timestamp from, const Win
     const Expr& first = *call->operands.front();
     for (std::uint32_t look = 0; look < first.looks; ++look) {
       const Duration before = look * first.again;
-      keyed_changes(*call, from - before, window_of, [&](Timestamp at) { consider(at + before); });
+      if (const auto at = next_keyed_change(*call, from - before, window_of)) consider(*at + before);
     }
   }
   for (const Expr* call : rules::range_calls(expr)) {

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 #include <string>
+#include <utility>
 
 namespace logbell::engine {
 
@@ -96,84 +98,192 @@ void sequence_spans(const Steps& steps, std::size_t count, Duration window, std:
   }
 }
 
+// The matches of a key in an operand, of all of its labels that are asked for.
+template <typename Take>
+void each_of(const Expr& operand, const KeyedWindow& window, std::string_view key, Take take) {
+  const auto& entries = window.entries();
+  for (auto it = entries.lower_bound(key); it != entries.end() && KeyedWindow::key_of(it->first) == key; ++it) {
+    if (selected(operand, it->first)) take(it->second.times);
+  }
+}
+
+std::vector<Timestamp> times_of(const Expr& operand, const KeyedWindow& window, std::string_view key) {
+  std::vector<Timestamp> times;
+  each_of(operand, window, key, [&](const MatchTimes& one) { one.times(Timestamp::min(), Timestamp::max(), times); });
+  std::sort(times.begin(), times.end());
+  times.erase(std::unique(times.begin(), times.end()), times.end());
+  return times;
+}
+
+bool is_by_id(const Expr& expr) {
+  return expr.operands.size() == 1;
+}
+
 }  // namespace
 
-void visit_keys(const Expr& expr, Timestamp from, const WindowOf& window_of,
-                const std::function<void(const KeyedSpans&)>& visit) {
-  std::array<const KeyedWindow*, kMostOperands> windows{};
-  for (std::size_t i = 0; i < expr.operands.size(); ++i) {
-    const Expr& operand = *expr.operands[i];
-    windows[i] = window_of(operand.pattern_index).keyed(operand.keyed_need());
-    if (windows[i] == nullptr) return;
+void SpanCounter::change(Timestamp when, std::int64_t by) {
+  const auto edge = edges_.try_emplace(when, 0).first;
+  edge->second += by;
+  if (edge->second == 0) edges_.erase(edge);
+  if (when <= cursor_) count_ += by;
+}
+
+void SpanCounter::add(const Span& span) {
+  change(span.from, 1);
+  change(span.until, -1);
+}
+
+void SpanCounter::remove(const Span& span) {
+  change(span.from, -1);
+  change(span.until, 1);
+}
+
+std::int64_t SpanCounter::at(Timestamp when) const {
+  for (auto edge = edges_.upper_bound(cursor_); edge != edges_.end() && edge->first <= when; ++edge)
+    count_ += edge->second;
+  for (auto edge = edges_.upper_bound(when); edge != edges_.end() && edge->first <= cursor_; ++edge)
+    count_ -= edge->second;
+  cursor_ = when;
+  return count_;
+}
+
+std::pair<std::int64_t, std::int64_t> SpanCounter::bounds(Timestamp from, Timestamp to) const {
+  std::int64_t count = at(from);
+  std::pair<std::int64_t, std::int64_t> out(count, count);
+  for (auto edge = edges_.upper_bound(from); edge != edges_.end() && edge->first <= to; ++edge) {
+    count += edge->second;
+    out.first = std::min(out.first, count);
+    out.second = std::max(out.second, count);
   }
+  return out;
+}
+
+const KeyedIndex* KeyedIndex::of(const Expr& expr, const WindowOf& window_of) {
+  std::vector<const KeyedWindow*> windows;
+  for (const rules::ExprPtr& operand : expr.operands) {
+    windows.push_back(window_of(operand->pattern_index).keyed(operand->keyed_need()));
+    if (windows.back() == nullptr) return nullptr;
+  }
+  // How far m_of_n() looks back decides how long what is over is kept.
   const Expr& first = *expr.operands.front();
-  const Duration reach = first.reach();
-  const bool by_id = expr.operands.size() == 1;
-  KeyedSpans found;
-  std::vector<Timestamp> others;
-  Steps steps;
-  for (std::size_t i = 0; i < expr.operands.size(); ++i) {
-    steps.same_as[i] = i;
-    for (std::size_t j = i; j-- > 0;) {
-      if (rules::format_expr(*expr.operands[i]) == rules::format_expr(*expr.operands[j])) steps.same_as[i] = j;
-    }
+  std::shared_ptr<KeyedIndex>& index = windows.front()->index_of(
+      rules::format_expr(expr) + " " + std::to_string(((first.looks - 1) * first.again).count()));
+  if (index == nullptr) index = std::make_shared<KeyedIndex>();
+  index->refresh(expr, windows);
+  return index.get();
+}
+
+void KeyedIndex::refresh(const Expr& expr, const std::vector<const KeyedWindow*>& windows) {
+  windows_ = windows;
+  changes_.resize(windows.size());
+  bool all = false;
+  std::set<std::string, std::less<>> units;
+  Timestamp clock = rules::kLongAgo;
+  for (std::size_t i = 0; i < windows.size(); ++i) {
+    if (!windows[i]->is_watched_by(changes_[i])) changes_[i] = windows[i]->watch();
+    KeyedWindow::Changes& changes = *changes_[i];
+    all = all || changes.all;
+    clock = std::max(clock, changes.clock);
+    for (const std::string& id : changes.ids)
+      units.emplace(is_by_id(expr) ? std::string_view(id) : KeyedWindow::key_of(id));
+    changes.all = false;
+    changes.ids.clear();
   }
-  // The matches of a key in an operand, of all of its labels that are asked for.
-  const auto each_of = [&](std::size_t operand, std::string_view key, const auto& take) {
-    const auto& entries = windows[operand]->entries();
-    for (auto it = entries.lower_bound(key); it != entries.end() && KeyedWindow::key_of(it->first) == key; ++it) {
-      if (selected(*expr.operands[operand], it->first)) take(it->second.times);
+  if (all) {
+    spans_.clear();
+    counters_.clear();
+    std::string_view last;
+    bool any = false;
+    for (const auto& [id, entry] : windows.front()->entries()) {
+      const std::string_view unit = is_by_id(expr) ? std::string_view(id) : KeyedWindow::key_of(id);
+      if (any && unit == last) continue;
+      compute(expr, unit);
+      last = unit;
+      any = true;
     }
-  };
-  const auto sort_out = [](std::vector<Timestamp>& times) {
-    std::sort(times.begin(), times.end());
-    times.erase(std::unique(times.begin(), times.end()), times.end());
-  };
-  const auto& entries = windows.front()->entries();
-  for (auto it = entries.begin(); it != entries.end();) {
-    found.id = by_id ? std::string_view(it->first) : KeyedWindow::key_of(it->first);
-    found.spans.clear();
-    found.matches.clear();
-    Timestamp newest = rules::kLongAgo;
-    do {
-      const MatchTimes& times = it->second.times;
-      if (!times.empty() && selected(first, it->first)) {
-        newest = std::max(newest, times.newest());
-        times.times(Timestamp::min(), Timestamp::max(), found.matches);
-      }
-      ++it;
-    } while (!by_id && it != entries.end() && KeyedWindow::key_of(it->first) == found.id);
-    // Nothing that began so long ago goes on.
-    if (found.matches.empty() || newest + reach <= from) continue;
-    if (!by_id) sort_out(found.matches);
+  } else {
+    for (const std::string& unit : units)
+      compute(expr, unit);
+  }
+  if (clock > pruned_ || all) prune(expr, clock);
+}
+
+void KeyedIndex::compute(const Expr& expr, std::string_view unit) {
+  std::vector<Timestamp> matches;
+  if (is_by_id(expr)) {
+    const auto& entries = windows_.front()->entries();
+    const auto entry = entries.find(unit);
+    if (entry != entries.end() && selected(*expr.operands.front(), unit))
+      entry->second.times.times(Timestamp::min(), Timestamp::max(), matches);
+  } else {
+    matches = times_of(*expr.operands.front(), *windows_.front(), unit);
+  }
+  std::vector<Span> spans;
+  if (!matches.empty()) {
     switch (expr.keyed) {
       case KeyedFunction::kDistinct:
-        distinct_spans(found.matches, expr.window, found.spans);
+        distinct_spans(matches, expr.window, spans);
         break;
       case KeyedFunction::kFirstSeen:
-        first_seen_spans(found.matches, expr.window, found.spans);
+        first_seen_spans(matches, expr.window, spans);
         break;
       case KeyedFunction::kUnanswered:
-        others.clear();
-        each_of(1, found.id, [&](const MatchTimes& times) { times.times(Timestamp::min(), Timestamp::max(), others); });
-        sort_out(others);
-        unanswered_spans(found.matches, others, expr.window, found.spans);
+        unanswered_spans(matches, times_of(*expr.operands[1], *windows_[1], unit), expr.window, spans);
         break;
-      case KeyedFunction::kSequence:
+      case KeyedFunction::kSequence: {
+        Steps steps;
         for (std::size_t i = 0; i < expr.operands.size(); ++i) {
-          steps.points[i].clear();
+          steps.same_as[i] = i;
+          for (std::size_t j = i; j-- > 0;) {
+            if (rules::format_expr(*expr.operands[i]) == rules::format_expr(*expr.operands[j])) steps.same_as[i] = j;
+          }
           if (steps.same_as[i] != i) continue;
-          each_of(i, found.id, [&](const MatchTimes& times) {
+          each_of(*expr.operands[i], *windows_[i], unit, [&](const MatchTimes& times) {
             const auto points = times.points(Timestamp::min(), Timestamp::max());
             steps.points[i].insert(steps.points[i].end(), points.begin(), points.end());
           });
         }
-        sequence_spans(steps, expr.operands.size(), expr.window, found.spans);
+        sequence_spans(steps, expr.operands.size(), expr.window, spans);
         break;
+      }
     }
-    std::erase_if(found.spans, [&](const Span& span) { return span.until <= from; });
-    if (!found.spans.empty()) visit(found);
   }
+  replace(expr, unit, std::move(spans));
+}
+
+void KeyedIndex::replace(const Expr& expr, std::string_view unit, std::vector<Span> spans) {
+  auto known = spans_.find(unit);
+  if (known == spans_.end() && spans.empty()) return;
+  if (expr.keyed == KeyedFunction::kDistinct) {
+    SpanCounter& counter = counters_.try_emplace(std::string(labels_part(unit))).first->second;
+    if (known != spans_.end()) {
+      for (const Span& span : known->second)
+        counter.remove(span);
+    }
+    for (const Span& span : spans)
+      counter.add(span);
+    if (counter.edges().empty()) counters_.erase(std::string(labels_part(unit)));
+  }
+  if (spans.empty()) {
+    spans_.erase(known);
+  } else if (known == spans_.end()) {
+    spans_.emplace(std::string(unit), std::move(spans));
+  } else {
+    known->second = std::move(spans);
+  }
+}
+
+void KeyedIndex::prune(const Expr& expr, Timestamp clock) {
+  pruned_ = clock;
+  if (clock == rules::kLongAgo) return;
+  const Expr& first = *expr.operands.front();
+  const Timestamp over = clock - (first.looks - 1) * first.again;
+  std::vector<std::string> gone;
+  for (const auto& [unit, spans] : spans_) {
+    if (spans.back().until <= over) gone.push_back(unit);
+  }
+  for (const std::string& unit : gone)
+    replace(expr, unit, {});
 }
 
 }  // namespace logbell::engine

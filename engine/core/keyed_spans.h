@@ -1,9 +1,15 @@
 // When each key of a function such as unanswered_over_time() has its element.
 //
-// Pure: windows and time are arguments. Owned by the core thread, as the windows are.
+// Owned by the core thread, as the windows are; windows and time are arguments. What follows from a window's keys is kept
+// beside it (KeyedIndex) and made anew for the keys that have changed: with a hundred thousand of them a look costs what
+// has changed, and what has an element.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <map>
+#include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -21,16 +27,52 @@ struct Span {
   friend bool operator==(const Span&, const Span&) = default;
 };
 
-// One key, as far as its matches are known.
-struct KeyedSpans {
-  std::string_view id;              // of the first operand's KeyedWindow; of several operands the key alone
-  std::vector<Span> spans;          // by their beginnings
-  std::vector<rules::Timestamp> matches;  // of the first operand, each time once
+// How many spans hold at an instant. Asked about instants that are near each other, an answer costs the spans that begin
+// or end between them.
+class SpanCounter {
+ public:
+  void add(const Span& span);
+  void remove(const Span& span);
+  std::int64_t at(rules::Timestamp when) const;
+  // The least and the most in [from, to].
+  std::pair<std::int64_t, std::int64_t> bounds(rules::Timestamp from, rules::Timestamp to) const;
+  // By how much it rises at an instant.
+  const std::map<rules::Timestamp, std::int64_t>& edges() const { return edges_; }
+
+ private:
+  void change(rules::Timestamp when, std::int64_t by);
+
+  std::map<rules::Timestamp, std::int64_t> edges_;
+  mutable rules::Timestamp cursor_ = rules::kLongAgo;
+  mutable std::int64_t count_ = 0;  // at the cursor
 };
 
-// Every key of `expr`, a bound kKeyed, with a span that ends after `from`: that of distinct_over_time() is the time in
-// which the key is counted, and that of the others the time in which it has an element.
-void visit_keys(const rules::Expr& expr, rules::Timestamp from, const WindowOf& window_of,
-                const std::function<void(const KeyedSpans&)>& visit);
+// The spans of every key of one function. That of distinct_over_time() is the time in which a key is counted; that of the
+// others the time in which it has an element.
+class KeyedIndex {
+ public:
+  // Brought up to date. `expr`: a bound kKeyed. Null: a window does not keep what it asks for.
+  static const KeyedIndex* of(const rules::Expr& expr, const WindowOf& window_of);
+
+  // By the first operand's id in its KeyedWindow, or, of several operands, by the key alone. Some may be over.
+  using Spans = std::map<std::string, std::vector<Span>, std::less<>>;
+  const Spans& spans() const { return spans_; }
+  // Of distinct_over_time(): the keys of each set of labels, by what stands behind the key in an id.
+  const std::map<std::string, SpanCounter, std::less<>>& counters() const { return counters_; }
+  const KeyedWindow& window() const { return *windows_.front(); }
+  static std::string_view labels_part(std::string_view id) { return id.substr(KeyedWindow::key_of(id).size()); }
+
+ private:
+  void refresh(const rules::Expr& expr, const std::vector<const KeyedWindow*>& windows);
+  void compute(const rules::Expr& expr, std::string_view unit);
+  void replace(const rules::Expr& expr, std::string_view unit, std::vector<Span> spans);
+  void prune(const rules::Expr& expr, rules::Timestamp clock);
+
+  std::vector<const KeyedWindow*> windows_;  // of the operands; set at each refresh
+  std::vector<std::shared_ptr<KeyedWindow::Changes>> changes_;
+  Spans spans_;
+  std::map<std::string, SpanCounter, std::less<>> counters_;
+  rules::Timestamp pruned_ = rules::kLongAgo;
+};
 
 }  // namespace logbell::engine

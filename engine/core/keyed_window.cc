@@ -55,11 +55,6 @@ int KeyedWindow::level(Timestamp from, Timestamp to) const {
   return most;
 }
 
-bool KeyedWindow::is_steady(Timestamp from, Timestamp to) const {
-  return std::none_of(levels_.begin() + 1, levels_.end(),
-                      [&](const auto& change) { return change.first > from && change.first < to; });
-}
-
 std::vector<Timestamp> KeyedWindow::level_changes() const {
   std::vector<Timestamp> out;
   for (std::size_t i = 1; i < levels_.size(); ++i)
@@ -100,7 +95,28 @@ KeyedWindow::Added KeyedWindow::add(std::string_view key, const std::vector<std:
   times.add(at, 1);
   points_ += times.size() - before;
   touch(found->first, at);
+  for (const std::weak_ptr<Changes>& watcher : watchers_) {
+    if (const auto changes = watcher.lock(); changes != nullptr && !changes->all) changes->ids.insert(found->first);
+  }
   return added;
+}
+
+std::shared_ptr<KeyedWindow::Changes> KeyedWindow::watch() const {
+  std::erase_if(watchers_, [](const std::weak_ptr<Changes>& watcher) { return watcher.expired(); });
+  auto changes = std::make_shared<Changes>();
+  watchers_.push_back(changes);
+  return changes;
+}
+
+bool KeyedWindow::is_watched_by(const std::shared_ptr<Changes>& changes) const {
+  return std::any_of(watchers_.begin(), watchers_.end(),
+                     [&](const std::weak_ptr<Changes>& watcher) { return watcher.lock() == changes; });
+}
+
+void KeyedWindow::change_all() {
+  for (const std::weak_ptr<Changes>& watcher : watchers_) {
+    if (const auto changes = watcher.lock()) changes->all = true;
+  }
 }
 
 KeyedWindow::Entries::iterator KeyedWindow::erase(Entries::iterator entry) {
@@ -111,6 +127,7 @@ KeyedWindow::Entries::iterator KeyedWindow::erase(Entries::iterator entry) {
 }
 
 void KeyedWindow::raise_level() {
+  change_all();
   while (entries_.size() >= kMostSampled && levels_.back().second < kMostLevels) {
     const int next = levels_.back().second + 1;
     // What is kept of the past is what is at this level, too.
@@ -157,12 +174,16 @@ void KeyedWindow::forget(Timestamp clock) {
     }
     ++it;
   }
+  for (const std::weak_ptr<Changes>& watcher : watchers_) {
+    if (const auto changes = watcher.lock()) changes->clock = clock;
+  }
   if (need_.sampled) lower_level(clock);
   if (points_ < kMaxPoints / 2) full_ = false;
   if (entries_.size() < kMaxKeys) overflowing_ = false;
 }
 
 void KeyedWindow::forget_after(Timestamp at) {
+  change_all();
   for (auto it = entries_.begin(); it != entries_.end();) {
     Entry& entry = it->second;
     const std::size_t before = entry.times.size();
@@ -257,6 +278,7 @@ void KeyedWindow::restore(const std::string& prefix, const StoredEntry& entry) {
     if (need_.sampled && !levels.empty()) levels_ = std::move(levels);
     return;
   }
+  change_all();
   const std::size_t slash = rest.find('/', 2);
   if (rest.substr(0, 2) != "b/" || slash == std::string_view::npos) return;
   std::int64_t block = 0;
@@ -320,6 +342,7 @@ void KeyedWindow::erase_stored(const std::string& prefix, std::vector<StoredEntr
 }
 
 void KeyedWindow::adopt(KeyedWindow&& old) {
+  change_all();
   entries_ = std::move(old.entries_);
   points_ = old.points_;
   overflowing_ = old.overflowing_;

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <string_view>
@@ -21,6 +22,8 @@
 #include "rules/time.h"
 
 namespace logbell::engine {
+
+class KeyedIndex;
 
 class KeyedWindow {
  public:
@@ -54,8 +57,6 @@ class KeyedWindow {
 
   // Of what came in (from, to], only keys at this level were kept throughout: 0 is all of them.
   int level(rules::Timestamp from, rules::Timestamp to) const;
-  // Whether the same keys were kept throughout, and level() is the same for each part of it.
-  bool is_steady(rules::Timestamp from, rules::Timestamp to) const;
   // When the level was changed, oldest first.
   std::vector<rules::Timestamp> level_changes() const;
   // Whether a key belongs to those that are kept at `level`, each of which stands for 2^level.
@@ -70,6 +71,17 @@ class KeyedWindow {
   };
   const Known& known() const { return known_; }
   void set_known(const Known& known) { known_ = known; }
+
+  // What has come since somebody looked, for who keeps what follows from it.
+  struct Changes {
+    bool all = true;
+    std::set<std::string, std::less<>> ids;
+    rules::Timestamp clock = rules::kLongAgo;  // of the last forget()
+  };
+  std::shared_ptr<Changes> watch() const;
+  bool is_watched_by(const std::shared_ptr<Changes>& changes) const;
+  // What follows from it, by the function that asks: kept here so that it goes with the window.
+  std::shared_ptr<KeyedIndex>& index_of(const std::string& function) const { return indexes_[function]; }
 
   const rules::KeyedNeed& need() const { return need_; }
   std::size_t points() const { return points_; }
@@ -95,6 +107,7 @@ class KeyedWindow {
   static std::string stored_id(std::string_view id);
   void touch(const std::string& id, rules::Timestamp at) { dirty_.emplace(id, block_of(at)); }
   Entries::iterator erase(Entries::iterator entry);
+  void change_all();
   void raise_level();
   void lower_level(rules::Timestamp clock);
 
@@ -110,6 +123,8 @@ class KeyedWindow {
   std::vector<std::pair<rules::Timestamp, int>> levels_{{rules::kLongAgo, 0}};
   bool levels_changed_ = false;
   std::set<std::pair<std::string, std::int64_t>> dirty_;  // blocks to be written or erased
+  mutable std::vector<std::weak_ptr<Changes>> watchers_;
+  mutable std::map<std::string, std::shared_ptr<KeyedIndex>> indexes_;
 };
 
 }  // namespace logbell::engine
