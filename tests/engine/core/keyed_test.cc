@@ -373,15 +373,15 @@ KeyedNeed need_of(bool sampled, Duration reach, Duration exact) {
 
 }  // namespace
 
-TEST_CASE("keyed: 4 000 random logs give what a plain reading of them gives", "[core][keyed]") {
+TEST_CASE("keyed: 1 300 random logs give what a plain reading of them gives", "[core][keyed]") {
   std::size_t seen = 0;
-  for (std::uint64_t seed = 1; seed <= 4'000; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 1'300; ++seed) {
     const std::string difference = live(seed, seen);
     INFO(difference);
     REQUIRE(difference.empty());
   }
   // What never fires would agree with anything.
-  CHECK(seen > 20'000);
+  CHECK(seen > 5'000);
 }
 
 TEST_CASE("keyed: keys are bounded; what is beyond is dropped, and there is room again once they have left", "[core][keyed]") {
