@@ -100,7 +100,7 @@ std::vector<Window> windows_of(const rules::Plan& plan, const rules::AlertingRul
   std::vector<Window> out;
   std::set<std::string> seen;
   for (const rules::Expr* call : rules::range_calls(*rule.expr)) {
-    if (seen.insert(rules::format_expr(*call)).second)
+    if (seen.insert(rules::format_expr(*call) + " " + call->key).second)
       out.push_back({call, &plan.patterns[call->pattern_index]});
   }
   return out;

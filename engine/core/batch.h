@@ -59,7 +59,7 @@ struct DrillLine {
   struct Found {
     std::uint32_t pattern = 0;        // index into Plan::patterns
     std::vector<std::string> labels;  // parallel to PatternSpec::labels
-    std::vector<std::string> keys;    // parallel to PatternSpec::keys
+    std::vector<std::string> keys = {};  // parallel to PatternSpec::keys
   };
   std::string mark;
   std::string text;  // not redacted yet

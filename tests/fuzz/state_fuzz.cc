@@ -53,6 +53,10 @@ rules:
   - alert: NoDataReceived
     expr: count_over_time(received[2h]) == 0
     labels: {severity: warning}
+  - alert: NewQueue
+    expr: first_seen("queue", queue_error[1h])
+  - alert: ManyQueues
+    expr: distinct_over_time("queue", queue_error[10m]) > 100
 sinks:
   ops: {slack: {webhook_url: '${SLACK_WEBHOOK_URL}'}}
   am: {alertmanager: {url: 'http://127.0.0.1:9093'}}
@@ -122,7 +126,8 @@ State live(const std::shared_ptr<const rules::Plan>& plan) {
                              .line = 0,
                              .at = batch.read_at,
                              .value = 1,
-                             .labels = {i < 24 ? "orders" : "invoices"}});
+                             .labels = {i < 24 ? "orders" : "invoices"},
+                             .keys = {i < 24 ? "orders" : "invoices"}});
     batch.counters.push_back({"logbell_source_lines_total", {{"source", "api"}}, 1});
     pipeline.ingest(batch);
     write(pipeline.tick(batch.read_at), state);
@@ -233,7 +238,13 @@ void check_pipeline(const std::shared_ptr<const rules::Plan>& plan, State state)
 }
 
 void check_window(const std::shared_ptr<const rules::Plan>& plan, const State& state) {
-  engine::PatternWindow window(plan->patterns[0], std::chrono::minutes(1), true);
+  std::vector<rules::KeyedNeed> needs;
+  for (const rules::AlertingRule& rule : plan->rules) {
+    for (const rules::Expr* call : rules::range_calls(*rule.expr)) {
+      if (call->asks_keys()) needs.push_back(call->keyed_need());
+    }
+  }
+  engine::PatternWindow window(plan->patterns[0], std::chrono::minutes(1), true, needs);
   std::size_t most = 0;
   for (const auto& [key, value] : state) {
     // Whosever it was: "core/w/", 16 digits, "/".
