@@ -2265,7 +2265,8 @@ tl::expected<ExprPtr, ExprError> parse_expr(std::string_view text) {
 }
 
 tl::expected<ExprPtr, ExprError> bind_expr(const ExprPtr& expr, const std::vector<PatternSpec>& patterns,
-                                           Numbers numbers, const std::string& location) {
+                                           Numbers numbers, const std::string& location, ExprUse use) {
+  const bool fires = use == ExprUse::kFires;
   try {
     ExprPtr out = bound(expr, patterns, location);
     if (range_calls(*out).empty()) {
@@ -2275,12 +2276,13 @@ tl::expected<ExprPtr, ExprError> bind_expr(const ExprPtr& expr, const std::vecto
                       "count something, as in count_over_time(PATTERN[5m]) > 3"};
     }
     if (out->type == Type::kScalar) {
-      throw ExprError{expr->offset, "it is a number, and only series fire",
+      throw ExprError{expr->offset, fmt::format("it is a number, and only series {}", fires ? "fire" : "end alerts"),
                       "leave out scalar(…): compare the series, as in count_over_time(PATTERN[5m]) > 3"};
     }
     if (!has_comparison(*out)) {
-      throw ExprError{expr->offset, "it compares nothing, so it would fire all the time",
-                      "add a comparison, as in … > 3"};
+      throw ExprError{expr->offset,
+                      fmt::format("it compares nothing, so it would {} all the time", fires ? "fire" : "end alerts"),
+                      fmt::format("add a comparison, as in … {} 3", fires ? '>' : '<')};
     }
     if (numbers == Numbers::kWritten) {
       if (auto error = never_true(*out)) throw *error;
@@ -2289,6 +2291,16 @@ tl::expected<ExprPtr, ExprError> bind_expr(const ExprPtr& expr, const std::vecto
   } catch (const ExprError& error) {
     return tl::unexpected<ExprError>(error);
   }
+}
+
+bool is_true_only_with(const ExprPtr& ends, const ExprPtr& fires) {
+  Expr rest;
+  rest.kind = Kind::kBinary;
+  rest.type = Type::kVector;
+  rest.op = Op::kUnless;
+  rest.left = ends;
+  rest.right = fires;
+  return never_true(rest).has_value();
 }
 
 bool is_single(const Expr& expr) {

@@ -120,6 +120,11 @@ struct Expr {
   bool has_matching = false;  // on(...) or ignoring(...) was written
   bool on = false;            // else ignoring
   std::vector<std::string> matching;
+  // group_left(…): an element of the right side meets several of the left, whose labels the result has;
+  // group_right(…): the other way round.
+  enum class Group { kNone, kLeft, kRight };
+  Group group = Group::kNone;
+  std::vector<std::string> copied;  // labels that the result takes from the side that has one element
 
   ExprPtr left;  // the operand of kAggregate, kNegate, kParen, kCall; the left side of kBinary
   ExprPtr right;
@@ -172,14 +177,18 @@ struct ExprError {
 tl::expected<ExprPtr, ExprError> parse_expr(std::string_view text);
 
 // The same tree with every pattern_index set, labels of matchers and groupings known, no operator whose sides
-// cannot meet (unlike labels) or meet many to one (there is no group_left), and nothing that can never be
+// cannot meet (unlike labels) or meet many to one without group_left or group_right, and nothing that can never be
 // true (a count below zero, two ranges that exclude each other, a constant falsehood, `a="x",a="y"`). That is
 // not looked for where numbers stand in for ones that nobody knows yet.
-// `location`: the zone that hours are of.
+// `location`: the zone that hours are of. `use`: what its elements do, for the words of a problem.
 enum class Numbers { kWritten, kStandIns };
+enum class ExprUse { kFires, kEnds };
 tl::expected<ExprPtr, ExprError> bind_expr(const ExprPtr& expr, const std::vector<PatternSpec>& patterns,
                                            Numbers numbers = Numbers::kWritten,
-                                           const std::string& location = {});
+                                           const std::string& location = {}, ExprUse use = ExprUse::kFires);
+// Whether `ends` is seen to have no element but those that `fires` has. Of two bound ones whose elements have the
+// same labels.
+bool is_true_only_with(const ExprPtr& ends, const ExprPtr& fires);
 
 // Canonical text: the same for the same meaning, whatever the spacing; parses back to an equal tree.
 std::string format_expr(const Expr& expr);

@@ -36,6 +36,8 @@ struct MetricSpec {
   std::string help;
   Type type = Type::kCounter;
   std::vector<double> buckets;  // ascending, without +Inf
+  // A series that has counted nothing for so long is shown no more. Unset: when its windows forget it.
+  std::optional<Duration> ttl;
 };
 
 // A pattern as validated: what it matches, which captures or fields become labels, where its value comes

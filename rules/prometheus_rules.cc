@@ -358,6 +358,10 @@ PrometheusRules prometheus_rules(const Plan& plan, const PrometheusOptions& opti
   std::string alerts;
   for (const AlertingRule& rule : plan.rules) {
     try {
+      if (rule.resolve_when)
+        throw CannotBeSaid{"Prometheus has no `resolve_when`: there an alert ends as soon as its expression has no "
+                           "element for it",
+                           "leave it to logbell, or write `keep_firing_for` instead"};
       if (rule.silent) throw CannotBeSaid{fmt::format("it says `sinks: none`: {}", rule.silent->reason), ""};
       Writer writer(plan, options);
       const std::string expr = writer.expr_of(rule);

@@ -20,6 +20,15 @@ struct DeliberatelySilent {
   Timestamp until;  // the end of that day, UTC
 };
 
+// `resolve_when:` a firing alert that `expr` has no element for ends only when this has one for it: one whose labels
+// are those of `labels` that the alert's own element has.
+struct ResolveWhen {
+  ExprPtr expr;                     // bound
+  std::string text;                 // canonical
+  std::vector<std::string> labels;  // that its elements can have; each is one of expr's
+  Polarity polarity;
+};
+
 struct AlertingRule {
   std::string group;  // "" for rules of the main file
   std::string name;   // alertname
@@ -35,9 +44,17 @@ struct AlertingRule {
   std::optional<DeliberatelySilent> silent;
   std::vector<std::uint32_t> sources;  // indices into Plan::sources that its patterns read
   Polarity polarity;
+  std::optional<ResolveWhen> resolve_when;
 
-  // Of alertname, expr with its location, and labels: alert state survives a reload by it.
+  // Of alertname, expr with its location, resolve_when, and labels: alert state survives a reload by it.
   Fingerprint identity() const;
 };
+
+// Every kRangeCall of `expr` and `resolve_when`: whatever the rule must know of.
+std::vector<const Expr*> range_calls(const AlertingRule& rule);
+// The longest of their windows.
+Duration longest_window(const AlertingRule& rule);
+// So long after they began to be watched, all of them are known.
+Duration known_after(const AlertingRule& rule);
 
 }  // namespace logbell::rules

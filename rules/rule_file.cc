@@ -142,6 +142,7 @@ const KeyTable& rule_keys() {
         {Shape::text()}},
        {"for", "The condition must hold so long before it fires.", {Shape::duration()}, false, "0s"},
        {"keep_firing_for", "It must be gone so long before it resolves.", {Shape::duration()}, false, "0s; 5m of the short form"},
+       {"resolve_when", "A firing alert goes on until this holds for it, too, as in count_over_time(PATTERN[5m]) < 1.", {Shape::text()}, false, "it resolves when `expr:` no longer holds"},
        {"labels", "Labels of its alerts, templates as {{ $labels.queue }}.", {kNamedTexts}},
        {"annotations", "What its messages say, templates as {{ $value | humanize }}; summary, description, runbook_url.", {kNamedTexts}},
        {"sinks", "Exactly who is told; none, with `reason:` and `until:`, tells nobody.", {Shape::texts()}, false, "the route decides"},
@@ -689,7 +690,8 @@ void RuleReader::read_rule(const yaml::Node& node, const std::string& group) {
                                : "as in `expr: count_over_time(PATTERN[5m]) > 3`, or `match: '…'`");
   }
   if (const auto wait = fields.duration("for")) draft.rule.for_ = *wait;
-  if (draft.short_form) draft.rule.keep_firing_for = kShortKeepFiring;
+  // Who writes when it ends means just that.
+  if (draft.short_form && !fields.has("resolve_when")) draft.rule.keep_firing_for = kShortKeepFiring;
   if (const auto keep = fields.duration("keep_firing_for")) draft.rule.keep_firing_for = *keep;
   if (const auto location = fields.text("location")) {
     if (!is_known_zone(location->value)) {
@@ -707,16 +709,23 @@ void RuleReader::read_rule(const yaml::Node& node, const std::string& group) {
     read_short_form(fields, draft);
   } else if (const auto text = fields.text("expr")) {
     draft.expr = *text;
-    auto parsed = parse_expr(text->assumed ? with_stand_ins(text->value) : text->value);
-    if (parsed) {
-      draft.parsed = *parsed;
-      draft.has_expr = true;
-    } else {
-      fields.error(reading_->place_in(*text, parsed.error().offset), parsed.error().reason,
-                   parsed.error().fix);
-    }
+    draft.parsed = read_expr(fields, *text);
+    draft.has_expr = draft.parsed != nullptr;
+  }
+  if (const auto text = fields.text("resolve_when")) {
+    draft.resolve_when = *text;
+    draft.resolve_parsed = read_expr(fields, *text);
+    // Without it the rule would end its alerts when it should not.
+    if (!draft.resolve_parsed) draft.has_expr = false;
   }
   drafts_.push_back(std::move(draft));
+}
+
+ExprPtr RuleReader::read_expr(const Fields& fields, const Text& text) {
+  auto parsed = parse_expr(text.assumed ? with_stand_ins(text.value) : text.value);
+  if (parsed) return *parsed;
+  fields.error(reading_->place_in(text, parsed.error().offset), parsed.error().reason, parsed.error().fix);
+  return nullptr;
 }
 
 void RuleReader::read_short_form(const Fields& fields, Draft& draft) {
@@ -910,14 +919,15 @@ bool RuleReader::bind(Draft& draft, const std::vector<PatternSpec>& patterns) {
                               quoted("rule", draft.rule.name), bound.error().reason, bound.error().fix);
     return false;
   }
-  if (!check_keys(draft, **bound, patterns)) return false;
+  if (!check_keys(draft, draft.expr, **bound, patterns)) return false;
   draft.rule.expr = *bound;
   draft.rule.expr_text = format_expr(*draft.rule.expr);
   draft.rule.polarity = polarity(*draft.rule.expr);
   return true;
 }
 
-bool RuleReader::check_keys(const Draft& draft, const Expr& expr, const std::vector<PatternSpec>& patterns) const {
+bool RuleReader::check_keys(const Draft& draft, const Text& text, const Expr& expr,
+                            const std::vector<PatternSpec>& patterns) const {
   for (const Expr* call : range_calls(expr)) {
     if (!call->asks_keys()) continue;
     const PatternSpec& pattern = patterns[call->pattern_index];
@@ -931,12 +941,49 @@ bool RuleReader::check_keys(const Draft& draft, const Expr& expr, const std::vec
       fix = captures.empty() ? fmt::format("capture it there: (?P<{}>…)", call->key)
                              : "its captures are " + list_words(captures);
     }
-    reading_->problems->error(reading_->place_in(draft.expr, call->offset), quoted("rule", draft.rule.name),
+    reading_->problems->error(reading_->place_in(text, call->offset), quoted("rule", draft.rule.name),
                               fmt::format("\"{}\" is not a capture of the pattern `{}`", call->key, pattern.name),
                               std::move(fix));
     return false;
   }
   return true;
+}
+
+void RuleReader::bind_resolve_when(Draft& draft, const std::vector<PatternSpec>& patterns, std::size_t sayable) {
+  if (!draft.resolve_parsed) return;
+  const std::string subject = quoted("rule", draft.rule.name);
+  const auto refuse = [&](std::size_t offset, std::string_view reason, std::string fix) {
+    reading_->problems->error(reading_->place_in(draft.resolve_when, offset), subject,
+                              fmt::format("`resolve_when:` {}", reason), std::move(fix));
+  };
+  auto bound = bind_expr(draft.resolve_parsed, patterns,
+                         draft.resolve_when.assumed ? Numbers::kStandIns : Numbers::kWritten, draft.rule.location,
+                         ExprUse::kEnds);
+  if (!bound) return refuse(bound.error().offset, bound.error().reason, bound.error().fix);
+  for (const Expr* call : range_calls(**bound)) {
+    if (call->pattern_index >= sayable && call->pattern != draft.pattern.name)
+      return refuse(call->offset, fmt::format("names `{}`, which is another rule's", call->pattern),
+                    "give the regex a name of its own under `patterns:`");
+  }
+  if (!check_keys(draft, draft.resolve_when, **bound, patterns)) return;
+  ResolveWhen resolve{*bound, format_expr(**bound), result_labels(**bound, patterns), polarity(**bound)};
+  const std::vector<std::string> of_expr = result_labels(*draft.rule.expr, patterns);
+  for (const std::string& label : resolve.labels) {
+    if (contains(of_expr, label)) continue;
+    return refuse(0,
+                  fmt::format("has the label {}, which its alerts do not have: nothing says which of its elements "
+                              "ends an alert",
+                              label),
+                  of_expr.empty() ? "sum it up, as in sum(…) < 1, which ends every alert of the rule"
+                                  : fmt::format("give it labels of theirs, as in sum by ({}) (…) < 1",
+                                                fmt::join(of_expr, ", ")));
+  }
+  if (resolve.labels.size() == of_expr.size() && !draft.resolve_when.assumed && !draft.expr.assumed &&
+      is_true_only_with(resolve.expr, draft.rule.expr)) {
+    return refuse(0, "is true only while `expr:` is: no alert would ever end",
+                  "say what is so when all is well again, as in … < 1");
+  }
+  draft.rule.resolve_when = std::move(resolve);
 }
 
 RuleSet RuleReader::finish() {
@@ -968,10 +1015,12 @@ RuleSet RuleReader::finish() {
   for (Draft& draft : drafts_) {
     const bool complete = draft.has_expr && bind(draft, draft.short_form ? patterns_ : sayable);
     if (complete) {
+      bind_resolve_when(draft, draft.short_form ? patterns_ : sayable, sayable.size());
       collect_keys(*draft.rule.expr, patterns_);
+      if (draft.rule.resolve_when) collect_keys(*draft.rule.resolve_when->expr, patterns_);
       check_templates(draft);
       for (std::uint32_t i = 0; i < around_.sources.size(); ++i) {
-        const std::vector<const Expr*> calls = range_calls(*draft.rule.expr);
+        const std::vector<const Expr*> calls = range_calls(draft.rule);
         const bool reads = std::any_of(calls.begin(), calls.end(), [&](const Expr* call) {
           const PatternSpec& pattern = patterns_[call->pattern_index];
           return pattern.sources.empty() || contains(pattern.sources, around_.sources[i].name);
@@ -1001,8 +1050,7 @@ void RuleReader::check_twins(const std::vector<Draft>& drafts) const {
     const std::string where = fmt::format("the rule at {}", other->second->rule.place.format());
     const std::string subject = quoted("rule", draft.rule.name);
     if (draft.rule.expr && other->second->rule.expr &&
-        draft.rule.expr_text == other->second->rule.expr_text &&
-        draft.rule.location == other->second->rule.location) {
+        draft.rule.identity() == other->second->rule.identity()) {
       reading_->problems->error(draft.rule.place, subject,
                                 "its name, expression and labels are those of " + where,
                                 "remove one of them");

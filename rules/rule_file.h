@@ -66,6 +66,8 @@ class RuleReader {
     ExprPtr parsed;
     Text expr;              // where the expression was written; of the short form, its threshold
     bool has_expr = false;  // it parsed
+    Text resolve_when;
+    ExprPtr resolve_parsed;  // null: not written, or it did not parse
     bool short_form = false;
     PatternSpec pattern;    // short form
     Duration window{0};     // short form
@@ -89,8 +91,13 @@ class RuleReader {
   std::vector<std::pair<std::string, Template>> read_templates(const Fields& fields, std::string_view key);
   void check_templates(const Draft& draft) const;
   bool bind(Draft& draft, const std::vector<PatternSpec>& patterns);
-  // Whether the patterns have what the expression asks for by key.
-  bool check_keys(const Draft& draft, const Expr& expr, const std::vector<PatternSpec>& patterns) const;
+  // Whether the patterns have what the expression, written in `text`, asks for by key.
+  bool check_keys(const Draft& draft, const Text& text, const Expr& expr,
+                  const std::vector<PatternSpec>& patterns) const;
+  // Beyond `sayable` of the patterns are those of the short form: of them only the rule's own can be named.
+  void bind_resolve_when(Draft& draft, const std::vector<PatternSpec>& patterns, std::size_t sayable);
+  // Parses an expression that was written; null, with a problem, if it is none.
+  ExprPtr read_expr(const Fields& fields, const Text& text);
   void check_twins(const std::vector<Draft>& drafts) const;
   std::vector<LineFormat> formats_of(const PatternSpec& pattern) const;
   std::vector<std::string> captures_of(const PatternSpec& pattern) const;

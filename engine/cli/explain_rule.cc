@@ -99,7 +99,7 @@ struct Window {
 std::vector<Window> windows_of(const rules::Plan& plan, const rules::AlertingRule& rule) {
   std::vector<Window> out;
   std::set<std::string> seen;
-  for (const rules::Expr* call : rules::range_calls(*rule.expr)) {
+  for (const rules::Expr* call : rules::range_calls(rule)) {
     if (seen.insert(rules::format_expr(*call) + " " + call->key).second)
       out.push_back({call, &plan.patterns[call->pattern_index]});
   }
@@ -150,6 +150,12 @@ std::string rests_on(const rules::Polarity& polarity) {
   if (polarity.absence)
     return "lines that do not come: it fires only once its windows have been watched in full";
   return "lines that come: it fires at once, and resolves only once its windows are known in full";
+}
+
+std::string ends_on(const rules::Polarity& polarity) {
+  if (!polarity.absence) return "lines that come: it ends an alert at once";
+  return fmt::format("lines that {}do not come: it ends an alert only once its windows have been watched in full",
+                     polarity.presence ? "come and lines that " : "");
 }
 
 std::string span_text(Duration duration, std::string_view none) {
@@ -312,6 +318,14 @@ std::string rule_text(const Config& config, const rules::AlertingRule& rule, con
   out += fmt::format("\nfor:              {}\nkeep_firing_for:  {}\n",
                      span_text(rule.for_, "0s: it fires at once"),
                      span_text(rule.keep_firing_for, "0s: it resolves at once"));
+  if (rule.resolve_when) {
+    out += fmt::format("resolve_when:     {}\n", rule.resolve_when->text);
+    out += fmt::format("  An alert that fires goes on until it has an element {}.\n",
+                       rule.resolve_when->labels.empty()
+                           ? "(one without labels: it ends every alert of the rule)"
+                           : fmt::format("with the alert's {}", fmt::join(rule.resolve_when->labels, ", ")));
+    out += fmt::format("  It rests on {}.\n", ends_on(rule.resolve_when->polarity));
+  }
   out += "\nWINDOWS\n";
   const std::vector<Window> windows = windows_of(plan, rule);
   std::set<const rules::PatternSpec*> said;
@@ -398,6 +412,16 @@ Json rule_json(const Config& config, const rules::AlertingRule& rule, const rule
   out.set("location", rule.location);
   out.set("for_seconds", std::chrono::duration<double>(rule.for_).count());
   out.set("keep_firing_for_seconds", std::chrono::duration<double>(rule.keep_firing_for).count());
+  if (rule.resolve_when) {
+    Json resolve;
+    Json labels = Json::Array{};
+    for (const std::string& label : rule.resolve_when->labels)
+      labels.push(label);
+    resolve.set("expr", rule.resolve_when->text).set("labels", std::move(labels));
+    resolve.set("rests_on_presence", rule.resolve_when->polarity.presence);
+    resolve.set("rests_on_absence", rule.resolve_when->polarity.absence);
+    out.set("resolve_when", std::move(resolve));
+  }
   Json windows = Json::Array{};
   for (const Window& window : windows_of(plan, rule)) {
     Json one;

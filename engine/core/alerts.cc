@@ -1,5 +1,6 @@
 #include "engine/core/alerts.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "rules/redact.h"
@@ -13,7 +14,7 @@ using rules::Labels;
 using rules::Timestamp;
 
 void ActiveAlerts::step(Timestamp at, const std::vector<Sample>& result, Certainty certainty,
-                        std::vector<Step>& out) {
+                        std::vector<Step>& out, const Endings& endings) {
   std::map<Labels, double> holds;
   for (const Sample& sample : result)
     holds[sample.labels] = sample.value;
@@ -36,6 +37,15 @@ void ActiveAlerts::step(Timestamp at, const std::vector<Sample>& result, Certain
     }
     // What is not known well enough to resolve is left as it is, the pending ones too.
     if (!certainty.may_resolve) {
+      ++it;
+      continue;
+    }
+    // What fires goes on until `resolve_when:` holds for it too; what is pending needs `expr` all the time.
+    if (alert.state == AlertState::kFiring && !(endings.known && endings.has(it->first))) {
+      if (endings.known && alert.absent_since) {
+        alert.absent_since.reset();
+        changed_.insert(it->first);
+      }
       ++it;
       continue;
     }
@@ -72,6 +82,19 @@ void ActiveAlerts::step(Timestamp at, const std::vector<Sample>& result, Certain
     changed_.insert(labels);
     active_.emplace(labels, std::move(alert));
   }
+}
+
+bool ActiveAlerts::is_one_without(const std::vector<Sample>& result) const {
+  return std::any_of(active_.begin(), active_.end(), [&](const auto& entry) {
+    return entry.second.state == AlertState::kFiring &&
+           std::none_of(result.begin(), result.end(),
+                        [&](const Sample& sample) { return sample.labels == entry.first; });
+  });
+}
+
+bool ActiveAlerts::is_one_firing() const {
+  return std::any_of(active_.begin(), active_.end(),
+                     [](const auto& entry) { return entry.second.state == AlertState::kFiring; });
 }
 
 std::optional<Timestamp> ActiveAlerts::next_instant(Timestamp from) const {

@@ -25,6 +25,18 @@ struct Certainty {
   bool may_resolve = true;
 };
 
+// Which firing alerts may end that the result no longer has: `resolve_when:` at an instant.
+struct Endings {
+  bool all = true;                  // there is no `resolve_when:`
+  bool known = true;                // false: all of them stay as they are
+  std::vector<std::string> labels;  // that its elements can have
+  std::set<rules::Labels> elements;
+
+  bool has(const rules::Labels& element) const {
+    return all || elements.count(element.keep_only(labels)) != 0;
+  }
+};
+
 // One element of a rule's result on its way through the states.
 struct ActiveAlert {
   rules::Labels labels;  // of the element; the alert's own are made when somebody looks
@@ -53,8 +65,11 @@ class ActiveAlerts {
       : for_(for_time), keep_firing_for_(keep_firing_for) {}
 
   // The rule's result at `at`; instants never decrease. Steps are appended in the order of labels.
-  void step(rules::Timestamp at, const std::vector<Sample>& result, Certainty certainty,
-            std::vector<Step>& out);
+  void step(rules::Timestamp at, const std::vector<Sample>& result, Certainty certainty, std::vector<Step>& out,
+            const Endings& endings = {});
+  // Whether one that fires has no element in `result`.
+  bool is_one_without(const std::vector<Sample>& result) const;
+  bool is_one_firing() const;
   // When a `for` or a keep_firing_for matures next, after `from`.
   std::optional<rules::Timestamp> next_instant(rules::Timestamp from) const;
   // Forgets what is only pending: nobody watched for too long to say that its condition held all the time.

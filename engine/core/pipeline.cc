@@ -315,9 +315,7 @@ struct Pipeline::Impl {
     std::vector<std::vector<rules::KeyedNeed>> keyed(plan->patterns.size());
     std::vector<std::vector<std::size_t>> used_by(plan->patterns.size());
     for (std::size_t i = 0; i < plan->rules.size(); ++i) {
-      const std::vector<const rules::Expr*> calls = rules::range_calls(*plan->rules[i].expr);
-      const bool present = looks_at_present(calls);
-      for (const rules::Expr* call : calls) {
+      for (const rules::Expr* call : rules::range_calls(plan->rules[i])) {
         // Of what is asked by key the keys are kept, not the matches of the series.
         if (call->asks_keys()) {
           add_need(call->keyed_need(), keyed[call->pattern_index]);
@@ -327,10 +325,15 @@ struct Pipeline::Impl {
         if (call->asks_values()) keeps_values[call->pattern_index] = true;
         if (call->function == rules::Expr::RangeFunction::kBaselineOverTime)
           asks_baseline[call->pattern_index] = true;
-        Duration& lines = lines_for[call->pattern_index];
-        if (!present || call->range_offset == Duration(0)) lines = std::max(lines, call->reach());
         auto& users = used_by[call->pattern_index];
         if (users.empty() || users.back() != i) users.push_back(i);
+      }
+      // The lines of an alert are those that made it fire.
+      const std::vector<const rules::Expr*> calls = rules::range_calls(*plan->rules[i].expr);
+      const bool present = looks_at_present(calls);
+      for (const rules::Expr* call : calls) {
+        Duration& lines = lines_for[call->pattern_index];
+        if (!present || call->range_offset == Duration(0)) lines = std::max(lines, call->reach());
       }
     }
     patterns.clear();
@@ -366,7 +369,7 @@ struct Pipeline::Impl {
       RuleSlot slot;
       slot.identity = rule.identity();
       slot.state = std::make_unique<RuleState>(rule, window_of());
-      for (const rules::Expr* call : rules::range_calls(*rule.expr))
+      for (const rules::Expr* call : rules::range_calls(rule))
         slot.patterns.push_back(call->pattern_index);
       std::vector<std::string> names;
       for (const std::uint32_t source : rule.sources)
@@ -410,18 +413,20 @@ struct Pipeline::Impl {
       rules[i].since = rules::kLongAgo;
       for (const std::uint32_t index : rules[i].patterns)
         rules[i].since = std::max(rules[i].since, patterns[index].since);
-      const rules::Expr& expr = *plan->rules[i].expr;
-      for (const rules::Expr* call : rules::range_calls(expr)) {
-        if (!call->asks_keys()) continue;
-        const rules::KeyedNeed need = call->keyed_need();
-        const KeyedWindow* keyed = patterns[call->pattern_index].window.keyed(need);
-        LOGBELL_CHECK(keyed != nullptr);
-        rules[i].since = std::max(rules[i].since, keyed->known().keys);
-        // Of the matches themselves less is asked for than of the rule's windows.
-        if (keyed->known().matches != rules::kLongAgo)
-          rules[i].since =
-              std::max(rules[i].since, keyed->known().matches - (rules::longest_window(expr) - need.exact));
-      }
+      sum_up_keys(*plan->rules[i].expr, rules[i].since);
+      if (plan->rules[i].resolve_when) sum_up_keys(*plan->rules[i].resolve_when->expr, rules[i].since);
+    }
+  }
+  void sum_up_keys(const rules::Expr& expr, Timestamp& since) const {
+    for (const rules::Expr* call : rules::range_calls(expr)) {
+      if (!call->asks_keys()) continue;
+      const rules::KeyedNeed need = call->keyed_need();
+      const KeyedWindow* keyed = patterns[call->pattern_index].window.keyed(need);
+      LOGBELL_CHECK(keyed != nullptr);
+      since = std::max(since, keyed->known().keys);
+      // Of the matches themselves less is asked for than of the rule's windows.
+      if (keyed->known().matches != rules::kLongAgo)
+        since = std::max(since, keyed->known().matches - (rules::longest_window(expr) - need.exact));
     }
   }
 
@@ -1462,7 +1467,7 @@ struct Pipeline::Impl {
       RuleSlot& rule = rules[i];
       const rules::AlertingRule& written = plan->rules[i];
       if (!rule.unknown) continue;
-      const Timestamp due = *rule.unknown_since + 2 * rules::known_after(*written.expr);
+      const Timestamp due = *rule.unknown_since + 2 * rules::known_after(written);
       if (now < due && !shows("RuleUnknown", Labels{{"rule", written.name}})) {
         later(due);
         continue;
@@ -1562,7 +1567,7 @@ struct Pipeline::Impl {
     }
     if (!rule.inputs.watched_from || rule.state->clock() == rules::kLongAgo)
       return "nothing has been read yet";
-    const Duration longest = rules::known_after(*rule.state->rule().expr);
+    const Duration longest = rules::known_after(rule.state->rule());
     const Duration watched = std::max(Duration(0), Duration(rule.state->clock() - *rule.inputs.watched_from));
     return fmt::format("its windows have been watched for {} of {}",
                        rules::format_duration(std::min(watched, longest)), rules::format_duration(longest));

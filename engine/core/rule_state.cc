@@ -10,6 +10,7 @@ RuleState::RuleState(const rules::AlertingRule& rule, WindowOf window_of)
     : rule_(&rule),
       window_of_(std::move(window_of)),
       known_after_(rules::known_after(*rule.expr)),
+      resolve_known_after_(rule.resolve_when ? rules::known_after(*rule.resolve_when->expr) : rules::Duration{0}),
       alerts_(rule.for_, rule.keep_firing_for) {}
 
 Certainty RuleState::certainty(Timestamp at, const RuleInputs& inputs) const {
@@ -28,7 +29,27 @@ Certainty RuleState::certainty(Timestamp at, const RuleInputs& inputs) const {
 
 bool RuleState::unknown(const RuleInputs& inputs) const {
   return !failure_.empty() || !inputs.readable || !inputs.watched_from || clock_ == rules::kLongAgo ||
-         clock_ - known_after_ < *inputs.watched_from;
+         clock_ - std::max(known_after_, resolve_known_after_) < *inputs.watched_from;
+}
+
+Endings RuleState::endings(Timestamp at, const std::vector<Sample>& result, const RuleInputs& inputs) {
+  if (!rule_->resolve_when) return {};
+  const rules::ResolveWhen& resolve = *rule_->resolve_when;
+  Endings endings{.all = false, .labels = resolve.labels, .elements = {}};
+  if (!alerts_.is_one_without(result)) return endings;  // nobody asks
+  const auto found = evaluate(*resolve.expr, at, window_of_);
+  if (!found) {
+    ++failures_;
+    failure_ = found.error().message;
+    endings.known = false;
+    return endings;
+  }
+  for (const Sample& sample : *found)
+    endings.elements.insert(sample.labels);
+  // What is missing could only add matches: they would end what rests on absence.
+  const bool watched = inputs.watched_from && at - resolve_known_after_ >= *inputs.watched_from;
+  endings.known = watched || !resolve.polarity.absence;
+  return endings;
 }
 
 void RuleState::evaluate_at(Timestamp at, const RuleInputs& inputs, std::vector<Step>& out) {
@@ -41,8 +62,9 @@ void RuleState::evaluate_at(Timestamp at, const RuleInputs& inputs, std::vector<
   }
   failure_.clear();
   const Certainty certain = certainty(at, inputs);
-  alerts_.step(at, *result, certain, out);
-  held_ = !certain.may_fire || !certain.may_resolve;
+  const Endings ends = endings(at, *result, inputs);
+  alerts_.step(at, *result, certain, out, ends);
+  held_ = !certain.may_fire || !certain.may_resolve || !ends.known;
 }
 
 void RuleState::advance(const RuleInputs& inputs, bool late, std::vector<Step>& out) {
@@ -60,7 +82,9 @@ void RuleState::advance(const RuleInputs& inputs, bool late, std::vector<Step>& 
   }
   // Where the clock turns on its own, years may pass between two lines: what they hold is not listed at once.
   constexpr rules::Duration kMostAtOnce = std::chrono::hours(24);
-  const bool turns = rules::next_clock_turn(*rule_->expr, clock_).has_value();
+  const bool turns =
+      rules::next_clock_turn(*rule_->expr, clock_).has_value() ||
+      (rule_->resolve_when && rules::next_clock_turn(*rule_->resolve_when->expr, clock_).has_value());
   while (clock_ < inputs.clock) {
     if (is_steady(inputs.clock, inputs)) return pass_to(inputs.clock, inputs, out);
     const bool far = turns && inputs.clock - clock_ > kMostAtOnce;
@@ -71,11 +95,19 @@ void RuleState::advance(const RuleInputs& inputs, bool late, std::vector<Step>& 
 void RuleState::advance_to(Timestamp to, const RuleInputs& inputs, std::vector<Step>& out) {
   std::set<Timestamp> instants;
   change_instants(*rule_->expr, clock_, to, window_of_, instants);
-  if (inputs.watched_from && *inputs.watched_from != rules::kLongAgo) {
-    const Timestamp known = *inputs.watched_from + known_after_;
-    if (known > clock_ && known <= to) instants.insert(known);
+  if (rule_->resolve_when) change_instants(*rule_->resolve_when->expr, clock_, to, window_of_, instants);
+  std::vector<Timestamp> known;
+  known_instants(inputs, known);
+  for (const Timestamp at : known) {
+    if (at > clock_ && at <= to) instants.insert(at);
   }
   advance_over(std::vector<Timestamp>(instants.begin(), instants.end()), to, inputs, out);
+}
+
+void RuleState::known_instants(const RuleInputs& inputs, std::vector<Timestamp>& out) const {
+  if (!inputs.watched_from || *inputs.watched_from == rules::kLongAgo) return;
+  out.push_back(*inputs.watched_from + known_after_);
+  if (rule_->resolve_when) out.push_back(*inputs.watched_from + resolve_known_after_);
 }
 
 void RuleState::advance_over(std::span<const Timestamp> instants, Timestamp to, const RuleInputs& inputs,
@@ -111,10 +143,34 @@ bool RuleState::is_steady(Timestamp to, const RuleInputs& inputs) const {
   }
   const auto is_held = [](const auto& entry) { return entry.second.absent_since.has_value(); };
   if (std::any_of(active.begin(), active.end(), is_held)) return false;
-  const auto elements = steady_elements(*rule_->expr, clock_, to, window_of_);
-  return elements &&
-         std::equal(active.begin(), active.end(), elements->begin(), elements->end(),
-                    [](const auto& entry, const rules::Labels& labels) { return entry.first == labels; });
+  return are_alerts_steady(to);
+}
+
+bool RuleState::are_alerts_steady(Timestamp to) const {
+  const auto& active = alerts_.all();
+  if (!rule_->resolve_when) {
+    const auto elements = steady_elements(*rule_->expr, clock_, to, window_of_);
+    return elements &&
+           std::equal(active.begin(), active.end(), elements->begin(), elements->end(),
+                      [](const auto& entry, const rules::Labels& labels) { return entry.first == labels; });
+  }
+  std::optional<std::set<rules::Labels>> elements;
+  if (may_be_true(*rule_->expr, clock_, to, window_of_)) {
+    elements = steady_elements(*rule_->expr, clock_, to, window_of_);
+    if (!elements) return false;
+  } else {
+    elements.emplace();
+  }
+  const bool is_new = std::any_of(elements->begin(), elements->end(),
+                                  [&](const rules::Labels& labels) { return active.count(labels) == 0; });
+  if (is_new) return false;
+  bool waits = false;  // one goes on because resolve_when does not hold
+  for (const auto& [labels, alert] : active) {
+    if (elements->count(labels) != 0) continue;
+    if (alert.state != rules::AlertState::kFiring) return false;
+    waits = true;
+  }
+  return !waits || !may_be_true(*rule_->resolve_when->expr, clock_, to, window_of_);
 }
 
 void RuleState::pass_to(Timestamp to, const RuleInputs& inputs, std::vector<Step>& out) {
@@ -135,8 +191,12 @@ std::optional<Timestamp> RuleState::next_instant(const RuleInputs& inputs) const
     if (at && *at > clock_ && (!next || *at < *next)) next = at;
   };
   consider(alerts_.next_instant(clock_));
-  if (inputs.watched_from && *inputs.watched_from != rules::kLongAgo)
-    consider(*inputs.watched_from + known_after_);
+  if (rule_->resolve_when && alerts_.is_one_firing())
+    consider(next_change(*rule_->resolve_when->expr, clock_, window_of_));
+  std::vector<Timestamp> known;
+  known_instants(inputs, known);
+  for (const Timestamp at : known)
+    consider(at);
   return next;
 }
 

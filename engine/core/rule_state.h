@@ -71,11 +71,18 @@ class RuleState {
   // Whether nothing but the alerts' own times changes anything up to `to`.
   bool is_steady(rules::Timestamp to, const RuleInputs& inputs) const;
   void pass_to(rules::Timestamp to, const RuleInputs& inputs, std::vector<Step>& out);
+  // Whether nothing but that changes the alerts, of which there are some, up to `to`.
+  bool are_alerts_steady(rules::Timestamp to) const;
   Certainty certainty(rules::Timestamp at, const RuleInputs& inputs) const;
+  // Which of the firing alerts that `result` does not have may end.
+  Endings endings(rules::Timestamp at, const std::vector<Sample>& result, const RuleInputs& inputs);
+  // The instants at which the windows become known in full.
+  void known_instants(const RuleInputs& inputs, std::vector<rules::Timestamp>& out) const;
 
   const rules::AlertingRule* rule_;
   WindowOf window_of_;
   rules::Duration known_after_;  // so long after they began to be watched, its windows are known
+  rules::Duration resolve_known_after_;  // and those of resolve_when
   ActiveAlerts alerts_;
   rules::Timestamp clock_ = rules::kLongAgo;
   bool held_ = false;  // a change could not be shown for want of knowledge: look again at every advance

@@ -132,8 +132,9 @@ Json rule_json(const rules::AlertingRule& rule, const RuleView* state,
       .set("name", rule.name)
       .set("query", rule.expr_text)
       .set("duration", in_seconds(rule.for_))
-      .set("keepFiringFor", in_seconds(rule.keep_firing_for))
-      .set("labels", texts(rule.labels))
+      .set("keepFiringFor", in_seconds(rule.keep_firing_for));
+  if (rule.resolve_when) json.set("resolveWhen", rule.resolve_when->text);
+  json.set("labels", texts(rule.labels))
       .set("annotations", texts(rule.annotations))
       .set("alerts", std::move(list))
       .set("health", health_of(state));

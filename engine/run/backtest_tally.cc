@@ -79,7 +79,7 @@ BacktestTally::BacktestTally(const rules::Plan& plan, const BacktestSettings& se
     BacktestReport::Rule& one = report.rules.emplace_back();
     one.name = rule.name;
     one.expr = rule.expr_text;
-    longest = std::max(longest, rules::longest_window(*rule.expr) + rule.for_);
+    longest = std::max(longest, rules::longest_window(rule) + rule.for_);
   }
   for (const auto& [name, sink] : plan.sinks) {
     sinks_.emplace(name, report.sinks.size());

@@ -189,6 +189,8 @@ void ElementFirings::settle(Levels& levels) {
 BacktestValues::BacktestValues(const rules::AlertingRule& rule, bool everywhere, BacktestReport::Rule& into)
     : rule_(rule), everywhere_(everywhere), report_(into), compared_(compared_by(rule.expr)) {
   if (compared_.value == nullptr) return;
+  if (rule.resolve_when && compared_.no_threshold.empty())
+    compared_.no_threshold = "its `resolve_when` decides when an alert ends, and so how often another threshold would fire";
   report_.value = rules::format_expr(*compared_.value);
   if (!compared_.threshold) return;
   report_.op = text_of(compared_.op);

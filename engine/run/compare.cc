@@ -355,6 +355,7 @@ Named rules_of(const Config& config) {
               {"location", rule.location.empty() ? "UTC" : rule.location},
               {"for", rules::format_duration(rule.for_)},
               {"keep_firing_for", rules::format_duration(rule.keep_firing_for)},
+              {"resolve_when", rule.resolve_when ? rule.resolve_when->text : "when expr does not hold"},
               {"labels", texts(rule.labels)},
               {"annotations", texts(rule.annotations)},
               {"sinks", rule.silent          ? "none"

@@ -90,7 +90,7 @@ Duration longest_window(const rules::Plan& plan, std::uint32_t source) {
   Duration longest{0};
   for (const rules::AlertingRule& rule : plan.rules) {
     const bool uses = std::find(rule.sources.begin(), rule.sources.end(), source) != rule.sources.end();
-    if (uses && rule.expr != nullptr) longest = std::max(longest, rules::longest_window(*rule.expr));
+    if (uses && rule.expr != nullptr) longest = std::max(longest, rules::longest_window(rule));
   }
   return longest;
 }

@@ -31,7 +31,7 @@ LineExplainer::LineExplainer(const rules::Plan& plan, std::uint32_t source, cons
     : source_(plan.sources.at(source)), now_(now), rules_of_(plan.patterns.size()) {
   for (std::uint32_t i = 0; i < plan.rules.size(); ++i) {
     if (plan.rules[i].expr == nullptr) continue;
-    for (const rules::Expr* call : rules::range_calls(*plan.rules[i].expr)) {
+    for (const rules::Expr* call : rules::range_calls(plan.rules[i])) {
       std::vector<std::uint32_t>& of = rules_of_[call->pattern_index];
       if (of.empty() || of.back() != i) of.push_back(i);
     }

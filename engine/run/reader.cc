@@ -130,7 +130,7 @@ struct Reader::Impl {
     sent.clear();
     looked_at.assign(plan->patterns.size(), false);
     for (const rules::AlertingRule& rule : plan->rules) {
-      for (const rules::Expr* call : rules::range_calls(*rule.expr))
+      for (const rules::Expr* call : rules::range_calls(rule))
         looked_at[call->pattern_index] = true;
     }
     // Every series that can come exists from the start.

@@ -130,6 +130,7 @@ TestCoverage::TestCoverage(const rules::Plan& plan) {
     Rule seen{.name = rule.name, .place = rule.place, .comparisons = {}};
     std::vector<ExprPtr> comparisons;
     find_comparisons(rule.expr, comparisons);
+    if (rule.resolve_when) find_comparisons(rule.resolve_when->expr, comparisons);
     for (ExprPtr& comparison : comparisons) {
       seen.comparisons.push_back({.text = rules::format_expr(*comparison)});
       // The same, but it says 0 or 1 of each element instead of leaving out those of which it does not hold.
@@ -561,8 +562,10 @@ class TestRun {
       const rules::AlertingRule& rule = plan_.rules[view.rule];
       if (rule.name != alertname) continue;
       failure.notes.push_back(fmt::format("{}: {}", rule.place.format(), rule.expr_text));
+      if (what.surplus && rule.resolve_when)
+        failure.notes.push_back(fmt::format("it ends only when `resolve_when:` holds for it: {}", rule.resolve_when->text));
       std::set<std::uint32_t> patterns;
-      for (const Expr* call : rules::range_calls(*rule.expr))
+      for (const Expr* call : rules::range_calls(rule))
         patterns.insert(call->pattern_index);
       for (const std::uint32_t pattern : patterns)
         failure.notes.push_back(

@@ -58,6 +58,14 @@ class CoreWorld {
     written.rules.push_back(rule);
     return written.rules.back();
   }
+  void resolve_when(rules::AlertingRule& rule, const std::string& expr) {
+    const auto parsed = rules::parse_expr(expr);
+    REQUIRE(parsed);
+    const auto bound = rules::bind_expr(*parsed, written.patterns);
+    if (!bound) FAIL(bound.error().reason);
+    rule.resolve_when = {*bound, rules::format_expr(**bound), rules::result_labels(**bound, written.patterns),
+                         rules::polarity(**bound)};
+  }
   rules::SinkSpec& sink(const std::string& name) {
     rules::SinkSpec& spec = written.sinks[name];
     spec.name = name;

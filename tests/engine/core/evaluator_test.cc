@@ -896,3 +896,162 @@ TEST_CASE("rule state: an evaluation that fails leaves the alerts alone, shows, 
   CHECK_FALSE(state.unknown(inputs));
   CHECK(state.failure().empty());
 }
+
+namespace {
+
+rules::ResolveWhen resolve_by_hand(const std::string& text, const World& world) {
+  const rules::ExprPtr expr = bound_by_hand(text, world.specs);
+  return {expr, text, rules::result_labels(*expr, world.specs), rules::polarity(*expr)};
+}
+
+}  // namespace
+
+TEST_CASE("rule state: with resolve_when what fires ends when that holds for it, and not before",
+          "[core][evaluator]") {
+  World world;
+  rules::AlertingRule rule;
+  rule.name = "Many";
+  rule.expr = bound_by_hand("sum by (queue) (count_over_time(errors[10s])) >= 3", world.specs);
+  rule.polarity = {true, false};
+  const auto windows = [&](std::uint32_t index) -> const PatternWindow& { return world.windows[index]; };
+  const auto start = from_unix_ms(1'777'629'600'000);
+  const auto at = [&](int seconds) { return start + std::chrono::seconds(seconds); };
+  engine::RuleInputs inputs;
+  inputs.watched_from = start - std::chrono::minutes(5);
+  std::vector<std::string> said;
+  std::optional<engine::RuleState> state;
+  // To the next of its instants, and so on: as in life.
+  const auto go_to = [&](int seconds) {
+    std::vector<engine::Step> steps;
+    if (state->clock() == rules::kLongAgo) {
+      inputs.clock = start;
+      state->advance(inputs, false, steps);
+    }
+    for (auto next = state->next_instant(inputs); next && *next <= at(seconds); next = state->next_instant(inputs)) {
+      inputs.clock = *next;
+      state->advance(inputs, false, steps);
+    }
+    inputs.clock = at(seconds);
+    state->skip_to(inputs.clock);
+    for (const engine::Step& step : steps) {
+      if (step.to == rules::AlertState::kPending) continue;
+      said.push_back(fmt::format("{}s {} {}", (step.at - start).count() / 1000, step.alert.labels.get("queue"),
+                                 rules::to_string(step.to)));
+    }
+  };
+  const auto three_of = [&](const char* queue, int second) {
+    for (int i = 0; i < 3; ++i)
+      world.windows[0].add({queue, "eu"}, at(second + i), 1);
+  };
+  using Lines = std::vector<std::string>;
+
+  SECTION("its own element of the same labels ends each") {
+    rule.resolve_when = resolve_by_hand("sum by (queue) (count_over_time(errors[30s])) < 1", world);
+    state.emplace(rule, windows);
+    three_of("a", 1);
+    three_of("b", 21);
+    go_to(100);
+    CHECK(said == Lines{"3s a firing", "23s b firing", "33s a resolved", "53s b resolved"});
+  }
+  SECTION("one without labels ends all of them") {
+    rule.resolve_when = resolve_by_hand("count_over_time(plain[5s]) > 0", world);
+    state.emplace(rule, windows);
+    three_of("a", 1);
+    three_of("b", 1);
+    world.windows[1].add({}, at(2), 1);   // before they fire
+    world.windows[1].add({}, at(60), 1);  // when they would have ended long ago
+    go_to(100);
+    CHECK(said == Lines{"3s a firing", "3s b firing", "60s a resolved", "60s b resolved"});
+  }
+  SECTION("one queue's ends that one alone") {
+    rule.resolve_when = resolve_by_hand("sum by (queue) (count_over_time(errors{queue=\"a\"}[20s])) < 1", world);
+    state.emplace(rule, windows);
+    three_of("a", 1);
+    three_of("b", 1);
+    go_to(100);
+    CHECK(said == Lines{"3s a firing", "3s b firing", "23s a resolved"});
+    CHECK(state->alerts().all().begin()->second.value == 3);  // as it last was
+  }
+  SECTION("what the capture left empty is no element for all") {
+    rule.resolve_when = resolve_by_hand("sum by (queue) (count_over_time(errors[20s])) < 1", world);
+    state.emplace(rule, windows);
+    world.windows[0].add({"", "eu"}, start - std::chrono::seconds(40), 1);
+    three_of("a", 1);
+    go_to(22);
+    CHECK(said == Lines{"3s a firing"});
+  }
+  SECTION("while expr has its element it goes on, whatever resolve_when says") {
+    rule.resolve_when = resolve_by_hand("count_over_time(plain[1s]) == 0", world);
+    state.emplace(rule, windows);
+    three_of("a", 1);
+    three_of("a", 9);
+    go_to(100);
+    CHECK(said == Lines{"3s a firing", "19s a resolved"});
+  }
+  SECTION("what is pending needs expr all the time") {
+    rule.resolve_when = resolve_by_hand("count_over_time(plain[1m]) > 0", world);
+    rule.for_ = std::chrono::seconds(9);
+    state.emplace(rule, windows);
+    three_of("a", 1);
+    go_to(100);
+    CHECK(said == Lines{"11s a inactive"});
+  }
+  SECTION("keep_firing_for runs while it holds without a break") {
+    rule.resolve_when = resolve_by_hand("count_over_time(plain[5s]) > 0", world);
+    rule.keep_firing_for = std::chrono::seconds(8);
+    state.emplace(rule, windows);
+    three_of("a", 1);
+    world.windows[1].add({}, at(30), 1);  // until 35: not long enough
+    world.windows[1].add({}, at(50), 1);
+    world.windows[1].add({}, at(54), 1);  // until 59
+    go_to(100);
+    CHECK(said == Lines{"3s a firing", "58s a resolved"});
+  }
+  SECTION("a longer window of it need not be known to fire, and must be to end") {
+    rule.resolve_when = resolve_by_hand("sum(count_over_time(errors[2m])) < 4", world);
+    inputs.watched_from = start;
+    state.emplace(rule, windows);
+    three_of("a", 1);
+    CHECK(state->next_instant(inputs) == std::nullopt);  // nobody has said where it is
+    go_to(30);
+    CHECK(said == Lines{"3s a firing"});
+    CHECK(state->unknown(inputs));
+    go_to(200);
+    CHECK(said == Lines{"3s a firing", "120s a resolved"});
+    CHECK_FALSE(state->unknown(inputs));
+  }
+  SECTION("one that rests on lines that come ends it at once") {
+    rule.resolve_when = resolve_by_hand("count_over_time(plain[10m]) > 0", world);
+    inputs.watched_from = start - std::chrono::seconds(20);
+    state.emplace(rule, windows);
+    three_of("a", 1);
+    world.windows[1].add({}, at(40), 1);
+    go_to(100);
+    CHECK(said == Lines{"3s a firing", "40s a resolved"});
+  }
+  SECTION("what becomes known between two lines is looked at") {
+    rule.resolve_when = resolve_by_hand("count_over_time(plain[1m]) == 0", world);
+    inputs.watched_from = start - std::chrono::seconds(10);
+    state.emplace(rule, windows);
+    three_of("a", 1);
+    go_to(12);
+    CHECK(said == Lines{"3s a firing"});
+    CHECK(state->held());
+    inputs.watched_from = start - std::chrono::minutes(5);
+    std::vector<engine::Step> steps;
+    state->advance(inputs, false, steps);
+    CHECK(steps.size() == 1);
+  }
+  SECTION("a failure of it ends nothing, and what begins begins") {
+    rule.resolve_when = resolve_by_hand(
+        "count_over_time(errors[1m]) > on (queue) count_over_time(errors{zone=\"eu\"}[1s])", world);
+    rule.resolve_when->labels = {"queue"};
+    state.emplace(rule, windows);
+    three_of("a", 1);
+    world.windows[0].add({"a", "us"}, at(5), 1);
+    three_of("b", 20);
+    go_to(60);
+    CHECK(said == Lines{"3s a firing", "22s b firing"});
+    CHECK(state->failure().find("several elements on the left") != std::string::npos);
+  }
+}

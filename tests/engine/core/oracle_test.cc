@@ -206,6 +206,48 @@ const std::vector<Kind>& kinds() {
   return kAll;
 }
 
+// What may end the alerts of those whose elements have a queue ("by queue"), or of all.
+struct EndKind {
+  const char* expr;
+  std::int64_t window;
+  bool absence;
+  bool by_queue;
+  std::function<Result(const Counter&)> value;
+};
+
+const std::vector<EndKind>& end_kinds() {
+  static const std::vector<EndKind> kAll{
+      {"count_over_time(plain[55ms]) < 1", 55, true, false,
+       [](const Counter& c) { return one(c.in(1, 55) < 1, 0); }},
+      {"count_over_time(plain[25ms]) >= 2", 25, false, false,
+       [](const Counter& c) { return one(c.in(1, 25) >= 2, 0); }},
+      {"sum(count_over_time(errors[85ms])) - count_over_time(plain[85ms]) != 0", 85, true, false,
+       [](const Counter& c) { return one(c.in(0, 85) != c.in(1, 85), 0); }},
+      {"sum by (queue) (count_over_time(errors[75ms])) < 1", 75, true, true,
+       [](const Counter& c) {
+         Result result;
+         for (const std::string& queue : c.queues()) {
+           if (c.in(0, 75, &queue) < 1) result[queue] = 0;
+         }
+         return result;
+       }},
+      {"count_over_time(errors[35ms]) > 2", 35, false, true,
+       [](const Counter& c) {
+         Result result;
+         for (const std::string& queue : c.queues()) {
+           if (c.in(0, 35, &queue) > 2) result[queue] = 0;
+         }
+         return result;
+       }},
+      {"absent_over_time(errors{queue=\"a\"}[65ms])", 65, true, true,
+       [](const Counter& c) {
+         const std::string a = "a";
+         return c.in(0, 65, &a) == 0 ? Result{{"a", 1}} : Result{};
+       }},
+  };
+  return kAll;
+}
+
 struct NaiveAlert {
   bool firing = false;
   std::int64_t active_at = 0;
@@ -215,8 +257,8 @@ struct NaiveAlert {
 // The whole rule again, as plainly as it can be said.
 class NaiveRule {
  public:
-  NaiveRule(const Kind& kind, std::int64_t for_ms, std::int64_t keep_ms)
-      : kind_(kind), for_(for_ms), keep_(keep_ms) {}
+  NaiveRule(const Kind& kind, const EndKind* end, std::int64_t for_ms, std::int64_t keep_ms)
+      : kind_(kind), end_(end), for_(for_ms), keep_(keep_ms) {}
 
   void look(const std::vector<NaiveMatch>& matches, std::int64_t now, const RuleInputs& inputs,
             std::vector<std::string>& out) {
@@ -228,6 +270,9 @@ class NaiveRule {
       may_fire = may_fire && !kind_.absence;
       may_resolve = may_resolve && !kind_.presence;
     }
+    const Result ends = end_ == nullptr ? Result{} : end_->value({matches, now});
+    const bool ends_known = end_ == nullptr || !end_->absence ||
+                            (inputs.watched_from && now - end_->window >= to_unix_ms(*inputs.watched_from));
     std::set<std::string> names;
     for (const auto& [queue, alert] : active_)
       names.insert(queue);
@@ -253,6 +298,13 @@ class NaiveRule {
           say("firing");
         }
       } else if (may_resolve) {
+        if (alert.firing && end_ != nullptr) {
+          if (!ends_known) continue;
+          if (ends.count(end_->by_queue ? queue : "") == 0) {
+            alert.absent_since.reset();
+            continue;
+          }
+        }
         if (alert.firing && keep_ > 0) {
           if (!alert.absent_since) alert.absent_since = now;
           if (now - *alert.absent_since < keep_) continue;
@@ -272,6 +324,7 @@ class NaiveRule {
 
  private:
   const Kind& kind_;
+  const EndKind* end_;
   std::int64_t for_;
   std::int64_t keep_;
   std::map<std::string, NaiveAlert> active_;
@@ -300,6 +353,15 @@ std::string run_timeline(std::uint64_t seed, std::size_t& transitions) {
   const std::int64_t keep_ms = pick(2) == 0 ? 0 : 5 + pick(60);
   rule.for_ = Duration(for_ms);
   rule.keep_firing_for = Duration(keep_ms);
+  const EndKind* end = pick(2) == 0 ? nullptr : &end_kinds()[static_cast<std::size_t>(pick(end_kinds().size()))];
+  if (end != nullptr && end->by_queue && rules::result_labels(*rule.expr, specs).empty()) end = nullptr;
+  if (end != nullptr) {
+    rules::ResolveWhen& resolve = rule.resolve_when.emplace();
+    resolve.expr = *rules::bind_expr(*rules::parse_expr(end->expr), specs);
+    resolve.labels = rules::result_labels(*resolve.expr, specs);
+    resolve.polarity = rules::polarity(*resolve.expr);
+    if (resolve.polarity.absence != end->absence) return "polarity of " + std::string(end->expr);
+  }
   if (rule.polarity.presence != kind.presence || rule.polarity.absence != kind.absence)
     return "polarity of " + std::string(kind.expr);
 
@@ -308,7 +370,7 @@ std::string run_timeline(std::uint64_t seed, std::size_t& transitions) {
   for (const auto& spec : specs)
     windows.emplace_back(spec, Duration(90), true);
   RuleState state(rule, [&](std::uint32_t index) -> const PatternWindow& { return windows[index]; });
-  NaiveRule naive(kind, for_ms, keep_ms);
+  NaiveRule naive(kind, end, for_ms, keep_ms);
   std::vector<NaiveMatch> matches;
   std::vector<std::string> expected;
   std::vector<std::string> got;
@@ -370,7 +432,8 @@ std::string run_timeline(std::uint64_t seed, std::size_t& transitions) {
     };
     if (!same()) {
       std::string text = "seed " + std::to_string(seed) + ", " + kind.expr + ", for " +
-                         std::to_string(for_ms) + ", keep " + std::to_string(keep_ms) + "\nmodel:";
+                         std::to_string(for_ms) + ", keep " + std::to_string(keep_ms) + (end == nullptr ? "" : std::string(", resolve_when ") + end->expr) +
+                         "\nmodel:";
       for (const auto& line : sorted(expected))
         text += " [" + line + "]";
       text += "\nlogbell:";

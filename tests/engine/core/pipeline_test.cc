@@ -1309,7 +1309,7 @@ TEST_CASE("metrics: a histogram of a pattern's values, in Prometheus's shape", "
   world.pattern("request", {"status"});
   world.written.patterns[0].value = "took";
   world.written.patterns[0].metric =
-      rules::MetricSpec{"request_ms", "", rules::MetricSpec::Type::kHistogram, {5, 25}};
+      rules::MetricSpec{"request_ms", "", rules::MetricSpec::Type::kHistogram, {5, 25}, {}};
   world.start();
   world.match("request", 0, {"200"}, "x", 3);
   world.match("request", 0, {"200"}, "x", 10);
