@@ -157,8 +157,8 @@ class Parser {
       wrong(token_.offset, "`@` is not supported: a window ends now, or an `offset` before now",
             fmt::format("leave it out; here {} is expected", wanted));
     if (is_word_token("group_left") || is_word_token("group_right"))
-      wrong(token_.offset, fmt::format("`{}` is not supported", token_.text),
-            "sum the side with more labels, as in sum by (LABEL) (…)");
+      wrong(token_.offset, fmt::format("`{0}` belongs behind `on (…)` or `ignoring (…)`; here {1} is expected", token_.text, wanted),
+            fmt::format("as in … / on (LABEL) {} () …", lower(token_.text)));
     wrong(token_.offset, fmt::format("`{}` where {} is expected", as_written(), wanted), meant_instead());
   }
   // The piece that an operator of another language fills.
@@ -356,7 +356,7 @@ class Parser {
         node->on = is_word_token("on");
         advance();
         node->matching = names();
-        if (is_word_token("group_left") || is_word_token("group_right")) unexpected("an operand");
+        if (is_word_token("group_left") || is_word_token("group_right")) group(*node);
       }
       // ^ is right-associative, everything else left.
       const int next = precedence(*op) + (*op == Op::kPow ? 0 : 1);
@@ -366,6 +366,31 @@ class Parser {
       left = node;
     }
     return left;
+  }
+
+  // group_left(…), group_right(…): what follows in brackets are labels, as in PromQL.
+  void group(Expr& node) {
+    const std::string word = lower(token_.text);
+    const std::size_t offset = token_.offset;
+    node.group = word == "group_left" ? Expr::Group::kLeft : Expr::Group::kRight;
+    if (node.is_set_operator())
+      wrong(offset, fmt::format("`{}` does not go with `{}`, in which one may meet several anyway", word,
+                                kOpNames[static_cast<std::size_t>(node.op)]),
+            "leave it out");
+    advance();
+    if (!is_symbol("(")) return;
+    try {
+      node.copied = names();
+    } catch (const ExprError& error) {
+      wrong(error.offset, error.reason,
+            fmt::format("in the brackets of `{0}` are labels; where there are none, write `{0} ()` before what follows",
+                        word));
+    }
+    for (const std::string& name : node.copied) {
+      if (node.on && contains(node.matching, name))
+        wrong(offset, fmt::format("the label {} is in `on` and in `{}`, and what meets has it in common anyway", name, word),
+              "leave it out of one of them");
+    }
   }
 
   static void check_types(Expr& node) {
@@ -434,7 +459,8 @@ class Parser {
     if (token_.what == Token::What::kString)
       wrong(token_.offset, "a text stands where a number or a count is expected",
             "as in count_over_time(PATTERN[5m]) > 3");
-    if (token_.what != Token::What::kWord) unexpected("a function, a number or `(`");
+    if (token_.what != Token::What::kWord || is_word_token("group_left") || is_word_token("group_right"))
+      unexpected("a function, a number or `(`");
     const std::string word = token_.text;
     if (const int index = index_in(kAggregationNames, lower(word)); index >= 0 && followed_by_aggregate()) {
       return aggregate(std::move(node), static_cast<Aggregation>(index), depth);
@@ -1048,8 +1074,8 @@ bool same_meaning(const Expr& one, const Expr& other) {
       return a.instant == b.instant && (!a.left || same_meaning(*a.left, *b.left)) && same_parameters(a, b);
     case Kind::kBinary:
       return a.op == b.op && a.return_bool == b.return_bool && a.has_matching == b.has_matching &&
-             a.on == b.on && a.matching == b.matching && same_meaning(*a.left, *b.left) &&
-             same_meaning(*a.right, *b.right);
+             a.on == b.on && a.matching == b.matching && a.group == b.group && a.copied == b.copied &&
+             same_meaning(*a.left, *b.left) && same_meaning(*a.right, *b.right);
     default:
       return same_meaning(*a.left, *b.left);
   }
@@ -1663,13 +1689,22 @@ std::vector<LabelNames> label_sets(const Expr& expr, const std::vector<PatternSp
           add(names);
         break;
       }
-      std::vector<LabelNames> keys;
-      keys.reserve(right.size());
-      for (const LabelNames& names : right)
-        keys.push_back(key_of(expr, names));
       for (const LabelNames& names : std::exchange(sets, {})) {
-        LabelNames key = key_of(expr, names);
-        if (std::find(keys.begin(), keys.end(), key) != keys.end()) add(std::move(key));
+        for (const LabelNames& other : right) {
+          LabelNames key = key_of(expr, names);
+          if (key != key_of(expr, other)) continue;
+          if (expr.group == Expr::Group::kNone) {
+            add(std::move(key));
+            continue;
+          }
+          LabelNames many = expr.group == Expr::Group::kLeft ? names : other;
+          const LabelNames& one = expr.group == Expr::Group::kLeft ? other : names;
+          std::erase_if(many, [&](const std::string& name) { return contains(expr.copied, name); });
+          for (const std::string& name : expr.copied) {
+            if (contains(one, name)) many.push_back(name);
+          }
+          add(std::move(many));
+        }
       }
       break;
     }
@@ -1689,9 +1724,15 @@ std::string in_words(const LabelNames& names) {
   return fmt::format("label{} {}", names.size() == 1 ? "" : "s", list_of(names));
 }
 
+std::string_view group_name(const Expr& node) {
+  return node.group == Expr::Group::kLeft ? "group_left" : "group_right";
+}
+
 std::string operator_text(const Expr& node) {
   std::string text(kOpNames[static_cast<std::size_t>(node.op)]);
   if (node.has_matching) text += fmt::format(" {} ({})", node.on ? "on" : "ignoring", list_of(node.matching));
+  if (node.group != Expr::Group::kNone)
+    text += fmt::format(" {} ({})", group_name(node), list_of(node.copied));
   return text;
 }
 
@@ -1714,17 +1755,51 @@ std::string same_labels_fix(const Expr& node, const LabelNames& left, const Labe
   if (left_text == right_text) {
     const LabelNames& more = left == common ? right : left;
     return fmt::format(
-        "there is no group_left: ask for one value at a time, as in {{{}=\"…\"}} and `{} on ()`",
-        more.empty() ? "label" : more.front(), name);
+        "say what they have in common, as in `{} on () {} ()`, or ask for one value at a time, as in {{{}=\"…\"}}",
+        name, left == common ? "group_right" : "group_left", more.empty() ? "label" : more.front());
   }
   std::string text = fmt::format("{} {} {}", left_text, name, right_text);
-  if (text.size() <= kMaxSuggestion) return fmt::format("give both sides the same labels: `{}`", text);
-  return fmt::format("give both sides the same labels with `{}`",
-                     common.empty() ? "sum(…)" : fmt::format("sum by ({}) (…)", list_of(common)));
+  std::string group;
+  if (left == common || right == common)
+    group = fmt::format("; or `{} on ({}) {} ()`, if each is meant", name, list_of(common),
+                        left == common ? "group_right" : "group_left");
+  if (text.size() <= kMaxSuggestion) return fmt::format("give both sides the same labels: `{}`{}", text, group);
+  return fmt::format("give both sides the same labels with `{}`{}",
+                     common.empty() ? "sum(…)" : fmt::format("sum by ({}) (…)", list_of(common)), group);
+}
+
+// With group_left or group_right: the one side has one element for each of the other's, as far as labels tell, and
+// what is copied from it leaves the others told apart.
+void check_group(const Expr& node, const LabelNames& many_more, const LabelNames& one_more) {
+  const bool left = node.group == Expr::Group::kLeft;
+  LabelNames unsaid = one_more;
+  std::erase_if(unsaid, [&](const std::string& name) { return contains(node.copied, name); });
+  if (!unsaid.empty()) {
+    LabelNames all = united(node.copied, unsaid);
+    throw ExprError{
+        node.offset,
+        fmt::format("`{}` takes one element of the {} side for each on the other, and there are several, told apart by {} only",
+                    operator_text(node), left ? "right" : "left", list_of(unsaid)),
+        many_more.empty()
+            ? fmt::format("write `{}`, which takes one of the other side", left ? "group_right" : "group_left")
+            : fmt::format("sum that side up, or, where there is only one at a time, take its labels over: `{} ({})`",
+                          group_name(node), list_of(all))};
+  }
+  for (const std::string& name : node.copied) {
+    if (!contains(many_more, name)) continue;
+    throw ExprError{node.offset,
+                    fmt::format("`{}` writes over the label {}, by which elements of the {} side are told apart",
+                                operator_text(node), name, left ? "left" : "right"),
+                    fmt::format("leave it out: `{} ({})`", group_name(node), [&] {
+                      LabelNames rest = node.copied;
+                      std::erase(rest, name);
+                      return list_of(rest);
+                    }())};
+  }
 }
 
 // Vector and vector: elements of both sides that meet must exist, and for arithmetic and comparisons meet one
-// to one, since what has several to choose from has no value (there is no group_left).
+// to one, since what has several to choose from has no value; or many to one where that is said.
 void check_meeting(const Expr& node, const std::vector<PatternSpec>& patterns) {
   if (node.op == Op::kOr) return;
   const std::vector<LabelNames> left_sets = label_sets(*node.left, patterns);
@@ -1772,6 +1847,8 @@ void check_meeting(const Expr& node, const std::vector<PatternSpec>& patterns) {
   };
   const LabelNames left_more = beyond(left, left_fixed);
   const LabelNames right_more = beyond(right, right_fixed);
+  if (node.group == Expr::Group::kLeft) return check_group(node, left_more, right_more);
+  if (node.group == Expr::Group::kRight) return check_group(node, right_more, left_more);
   if (left_more.empty() && right_more.empty()) return;
   const std::string_view which = left_more.empty()    ? "the right side has"
                                  : right_more.empty() ? "the left side has"
@@ -1782,14 +1859,21 @@ void check_meeting(const Expr& node, const std::vector<PatternSpec>& patterns) {
       right_more.empty() ? format_expr(*node.right) : summed_by(*node.right, key_of(node, right));
   const std::string text = fmt::format("{} {} {}", left_text, operator_text(node), right_text);
   const LabelNames key = key_of(node, left_more.empty() ? right : left);
+  std::string group;
+  if (left_more.empty() || right_more.empty()) {
+    const LabelNames names = node.has_matching && node.on ? node.matching : key;
+    group = fmt::format("; or `{} on ({}) {} ()`, if each is meant",
+                        kOpNames[static_cast<std::size_t>(node.op)], list_of(names),
+                        left_more.empty() ? "group_right" : "group_left");
+  }
   throw ExprError{
       node.offset,
       fmt::format("`{}` pairs one element with one, and {} several for each, told apart by {} only",
                   operator_text(node), which, list_of(united(left_more, right_more))),
       text.size() <= kMaxSuggestion
-          ? fmt::format("there is no group_left; write `{}`", text)
-          : fmt::format("there is no group_left; sum that side with `{}`",
-                        key.empty() ? "sum(…)" : fmt::format("sum by ({}) (…)", list_of(key)))};
+          ? fmt::format("write `{}`{}", text, group)
+          : fmt::format("sum that side with `{}`{}",
+                        key.empty() ? "sum(…)" : fmt::format("sum by ({}) (…)", list_of(key)), group)};
 }
 
 // Copies the tree with pattern indices set and label names checked.
@@ -1877,6 +1961,10 @@ ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns, con
     check_labels(node->matching,
                  united(result_labels(*node->left, patterns), result_labels(*node->right, patterns)),
                  node->on ? "`on`" : "`ignoring`");
+    if (node->group != Expr::Group::kNone)
+      check_labels(node->copied,
+                   result_labels(node->group == Expr::Group::kLeft ? *node->right : *node->left, patterns),
+                   fmt::format("`{}`", group_name(*node)));
   }
   if (node->kind == Kind::kBinary && node->left->type == Type::kVector && node->right->type == Type::kVector)
     check_meeting(*node, patterns);
@@ -2183,6 +2271,11 @@ void format_to(const Expr& expr, const PartText* part_text, std::string& out) {
         out += expr.on ? " on " : " ignoring ";
         format_names(expr.matching, out);
       }
+      if (expr.group != Expr::Group::kNone) {
+        // With its brackets: those that follow would be taken for them.
+        out += expr.group == Expr::Group::kLeft ? " group_left " : " group_right ";
+        format_names(expr.copied, out);
+      }
       out += " ";
       return format_child(*expr.right, needs(*expr.right, true), part_text, out);
     }
@@ -2402,6 +2495,8 @@ std::vector<std::string> result_labels(const Expr& expr, const std::vector<Patte
       std::vector<std::string> left = result_labels(*expr.left, patterns);
       if (expr.op == Op::kOr) return united(left, result_labels(*expr.right, patterns));
       if (expr.is_set_operator() || !expr.has_matching) return left;
+      if (expr.group == Expr::Group::kLeft) return united(std::move(left), expr.copied);
+      if (expr.group == Expr::Group::kRight) return united(result_labels(*expr.right, patterns), expr.copied);
       std::erase_if(left, [&](const std::string& name) { return contains(expr.matching, name) != expr.on; });
       return left;
     }
@@ -2449,6 +2544,11 @@ Labels fixed_labels(const Expr& expr, const std::vector<PatternSpec>& patterns) 
         return both;
       }
       if (expr.is_set_operator() || !expr.has_matching) return left;
+      if (expr.group != Expr::Group::kNone) {
+        const bool is_left = expr.group == Expr::Group::kLeft;
+        const Labels right = fixed_labels(*expr.right, patterns);
+        return (is_left ? left : right).without(expr.copied).merged((is_left ? right : left).keep_only(expr.copied));
+      }
       return expr.on ? left.keep_only(expr.matching) : left.without(expr.matching);
     }
   }

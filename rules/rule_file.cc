@@ -709,22 +709,23 @@ void RuleReader::read_rule(const yaml::Node& node, const std::string& group) {
     read_short_form(fields, draft);
   } else if (const auto text = fields.text("expr")) {
     draft.expr = *text;
-    draft.parsed = read_expr(fields, *text);
+    draft.parsed = read_expr(fields, *text, "");
     draft.has_expr = draft.parsed != nullptr;
   }
   if (const auto text = fields.text("resolve_when")) {
     draft.resolve_when = *text;
-    draft.resolve_parsed = read_expr(fields, *text);
+    draft.resolve_parsed = read_expr(fields, *text, "`resolve_when:` ");
     // Without it the rule would end its alerts when it should not.
     if (!draft.resolve_parsed) draft.has_expr = false;
   }
   drafts_.push_back(std::move(draft));
 }
 
-ExprPtr RuleReader::read_expr(const Fields& fields, const Text& text) {
+ExprPtr RuleReader::read_expr(const Fields& fields, const Text& text, std::string_view of) {
   auto parsed = parse_expr(text.assumed ? with_stand_ins(text.value) : text.value);
   if (parsed) return *parsed;
-  fields.error(reading_->place_in(text, parsed.error().offset), parsed.error().reason, parsed.error().fix);
+  fields.error(reading_->place_in(text, parsed.error().offset), fmt::format("{}{}", of, parsed.error().reason),
+               parsed.error().fix);
   return nullptr;
 }
 

@@ -96,8 +96,8 @@ class RuleReader {
                   const std::vector<PatternSpec>& patterns) const;
   // Beyond `sayable` of the patterns are those of the short form: of them only the rule's own can be named.
   void bind_resolve_when(Draft& draft, const std::vector<PatternSpec>& patterns, std::size_t sayable);
-  // Parses an expression that was written; null, with a problem, if it is none.
-  ExprPtr read_expr(const Fields& fields, const Text& text);
+  // Parses an expression that was written; null, with a problem that begins with `of`, if it is none.
+  ExprPtr read_expr(const Fields& fields, const Text& text, std::string_view of);
   void check_twins(const std::vector<Draft>& drafts) const;
   std::vector<LineFormat> formats_of(const PatternSpec& pattern) const;
   std::vector<std::string> captures_of(const PatternSpec& pattern) const;

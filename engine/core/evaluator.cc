@@ -24,7 +24,8 @@ using Op = Expr::BinaryOp;
 
 namespace {
 
-// Several elements of `expr`'s side have this key. Never leaves evaluate().
+// Several elements of `expr`'s side have this key, or these labels once those of the other side are taken over.
+// Never leaves evaluate().
 struct ManyToMany {
   const Expr& expr;
   Labels key;
@@ -440,6 +441,34 @@ void combine(const Expr& expr, const Sample& left, double right, const Labels& l
   }
 }
 
+// group_left, group_right: each element of the one side meets all of the other's with its key.
+Value many_to_one(const Expr& expr, const Value& left, const Value& right) {
+  const bool many_left = expr.group == Expr::Group::kLeft;
+  std::map<Labels, const Sample*> ones;
+  for (const Sample& sample : (many_left ? right : left).samples) {
+    Labels key = signature(expr, sample.labels);
+    if (ones.count(key) != 0) throw ManyToMany{expr, std::move(key), many_left ? "right" : "left"};
+    ones.emplace(std::move(key), &sample);
+  }
+  Value out;
+  std::set<Labels> made;
+  for (const Sample& many : (many_left ? left : right).samples) {
+    const auto found = ones.find(signature(expr, many.labels));
+    if (found == ones.end()) continue;
+    const Sample& one = *found->second;
+    Labels labels = many.labels.without(expr.copied);
+    for (const std::string& name : expr.copied) {
+      if (one.labels.has(name)) labels.set(name, std::string(one.labels.get(name)));
+    }
+    const Sample& on_left = many_left ? many : one;
+    const std::size_t before = out.samples.size();
+    combine(expr, on_left, (many_left ? one : many).value, labels, on_left.value, out);
+    if (out.samples.size() > before && !made.insert(labels).second)
+      throw ManyToMany{expr, std::move(labels), many_left ? "left" : "right"};
+  }
+  return out;
+}
+
 Value binary(const Expr& expr, const Value& left, const Value& right) {
   Value out;
   if (left.scalar && right.scalar) {
@@ -460,6 +489,7 @@ Value binary(const Expr& expr, const Value& left, const Value& right) {
       combine(expr, {sample.labels, left.number}, sample.value, sample.labels, sample.value, out);
     return out;
   }
+  if (expr.group != Expr::Group::kNone) return many_to_one(expr, left, right);
   std::map<Labels, const Sample*> by_signature;
   for (const Sample& sample : right.samples) {
     Labels key = signature(expr, sample.labels);

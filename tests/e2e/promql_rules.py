@@ -197,6 +197,10 @@ class Rules:
             return self.arithmetic(self.vector(depth - 1, labels), self.vector(depth - 1, labels))
         if kind < 0.95:
             return self.joined_sets(depth, labels)
+        if kind < 0.975:
+            grouped = self.grouped(depth)
+            if grouped.labels == labels:
+                return grouped
         return self.compared(depth, labels)
 
     def number(self, depth):
@@ -408,6 +412,44 @@ class Rules:
                 return self.binary(op, matching, *pair, frozenset(["a"]))
         return self.vector(depth)
 
+    def grouped(self, depth):
+        """Two lists of which one element of the one side meets several of the other's."""
+        rng = self.rng
+        many = self.vector(depth - 1, frozenset(rng.choice([("a", "b"), ("a", "b"), ("a",), ("b",)])))
+        kind, copied = rng.random(), []
+        if kind < 0.25 and len(many.labels) == 1:
+            # A label that it has not, of which the other side has one value, or one at a time.
+            common, copied = set(many.labels), sorted({"a", "b"} - many.labels)
+            for _ in range(50):
+                one = self.leaf(frozenset(["a", "b"]))
+                if one.labels == frozenset(["a", "b"]) and (one.is_tie_free() or copied[0] in one.fixed):
+                    break
+            else:
+                return many
+            if copied[0] not in one.fixed:
+                text = joined(rng.choice(["topk", "bottomk"]) + " by (" + ", ".join(common) + ") (1, {})", one.text)
+                one = Expr(text, one.labels, one.draw, exact=one.exact, whole=one.whole, fixed=one.fixed, nan=one.nan)
+        else:
+            common = set(rng.sample(sorted(many.labels), rng.randrange(0, len(many.labels) + 1)))
+            one = self.vector(depth - 1, frozenset(common))
+            copied = [label for label in sorted(common) if rng.random() < 0.1]
+        matching = f" on ({', '.join(sorted(common))})"
+        if copied and set(copied) <= common or rng.random() < 0.3:
+            # What `on` names cannot be copied; what `ignoring` leaves can, and is the same on both sides.
+            matching = f" ignoring ({', '.join(sorted(many.labels ^ one.labels))})"
+        left = rng.random() < 0.6
+        word = "group_left" if left else "group_right"
+        word = word.upper() if rng.random() < 0.05 else word
+        labels = many.labels | frozenset(copied)
+        fixed = (many.fixed - set(copied)) | (one.fixed & set(copied))
+        op = rng.choice(["+", "-", "*", "/", *(COMPARISONS if many.exact and one.exact else [">", "<=", ">"])])
+        boolean = op in COMPARISONS and rng.random() < 0.4
+        pair = (many, one) if left else (one, many)
+        brackets = f" ({', '.join(copied)})" if copied or rng.random() < 0.5 else ""
+        out = self.binary(op, f"{matching} {word}{brackets}", *pair, labels, fixed, boolean)
+        # An operand in brackets would be taken for labels.
+        return out if brackets or not re.search(r"group_(left|right) \(", " ".join(out.text), re.I) else many
+
     def clock(self):
         rng = self.rng
         part = rng.choice([part for part in self.world.clocks if part != "time"])
@@ -439,8 +481,10 @@ class Rules:
             return self.against_threshold(self.function(1, frozenset(rng.choice([(), ("a",), ("a", "b")]))))
         if kind < 0.5:
             return self.against_threshold(self.vector(depth))
-        if kind < 0.6:
+        if kind < 0.55:
             return self.against_threshold(self.by_fixed_labels(depth))
+        if kind < 0.65:
+            return self.against_threshold(self.grouped(depth))
         if kind < 0.75:
             labels = frozenset(rng.choice([(), ("a",), ("b",), ("a", "b")]))
             left, right = self.vector(depth - 1, labels), self.vector(depth - 1, labels)

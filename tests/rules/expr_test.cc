@@ -204,8 +204,16 @@ TEST_CASE("expr: what is wrong is said, with its place and the fix", "[rules][ex
       {"count_over_time(plain[5m]) > 1 || 2 > 1", "`||` where", "write `or`", 31},
       {"count_over_time(errors{queue=a}[5m]) > 1", "`a` where a value in quotes", "write queue=\"a\"", 29},
       {"count_over_time(errors{queue==\"a\"}[5m]) > 1", "`==` where one of", "write `=`", 28},
-      {"rate(errors[5m]) / on(queue) group_left rate(plain[5m]) > 1", "`group_left` is not supported",
-       "sum by", 29},
+      {"rate(errors[5m]) / group_left rate(plain[5m]) > 1", "`group_left` belongs behind `on (…)` or `ignoring (…)`",
+       "on (LABEL) group_left () …", 19},
+      {"rate(errors[5m]) / on (queue) GROUP_RIGHT (zone, queue) rate(plain[5m]) > 1",
+       "the label queue is in `on` and in `group_right`", "leave it out of one", 30},
+      {"rate(errors[5m]) > 1 and on (queue) group_left () rate(errors[5m]) > 1", "`group_left` does not go with `and`",
+       "leave it out", 36},
+      {"rate(errors[5m]) > 1 or on (queue) group_left rate(errors[5m]) > 1", "`group_left` does not go with `or`",
+       "leave it out", 35},
+      {"rate(errors[5m]) / on () group_left (rate(plain[5m])) > 1", "`(` where `,` is expected",
+       "write `group_left ()` before what follows", 41},
       {"count_over_time(plain[5m]) > 1e400", "beyond what a number can hold", "Inf", 29},
       {"count_over_time(plain[5m]) > 0x", "hexadecimal", "0x1f", 29},
       {"count_over_time(plain[5m]) > 3q", "is not a number", "as in 3", 29},
@@ -468,8 +476,26 @@ TEST_CASE("expr: elements must meet, and one to one: what does not is refused wi
   } rows[] = {
       {"count_over_time(r[1s]) / on(k) count_over_time(q[1s]) > 0.1",
        "`/ on (k)` pairs one element with one, and the left side has several for each, told apart by u only",
-       "there is no group_left; write `sum by (k) (count_over_time(r[1s])) / on (k) count_over_time(q[1s])`",
+       "write `sum by (k) (count_over_time(r[1s])) / on (k) count_over_time(q[1s])`; or `/ on (k) group_left ()`, if "
+       "each is meant",
        23},
+      {"count_over_time(r[1s]) / on(k) group_right() count_over_time(q[1s]) > 0.1",
+       "`/ on (k) group_right ()` takes one element of the left side for each on the other, and there are several, told "
+       "apart by u only",
+       "write `group_left`, which takes one of the other side", 23},
+      {"count_over_time(q[1s]) / on() group_left() count_over_time(r[1s]) > 0.1", "told apart by k, u only",
+       "take its labels over: `group_left (k, u)`", 23},
+      {"count_over_time(r[1s]) / on(k) group_left(u) count_over_time(r[1s]) > 0.1",
+       "`/ on (k) group_left (u)` writes over the label u, by which elements of the left side are told apart",
+       "leave it out: `group_left ()`", 23},
+      {"count_over_time(q[1s]) / on() group_left(u) count_over_time(p[1s]) > 0.1",
+       "`group_left` names label `u`, which nothing here has", "there are no labels here", 23},
+      {"count_over_time(q[1s]) / on(k) group_left(x) count_over_time(r[1s]) > 0.1",
+       "`group_left` names label `x`, which nothing here has", "there are: k, u", 23},
+      {"(count_over_time(q[1s]) / on(k) group_left(u) count_over_time(r[1s])) / count_over_time(q[1s]) > 1",
+       "with labels k, u on the left and label k on the right", "`/ on (k) group_left ()`", 70},
+      {"count_over_time(q{k=\"a\"}[1s]) / on(k) group_left() count_over_time(q{k=\"b\"}[1s]) > 1", "do not meet", "", 30},
+
       {"count_over_time(q[1s]) > ignoring(u) count_over_time(r[1s])", "the right side has several for each",
        "write `count_over_time(q[1s]) > ignoring (u) sum by (k) (count_over_time(r[1s]))`", 23},
       {"count_over_time(q[1s]) * on() count_over_time(r[1s]) > 1", "both sides have several",
@@ -478,7 +504,8 @@ TEST_CASE("expr: elements must meet, and one to one: what does not is refused wi
        "do not meet, with label k on the left and no label on the right: it never gives anything",
        "`sum(count_over_time(q[1m])) / count_over_time(p[1m])`", 23},
       {"count_over_time(q[1m]) / sum(count_over_time(q[1m])) > 0.1", "do not meet",
-       "ask for one value at a time, as in {k=\"…\"} and `/ on ()`", 23},
+       "as in `/ on () group_left ()`, or ask for one value at a time, as in {k=\"…\"}", 23},
+      {"sum(count_over_time(q[1m])) / count_over_time(q[1m]) > 0.1", "do not meet", "as in `/ on () group_right ()`", 28},
       {"count_over_time(q[1m]) > 0 and on(k) count_over_time(p[1m]) > 0", "do not meet", "write `and on ()`",
        27},
       {"count_over_time(q[1m]) > 0 and count_over_time(r[1m]) > 0",
@@ -519,11 +546,64 @@ TEST_CASE("expr: elements must meet, and one to one: what does not is refused wi
            "count_over_time(r[1m]) > 1 or count_over_time(q[1m]) > 1 or count_over_time(p[1m]) > 1",
            "(count_over_time(p[1m]) > 1 or count_over_time(q[1m]) > 1) and count_over_time(q[5m]) > 9",
            "count_over_time(r[1m]) > 1 unless on (k) count_over_time(q[1m]) > 1",
+           "count_over_time(r[1m]) / on (k) group_left count_over_time(q[1m]) > 1",
+           "count_over_time(q[1m]) / on (k) group_right () count_over_time(r[1m]) > 1",
+           "count_over_time(r[1m]) / on () group_left sum(count_over_time(q[1m])) > 1",
+           "count_over_time(r[1m]) / ignoring (u) group_left () count_over_time(q[1m]) > 1",
+           "count_over_time(q[1m]) / on (k) group_left (u) count_over_time(r[1m]) > 1",
+           "count_over_time(q[1m]) / on (k) group_left (u) count_over_time(r{u=\"x\"}[1m]) > 1",
+           "(count_over_time(q[1m]) / on (k) group_left (u) count_over_time(r[1m])) / count_over_time(r[1m]) > 1",
+           "count_over_time(q[1m]) / on () group_left () count_over_time(p[1m]) > 1",
        }) {
     INFO(fine);
     const auto done = bind_expr(*parse_expr(fine), specs);
     INFO((done ? "" : done.error().reason));
     CHECK(done.has_value());
+  }
+}
+
+TEST_CASE("expr: group_left and group_right keep the labels of the many, and take over what they name",
+          "[rules][expr]") {
+  std::vector<PatternSpec> specs(2);
+  specs[0].name = "q";
+  specs[0].labels = {"k"};
+  specs[1].name = "r";
+  specs[1].labels = {"k", "u"};
+  using Names = std::vector<std::string>;
+  const struct {
+    const char* text;
+    const char* canonical;
+    Names labels;
+    Labels fixed;
+  } rows[] = {
+      {"count_over_time(r[1m]) / on(k) group_left count_over_time(q[1m]) > 1",
+       "count_over_time(r[1m]) / on (k) group_left () count_over_time(q[1m]) > 1", {"k", "u"}, {}},
+      {"count_over_time(q{k=\"a\"}[1m]) > bool Ignoring(u) Group_Right () count_over_time(r[1m]) > 0",
+       "count_over_time(q{k=\"a\"}[1m]) > bool ignoring (u) group_right () count_over_time(r[1m]) > 0", {"k", "u"}, {}},
+      {"count_over_time(q[1m]) * on(k) group_left(u) count_over_time(r{u=\"x\"}[1m]) > 1",
+       "count_over_time(q[1m]) * on (k) group_left (u) count_over_time(r{u=\"x\"}[1m]) > 1", {"k", "u"}, {{"u", "x"}}},
+      // Its right side is a sum, whose brackets are not those of group_left.
+      {"count_over_time(r[1m]) - on() group_left () (sum(count_over_time(q[1m])) + 1) > 1",
+       "count_over_time(r[1m]) - on () group_left () (sum(count_over_time(q[1m])) + 1) > 1", {"k", "u"}, {}},
+      // It binds as the operator does.
+      {"2 * count_over_time(r[1m]) - on(k) group_left count_over_time(q[1m]) * 3 > 1",
+       "2 * count_over_time(r[1m]) - on (k) group_left () count_over_time(q[1m]) * 3 > 1", {"k", "u"}, {}},
+  };
+  for (const auto& row : rows) {
+    INFO(row.text);
+    const auto parsed = parse_expr(row.text);
+    INFO((parsed ? "" : parsed.error().reason));
+    REQUIRE(parsed);
+    const auto bound = bind_expr(*parsed, specs);
+    INFO((bound ? "" : bound.error().reason));
+    REQUIRE(bound);
+    CHECK(format_expr(**bound) == row.canonical);
+    CHECK(format_expr(**parse_expr(row.canonical)) == row.canonical);
+    Names labels = result_labels(**bound, specs);
+    std::sort(labels.begin(), labels.end());
+    CHECK(labels == row.labels);
+    CHECK(fixed_labels(**bound, specs) == row.fixed);
+    CHECK_FALSE(is_single(**bound));
   }
 }
 

@@ -266,6 +266,68 @@ groups:
   CHECK(same.identity() != set.rules[0].identity());
 }
 
+TEST_CASE("rule_file: resolve_when says when an alert ends, of which the labels must tell", "[rules][rule_file]") {
+  const std::string patterns =
+      "patterns: {p: {match: '(?P<a>.)(?P<b>.)', labels: [a, b]}, q: {match: x, source: events}}\nrules:\n";
+  const auto rule = [](const std::string& text) {
+    return "  - {alert: A, expr: 'sum by (a) (count_over_time(p[1m])) > 3', sinks: ops, " + text + "}\n";
+  };
+  {
+    Read read(patterns + rule("resolve_when: 'sum by (a) (count_over_time(p[10m])) < 1'") +
+              rule("labels: {n: '2'}, resolve_when: 'count_over_time(q[5m]) > 0'") + rule("labels: {n: '2'}"));
+    const RuleSet set = rules_of(read);
+    INFO(read.said());
+    REQUIRE_FALSE(read.problems.has_errors());
+    REQUIRE(set.rules[0].resolve_when);
+    CHECK(set.rules[0].resolve_when->text == "sum by (a) (count_over_time(p[10m])) < 1");
+    CHECK(set.rules[0].resolve_when->labels == std::vector<std::string>{"a"});
+    CHECK(set.rules[0].resolve_when->polarity.absence);
+    CHECK_FALSE(set.rules[0].resolve_when->polarity.presence);
+    CHECK(longest_window(set.rules[0]) == std::chrono::minutes(10));
+    CHECK(range_calls(set.rules[0]).size() == 2);
+    CHECK(set.rules[1].resolve_when->labels.empty());
+    // Another end is another rule, and what ends it is read too.
+    CHECK(set.rules[1].identity() != set.rules[2].identity());
+    CHECK(set.rules[1].sources == std::vector<std::uint32_t>{0, 1});
+  }
+  {
+    Read read(patterns + "  - {alert: Out, match: x, sinks: ops, resolve_when: 'count_over_time(Out[10m]) == 0'}\n");
+    const RuleSet set = rules_of(read);
+    INFO(read.said());
+    REQUIRE_FALSE(read.problems.has_errors());
+    CHECK(set.rules[0].resolve_when->text == "count_over_time(Out[10m]) == 0");
+    CHECK(set.rules[0].keep_firing_for == Duration{0});
+  }
+  const struct {
+    const char* resolve_when;
+    const char* said;
+  } rows[] = {
+      {"count_over_time(p[1m]) < 1", "has the label b, which its alerts do not have"},
+      {"sum by (a) (count_over_time(p[1m])) > 5", "is true only while `expr:` is: no alert would ever end"},
+      {"sum by (a) (count_over_time(p[1m])) > 3", "is true only while `expr:` is: no alert would ever end"},
+      {"sum(count_over_time(p[1m])) < 0", "can never be true"},
+      {"sum(count_over_time(p[1m]))", "so it would end alerts all the time"},
+      {"scalar(sum(count_over_time(p[1m])))", "only series end alerts"},
+      {"sum(count_over_time(r[1m])) < 1", "there is no pattern `r`"},
+      {"sum(count_over_time(B[1m])) < 1", "there is no pattern `B`"},
+      {"sum(", "resolve_when"},
+  };
+  for (const auto& row : rows) {
+    INFO(row.resolve_when);
+    Read read(patterns + rule(std::string("resolve_when: '") + row.resolve_when + "'") +
+              "  - {alert: B, match: x, sinks: ops}\n");
+    rules_of(read);
+    INFO(read.said());
+    CHECK(read.problems.errors() == 1);
+    CHECK(read.said().find(row.said) != std::string::npos);
+  }
+  // Of the short form's patterns only the rule's own has a name.
+  Read read(patterns + "  - {alert: B, match: x, sinks: ops}\n"
+                       "  - {alert: C, match: y, sinks: ops, resolve_when: 'count_over_time(B[1m]) > 0'}\n");
+  rules_of(read);
+  CHECK(read.said().find("names `B`, which is another rule's") != std::string::npos);
+}
+
 TEST_CASE("rule_file: a rule file has Prometheus's layout", "[rules][rule_file]") {
   Read read(R"(
 groups:

@@ -97,6 +97,13 @@ class Diff(unittest.TestCase):
         done = self.diff(plain, plain.replace("/var/log/api.log", "/var/log/other.log"))
         self.assertEqual((0, 'Sources:\n  source "api": lines from: /var/log/api.log -> /var/log/other.log\n'), (done.returncode, done.stdout))
 
+    def test_another_end_is_said(self):
+        held = STAGING.replace("match: ERROR,", "match: ERROR, resolve_when: 'count_over_time(Errors[9m]) == 0',")
+        done = self.diff(STAGING, held)
+        self.assertEqual(0, done.returncode, done.stdout + done.stderr)
+        self.assertIn('rule "Errors": resolve_when: when expr does not hold -> count_over_time(Errors[9m]) == 0\n', done.stdout)
+        self.assertIn('rule "Errors": keep_firing_for: 5m -> 0s\n', done.stdout)
+
     def test_what_does_the_same_is_0(self):
         done = self.diff(STAGING, STAGING.replace("staging", "production"))
         self.assertEqual((0, "They do the same, wherever their sinks lead.\n"), (done.returncode, done.stdout))

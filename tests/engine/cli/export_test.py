@@ -172,12 +172,13 @@ class Export(unittest.TestCase):
             Good="count_over_time(received[1m]) > 1", Last="last_over_time(depth[5m]) > 7", Paid="count_over_time(paid[5m]) > 7",
             Sum="sum_over_time(paid[5m]) > 7", Quantile="quantile_over_time(0.9, depth[5m]) > 7", At="count_over_time(at[5m]) > 7", Short="count_over_time(received[20s]) > 7",
             Silent={"expr": "count_over_time(received[1m]) > 1", "sinks": "none", "reason": "only\ncounted", "until": "2099-01-01"},
-            Night={"expr": "count_over_time(received[1h]) == 0 and on () hour() > 7", "location": "Europe/Berlin"}))
+            Night={"expr": "count_over_time(received[1h]) == 0 and on () hour() > 7", "location": "Europe/Berlin"},
+            Holds={"expr": "count_over_time(received[1m]) > 3", "resolve_when": "count_over_time(received[1m]) < 1"}))
         self.assertEqual(1, done.returncode, done.stderr)
         (self.directory / "rules.yaml").write_text(done.stdout)
         self.assertEqual(0, self.promtool("check", "rules", "rules.yaml")[0])
         reasons = dict(re.findall(r'^logbell\.yaml:\d+:\d+: rule "(\w+)": not exported: (.*)$', done.stderr, re.M))
-        self.assertEqual(["Last", "Paid", "Sum", "Quantile", "At", "Short", "Night"], [name for name in reasons if name != "Silent"])
+        self.assertEqual(["Last", "Paid", "Sum", "Quantile", "At", "Short", "Night", "Holds"], [name for name in reasons if name != "Silent"])
         self.assertIn('the values of pattern "depth" themselves are no metric', reasons["Last"])
         self.assertIn("the metric orders_paid of pattern \"paid\" does not say how many lines matched; a `metric:` of type histogram does", reasons["Paid"])
         self.assertIn('no metric has the sum of the values of pattern "paid"', reasons["Sum"])
@@ -185,6 +186,7 @@ class Export(unittest.TestCase):
         self.assertIn('renames that of pattern "at"; capture it under another name', reasons["At"])
         self.assertIn("a window of 20s does not hold two scrapes, which are 15s apart", reasons["Short"])
         self.assertIn("of UTC, and this rule's of Europe/Berlin", reasons["Night"])
+        self.assertIn("Prometheus has no `resolve_when`", reasons["Holds"])
         self.assertIn('rule "Silent": not exported: it says `sinks: none`: only\ncounted\n', done.stderr)
         self.assertIn("# These stay with logbell alone:\n#   Last: the values", done.stdout)
         self.assertIn("#   Silent: it says `sinks: none`: only counted\n", done.stdout)

@@ -13,7 +13,7 @@ LOGBELL, MANUAL = os.path.abspath(sys.argv[1]), pathlib.Path(sys.argv[2])
 del sys.argv[1:]
 CHAPTER = MANUAL.read_text().split("\n### Each function by example\n")[1].split("\n### ")[0]
 PATTERNS, EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", CHAPTER, re.M | re.S), re.findall(r"^```text\n(.*?)^```", CHAPTER, re.M | re.S)
-OPTIONS = ("for", "keep_firing_for", "location")
+OPTIONS = ("for", "keep_firing_for", "location", "resolve_when")
 CONFIG = """sources: [{name: app, files: [/var/log/app.log]}]
 sinks: {ops: {webhook: {url: 'https://hooks.example.com/x'}}}
 route: {sinks: [ops]}

@@ -217,6 +217,63 @@ TEST_CASE("evaluator: functions over the values of a window are PromQL's", "[cor
   CHECK(world.value(*bound_by_hand("quantile_over_time(0.5, other[50ms])", world.specs), 100)->empty());
 }
 
+TEST_CASE("evaluator: group_left and group_right match many to one, as PromQL does", "[core][evaluator]") {
+  World world;
+  const rules::Labels a_eu{{"queue", "a"}, {"zone", "eu"}};
+  const rules::Labels a_us{{"queue", "a"}, {"zone", "us"}};
+  const rules::Labels b_eu{{"queue", "b"}, {"zone", "eu"}};
+  world.windows[0].add({"a", "eu"}, from_unix_ms(10), 6);
+  world.windows[0].add({"a", "us"}, from_unix_ms(10), 2);
+  world.windows[0].add({"b", "eu"}, from_unix_ms(20), 5);
+  const std::string errors = "count_over_time(errors[1s])";
+  const std::string by_queue = "sum by (queue) (count_over_time(errors[1s]))";
+  const struct {
+    std::string text;
+    std::vector<Sample> expected;
+  } rows[] = {
+      {errors + " / on (queue) group_left () " + by_queue, {{a_eu, 0.75}, {a_us, 0.25}, {b_eu, 1}}},
+      {by_queue + " / ignoring (zone) group_right () " + errors, {{a_eu, 8.0 / 6}, {a_us, 4}, {b_eu, 1}}},
+      {errors + " / on () group_left sum(" + errors + ")", {{a_eu, 6.0 / 13}, {a_us, 2.0 / 13}, {b_eu, 5.0 / 13}}},
+      // What a comparison leaves has the value of its left side, whichever that is.
+      {errors + " < on (queue) group_left () " + by_queue, {{a_eu, 6}, {a_us, 2}}},
+      {by_queue + " > on (queue) group_right () " + errors, {{a_eu, 8}, {a_us, 8}}},
+      {by_queue + " > bool on (queue) group_right () " + errors, {{a_eu, 1}, {a_us, 1}, {b_eu, 0}}},
+      // Labels are taken over, or away where the one side has none.
+      {by_queue + " * on (queue) group_left (zone) count_over_time(errors{zone=\"us\"}[1s])", {{a_us, 16}}},
+      {"count_over_time(errors{zone=\"eu\"}[1s]) + on (queue) group_left (zone) label_less",
+       {{{{"queue", "a"}}, 14}, {{{"queue", "b"}}, 10}}},
+      {"(" + by_queue + " > 7) * on (queue) group_right () " + errors, {{a_eu, 48}, {a_us, 16}}},
+      // Two elements of queue a, and one of them is left: no longer several.
+      {by_queue + " * on (queue) group_left (zone) (" + errors + " > 3)", {{a_eu, 48}, {b_eu, 25}}},
+  };
+  for (const auto& row : rows) {
+    INFO(row.text);
+    std::string text = row.text;
+    // A zone that the one side has in name alone.
+    if (const std::size_t at = text.find("label_less"); at != std::string::npos)
+      text.replace(at, 10, "(" + by_queue + " or count_over_time(errors{queue=\"z\"}[1s]))");
+    const auto value = world.value(*bound_by_hand(text, world.specs), 100);
+    REQUIRE(value.has_value());
+    auto found = *value;
+    std::sort(found.begin(), found.end(), [](const Sample& a, const Sample& b) { return a.labels < b.labels; });
+    auto expected = row.expected;
+    std::sort(expected.begin(), expected.end(), [](const Sample& a, const Sample& b) { return a.labels < b.labels; });
+    CHECK(found == expected);
+  }
+  const auto failure = [&](const std::string& text) {
+    const auto value = world.value(*bound_by_hand(text, world.specs), 100);
+    return value ? std::string("none") : value.error().message;
+  };
+  using Catch::Contains;
+  CHECK_THAT(failure(by_queue + " * on (queue) group_left (zone) " + errors),
+             Contains("several elements on the right have the labels {queue=\"a\"}"));
+  CHECK_THAT(failure(errors + " * on (queue) group_right (zone) " + by_queue),
+             Contains("several elements on the left have the labels {queue=\"a\"}"));
+  // What was told apart by its zone is so no more.
+  CHECK_THAT(failure(errors + " * on () group_left (zone) vector(scalar(" + by_queue + "))"),
+             Contains("several elements on the left have the labels {queue=\"a\"}"));
+}
+
 TEST_CASE("evaluator: aggregations are PromQL's", "[core][evaluator]") {
   World world;
   const rules::Labels a_eu{{"queue", "a"}, {"zone", "eu"}};

@@ -912,6 +912,69 @@ TEST_CASE("identity: a reload keeps the state of what is unchanged and ends what
   CHECK(world.pipeline->rules().size() == 1);
 }
 
+TEST_CASE("resolve_when: what it holds goes on over restarts and reloads, until it is true", "[core][pipeline][F35]") {
+  CoreWorld world = queue_world();
+  world.pattern("fixed", {"queue"}).pattern("other");
+  world.resolve_when(world.written.rules[0], "sum by (queue) (count_over_time(fixed[2h])) > 0");
+  world.start();
+  world.tick(0);
+  three_errors(world, kSecond, "a");
+  three_errors(world, kSecond, "b");
+  CHECK(CoreWorld::summary(world.tick(kSecond + 5)) == Lines{"ops: first_firing QueueUnreachable+ QueueUnreachable+"});
+  CHECK(world.tick(30 * kMinute).notifications.empty());
+  world.restart();
+  CHECK(world.tick(40 * kMinute).notifications.empty());
+  world.written.rules[0].annotations.clear();
+  world.reload(50 * kMinute);
+  CHECK(world.tick(50 * kMinute).notifications.empty());
+  REQUIRE(world.pipeline->alerts().size() == 2);
+  CHECK(world.pipeline->alerts()[0].alert.value == 3);  // as it was when the expression last had it
+  world.match("fixed", kHour, {"a"}, "queue a is there again");
+  const engine::Tick ended = world.tick(kHour + kSecond);
+  CHECK(CoreWorld::summary(ended) == Lines{"ops: resolved_some QueueUnreachable+ QueueUnreachable-"});
+  // What is told is the lines that made it fire, not those that ended it.
+  for (const rules::Alert& alert : ended.notifications[0].alerts)
+    CHECK((!alert.last_line || alert.last_line->text.find("there again") == std::string::npos));
+  // The line that ends b was read by a process that is no more, and counts on in its window of 2h.
+  world.match("fixed", kHour + 2 * kSecond, {"b"});
+  three_errors(world, kHour + 3 * kSecond, "b");
+  CHECK(world.tick(kHour + 3 * kSecond + 5).notifications.empty());
+  world.restart();
+  CHECK(CoreWorld::summary(world.tick(kHour + 10 * kMinute)) == Lines{"ops: all_resolved QueueUnreachable-"});
+  // Another end is another rule: what the old one held ends with it.
+  three_errors(world, 2 * kHour, "c");
+  CHECK(world.tick(2 * kHour + 5).notifications.size() == 1);
+  world.resolve_when(world.written.rules[0], "count_over_time(other[1m]) > 0");
+  CHECK(world.tick(2 * kHour + 2 * kMinute).notifications.empty());
+  world.reload(2 * kHour + 2 * kMinute);
+  const Lines told = CoreWorld::summary(world.tick(3 * kHour));
+  CHECK(told == Lines{"ops: all_resolved QueueUnreachable-"});
+}
+
+TEST_CASE("resolve_when: with max_silence an end needs a later line, and an unreadable source ends nothing",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.pattern("received");
+  world.resolve_when(world.written.rules[0], "count_over_time(received[1m]) == 0");
+  world.written.sources[0].max_silence = std::chrono::hours(9);
+  world.start();
+  world.tick(0);
+  three_errors(world, kSecond);
+  world.match("received", 10 * kSecond);
+  const auto quiet = [&](std::int64_t now) {  // the wall clock goes on, and no line comes
+    world.status.read_to_end_at = CoreWorld::at(now);
+    return world.tick_as_is(now);
+  };
+  CHECK(world.tick(10 * kSecond).notifications.size() == 1);
+  CHECK(quiet(5 * kMinute).notifications.empty());
+  REQUIRE(world.pipeline->alerts().size() == 1);
+  world.status.readable = false;
+  CHECK(world.tick(6 * kMinute).notifications.empty());
+  REQUIRE(world.pipeline->alerts().size() == 1);
+  world.status.readable = true;
+  CHECK(CoreWorld::summary(world.tick(7 * kMinute)) == Lines{"ops: all_resolved QueueUnreachable-"});
+}
+
 TEST_CASE("identity: a rule removed while the process was down is resolved at the next start",
           "[core][pipeline][F35]") {
   CoreWorld world = queue_world();

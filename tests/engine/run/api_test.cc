@@ -32,6 +32,7 @@ struct ApiFixture {
     rule.annotations.emplace_back("summary", *rules::Template::parse("queue {{ $labels.queue }}"));
     plan->rules.push_back(rule);
     rule.name = "Other";
+    rule.resolve_when = {nullptr, "count_over_time(queue_error[1m]) < 1", {}, {}};
     rule.group = "extra";
     plan->rules.push_back(rule);
     rules::SourceSpec source;
@@ -153,6 +154,7 @@ TEST_CASE("api: rules as Grafana reads them from Prometheus", "[run][api]") {
   CHECK(rule["state"].string() == "firing");
   CHECK(rule["duration"].number() == 90);
   CHECK(rule["keepFiringFor"].number() == 300);
+  CHECK(rule["resolveWhen"].is_null());
   CHECK(rule["labels"]["severity"].string() == "critical");
   CHECK(rule["annotations"]["summary"].string() == "queue {{ $labels.queue }}");
   CHECK(rule["health"].string() == "ok");

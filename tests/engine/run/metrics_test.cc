@@ -46,7 +46,7 @@ std::shared_ptr<Plan> plan() {
   request.name = "request";
   request.labels = {"status"};
   request.metric =
-      MetricSpec{"orders_request_duration_ms", "took, as \\d+\nms", MetricSpec::Type::kHistogram, {5, 25}};
+      MetricSpec{"orders_request_duration_ms", "took, as \\d+\nms", MetricSpec::Type::kHistogram, {5, 25}, {}};
   made->patterns.push_back(request);
   SinkSpec chat;
   chat.name = "chat";
@@ -222,7 +222,7 @@ TEST_CASE("metrics: nothing from a log or a configuration can break a scrape", "
   hostile->sources[0].name = "a\"}\n# TYPE x counter\\";
   hostile->sinks["s\xff"] = hostile->sinks["chat"];
   hostile->patterns[1].metric =
-      MetricSpec{"mine_total", "line\none \\n \xff", MetricSpec::Type::kCounter, {}};
+      MetricSpec{"mine_total", "line\none \\n \xff", MetricSpec::Type::kCounter, {}, {}};
   metrics.set_plan(hostile);
   std::vector<MetricValue> values;
   for (const char* value :

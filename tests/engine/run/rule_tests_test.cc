@@ -439,6 +439,43 @@ route: {sinks: [chat]}
 )") == kNone);
 }
 
+TEST_CASE("rule_tests: an alert that resolve_when holds is told apart from one that should end",
+          "[run][rule_tests]") {
+  World world;
+  world.files["d/hysteresis.yaml"] = R"(sources: [{name: app, files: [/var/log/app.log]}]
+patterns: {failed: {match: ERROR}}
+rules:
+  - {alert: Many, expr: 'count_over_time(failed[1m]) >= 3', resolve_when: 'count_over_time(failed[1m]) < 1', sinks: ops}
+sinks: {ops: {webhook: {url: 'https://hooks.example.com/x'}}}
+)";
+  world.files["d/t.yaml"] = R"(config: hysteresis.yaml
+tests:
+- input: [{every: 10s, lines: [{4x: ERROR}]}]
+  watched_for: 1h
+  alert_rule_test:
+  - {eval_time: 19s, alertname: Many, exp_alerts: []}
+  - {eval_time: 20s, alertname: Many, exp_alerts: [{}]}
+  - {eval_time: 1m29s, alertname: Many, exp_alerts: [{}]}
+  - {eval_time: 1m30s, alertname: Many, exp_alerts: []}
+- input: [{every: 10s, lines: [{4x: ERROR}]}]
+  alert_rule_test: [{eval_time: 1m25s, alertname: Many, exp_alerts: []}]
+)";
+  RuleTests tests(world.get());
+  rules::Problems problems;
+  const auto loaded = tests.load("d/t.yaml", problems);
+  INFO(said(problems));
+  REQUIRE(loaded);
+  CHECK(format(RuleTests::run(*loaded, loaded->file.tests[0])) == kNone);
+  CHECK(format(RuleTests::run(*loaded, loaded->file.tests[1]))
+            .find("it ends only when `resolve_when:` holds for it: count_over_time(failed[1m]) < 1") !=
+        std::string::npos);
+  std::vector<std::string> seen;
+  for (const TestCoverage::Comparison& one : tests.coverage().at("d/hysteresis.yaml")->rules().at(0).comparisons)
+    seen.push_back(fmt::format("{} {} {}", one.text, one.seen_true, one.seen_false));
+  CHECK(seen == std::vector<std::string>{"count_over_time(failed[1m]) >= 3 true true",
+                                         "count_over_time(failed[1m]) < 1 true true"});
+}
+
 TEST_CASE("rule_tests: what no test has seen", "[run][rule_tests]") {
   World world;
   world.files["d/t.yaml"] = R"(config: logbell.yaml
