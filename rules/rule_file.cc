@@ -98,7 +98,12 @@ const KeyTable& metric_keys() {
                                  {Shape::word({"counter", "gauge", "histogram"})},
                                  false,
                                  "counter"},
-                                {"buckets", "Upper bounds of a histogram, rising.", {Shape::texts()}}}};
+                                {"buckets", "Upper bounds of a histogram, rising.", {Shape::texts()}},
+                                {"ttl",
+                                 "A series that has counted nothing for so long is shown no more, unless an alert is about it.",
+                                 {Shape::duration()},
+                                 false,
+                                 "24h, or twice its longest window; of what no rule looks at, never"}}};
   return kTable;
 }
 const KeyTable& group_keys() {
@@ -562,6 +567,13 @@ void RuleReader::read_metric(const Fields& fields, PatternSpec& pattern) {
     if (!spec.buckets.empty() && !(bound > spec.buckets.back()))
       metric.error(bucket.place, "buckets rise from one to the next", "sort them, each once");
     spec.buckets.push_back(bound);
+  }
+  if (const auto ttl = metric.duration("ttl")) {
+    if (*ttl <= Duration{0}) {
+      metric.error("ttl", "with a ttl of no time nothing would be shown", "as in 1h, 1d");
+    } else {
+      spec.ttl = *ttl;
+    }
   }
   pattern.metric = std::move(spec);
 }

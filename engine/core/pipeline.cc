@@ -16,6 +16,7 @@
 #include "rules/json.h"
 #include "rules/redact.h"
 #include "rules/rule_file.h"
+#include "rules/text.h"
 
 namespace logbell::engine {
 
@@ -136,12 +137,15 @@ struct Totals {
   double sum = 0;
   double last = 0;
   std::vector<double> buckets;  // cumulative, as Prometheus has them, without +Inf
+  Timestamp counted_at = rules::kLongAgo;  // the latest match; kLongAgo: not known
 
-  std::string format() const {
+  // `timed`: a `ttl:` needs to know when it last counted.
+  std::string format(bool timed) const {
     std::string text = fmt::format("{} {} {}", rules::format_number(count), rules::format_number(sum),
                                    rules::format_number(last));
     for (const double bucket : buckets)
       text += " " + rules::format_number(bucket);
+    if (timed && counted_at != rules::kLongAgo) text += fmt::format(" {}", rules::to_unix_ms(counted_at));
     return text;
   }
   static Totals parse(std::string_view text, std::size_t buckets) {
@@ -159,6 +163,10 @@ struct Totals {
     totals.last = numbers[2];
     for (std::size_t i = 0; i < buckets && i + 3 < numbers.size(); ++i)
       totals.buckets[i] = numbers[i + 3];
+    // Of other buckets than before it begins anew anyway.
+    if (numbers.size() == buckets + 4 && numbers.back() >= 0 &&
+        numbers.back() <= static_cast<double>(rules::kMaxStoredMs))
+      totals.counted_at = rules::from_stored_ms(static_cast<std::int64_t>(numbers.back()));
     return totals;
   }
 };
@@ -178,6 +186,7 @@ struct PatternState {
   std::vector<std::size_t> used_by;          // rules
   Timestamp since = rules::kLongAgo;         // its matches are known from here on
   Timestamp forgotten_at = rules::kLongAgo;  // clock of the last forget()
+  Timestamp expired_at = rules::kLongAgo;    // and of the last expire()
   bool changed = true;                       // something is to be written
   bool overflowing = false;
   bool overflowing_keys = false;
@@ -882,6 +891,7 @@ struct Pipeline::Impl {
     }
     Totals& totals = total(match.pattern, values);
     totals.count += 1;
+    totals.counted_at = std::max(totals.counted_at, match.at);
     if (!std::isnan(match.value)) {
       totals.sum += match.value;
       totals.last = match.value;
@@ -1240,6 +1250,8 @@ struct Pipeline::Impl {
     tick.now = now;
     dispatch(now, tick);
     forget_what_is_over();
+    for (PatternState& pattern : patterns)
+      expire(pattern, now);
     if (stores == Stores::kState) {
       save(tick);
     } else {
@@ -1609,6 +1621,67 @@ struct Pipeline::Impl {
       forget(pattern);
   }
 
+  // Whether an alert, pending or firing, can be about a series of these values.
+  bool has_alert(const PatternState& pattern, const std::vector<std::string>& values) const {
+    const rules::PatternSpec& spec = pattern.window.spec();
+    return std::any_of(pattern.used_by.begin(), pattern.used_by.end(), [&](std::size_t i) {
+      const auto& all = rules[i].state->alerts().all();
+      return std::any_of(all.begin(), all.end(), [&](const auto& entry) {
+        for (std::size_t k = 0; k < spec.labels.size(); ++k) {
+          if (entry.first.has(spec.labels[k]) && entry.first.get(spec.labels[k]) != values[k]) return false;
+        }
+        return true;
+      });
+    });
+  }
+
+  static std::optional<Duration> ttl_of(const PatternState& pattern) {
+    const auto& metric = pattern.window.spec().metric;
+    return metric ? metric->ttl : std::nullopt;
+  }
+
+  // How far the sources are read that a pattern counts, whether a rule looks at it or not.
+  Timestamp counted_up_to(const PatternState& pattern, Timestamp now) const {
+    Timestamp clock = Timestamp::max();
+    for (std::size_t i = 0; i < sources.size(); ++i) {
+      const auto& names = pattern.window.spec().sources;
+      if (!names.empty() && !rules::contains(names, plan->sources[i].name)) continue;
+      if (!sources[i].seen || !sources[i].status.readable) continue;
+      clock = std::min(clock, source_clock(sources[i], now));
+    }
+    return clock == Timestamp::max() ? rules::kLongAgo : clock;
+  }
+
+  // `ttl:` a series that has counted nothing for so long is no metric any more; the next match begins at 1.
+  void expire(PatternState& pattern, Timestamp now) {
+    const std::optional<Duration> ttl = ttl_of(pattern);
+    if (!ttl || pattern.window.spec().labels.empty()) return;
+    const Timestamp clock = counted_up_to(pattern, now);
+    const Duration step = std::max<Duration>(std::chrono::seconds(1), *ttl / 16);
+    if (clock == rules::kLongAgo || (pattern.expired_at != rules::kLongAgo && clock >= pattern.expired_at &&
+                                     clock - pattern.expired_at < step))
+      return;
+    pattern.expired_at = clock;
+    for (auto it = pattern.totals.begin(); it != pattern.totals.end();) {
+      const auto& [values, totals] = *it;
+      const auto series = pattern.window.series().find(values);
+      const bool expected = series != pattern.window.series().end() && series->second.expected;
+      // Counted when its time was not kept yet: it is as if it had counted now.
+      if (totals.counted_at == rules::kLongAgo && !expected) {
+        it->second.counted_at = clock;
+        pattern.changed_totals.insert(values);
+        pattern.changed = true;
+      }
+      if (expected || clock - totals.counted_at < *ttl || has_alert(pattern, values)) {
+        ++it;
+        continue;
+      }
+      pattern.changed_totals.insert(values);
+      pattern.changed = true;
+      it = pattern.totals.erase(it);
+    }
+  }
+
   void forget(PatternState& pattern) {
     const Timestamp clock = pattern_clock(pattern);
     if (clock == rules::kLongAgo) return;
@@ -1624,16 +1697,7 @@ struct Pipeline::Impl {
       const std::vector<std::string>& values = one.first;
       const MatchTimes& times = one.second.times;
       if (spec.labels.empty() || (!times.empty() && clock - times.newest() < kDay)) continue;
-      const bool used = std::any_of(pattern.used_by.begin(), pattern.used_by.end(), [&](std::size_t i) {
-        const auto& all = rules[i].state->alerts().all();
-        return std::any_of(all.begin(), all.end(), [&](const auto& entry) {
-          for (std::size_t k = 0; k < spec.labels.size(); ++k) {
-            if (entry.first.has(spec.labels[k]) && entry.first.get(spec.labels[k]) != values[k]) return false;
-          }
-          return true;
-        });
-      });
-      if (used) in_use.insert(values);
+      if (has_alert(pattern, values)) in_use.insert(values);
     }
     const std::vector<std::vector<std::string>> forgotten = pattern.window.forget(clock, in_use);
     if (pattern.overflowing != pattern.window.overflowing()) built_in_dirty = true;
@@ -1648,8 +1712,10 @@ struct Pipeline::Impl {
       pattern.sample_bytes -= it->second.last.size();
       it = pattern.samples.erase(it);
     }
-    // A series that the window has forgotten is no metric any more either; the next match begins at 1. One
-    // that was counted before any rule looked at the pattern was never in the window, and counts on.
+    // A series that the window has forgotten is no metric any more either, unless it has a time of its own to live;
+    // the next match begins at 1. One that was counted before any rule looked at the pattern was never in the window,
+    // and counts on.
+    if (ttl_of(pattern)) return;
     for (const std::vector<std::string>& values : forgotten) {
       if (values.front() == PatternWindow::kOverflow || pattern.totals.erase(values) == 0) continue;
       pattern.changed_totals.insert(values);
@@ -1676,7 +1742,7 @@ struct Pipeline::Impl {
           tick.entries.push_back({key, std::nullopt});
           continue;
         }
-        tick.entries.push_back({key, found->second.format()});
+        tick.entries.push_back({key, found->second.format(ttl_of(pattern).has_value())});
         pattern_metrics(i, values, found->second, tick.counters);
       }
       pattern.changed_totals.clear();

@@ -382,6 +382,8 @@ Named patterns_of(const Config& config) {
                 {"value", pattern.value},
                 {"sources", fmt::format("{}", fmt::join(pattern.sources, ", "))},
                 {"max_series", std::to_string(pattern.max_series)}};
+    if (pattern.metric && pattern.metric->ttl)
+      facts.emplace_back("ttl", rules::format_duration(*pattern.metric->ttl));
     // What the words above do not show: `where:`.
     facts.emplace_back(
         "where", pattern.where.empty() ? "" : "conditions " + rules::format_fingerprint(pattern.identity()));

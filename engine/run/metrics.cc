@@ -10,7 +10,9 @@
 #include <cstdlib>
 #include <limits>
 #include <optional>
+#include <set>
 #include <sstream>
+#include <utility>
 
 #include <dirent.h>
 #include <fmt/format.h>
@@ -552,6 +554,17 @@ ProcessUse ProcessUse::measure() {
   return use;
 }
 
+namespace {
+
+struct SameSeries {
+  using Key = std::pair<std::string_view, const Labels*>;
+  bool operator()(const Key& a, const Key& b) const {
+    return a.first != b.first ? a.first < b.first : *a.second < *b.second;
+  }
+};
+
+}  // namespace
+
 Metrics::Metrics(std::string version, rules::Timestamp started)
     : version_(std::move(version)), started_(started) {}
 
@@ -585,14 +598,30 @@ void Metrics::reloaded(bool successful, rules::Timestamp at) {
 
 void Metrics::publish(std::vector<MetricValue> all, bool committed) {
   const MutexLock lock(mutex_);
-  current_ = std::move(all);
+  const std::vector<MetricValue> before = std::exchange(current_, std::move(all));
   const Page page(plan_.get());
   if (committed) {
     for (const MetricValue& value : current_) {
       if (page.is_counter(value.name)) committed_[value.name][value.labels] = value.value;
     }
   }
-  if (!forget_removed_) return;
+  if (!forget_removed_) {
+    // What the core has forgotten begins anew when it comes again. What it has not shown yet may be committed.
+    std::set<std::pair<std::string_view, const Labels*>, SameSeries> shown;
+    for (const MetricValue& value : current_) {
+      if (page.is_counter(value.name)) shown.emplace(value.name, &value.labels);
+    }
+    std::size_t held = 0;
+    for (const auto& [name, series] : committed_)
+      held += series.size();
+    if (held <= shown.size()) return;
+    for (const MetricValue& value : before) {
+      if (!page.is_counter(value.name) || shown.count({value.name, &value.labels}) != 0) continue;
+      const auto family = committed_.find(value.name);
+      if (family != committed_.end()) family->second.erase(value.labels);
+    }
+    return;
+  }
   forget_removed_ = false;
   std::map<std::string, Series, std::less<>> kept;
   for (const MetricValue& value : current_) {

@@ -1,4 +1,5 @@
-// Runs a program once and says what it took: "seconds, KiB of memory at its most, exit status" on standard output.
+// Runs a program once and says what it took: "seconds, KiB of memory at its most, exit status, seconds of CPU" on
+// standard output.
 //
 //   measure CORE|all OUTPUT PROGRAM [ARGUMENT…]     pinned to that core or not; what the program prints goes to OUTPUT
 //
@@ -46,6 +47,8 @@ int main(int count, char** values) {
   rusage used{};
   if (wait4(child, &status, 0, &used) != child) return std::perror("wait4"), 1;
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
-  std::printf("%.6f %ld %d\n", took.count(), used.ru_maxrss, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+  const auto seconds = [](const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6; };
+  std::printf("%.6f %ld %d %.6f\n", took.count(), used.ru_maxrss, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
+              seconds(used.ru_utime) + seconds(used.ru_stime));
   return 0;
 }

@@ -209,6 +209,21 @@ patterns:
   CHECK(pattern.max_series == 7);
   CHECK(pattern.metric->buckets == std::vector<double>{1, 2.5});
   CHECK(pattern.metric->type == MetricSpec::Type::kHistogram);
+  CHECK_FALSE(pattern.metric->ttl);
+}
+
+TEST_CASE("rule_file: a metric's series may live for a time of their own", "[rules][rule_file]") {
+  const auto with = [](const std::string& ttl) {
+    return "patterns: {p: {match: '(?P<a>.)', labels: [a], metric: {name: p_total, ttl: " + ttl + "}}}\n";
+  };
+  Read read(with("1h30m"));
+  CHECK(rules_of(read).patterns[0].metric->ttl == std::chrono::minutes(90));
+  for (const char* bad : {"0s", "soon", "-1h"}) {
+    INFO(bad);
+    Read none(with(bad));
+    rules_of(none);
+    CHECK(none.problems.errors() == 1);
+  }
 }
 
 TEST_CASE("rule_file: what `where` cannot say is refused", "[rules][rule_file]") {

@@ -98,6 +98,34 @@ std::string promtool(const std::string& text) {
 
 }  // namespace
 
+TEST_CASE("metrics: what the core has forgotten is forgotten here too, and begins anew", "[run][metrics]") {
+  Metrics metrics("1.2.3", kNow);
+  metrics.set_plan(plan());
+  const auto order = [](const char* partner, double count) {
+    return MetricValue{"logbell_pattern_matches_total", {{"pattern", "order"}, {"partner", partner}}, count};
+  };
+  const auto shows = [&](const char* partner, int count) {
+    return has(scrape(metrics), fmt::format("logbell_pattern_matches_total{{partner=\"{}\",pattern=\"order\"}} {}", partner, count));
+  };
+  metrics.publish({order("a", 7), order("b", 1)}, true);
+  metrics.publish({order("a", 7), order("b", 1)}, false);
+  // c is committed before the core has shown it.
+  metrics.commit({order("c", 2)});
+  metrics.publish({order("a", 7), order("c", 2)}, false);
+  CHECK(shows("a", 7));
+  CHECK(shows("c", 2));
+  metrics.publish({order("a", 7), order("b", 1), order("c", 2)}, false);
+  CHECK(shows("b", 0));  // until the match is committed that it begins with
+  metrics.commit({order("b", 1)});
+  CHECK(shows("b", 1));
+  // One goes and another comes.
+  metrics.commit({order("d", 5)});
+  metrics.publish({order("a", 7), order("b", 1), order("d", 5)}, false);
+  metrics.publish({order("a", 7), order("b", 1), order("c", 1), order("d", 5)}, false);
+  CHECK(shows("c", 0));
+  CHECK(shows("d", 5));
+}
+
 TEST_CASE("metrics: before anything has happened, counters are zero and times absent", "[run][metrics]") {
   Metrics metrics("1.2.3", kNow);
   metrics.set_plan(plan());
