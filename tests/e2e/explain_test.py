@@ -61,6 +61,23 @@ class ExplainTest(Case):
         self.assertEqual(64, done.returncode)
         self.assertIn('did you mean "Failed"?', done.stderr)
 
+    def test_a_rule_that_says_when_it_ends(self):
+        rules = [rule("Held", "sum by (queue) (count_over_time(failed[1m])) >= 2", resolve_when="sum by (queue) (count_over_time(failed[9m])) < 1"),
+                 rule("All", "sum by (queue) (count_over_time(failed[1m])) >= 2", resolve_when="count_over_time(unused[9m]) > 0")]
+        self.config = self.write("ends.yaml", harness.yaml({**self.settings, "rules": rules}))
+        done = self.explain("Held", "--url", "http://127.0.0.1:1")
+        for wanted in (r"\nresolve_when:     sum by \(queue\) \(count_over_time\(failed\[9m\]\)\) < 1\n  An alert that fires goes on until it has an "
+                       r"element with the alert's queue\.\n  It rests on lines that do not come: ",
+                       r"\n    window   1m in count_over_time\(failed\[1m\]\)\n    window   9m in count_over_time\(failed\[9m\]\)\n",
+                       r"\n    memory   16 bytes a match for 9m;"):
+            self.assertRegex(done.stdout, wanted)
+        self.assertRegex(self.explain("All", "--url", "http://127.0.0.1:1").stdout, r"one without labels: it ends every alert of the rule[^$]*It rests on lines that come: it ends")
+        said = json.loads(self.explain("Held", "--url", "http://127.0.0.1:1", "--format", "json").stdout)["rules"][0]
+        self.assertEqual({"expr": "sum by (queue) (count_over_time(failed[9m])) < 1", "labels": ["queue"], "rests_on_presence": False,
+                          "rests_on_absence": True}, said["resolve_when"])
+        # A rule looks at what ends it, too.
+        self.assertNotIn("nobody looks", self.explain("--file", self.log_path, "--missed").stdout)
+
     def test_a_rule_with_the_proof_of_the_running_process(self):
         bell = self.bell(configuration(self.log_path, PATTERNS, RULES, {"ops": harness.webhook(self.receiver().url)}))
         self.config = bell.path
