@@ -969,15 +969,56 @@ class SpanEvaluator {
     return all;
   }
 
+  // The values that every window of the span holds: the smallest that there can be.
+  ValueSummary held_by_all(const Expr& call, const Series& series) const {
+    if (to_ - call.window >= from_) return {};
+    return series.numbers.summary(to_ - call.range_offset - call.window, from_ - call.range_offset);
+  }
+
+  // Beside what all hold, a window holds some of the rest, each of which is at most the most and at least the least.
+  Bounds average_of(const Expr& call, const Series& series, const ValueSummary& whole) const {
+    const ValueSummary all = held_by_all(call, series);
+    if (all.count == 0) return {whole.least, whole.most};
+    const double sum = all.sum.value();
+    const auto n = static_cast<double>(all.count);
+    const auto more = static_cast<double>(whole.count - all.count);
+    const double slack = kRounded * std::max(std::abs(whole.least), std::abs(whole.most));
+    return {std::min(sum / n, (sum + more * whole.least) / (n + more)) - slack,
+            std::max(sum / n, (sum + more * whole.most) / (n + more)) + slack};
+  }
+
+  // Of n of N values the i-th from below is no less than the i-th of all, and no more than the one N - n places higher.
+  Bounds quantile_of(const Expr& call, const Series& series, const ValueSummary& whole, double phi) const {
+    const ValueSummary all = held_by_all(call, series);
+    if (all.count == 0) return {whole.least, whole.most};
+    std::vector<double> values;
+    values.reserve(whole.count);
+    series.numbers.values(from_ - call.reach(), to_ - call.range_offset, values);
+    const double rank = phi * static_cast<double>(all.count - 1);
+    const auto place = [&](double at) {
+      // One place to spare for a rank that was rounded.
+      return values.begin() + static_cast<std::ptrdiff_t>(std::clamp(at, 0.0, static_cast<double>(values.size() - 1)));
+    };
+    const auto low = place(std::floor(rank) - 1);
+    const auto high = place(std::ceil(rank) + 1 + static_cast<double>(whole.count - all.count));
+    std::nth_element(values.begin(), low, values.end());
+    const double least = *low;
+    std::nth_element(low, high, values.end());
+    const double slack = kRounded * std::max(std::abs(whole.least), std::abs(whole.most));
+    return {least - slack, *high + slack};
+  }
+
   // By all the values that some window of the span holds. None at all: no element, and bounds that nothing
   // meets.
   std::optional<Bounds> of_values(const Expr& call) const {
     const PatternWindow& window = window_of_(call.pattern_index);
     constexpr double kInfinity = std::numeric_limits<double>::infinity();
     Bounds all{kInfinity, -kInfinity};
+    double phi = 0;
     if (call.function == Expr::RangeFunction::kQuantileOverTime) {
       const std::optional<double> constant = number(*call.parameters.front());
       if (!constant || !(*constant >= 0 && *constant <= 1)) return std::nullopt;
+      phi = *constant;
     }
     for (const auto& [values, series] : window.series()) {
       if (!selected(call, window, series)) continue;
@@ -992,6 +1033,12 @@ class SpanEvaluator {
           one.least = whole.least >= 0 ? whole.least : n * whole.least;
           break;
         }
+        case Expr::RangeFunction::kAvgOverTime:
+          one = average_of(call, series, whole);
+          break;
+        case Expr::RangeFunction::kQuantileOverTime:
+          one = quantile_of(call, series, whole, phi);
+          break;
         case Expr::RangeFunction::kStddevOverTime:
           one = {0, spread};
           break;

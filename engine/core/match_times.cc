@@ -27,7 +27,8 @@ void MatchTimes::add(Timestamp at, std::uint64_t count) {
 }
 
 std::uint64_t MatchTimes::count(Timestamp from, Timestamp to) const {
-  return total_before(after(to)) - total_before(std::min(after(from), after(to)));
+  const std::size_t end = after(to);
+  return total_before(end) - total_before(std::min(after(from), end));
 }
 
 std::optional<Timestamp> MatchTimes::first_after(Timestamp at) const {

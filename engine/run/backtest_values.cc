@@ -231,7 +231,10 @@ bool BacktestValues::may_exceed(const WindowOf& windows, Timestamp from, Timesta
   const auto bounds = value_bounds(*compared_.value, from, to, windows);
   known = bounds.has_value();
   if (!bounds || !report_.peak) return true;
-  return score(compared_.wants_little() ? bounds->first : bounds->second) > score(report_.peak->value);
+  // Bounds are a little wider than what they bound: what is no farther than that is the same.
+  constexpr double kSame = 1e-8;
+  const double peak = score(report_.peak->value);
+  return score(compared_.wants_little() ? bounds->first : bounds->second) > peak + std::abs(peak) * kSame;
 }
 
 void BacktestValues::find_peak(const WindowOf& windows, Timestamp from, Timestamp to) {

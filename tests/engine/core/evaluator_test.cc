@@ -458,8 +458,9 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
       static const char* const kOver[] = {
           "sum_over_time(",    "avg_over_time(",           "min_over_time(",
           "max_over_time(",    "quantile_over_time(0.3, ", "stddev_over_time(",
-          "stdvar_over_time(", "first_over_time(",         "last_over_time("};
-      text.replace(0, text.find('(') + 1, kOver[pick(9)]);
+          "stdvar_over_time(", "first_over_time(",         "last_over_time(",
+          "avg_over_time(",    "quantile_over_time(0.8, "};
+      text.replace(0, text.find('(') + 1, kOver[pick(11)]);
     }
     if (pick(8) == 0)
       text = std::string("baseline_over_time(") + kNames[pick(5)] + "[10ms], " + std::to_string(10 + pick(20)) +
@@ -560,6 +561,43 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
   CHECK(never > 500);
   CHECK(perhaps > 500);
   CHECK(elements > 200);
+}
+
+TEST_CASE("evaluator: bounds of averages and quantiles hold all that they are in a span, and are narrow",
+          "[core][evaluator]") {
+  std::mt19937_64 random(11);  // NOLINT(cert-msc51-cpp): the same run every time
+  const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<std::uint64_t>(n)); };
+  int narrow = 0;
+  for (int round = 0; round < 3'000; ++round) {
+    World world;
+    const int most = 1 + pick(100);
+    for (int i = 20 + pick(60); i > 0; --i)
+      world.windows[1].add({}, from_unix_ms(59'900 + pick(80)), 1, true, pick(most) - 3);
+    static const char* const kCalls[] = {"avg_over_time(",
+                                         "quantile_over_time(0, ",
+                                         "quantile_over_time(0.1, ",
+                                         "quantile_over_time(0.5, ",
+                                         "quantile_over_time(0.99, ",
+                                         "quantile_over_time(1, "};
+    const std::string text = std::string(kCalls[pick(6)]) + "plain[30ms]" + (pick(4) == 0 ? " offset 7ms" : "") + ")";
+    const ExprPtr expr = bound_by_hand(text, world.specs);
+    const int from = 59'930 + pick(50);
+    const int to = from + 1 + pick(35);
+    const auto window_of = [&](std::uint32_t index) -> const PatternWindow& { return world.windows[index]; };
+    const auto bounds = engine::value_bounds(*expr, from_unix_ms(from), from_unix_ms(to), window_of);
+    REQUIRE(bounds);
+    for (int at = from + 1; at <= to; ++at) {
+      const auto value = world.value(*expr, at);
+      REQUIRE(value.has_value());
+      INFO(text << " at " << at << " of " << from << " to " << to);
+      for (const Sample& sample : *value) {
+        REQUIRE(sample.value >= bounds->first);
+        REQUIRE(sample.value <= bounds->second);
+      }
+    }
+    narrow += bounds->second - bounds->first < most / 2.0 ? 1 : 0;
+  }
+  CHECK(narrow > 600);
 }
 
 TEST_CASE("rule state: each turn of the clock is an instant, also where the clocks are turned",

@@ -1445,7 +1445,7 @@ TEST_CASE("pipeline: one that stores nothing tells the same, and its ticks hold 
 TEST_CASE("metrics: a series lives as long as its ttl, and no alert loses one that it is about", "[core][pipeline]") {
   CoreWorld world;
   world.pattern("seen", {"queue"}).pattern("fixed").pattern("by_default", {"queue"}).pattern("counted", {"queue"});
-  world.pattern("counted_for_ever", {"queue"}).pattern("few", {"queue"});
+  world.pattern("counted_for_ever", {"queue"}).pattern("few", {"queue"}).pattern("kept", {"queue"});
   const auto metric = [&](std::size_t pattern, std::optional<rules::Duration> ttl) {
     const std::string& name = world.written.patterns[pattern].name;
     world.written.patterns[pattern].metric = rules::MetricSpec{name, "", rules::MetricSpec::Type::kCounter, {}, ttl};
@@ -1455,10 +1455,11 @@ TEST_CASE("metrics: a series lives as long as its ttl, and no alert loses one th
   metric(3, 10min);
   metric(4, std::nullopt);
   metric(5, 10min);
+  metric(6, 72h);
   world.written.patterns[0].expect = {{{"queue", "expected"}}};
   world.written.patterns[5].max_series = 2;
   world.resolve_when(world.rule("Held", "count_over_time(seen[1m]) >= 3"), "count_over_time(fixed[1h]) > 0");
-  world.rule("Other", "count_over_time(by_default[1m]) > 100");
+  world.rule("Other", "count_over_time(by_default[1m]) > 100 or count_over_time(kept[1m]) > 100");
   world.sink("ops");
   world.route({"ops"});
   world.start();
@@ -1473,53 +1474,54 @@ TEST_CASE("metrics: a series lives as long as its ttl, and no alert loses one th
   };
   for (int i = 0; i < 3; ++i)
     world.match("seen", i, {"a"});
-  for (const char* pattern : {"seen", "by_default", "counted", "counted_for_ever"})
+  world.match("seen", 5, {"expected"});
+  for (const char* pattern : {"seen", "by_default", "counted", "counted_for_ever", "kept"})
     world.match(pattern, 5, {"b"});
   for (const char* queue : {"a", "b", "c"})
     world.match("few", 5, {queue});
   world.tick(kSecond);
-  CHECK(shown() == "seen/a=3 seen/b=1 seen/expected=0 by_default/b=1 counted/b=1 counted_for_ever/b=1 few/__other__=1 "
-                   "few/a=1 few/b=1");
+  CHECK(shown() == "seen/a=3 seen/b=1 seen/expected=1 by_default/b=1 counted/b=1 counted_for_ever/b=1 few/__other__=1 "
+                   "few/a=1 few/b=1 kept/b=1");
   world.tick(9 * kMinute);
   CHECK(shown().find("seen/b") != std::string::npos);
   world.match("few", 9 * kMinute, {"a"});
   world.tick(11 * kMinute);
-  CHECK(shown() == "seen/a=3 seen/expected=0 by_default/b=1 counted_for_ever/b=1 few/a=2");
+  CHECK(shown() == "seen/a=3 seen/expected=1 by_default/b=1 counted_for_ever/b=1 few/a=2 kept/b=1");
   // They begin anew, and there is room again.
   world.match("seen", 12 * kMinute, {"b"});
   world.match("few", 12 * kMinute, {"c"});
   world.tick(12 * kMinute);
-  CHECK(shown() == "seen/a=3 seen/b=1 seen/expected=0 by_default/b=1 counted_for_ever/b=1 few/a=2 few/c=1");
+  CHECK(shown() == "seen/a=3 seen/b=1 seen/expected=1 by_default/b=1 counted_for_ever/b=1 few/a=2 few/c=1 kept/b=1");
   // When each last counted is known to the next process, and is not when it began.
   world.restart();
-  CHECK(shown() == "seen/a=3 seen/b=1 seen/expected=0 by_default/b=1 counted_for_ever/b=1 few/a=2 few/c=1");
+  CHECK(shown() == "seen/a=3 seen/b=1 seen/expected=1 by_default/b=1 counted_for_ever/b=1 few/a=2 few/c=1 kept/b=1");
   world.tick(21 * kMinute);
-  CHECK(shown() == "seen/a=3 seen/b=1 seen/expected=0 by_default/b=1 counted_for_ever/b=1 few/c=1");
+  CHECK(shown() == "seen/a=3 seen/b=1 seen/expected=1 by_default/b=1 counted_for_ever/b=1 few/c=1 kept/b=1");
   // A source that nobody can read lets nothing age.
   world.status.readable = false;
   world.tick(40 * kMinute);
   CHECK(shown().find("seen/b") != std::string::npos);
   world.status.readable = true;
   world.tick(41 * kMinute);
-  CHECK(shown() == "seen/a=3 seen/expected=0 by_default/b=1 counted_for_ever/b=1");
+  CHECK(shown() == "seen/a=3 seen/expected=1 by_default/b=1 counted_for_ever/b=1 kept/b=1");
   // Its alert has ended.
   world.match("fixed", 50 * kMinute);
   world.tick(50 * kMinute);
   world.tick(52 * kMinute);
-  CHECK(shown() == "seen/expected=0 by_default/b=1 counted_for_ever/b=1");
+  CHECK(shown() == "seen/expected=1 by_default/b=1 counted_for_ever/b=1 kept/b=1");
   // Without a ttl: when its windows forget it, a day after; what no rule looks at, never.
   world.tick(25 * kHour);
-  CHECK(shown() == "seen/expected=0 counted_for_ever/b=1");
+  CHECK(shown() == "seen/expected=1 counted_for_ever/b=1 kept/b=1");
   // Nothing of them is left in the store either, and one that a reload gives a ttl begins to age then.
   world.restart();
   metric(4, 10min);
   world.reload(26 * kHour);
   world.tick(26 * kHour);
-  CHECK(shown() == "seen/expected=0 counted_for_ever/b=1");
+  CHECK(shown() == "seen/expected=1 counted_for_ever/b=1 kept/b=1");
   for (const auto& [key, value] : world.store)
     CHECK((key.rfind("core/t/", 0) != 0 || value.rfind("1 ", 0) == 0 || value.rfind("0 ", 0) == 0));
   world.tick(26 * kHour + 5 * kMinute);
-  CHECK(shown() == "seen/expected=0 counted_for_ever/b=1");
+  CHECK(shown() == "seen/expected=1 counted_for_ever/b=1 kept/b=1");
   world.tick(26 * kHour + 11 * kMinute);
-  CHECK(shown() == "seen/expected=0");
+  CHECK(shown() == "seen/expected=1 kept/b=1");
 }
