@@ -123,17 +123,20 @@ std::string memory_of(const rules::PatternSpec& pattern, bool values, Duration l
       PatternWindow::kMaxPoints * kPointBytes / 1'000'000);
 }
 
-// A key with its match: a node of a map, its text, where its matches are.
+// A key with its match, measured with keys of 36 letters: a node of a map, its text, where its matches are. Those that are
+// counted have a span of time each, too.
 constexpr std::size_t kKeyBytes = 250;
+constexpr std::size_t kCountedKeyBytes = 600;
 
 std::string memory_of(const rules::KeyedNeed& need) {
   const std::size_t most = need.sampled ? KeyedWindow::kMostSampled : KeyedWindow::kMaxKeys;
+  const std::size_t bytes = need.sampled ? kCountedKeyBytes : kKeyBytes;
   const std::string further =
       need.exact > Duration{0}
           ? fmt::format("; {} more a match for {}", kPointBytes, rules::format_duration(need.exact))
           : "";
   return fmt::format("some {} bytes a value of {} until {} after its last match{}; at most {} ({} MB){}, for all rules together",
-                     kKeyBytes, need.key, rules::format_duration(need.reach), further, most, most * kKeyBytes / 1'000'000,
+                     bytes, need.key, rules::format_duration(need.reach), further, most, most * bytes / 1'000'000,
                      need.sampled ? ", which stand for the others where there are more" : "");
 }
 

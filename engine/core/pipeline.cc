@@ -435,7 +435,7 @@ struct Pipeline::Impl {
       since = std::max(since, keyed->known().keys);
       // Of the matches themselves less is asked for than of the rule's windows.
       if (keyed->known().matches != rules::kLongAgo)
-        since = std::max(since, keyed->known().matches - (rules::longest_window(expr) - need.exact));
+        since = std::max(since, keyed->known().matches - (rules::known_after(expr) - need.exact));
     }
   }
 
