@@ -9,11 +9,13 @@ namespace {
 using Function = KeyedFunction;
 
 constexpr std::array kSignatures{
-    KeyedSignature{Function::kDistinct, "distinct_over_time", 1, 1, "distinct_over_time(\"user\", PATTERN[10m]) > 100"},
+    KeyedSignature{Function::kDistinct, "distinct_over_time", 1, 1,
+                   "distinct_over_time(\"user\", PATTERN[10m]) > 100"},
     KeyedSignature{Function::kFirstSeen, "first_seen", 1, 1, "first_seen(\"error_class\", PATTERN[7d])"},
     KeyedSignature{Function::kUnanswered, "unanswered_over_time", 2, 2,
                    "unanswered_over_time(\"id\", ASKED, ANSWERED[30m]) > 0"},
-    KeyedSignature{Function::kSequence, "sequence_over_time", 2, 8, "sequence_over_time(\"host\", FIRST, THEN[10m])"},
+    KeyedSignature{Function::kSequence, "sequence_over_time", 2, 8,
+                   "sequence_over_time(\"host\", FIRST, THEN[10m])"},
 };
 
 }  // namespace

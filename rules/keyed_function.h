@@ -1,5 +1,5 @@
-// KeyedFunction: functions over the values that a capture has in a pattern's lines: who, which request, which kind of error.
-// Their key needs to be no label of the pattern.
+// KeyedFunction: functions over the values that a capture has in a pattern's lines: who, which request, which
+// kind of error. Their key needs to be no label of the pattern.
 //
 // Pure; any thread.
 #pragma once

@@ -52,8 +52,8 @@ void first_seen_spans(const std::vector<Timestamp>& matches, Duration window, st
   }
 }
 
-void unanswered_spans(const std::vector<Timestamp>& asked, const std::vector<Timestamp>& answered, Duration window,
-                      std::vector<Span>& out) {
+void unanswered_spans(const std::vector<Timestamp>& asked, const std::vector<Timestamp>& answered,
+                      Duration window, std::vector<Span>& out) {
   for (const Timestamp at : asked) {
     Timestamp until = at + 2 * window;
     const auto answer = std::lower_bound(answered.begin(), answered.end(), at);
@@ -70,8 +70,8 @@ struct Steps {
   std::array<std::vector<Point>, kMostOperands> points;
 };
 
-// At each moment, `begun[i]` is when the latest of the sequences began whose steps up to the i-th have come. Lines of one
-// moment come in whichever order they are wanted in, each once.
+// At each moment, `begun[i]` is when the latest of the sequences began whose steps up to the i-th have come.
+// Lines of one moment come in whichever order they are wanted in, each once.
 void sequence_spans(const Steps& steps, std::size_t count, Duration window, std::vector<Span>& out) {
   std::map<Timestamp, std::array<std::uint64_t, kMostOperands>> moments;
   for (std::size_t i = 0; i < count; ++i) {
@@ -102,14 +102,16 @@ void sequence_spans(const Steps& steps, std::size_t count, Duration window, std:
 template <typename Take>
 void each_of(const Expr& operand, const KeyedWindow& window, std::string_view key, Take take) {
   const auto& entries = window.entries();
-  for (auto it = entries.lower_bound(key); it != entries.end() && KeyedWindow::key_of(it->first) == key; ++it) {
+  for (auto it = entries.lower_bound(key); it != entries.end() && KeyedWindow::key_of(it->first) == key;
+       ++it) {
     if (selected(operand, it->first)) take(it->second.times);
   }
 }
 
 std::vector<Timestamp> times_of(const Expr& operand, const KeyedWindow& window, std::string_view key) {
   std::vector<Timestamp> times;
-  each_of(operand, window, key, [&](const MatchTimes& one) { one.times(Timestamp::min(), Timestamp::max(), times); });
+  each_of(operand, window, key,
+          [&](const MatchTimes& one) { one.times(Timestamp::min(), Timestamp::max(), times); });
   std::sort(times.begin(), times.end());
   times.erase(std::unique(times.begin(), times.end()), times.end());
   return times;
@@ -235,7 +237,8 @@ void KeyedIndex::compute(const Expr& expr, std::string_view unit) {
         for (std::size_t i = 0; i < expr.operands.size(); ++i) {
           steps.same_as[i] = i;
           for (std::size_t j = i; j-- > 0;) {
-            if (rules::format_expr(*expr.operands[i]) == rules::format_expr(*expr.operands[j])) steps.same_as[i] = j;
+            if (rules::format_expr(*expr.operands[i]) == rules::format_expr(*expr.operands[j]))
+              steps.same_as[i] = j;
           }
           if (steps.same_as[i] != i) continue;
           each_of(*expr.operands[i], *windows_[i], unit, [&](const MatchTimes& times) {

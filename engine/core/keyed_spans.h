@@ -1,8 +1,8 @@
 // When each key of a function such as unanswered_over_time() has its element.
 //
-// Owned by the core thread, as the windows are; windows and time are arguments. What follows from a window's keys is kept
-// beside it (KeyedIndex) and made anew for the keys that have changed: with a hundred thousand of them a look costs what
-// has changed, and what has an element.
+// Owned by the core thread, as the windows are; windows and time are arguments. What follows from a window's
+// keys is kept beside it (KeyedIndex) and made anew for the keys that have changed: with a hundred thousand
+// of them a look costs what has changed, and what has an element.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +27,8 @@ struct Span {
   friend bool operator==(const Span&, const Span&) = default;
 };
 
-// How many spans hold at an instant. Asked about instants that are near each other, an answer costs the spans that begin
-// or end between them.
+// How many spans hold at an instant. Asked about instants that are near each other, an answer costs the spans
+// that begin or end between them.
 class SpanCounter {
  public:
   void add(const Span& span);
@@ -47,20 +47,23 @@ class SpanCounter {
   mutable std::int64_t count_ = 0;  // at the cursor
 };
 
-// The spans of every key of one function. That of distinct_over_time() is the time in which a key is counted; that of the
-// others the time in which it has an element.
+// The spans of every key of one function. That of distinct_over_time() is the time in which a key is counted;
+// that of the others the time in which it has an element.
 class KeyedIndex {
  public:
   // Brought up to date. `expr`: a bound kKeyed. Null: a window does not keep what it asks for.
   static const KeyedIndex* of(const rules::Expr& expr, const WindowOf& window_of);
 
-  // By the first operand's id in its KeyedWindow, or, of several operands, by the key alone. Some may be over.
+  // By the first operand's id in its KeyedWindow, or, of several operands, by the key alone. Some may be
+  // over.
   using Spans = std::map<std::string, std::vector<Span>, std::less<>>;
   const Spans& spans() const { return spans_; }
   // Of distinct_over_time(): the keys of each set of labels, by what stands behind the key in an id.
   const std::map<std::string, SpanCounter, std::less<>>& counters() const { return counters_; }
   const KeyedWindow& window() const { return *windows_.front(); }
-  static std::string_view labels_part(std::string_view id) { return id.substr(KeyedWindow::key_of(id).size()); }
+  static std::string_view labels_part(std::string_view id) {
+    return id.substr(KeyedWindow::key_of(id).size());
+  }
 
  private:
   void refresh(const rules::Expr& expr, const std::vector<const KeyedWindow*>& windows);

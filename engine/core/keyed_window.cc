@@ -68,8 +68,8 @@ std::int64_t KeyedWindow::block_of(Timestamp at) const {
   return ms >= 0 ? ms / span : (ms - span + 1) / span;
 }
 
-KeyedWindow::Added KeyedWindow::add(std::string_view key, const std::vector<std::string_view>& labels, Timestamp at,
-                                    bool has_room) {
+KeyedWindow::Added KeyedWindow::add(std::string_view key, const std::vector<std::string_view>& labels,
+                                    Timestamp at, bool has_room) {
   Added added;
   newest_ = std::max(newest_, at);
   if (need_.sampled && !is_at_level(key, levels_.back().second)) return added;
@@ -96,7 +96,8 @@ KeyedWindow::Added KeyedWindow::add(std::string_view key, const std::vector<std:
   points_ += times.size() - before;
   touch(found->first, at);
   for (const std::weak_ptr<Changes>& watcher : watchers_) {
-    if (const auto changes = watcher.lock(); changes != nullptr && !changes->all) changes->ids.insert(found->first);
+    if (const auto changes = watcher.lock(); changes != nullptr && !changes->all)
+      changes->ids.insert(found->first);
   }
   return added;
 }
@@ -290,10 +291,11 @@ void KeyedWindow::restore(const std::string& prefix, const StoredEntry& entry) {
     if (&value != &parsed->array().front()) id += kBetween;
     id += value.string();
   }
-  // Under a key that is not written as ours it would never be written over; and in a block no time lies in, nothing
-  // can be.
+  // Under a key that is not written as ours it would never be written over; and in a block no time lies in,
+  // nothing can be.
   const std::int64_t last_block = rules::kMaxStoredMs / block_.count();
-  if (rest != fmt::format("b/{}/{}", block, stored_id(id)) || block < -last_block || block > last_block) return;
+  if (rest != fmt::format("b/{}/{}", block, stored_id(id)) || block < -last_block || block > last_block)
+    return;
   const auto known = entries_.find(id);
   if (known == entries_.end() && entries_.size() >= kMaxKeys) {
     overflowing_ = true;
@@ -354,8 +356,8 @@ void KeyedWindow::adopt(KeyedWindow&& old) {
     dirty_ = std::move(old.dirty_);
     return;
   }
-  // Blocks have another span now: everything is written anew, and what stands under the old numbers is written over or
-  // erased.
+  // Blocks have another span now: everything is written anew, and what stands under the old numbers is
+  // written over or erased.
   dirty_ = std::move(old.dirty_);
   for (const auto& [id, entry] : entries_) {
     for (const auto& [at, count] : entry.times.points(rules::kLongAgo, Timestamp::max()))

@@ -1,9 +1,9 @@
 // KeyedWindow: which keys a pattern's matches had, and when: for functions such as unanswered_over_time().
 //
-// Owned by the core thread, as a part of its PatternWindow. Time is always passed in. Exact to the millisecond up to
-// kMaxKeys. A sampled one keeps of more than kMostSampled keys those whose hash ends in zeros, which stand for the others
-// (Wegman's adaptive sampling; P. Flajolet, "On adaptive sampling", Computing 43, 1990): the standard error of such an
-// estimate is 1.2 / sqrt(kMostSampled), 0.7 %.
+// Owned by the core thread, as a part of its PatternWindow. Time is always passed in. Exact to the
+// millisecond up to kMaxKeys. A sampled one keeps of more than kMostSampled keys those whose hash ends in
+// zeros, which stand for the others (Wegman's adaptive sampling; P. Flajolet, "On adaptive sampling",
+// Computing 43, 1990): the standard error of such an estimate is 1.2 / sqrt(kMostSampled), 0.7 %.
 #pragma once
 
 #include <cstddef>
@@ -42,9 +42,10 @@ class KeyedWindow {
     bool dropped = false;  // a key too many
     bool full = false;     // not kept: the memory bound was met
   };
-  // `key` is not empty. `labels`: the values of those that need() names. `has_room`: false where all patterns together
-  // hold as much as they may.
-  Added add(std::string_view key, const std::vector<std::string_view>& labels, rules::Timestamp at, bool has_room = true);
+  // `key` is not empty. `labels`: the values of those that need() names. `has_room`: false where all patterns
+  // together hold as much as they may.
+  Added add(std::string_view key, const std::vector<std::string_view>& labels, rules::Timestamp at,
+            bool has_room = true);
 
   struct Entry {
     MatchTimes times;
@@ -62,8 +63,8 @@ class KeyedWindow {
   // Whether a key belongs to those that are kept at `level`, each of which stands for 2^level.
   static bool is_at_level(std::string_view key, int level);
 
-  // Since when every key is known, and since when every match of it, as far back as need() goes. The caller's: kept with
-  // what it knows of the pattern.
+  // Since when every key is known, and since when every match of it, as far back as need() goes. The
+  // caller's: kept with what it knows of the pattern.
   struct Known {
     rules::Timestamp keys = rules::kLongAgo;
     rules::Timestamp matches = rules::kLongAgo;

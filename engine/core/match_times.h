@@ -1,7 +1,7 @@
 // MatchTimes: when one series matched, and how often.
 //
-// Owned by the core thread. Time is always passed in. Exact to the millisecond; counts are found by binary search over
-// running totals, so that a window's length costs nothing.
+// Owned by the core thread. Time is always passed in. Exact to the millisecond; counts are found by binary
+// search over running totals, so that a window's length costs nothing.
 #pragma once
 
 #include <cstddef>

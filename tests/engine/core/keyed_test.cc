@@ -1,5 +1,6 @@
-// Functions by key: what they say at every instant is what a plain reading of all matches says, over late lines, restarts
-// and reloads; and what is kept for them is bounded, estimated as promised, stored and read back.
+// Functions by key: what they say at every instant is what a plain reading of all matches says, over late
+// lines, restarts and reloads; and what is kept for them is bounded, estimated as promised, stored and read
+// back.
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -43,10 +44,12 @@ struct Matched {
 using Log = std::vector<Matched>;
 using Result = std::map<std::string, double>;  // labels -> value
 
-std::vector<std::int64_t> times_of(const Log& log, std::size_t pattern, const std::string& user, const std::string& queue = {}) {
+std::vector<std::int64_t> times_of(const Log& log, std::size_t pattern, const std::string& user,
+                                   const std::string& queue = {}) {
   std::vector<std::int64_t> out;
   for (const Matched& match : log) {
-    if (match.pattern == pattern && match.user == user && (queue.empty() || match.queue == queue)) out.push_back(match.at);
+    if (match.pattern == pattern && match.user == user && (queue.empty() || match.queue == queue))
+      out.push_back(match.at);
   }
   std::sort(out.begin(), out.end());
   return out;
@@ -124,8 +127,8 @@ bool in_order(const std::vector<std::pair<std::size_t, std::string>>& steps, std
   return false;
 }
 
-Result sequence(const std::vector<std::pair<std::size_t, std::string>>& steps, const Log& log, std::int64_t now,
-                std::int64_t window) {
+Result sequence(const std::vector<std::pair<std::size_t, std::string>>& steps, const Log& log,
+                std::int64_t now, std::int64_t window) {
   Result out;
   for (const std::string& user : kUsers) {
     std::set<const Matched*> used;
@@ -149,7 +152,9 @@ struct Kind {
 const std::vector<Kind>& kinds() {
   static const std::vector<Kind> kAll{
       {"distinct_over_time(\"user\", errors[1m]) >= 2", true, false,
-       [](const Log& log, std::int64_t now) { return only(distinct(log, 0, now, 60'000), [](double n) { return n >= 2; }); }},
+       [](const Log& log, std::int64_t now) {
+         return only(distinct(log, 0, now, 60'000), [](double n) { return n >= 2; });
+       }},
       {"distinct_over_time(\"user\", errors{queue=\"a\"}[2m]) != 1", true, true,
        [](const Log& log, std::int64_t now) {
          Result all = distinct(log, 0, now, 120'000);
@@ -198,11 +203,17 @@ const std::vector<Kind>& kinds() {
          return only(held, [](double n) { return n >= 2; });
        }},
       {"sequence_over_time(\"user\", plain, errors, plain[2m])", true, false,
-       [](const Log& log, std::int64_t now) { return sequence({{1, ""}, {0, ""}, {1, ""}}, log, now, 120'000); }},
+       [](const Log& log, std::int64_t now) {
+         return sequence({{1, ""}, {0, ""}, {1, ""}}, log, now, 120'000);
+       }},
       {"sequence_over_time(\"user\", errors{queue=\"a\"}, errors{queue=\"b\"}[1m]) == 1", true, false,
-       [](const Log& log, std::int64_t now) { return sequence({{0, "a"}, {0, "b"}}, log, now, 60'000); }},
+       [](const Log& log, std::int64_t now) {
+         return sequence({{0, "a"}, {0, "b"}}, log, now, 60'000);
+       }},
       {"sequence_over_time(\"user\", plain, plain, plain[80s])", true, false,
-       [](const Log& log, std::int64_t now) { return sequence({{1, ""}, {1, ""}, {1, ""}}, log, now, 80'000); }},
+       [](const Log& log, std::int64_t now) {
+         return sequence({{1, ""}, {1, ""}, {1, ""}}, log, now, 80'000);
+       }},
   };
   return kAll;
 }
@@ -222,7 +233,8 @@ std::vector<PatternWindow> windows_for(const Expr& expr, const std::vector<rules
     for (const Expr* call : rules::range_calls(expr)) {
       if (call->pattern_index != i || !call->asks_keys()) continue;
       const KeyedNeed need = call->keyed_need();
-      if (std::none_of(needs.begin(), needs.end(), [&](const KeyedNeed& known) { return known.name() == need.name(); }))
+      if (std::none_of(needs.begin(), needs.end(),
+                       [&](const KeyedNeed& known) { return known.name() == need.name(); }))
         needs.push_back(need);
     }
     windows.emplace_back(specs[i], Duration(0), false, needs);
@@ -330,7 +342,8 @@ std::string live(std::uint64_t seed, std::size_t& seen) {
     state.advance(inputs, late, steps);
     for (const engine::Step& step : steps) {
       if (step.to != rules::AlertState::kPending)
-        got.push_back(fmt::format("{} {} {}", rules::to_unix_ms(step.at), step.alert.labels.format(), rules::to_string(step.to)));
+        got.push_back(fmt::format("{} {} {}", rules::to_unix_ms(step.at), step.alert.labels.format(),
+                                  rules::to_string(step.to)));
     }
     clock = next;
     Result now;
@@ -343,8 +356,8 @@ std::string live(std::uint64_t seed, std::size_t& seen) {
     std::sort(expected.begin(), expected.end());
     std::sort(got.begin(), got.end());
     if (expected != got)
-      return fmt::format("seed {}, {} up to {}: {}\ninstead of {}", seed, kind.expr, clock, fmt::join(got, ", "),
-                         fmt::join(expected, ", "));
+      return fmt::format("seed {}, {} up to {}: {}\ninstead of {}", seed, kind.expr, clock,
+                         fmt::join(got, ", "), fmt::join(expected, ", "));
     // What nothing can ask for any more is forgotten, written down, and now and then read back or handed on.
     const std::int64_t what = pick(6);
     std::vector<PatternWindow> others = windows_for(*rule.expr, specs);
@@ -384,7 +397,8 @@ TEST_CASE("keyed: 1 300 random logs give what a plain reading of them gives", "[
   CHECK(seen > 5'000);
 }
 
-TEST_CASE("keyed: keys are bounded; what is beyond is dropped, and there is room again once they have left", "[core][keyed]") {
+TEST_CASE("keyed: keys are bounded; what is beyond is dropped, and there is room again once they have left",
+          "[core][keyed]") {
   KeyedWindow window(need_of(false, std::chrono::minutes(1), std::chrono::minutes(1)));
   for (std::size_t i = 0; i < KeyedWindow::kMaxKeys; ++i)
     REQUIRE_FALSE(window.add(std::to_string(i), {}, from_unix_ms(1'000)).dropped);
@@ -412,7 +426,8 @@ TEST_CASE("keyed: matches are bounded like a window's", "[core][keyed]") {
   CHECK(window.points() == KeyedWindow::kMaxPoints);
 }
 
-TEST_CASE("keyed: of what is older than asked for exactly, the last match of a key is enough", "[core][keyed]") {
+TEST_CASE("keyed: of what is older than asked for exactly, the last match of a key is enough",
+          "[core][keyed]") {
   KeyedWindow window(need_of(false, std::chrono::hours(1), std::chrono::seconds(10)));
   for (int i = 0; i < 1000; ++i)
     window.add("a", {}, from_unix_ms(100 * i));
@@ -427,10 +442,13 @@ TEST_CASE("keyed: of what is older than asked for exactly, the last match of a k
   CHECK(window.points() == 0);
 }
 
-TEST_CASE("keyed: very many keys are estimated with less than 3 % of error, and few are counted again once they are gone",
-          "[core][keyed]") {
+TEST_CASE(
+    "keyed: very many keys are estimated with less than 3 % of error, and few are counted again once they "
+    "are gone",
+    "[core][keyed]") {
   std::vector<rules::PatternSpec> specs = two_patterns();
-  const ExprPtr expr = *rules::bind_expr(*rules::parse_expr("distinct_over_time(\"user\", plain[10m]) > 0"), specs);
+  const ExprPtr expr =
+      *rules::bind_expr(*rules::parse_expr("distinct_over_time(\"user\", plain[10m]) > 0"), specs);
   rules::collect_keys(*expr, specs);
   std::vector<PatternWindow> windows = windows_for(*expr, specs);
   const auto value = [&](std::int64_t at) {
@@ -466,7 +484,8 @@ TEST_CASE("keyed: very many keys are estimated with less than 3 % of error, and 
     restored[1].restore("p/", {key, text});
   windows = std::move(restored);
   CHECK(value(now) == before);
-  // Ten minutes later they are gone. What comes then is counted one by one as soon as no window holds the flood.
+  // Ten minutes later they are gone. What comes then is counted one by one as soon as no window holds the
+  // flood.
   now += 600'000;
   windows[1].forget(from_unix_ms(now), {});
   CHECK(value(now) == 0);
@@ -477,8 +496,9 @@ TEST_CASE("keyed: very many keys are estimated with less than 3 % of error, and 
   CHECK(value(now) == 10);
 }
 
-TEST_CASE("keyed: what is stored is read back as far as it can be, and what nobody asks for any more is erased",
-          "[core][keyed]") {
+TEST_CASE(
+    "keyed: what is stored is read back as far as it can be, and what nobody asks for any more is erased",
+    "[core][keyed]") {
   std::vector<rules::PatternSpec> specs = two_patterns();
   const auto bind = [&](const char* text) { return *rules::bind_expr(*rules::parse_expr(text), specs); };
   const ExprPtr expr = bind("unanswered_over_time(\"user\", plain, errors{queue=\"a\"}[1m])");
@@ -500,16 +520,17 @@ TEST_CASE("keyed: what is stored is read back as far as it can be, and what nobo
     return again;
   };
   CHECK(read_back(store)[0].points() == 2);
-  CHECK(read_back(store)[0].keyed().front().entries().count("x/\"\xC3\xA4\x1F" "a") == 1);
+  CHECK(read_back(store)[0].keyed().front().entries().count("x/\"\xC3\xA4\x1F"
+                                                            "a") == 1);
   // Of what no window wrote, nothing is believed.
-  for (const auto& [key, value] : std::map<std::string, std::string>{
-           {"p/k/user,queue/b/0/[\"x\"]", "1+1 "},
-           {"p/k/user,queue/b/00/[\"x\",\"a\"]", "1+1 "},
-           {"p/k/user,queue/b/99999999999999999/[\"x\",\"a\"]", "1+1 "},
-           {"p/k/user,queue/b/0/[\"x\",\"a\"]", "rubbish"},
-           {"p/k/user,queue/b/0", "1+1 "},
-           {"p/k/user,queue/l", "1+99 "},
-           {"p/k/user,queue/z", ""}}) {
+  for (const auto& [key, value] :
+       std::map<std::string, std::string>{{"p/k/user,queue/b/0/[\"x\"]", "1+1 "},
+                                          {"p/k/user,queue/b/00/[\"x\",\"a\"]", "1+1 "},
+                                          {"p/k/user,queue/b/99999999999999999/[\"x\",\"a\"]", "1+1 "},
+                                          {"p/k/user,queue/b/0/[\"x\",\"a\"]", "rubbish"},
+                                          {"p/k/user,queue/b/0", "1+1 "},
+                                          {"p/k/user,queue/l", "1+99 "},
+                                          {"p/k/user,queue/z", ""}}) {
     INFO(key);
     CHECK(read_back({{key, value}})[0].points() == 0);
   }
@@ -551,8 +572,10 @@ TEST_CASE("keyed: a clock that was set back forgets what came after it", "[core]
   CHECK(store.size() == 1);
 }
 
-TEST_CASE("keyed: who was seen before a restart is not new after it, and what a reload asks for first is not known yet",
-          "[core][keyed][pipeline]") {
+TEST_CASE(
+    "keyed: who was seen before a restart is not new after it, and what a reload asks for first is not known "
+    "yet",
+    "[core][keyed][pipeline]") {
   constexpr std::int64_t kMinute = 60'000;
   tests::CoreWorld world;
   world.pattern("errors").pattern("other");
@@ -609,7 +632,8 @@ TEST_CASE("keyed: who was seen before a restart is not new after it, and what a 
   }
 }
 
-TEST_CASE("keyed: a key too many makes its rules unknown, and is counted and told", "[core][keyed][pipeline]") {
+TEST_CASE("keyed: a key too many makes its rules unknown, and is counted and told",
+          "[core][keyed][pipeline]") {
   constexpr std::int64_t kMinute = 60'000;
   tests::CoreWorld world;
   world.pattern("asked").pattern("answered");
