@@ -1,6 +1,7 @@
 // logbell check: compiles the whole configuration and says everything that is wrong with it, or what it
 // proves.
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -12,6 +13,8 @@
 
 #include "engine/cli/commands.h"
 #include "engine/cli/exit_status.h"
+#include "engine/cli/table.h"
+#include "engine/cli/window_memory.h"
 #include "engine/run/clock.h"
 #include "engine/run/config.h"
 #include "engine/run/verify.h"
@@ -66,6 +69,23 @@ std::string format_verdicts(const Verdicts& verdicts) {
   return out;
 }
 
+// Of rules that look back so long what they take is worth a thought before it is taken.
+constexpr rules::Duration kLongWindow = std::chrono::hours(24);
+
+// "" where none looks back so long.
+std::string format_memory(const rules::Plan& plan) {
+  Table table({"RULE", "LOOKS BACK", "ITS WINDOWS TAKE"});
+  bool any = false;
+  for (const rules::AlertingRule& rule : plan.rules) {
+    const WindowMemory memory = window_memory(rule);
+    if (memory.looks_back < kLongWindow) continue;
+    any = true;
+    table.add({rule.name, rules::format_duration(memory.looks_back),
+               fmt::format("at most {} MB", memory.most_bytes / 1'000'000)});
+  }
+  return any ? "\n" + table.format() : "";
+}
+
 void print_text(const CheckOptions& options, const Config* config, const rules::Problems& problems,
                 const Verdicts& verdicts, int status) {
   const bool colour = wants_colour(STDERR_FILENO);
@@ -85,6 +105,7 @@ void print_text(const CheckOptions& options, const Config* config, const rules::
   const rules::Plan& plan = *config->plan;
   std::string out = format_reach_table(*config);
   if (options.probe) out += format_verdicts(verdicts);
+  out += format_memory(plan);
   if (problems.errors() > 0) {
     std::fputs(out.c_str(), stdout);
     return;
@@ -136,6 +157,7 @@ void print_json(const CheckOptions& options, const Config* config, const rules::
     out.set("rules_without_sink", static_cast<std::int64_t>(config->plan->rules_without_sink));
     out.set("machine_only", strings(rules::rules_for_machines(*config->plan)));
     Json rules_list = Json::Array{};
+    const std::vector<rules::AlertingRule>& written = config->plan->rules;  // in their order, then logbell's own
     for (const rules::Reach& reach : rules::reach_of(*config->plan)) {
       Json one;
       one.set("alert", reach.alert);
@@ -154,6 +176,11 @@ void print_json(const CheckOptions& options, const Config* config, const rules::
         ways.push(std::move(entry));
       }
       one.set("ways", std::move(ways));
+      if (const std::size_t index = rules_list.array().size(); !reach.built_in && index < written.size()) {
+        const WindowMemory memory = window_memory(written[index]);
+        one.set("looks_back_seconds", std::chrono::duration<double>(memory.looks_back).count());
+        one.set("window_bytes_at_most", static_cast<std::int64_t>(memory.most_bytes));
+      }
       rules_list.push(std::move(one));
     }
     out.set("rules", std::move(rules_list));

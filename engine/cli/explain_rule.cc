@@ -14,6 +14,7 @@
 #include "engine/cli/exit_status.h"
 #include "engine/cli/explain.h"
 #include "engine/cli/table.h"
+#include "engine/cli/window_memory.h"
 #include "engine/core/keyed_window.h"
 #include "engine/core/window.h"
 #include "rules/expr_tree.h"
@@ -31,7 +32,6 @@ namespace {
 using rules::Duration;
 using rules::Json;
 
-constexpr std::size_t kPointBytes = sizeof(MatchTimes::Point);
 constexpr std::size_t kEvidenceBytes = 100;
 
 // What the running process says of proofs; or why it was not heard.
@@ -122,11 +122,6 @@ std::string memory_of(const rules::PatternSpec& pattern, bool values, Duration l
       pattern.labels.empty() ? 1 : pattern.max_series + 1, PatternWindow::kMaxPoints,
       PatternWindow::kMaxPoints * kPointBytes / 1'000'000);
 }
-
-// A key with its match, measured with keys of 36 letters: a node of a map, its text, where its matches are. Those that are
-// counted have a span of time each, too.
-constexpr std::size_t kKeyBytes = 250;
-constexpr std::size_t kCountedKeyBytes = 600;
 
 std::string memory_of(const rules::KeyedNeed& need) {
   const std::size_t most = need.sampled ? KeyedWindow::kMostSampled : KeyedWindow::kMaxKeys;

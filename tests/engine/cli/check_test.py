@@ -86,6 +86,14 @@ class Check(unittest.TestCase):
         self.assertEqual(said["rules"][0]["ways"], [{"routes": [], "when": [], "sinks": ["ops"]}])
         self.assertEqual(said["rules_without_sink"], 0)
 
+    def test_long_windows_are_said_with_what_they_take(self):
+        self.assertNotIn("LOOKS BACK", self.check(GOOD).stdout)
+        week = GOOD.replace("match: ERROR,", "expr: 'count_over_time(e[1m]) > 3 * baseline_over_time(e[1m], 1d, 7)',")
+        week += "patterns: {e: {match: ERROR}}\n"
+        self.assertRegex(self.check(week).stdout, r"Errors +7d1m +at most 16 MB\n")
+        rule = json.loads(self.check(week, "--format", "json").stdout)["rules"][0]
+        self.assertEqual((rule["looks_back_seconds"], rule["window_bytes_at_most"]), (7 * 86400 + 60, 16_000_000))
+
     def test_files_that_cannot_be_read(self):
         done = self.run_it("check", "missing.yaml")
         self.assertEqual(done.returncode, 78)
