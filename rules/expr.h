@@ -83,13 +83,13 @@ struct Expr {
   RangeFunction function = RangeFunction::kCountOverTime;
   std::string pattern;
   std::uint32_t pattern_index = 0;  // into the plan's patterns; set by bind()
+  std::uint32_t looks = 1;          // at so many instants or windows, see `again`
   std::vector<LabelMatcher> matchers;
   Duration window{0};
   Duration range_offset{0};  // not negative: it gives what it would have given so long ago
-  // m_of_n() asks for it at so many instants, `again` apart, the last of which is now (set by bind()).
-  // kBaselineOverTime looks at so many windows, `again` apart, the last of which is `again` before now, its
+  // m_of_n() asks for it at `looks` instants, `again` apart, the last of which is now (set by bind()).
+  // kBaselineOverTime looks at `looks` windows, `again` apart, the last of which is `again` before now, its
   // range_offset.
-  std::uint32_t looks = 1;
   Duration again{0};
   // It has an element at every instant, and never more than one: no labels, or `=` on each; set by bind(). Of kKeyed too.
   bool single = false;
@@ -119,11 +119,11 @@ struct Expr {
   bool return_bool = false;
   bool has_matching = false;  // on(...) or ignoring(...) was written
   bool on = false;            // else ignoring
-  std::vector<std::string> matching;
   // group_left(…): an element of the right side meets several of the left, whose labels the result has;
   // group_right(…): the other way round.
-  enum class Group { kNone, kLeft, kRight };
+  enum class Group : std::uint8_t { kNone, kLeft, kRight };
   Group group = Group::kNone;
+  std::vector<std::string> matching;
   std::vector<std::string> copied;  // labels that the result takes from the side that has one element
 
   ExprPtr left;  // the operand of kAggregate, kNegate, kParen, kCall; the left side of kBinary
