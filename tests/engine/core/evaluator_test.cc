@@ -515,7 +515,7 @@ TEST_CASE("evaluator: what may not be true in a span of time has no value at any
   int never = 0;
   int perhaps = 0;
   int elements = 0;
-  for (int round = 0; round < 12'000; ++round) {
+  for (int round = 0; round < 15'000; ++round) {
     const std::string text = truth(2);
     const auto parsed = rules::parse_expr(text);
     if (!parsed) continue;
