@@ -1099,7 +1099,8 @@ TEST_CASE("runtime: a drill goes the whole way, and nothing real moves", "[run][
   CHECK(house.shows("logbell_pattern_matches_total{pattern=\"boom\"} 2"));
   CHECK(house.shows("logbell_source_lines_total{source=\"app\"} 2"));
   CHECK_FALSE(house.shows(R"(logbell_notifications_total{outcome="delivered",reason="ok",sink="out"} 1)"));
-  for (const AlertView& view : house.runtime->core_view()->alerts)
+  const auto core = house.runtime->core_view();  // held while it is looked at
+  for (const AlertView& view : core->alerts)
     CHECK(view.alert.state == rules::AlertState::kInactive);
   std::vector<ProofView> proofs = house.runtime->proofs();
   REQUIRE(proofs.size() == 1);
