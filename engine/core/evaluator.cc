@@ -1219,7 +1219,7 @@ namespace {
 template <typename Take>
 void windows_watched(const Expr& call, const PatternWindow& window, Timestamp from, Timestamp to, Take take) {
   if (call.function != Expr::RangeFunction::kBaselineOverTime || window.watched_from() == rules::kLongAgo ||
-      window.watched_from() > to)
+      window.watched_from() == Timestamp::max() || window.watched_from() > to)
     return;
   for (std::uint32_t look = 0; look < call.looks; ++look) {
     const Timestamp at = window.watched_from() + call.window + call.range_offset + look * call.again;

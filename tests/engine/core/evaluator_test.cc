@@ -700,6 +700,12 @@ TEST_CASE("evaluator: a baseline is the mean of the windows that were watched, i
   // Nobody watches.
   world.windows[1].set_watched_from(rules::Timestamp::max());
   CHECK(at("baseline_over_time(plain[10ms], 20ms, 1)", 1000).empty());
+  World empty;
+  empty.windows[1].set_watched_from(rules::Timestamp::max());
+  const ExprPtr one = bound_by_hand("baseline_over_time(plain[10ms], 20ms, 1)", empty.specs);
+  CHECK_FALSE(engine::next_change(*one, from_unix_ms(1000), [&](std::uint32_t index) -> const PatternWindow& {
+                return empty.windows[index];
+              }));
   // A series has a baseline from the moment on at which it was there so long before; one that is named in full has one.
   world.windows[0].add({"a", "eu"}, from_unix_ms(985), 8);
   CHECK(at("baseline_over_time(errors[10ms], 20ms, 2)", 1000).empty());
