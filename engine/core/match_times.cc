@@ -7,6 +7,7 @@ namespace logbell::engine {
 using rules::Timestamp;
 
 std::size_t MatchTimes::after(Timestamp at) const {
+  if (empty() || points_.back().at <= at) return points_.size();
   const auto begin = points_.begin() + static_cast<std::ptrdiff_t>(head_);
   return static_cast<std::size_t>(
       std::upper_bound(begin, points_.end(), at, [](Timestamp t, const Point& p) { return t < p.at; }) -
@@ -14,6 +15,11 @@ std::size_t MatchTimes::after(Timestamp at) const {
 }
 
 void MatchTimes::add(Timestamp at, std::uint64_t count) {
+  // In order, as nearly all come, there is nothing to look for.
+  if (!empty() && at == newest()) {
+    points_.back().total += count;
+    return;
+  }
   const std::size_t index = after(at);
   std::size_t from = index;
   if (index > head_ && points_[index - 1].at == at) {

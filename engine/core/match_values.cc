@@ -87,6 +87,12 @@ void MatchValues::add(Timestamp at, double value) {
     pieces_.emplace_back();
     pieces_.back().points.reserve(kPiece);
   }
+  // In order, as nearly all come, there is nothing to look for.
+  if (Piece& last = pieces_.back(); last.points.empty() || last.points.back().at <= at) {
+    last.points.push_back({at, value});
+    last.summary.add(value);
+    return;
+  }
   // The last piece that begins at or before it; the first, if none does.
   auto piece = std::upper_bound(pieces_.begin(), pieces_.end(), at, [](Timestamp t, const Piece& p) {
     return !p.points.empty() && t < p.points.front().at;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <unordered_map>
 #include <utility>
 
 #include <fmt/format.h>
@@ -138,6 +139,7 @@ struct Totals {
   double last = 0;
   std::vector<double> buckets;  // cumulative, as Prometheus has them, without +Inf
   Timestamp counted_at = rules::kLongAgo;  // the latest match; kLongAgo: not known
+  bool noted = false;                      // as changed
 
   // `timed`: a `ttl:` needs to know when it last counted.
   std::string format(bool timed) const {
@@ -171,6 +173,27 @@ struct Totals {
   }
 };
 
+using Values = std::vector<std::string>;  // of a pattern's labels
+
+struct HashOfValues {
+  std::size_t operator()(const Values* values) const {
+    std::size_t hash = 0;
+    for (const std::string& value : *values)
+      hash = hash * 31 + std::hash<std::string_view>()(value);
+    return hash;
+  }
+};
+struct SameValues {
+  bool operator()(const Values* a, const Values* b) const { return *a == *b; }
+};
+
+// Where a match of these values is counted. Null: to be looked for.
+struct Place {
+  Totals* totals = nullptr;
+  Series* series = nullptr;
+  SampleLines* lines = nullptr;
+};
+
 struct PatternState {
   PatternState(Fingerprint id, PatternWindow with, std::vector<std::size_t> users)
       : identity(id),
@@ -193,11 +216,22 @@ struct PatternState {
   std::map<std::vector<std::string>, Totals> totals;
   std::set<std::vector<std::string>> changed_totals;
   std::map<std::vector<std::string>, SampleLines> samples;
+  // By the keys of `totals`: one search a match instead of one in each map. Emptied before something is erased from one
+  // of them.
+  std::unordered_map<const Values*, Place, HashOfValues, SameValues> places;
+  Timestamp earliest = Timestamp::max();  // match of the batch that is being counted; max(): none
   std::size_t sample_bytes = 0;
   Duration lines_for{0};  // how long a line may be the first one of an alert
   bool asks_baseline = false;  // it must be known how long it was watched
   std::vector<std::uint32_t> read_from;  // sources
   bool meta_changed = true;
+
+  void forget_changed_totals() {
+    for (const Values& values : changed_totals) {
+      if (const auto found = totals.find(values); found != totals.end()) found->second.noted = false;
+    }
+    changed_totals.clear();
+  }
 };
 
 struct RuleSlot {
@@ -751,6 +785,7 @@ struct Pipeline::Impl {
       points += pattern.window.points();
     for (const TimedMatch& match : batch.matches)
       count(match, batch);
+    mark_rules(batch);
     for (const SourceStatus& status : batch.sources) {
       SourceState& source = sources[status.source];
       built_in_dirty = built_in_dirty || !source.seen || source.silent ||
@@ -883,13 +918,11 @@ struct Pipeline::Impl {
   void count(const TimedMatch& match, const MatchBatch& batch) {
     PatternState& pattern = patterns[match.pattern];
     const rules::PatternSpec& spec = plan->patterns[match.pattern];
+    Place other_place;
+    const auto known = pattern.places.find(&match.labels);
     bool dropped = false;
-    std::vector<std::string> values = match.labels;
-    if (pattern.totals.count(values) == 0 && pattern.totals.size() >= spec.max_series) {
-      values = other(spec);
-      dropped = true;
-    }
-    Totals& totals = total(match.pattern, values);
+    Place& place = known != pattern.places.end() ? known->second : find_place(match, other_place, dropped);
+    Totals& totals = *place.totals;
     totals.count += 1;
     totals.counted_at = std::max(totals.counted_at, match.at);
     if (!std::isnan(match.value)) {
@@ -901,13 +934,17 @@ struct Pipeline::Impl {
         }
       }
     }
-    pattern.changed_totals.insert(values);
+    if (!std::exchange(totals.noted, true)) pattern.changed_totals.insert(dropped ? other(spec) : match.labels);
     pattern.changed = true;
 
     if (!pattern.used_by.empty()) {
+      pattern.earliest = std::min(pattern.earliest, match.at);
       const std::size_t before = pattern.window.points();
       PatternWindow::Added added =
-          pattern.window.add(match.labels, match.at, 1, points < max_points, match.value);
+          place.series != nullptr
+              ? pattern.window.add(*place.series, match.at, 1, points < max_points, match.value)
+              : pattern.window.add(match.labels, match.at, 1, points < max_points, match.value);
+      if (place.series == nullptr && !added.overflowed) place.series = pattern.window.find(match.labels);
       if (!pattern.window.keyed().empty())
         count_keys(pattern, spec, match, added);
       points += pattern.window.points() - before;
@@ -919,13 +956,43 @@ struct Pipeline::Impl {
         add("logbell_window_full_total", Labels{{"pattern", spec.name}}, 1);
       }
       // Of the overflow series, too: who is told that it fires must see what it was.
-      keep_line(pattern, spec, added.overflowed ? other(spec) : match.labels, match, batch);
-      for (const std::size_t i : pattern.used_by) {
-        rules[i].dirty = true;
-        if (match.at <= rules[i].state->clock()) rules[i].late = true;
+      if (added.overflowed) {
+        Place overflow;
+        keep_line(pattern, spec, other(spec), overflow, match, batch);
+      } else {
+        keep_line(pattern, spec, match.labels, place, match, batch);
       }
     }
     if (dropped) add("logbell_series_dropped_total", Labels{{"pattern", spec.name}}, 1);
+  }
+
+  // Of values that were not met since the last time that something was forgotten. Beyond `max_series` they are counted
+  // as others, each time anew.
+  Place& find_place(const TimedMatch& match, Place& other_place, bool& dropped) {
+    PatternState& pattern = patterns[match.pattern];
+    const rules::PatternSpec& spec = plan->patterns[match.pattern];
+    if (pattern.totals.size() >= spec.max_series && pattern.totals.count(match.labels) == 0) {
+      dropped = true;
+      other_place.totals = &total(match.pattern, other(spec));
+      return other_place;
+    }
+    Totals& totals = total(match.pattern, match.labels);
+    Place& place = pattern.places[&pattern.totals.find(match.labels)->first];
+    place.totals = &totals;
+    return place;
+  }
+
+  // What was counted concerns the rules that look at it.
+  void mark_rules(const MatchBatch& batch) {
+    for (const TimedMatch& match : batch.matches) {
+      PatternState& pattern = patterns[match.pattern];
+      if (pattern.earliest == Timestamp::max()) continue;
+      for (const std::size_t i : pattern.used_by) {
+        rules[i].dirty = true;
+        if (pattern.earliest <= rules[i].state->clock()) rules[i].late = true;
+      }
+      pattern.earliest = Timestamp::max();
+    }
   }
 
   void count_keys(PatternState& pattern, const rules::PatternSpec& spec, const TimedMatch& match,
@@ -951,19 +1018,22 @@ struct Pipeline::Impl {
     return std::vector<std::string>(spec.labels.size(), std::string(PatternWindow::kOverflow));
   }
 
-  void keep_line(PatternState& pattern, const rules::PatternSpec& spec,
-                 const std::vector<std::string>& values, const TimedMatch& match, const MatchBatch& batch) {
+  void keep_line(PatternState& pattern, const rules::PatternSpec& spec, const Values& values, Place& place,
+                 const TimedMatch& match, const MatchBatch& batch) {
     if (match.line >= batch.lines.size()) return;
     const std::string& line = batch.lines[match.line];
-    auto found = pattern.samples.find(values);
-    if (found == pattern.samples.end()) {
-      if (pattern.sample_bytes >= kMaxSampleMemory) {
-        add(std::string(kSamplesDropped), Labels{{"pattern", spec.name}}, 1);
-        return;
+    if (place.lines == nullptr) {
+      auto found = pattern.samples.find(values);
+      if (found == pattern.samples.end()) {
+        if (pattern.sample_bytes >= kMaxSampleMemory) {
+          add(std::string(kSamplesDropped), Labels{{"pattern", spec.name}}, 1);
+          return;
+        }
+        found = pattern.samples.try_emplace(values).first;
       }
-      found = pattern.samples.try_emplace(values).first;
+      place.lines = &found->second;
     }
-    SampleLines& lines = found->second;
+    SampleLines& lines = *place.lines;
     const Duration longest = pattern.lines_for;
     // What no window can cover any more is not the first line of anything.
     while (!lines.anchors.empty() && lines.anchors.front().first <= match.at - longest) {
@@ -1224,6 +1294,7 @@ struct Pipeline::Impl {
       PatternState& pattern = patterns[index];
       pattern.window.forget_after(now + kMaxAhead);
       pattern.samples.clear();
+      pattern.places.clear();
       pattern.sample_bytes = 0;
       pattern.changed = true;
       known_since(pattern, now);
@@ -1678,6 +1749,7 @@ struct Pipeline::Impl {
       }
       pattern.changed_totals.insert(values);
       pattern.changed = true;
+      pattern.places.clear();
       it = pattern.totals.erase(it);
     }
   }
@@ -1691,6 +1763,7 @@ struct Pipeline::Impl {
       return;
     pattern.forgotten_at = clock;
     pattern.changed = true;
+    pattern.places.clear();
     std::set<std::vector<std::string>> in_use;
     const rules::PatternSpec& spec = pattern.window.spec();
     for (const auto& one : pattern.window.series()) {
@@ -1745,7 +1818,7 @@ struct Pipeline::Impl {
         tick.entries.push_back({key, found->second.format(ttl_of(pattern).has_value())});
         pattern_metrics(i, values, found->second, tick.counters);
       }
-      pattern.changed_totals.clear();
+      pattern.forget_changed_totals();
       if (pattern.meta_changed) {
         Json json;
         json.set("since", rules::to_unix_ms(pattern.since));
@@ -1814,7 +1887,7 @@ struct Pipeline::Impl {
     for (PatternState& pattern : patterns) {
       if (!std::exchange(pattern.changed, false)) continue;
       pattern.window.forget_changes();
-      pattern.changed_totals.clear();
+      pattern.forget_changed_totals();
       pattern.meta_changed = false;
     }
     for (const std::size_t i : advanced)

@@ -65,8 +65,18 @@ std::int64_t PatternWindow::block_of(Timestamp at) const {
   return ms >= 0 ? ms / span : (ms - span + 1) / span;
 }
 
-void PatternWindow::touch(const Series& series, Timestamp at) {
-  dirty_blocks_.emplace(series.values, block_of(at));
+void PatternWindow::touch(Series& series, Timestamp at) {
+  if (series.noted_in == saves_ && at >= series.noted_from && at < series.noted_to) return;
+  const std::int64_t block = block_of(at);
+  dirty_blocks_.emplace(series.values, block);
+  series.noted_in = saves_;
+  series.noted_from = rules::from_unix_ms(block * block_.count());
+  series.noted_to = series.noted_from + block_;
+}
+
+Series* PatternWindow::find(const std::vector<std::string>& values) {
+  const auto found = series_.find(values);
+  return found == series_.end() ? nullptr : &found->second;
 }
 
 PatternWindow::Added PatternWindow::add(const std::vector<std::string>& values, Timestamp at,
@@ -89,10 +99,18 @@ PatternWindow::Added PatternWindow::add(const std::vector<std::string>& values, 
       dirty_series_.insert(found->first);
     }
   }
-  Series& series = found->second;
+  const bool overflowed = added.overflowed;
+  added = add(found->second, at, count, has_room, number);
+  added.overflowed = overflowed;
+  return added;
+}
+
+PatternWindow::Added PatternWindow::add(Series& series, Timestamp at, std::uint64_t count, bool has_room,
+                                        double number) {
+  Added added;
   if (!series.expected && at < series.first_seen) {
     series.first_seen = at;
-    dirty_series_.insert(found->first);
+    dirty_series_.insert(series.values);
   }
   if (points_ >= kMaxPoints || !has_room) {
     added.full = full_ = true;
@@ -266,6 +284,7 @@ void PatternWindow::forget_changes() {
     keyed.forget_changes();
   dirty_series_.clear();
   dirty_blocks_.clear();
+  ++saves_;
 }
 
 // The values of a block beside its counts, under a key that those who know only counts pass over.
@@ -409,6 +428,7 @@ void PatternWindow::adopt(PatternWindow&& old) {
     const bool expected = mine.expected;
     mine = std::move(series);
     mine.expected = expected;
+    mine.noted_in = 0;
     // Blocks may have another span now: everything is written anew.
     for (const auto& [at, count] : mine.times.points(rules::kLongAgo, Timestamp::max()))
       touch(mine, at);

@@ -30,6 +30,11 @@ struct Series {
   MatchValues numbers;                            // the pattern's `value:` of them, where a rule asks for it
   rules::Timestamp first_seen = rules::kLongAgo;  // not there before; kLongAgo: expected from the start
   bool expected = false;                          // never forgotten
+  // The block that was last noted as to be written, from its first instant to the one behind it: what else comes in it
+  // need not be noted again.
+  rules::Timestamp noted_from = rules::kLongAgo;
+  rules::Timestamp noted_to = rules::kLongAgo;
+  std::uint64_t noted_in = 0;  // of the changes since which save()
 };
 
 // Every series of one pattern, bounded, stored in blocks.
@@ -55,6 +60,11 @@ class PatternWindow {
   // none.
   Added add(const std::vector<std::string>& values, rules::Timestamp at, std::uint64_t count,
             bool has_room = true, double number = std::numeric_limits<double>::quiet_NaN());
+
+  // The same of a series that find() gave, which spares looking for it.
+  Added add(Series& series, rules::Timestamp at, std::uint64_t count, bool has_room, double number);
+  // Null: there is none yet. Valid until forget() or adopt().
+  Series* find(const std::vector<std::string>& values);
 
   // The same match, by its keys. `values` and `keys` are parallel to the pattern's labels and keys; a key that is empty is
   // none.
@@ -101,7 +111,7 @@ class PatternWindow {
  private:
   std::int64_t block_of(rules::Timestamp at) const;
   std::string series_key(const std::vector<std::string>& values) const;
-  void touch(const Series& series, rules::Timestamp at);
+  void touch(Series& series, rules::Timestamp at);
   static std::string keyed_prefix(const std::string& prefix, const std::string& name);
   void save_numbers(const std::string& prefix, const std::vector<std::string>& values, std::int64_t block,
                     std::vector<StoredEntry>& out);
@@ -128,6 +138,7 @@ class PatternWindow {
   bool full_ = false;
   // What must be written or erased: blocks by (series, number), and series themselves.
   std::set<std::pair<std::vector<std::string>, std::int64_t>> dirty_blocks_;
+  std::uint64_t saves_ = 1;  // how often it was emptied
   std::set<std::vector<std::string>> dirty_series_;
   std::map<std::vector<std::string>, std::set<std::int64_t>> stored_blocks_;
   std::map<std::vector<std::string>, std::set<std::int64_t>>

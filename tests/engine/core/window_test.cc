@@ -162,6 +162,36 @@ TEST_CASE("window: a restart or a reload with another window keeps every match a
   }
 }
 
+TEST_CASE("window: what came before a reload is written after it, whether or not it had been", "[core][window]") {
+  const auto at = from_unix_ms(1'700'000'000'000);
+  for (const int saves : {0, 1, 2}) {
+    CAPTURE(saves);
+    std::map<std::string, std::string> store;
+    std::vector<StoredEntry> entries;
+    const auto save = [&](PatternWindow& window) {
+      entries.clear();
+      window.save("x/", entries);
+      write_down(store, entries);
+    };
+    PatternWindow before(labelled(), std::chrono::hours(1));
+    before.add({"a"}, at, 1);
+    for (int i = 0; i < saves; ++i)
+      save(before);
+    PatternWindow reloaded(labelled(), std::chrono::hours(1));
+    reloaded.adopt(std::move(before));
+    save(reloaded);
+    // In the same block, as often as the former window had written.
+    for (int i = 1; i <= 3; ++i) {
+      reloaded.add({"a"}, at + Duration(i), 1);
+      save(reloaded);
+      PatternWindow again(labelled(), std::chrono::hours(1));
+      for (const auto& [key, value] : store)
+        again.restore("x/", {key, value});
+      CHECK(again.series().at({"a"}).times.count(rules::kLongAgo, at + Duration(i)) == static_cast<std::uint64_t>(i) + 1);
+    }
+  }
+}
+
 TEST_CASE("window: values come back from the store, and counts that were written without them too",
           "[core][window]") {
   std::map<std::string, std::string> store;
