@@ -33,7 +33,7 @@ rules::Result<std::size_t> read_fully(int fd, std::uint64_t offset, char* into, 
 
 class SharedRead {
  public:
-  static constexpr std::size_t kPieceBytes = 256 * 1024;  // that one member reads
+  static constexpr std::size_t kPieceBytes = 128 * 1024;  // that one member reads
 
   // `onlooker`: null: none. Must outlive the read.
   explicit SharedRead(Onlooker* onlooker = nullptr);
