@@ -302,7 +302,7 @@ HttpResponse Api::handle(const HttpRequest& request) const {
 HttpResponse Api::metrics() const {
   const MutexLock lock(mutex_);
   const rules::Instant now = options_.clock->instant();
-  if (metrics_at_ && now < *metrics_at_ + kPageFor) {
+  if (metrics_until_ && now < *metrics_until_) {
     HttpResponse again = answer(200, metrics_page_);
     again.content_type = Metrics::kContentType;
     return again;
@@ -314,7 +314,7 @@ HttpResponse Api::metrics() const {
   if (options_.bounds) view.bounds = options_.bounds();
   view.now = options_.clock->now();
   metrics_page_ = options_.metrics->render(view, ProcessUse::measure());
-  metrics_at_ = now;
+  metrics_until_ = now + std::max<rules::Instant::duration>(kPageFor, kPageTimes * (options_.clock->instant() - now));
   HttpResponse response = answer(200, metrics_page_);
   response.content_type = Metrics::kContentType;
   return response;

@@ -96,8 +96,10 @@ class ReloadDesk {
 
 class Api {
  public:
-  // A page of metrics is shown again for so long: whoever asks for hundreds at once delays no health check.
-  static constexpr rules::Duration kPageFor{20};
+  // A page of metrics is shown again for so long, and for so many times as long as it took to make: whoever asks for
+  // hundreds at once delays no health check.
+  static constexpr rules::Duration kPageFor{4};
+  static constexpr int kPageTimes = 4;
 
   struct Options {
     const Clock* clock = nullptr;  // both must outlive me
@@ -148,7 +150,7 @@ class Api {
   const Options options_;
   mutable Mutex mutex_;
   mutable std::string metrics_page_ GUARDED_BY(mutex_);
-  mutable std::optional<rules::Instant> metrics_at_ GUARDED_BY(mutex_);
+  mutable std::optional<rules::Instant> metrics_until_ GUARDED_BY(mutex_);
 };
 
 // The port, and which Api answers on it: a parked process that starts to run keeps its port and its callers.

@@ -81,7 +81,10 @@ struct ApiFixture {
     };
     options.health = [this] { return health; };
     options.core = [this] { return view; };
-    options.streams = [this] { return streams; };
+    options.streams = [this] {
+      clock.advance(streams_take);
+      return streams;
+    };
     options.lanes = [this] { return std::vector<LaneView>{lane}; };
     options.heard = heard.get();
     options.deliveries = [this](std::size_t limit) -> rules::Result<std::vector<Receipt>> {
@@ -118,6 +121,7 @@ struct ApiFixture {
   std::shared_ptr<CoreView> view;
   std::shared_ptr<const std::vector<StreamView>> streams = std::make_shared<std::vector<StreamView>>(
       std::vector<StreamView>{{"api", "/var/log/api/a.log", 100, 60, true, "", true}});
+  rules::Duration streams_take{0};
   LaneView lane;
   Health health{{}, true, {}};
   int reloads = 0;
@@ -263,6 +267,23 @@ TEST_CASE("api: parked, there is nothing to list and no crash", "[run][api]") {
   CHECK(f.json("/api/v1/sources")["sources"].array().empty());
   CHECK(f.json("/api/v1/sinks")["sinks"].array().empty());
   CHECK(f.ask("GET", "/metrics").status == 200);
+}
+
+TEST_CASE("api: a page of metrics is shown again for some milliseconds, longer where it takes long to make", "[run][api]") {
+  for (const int takes : {0, 10}) {
+    CAPTURE(takes);
+    ApiFixture f;
+    f.streams_take = rules::Duration(takes);
+    const auto page = [&] { return f.ask("GET", "/metrics").body; };
+    const std::string first = page();
+    f.lane.pending = 17;
+    // From when it was asked for: what it took to make is a part of it.
+    const rules::Duration again(takes == 0 ? 3 : 29);
+    f.clock.advance(again);
+    CHECK(page() == first);
+    f.clock.advance(rules::Duration(1));
+    CHECK(page() != first);
+  }
 }
 
 TEST_CASE("api: healthy says which loop does not get on, ready what is degraded", "[run][api]") {
