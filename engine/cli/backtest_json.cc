@@ -89,6 +89,9 @@ Json backtest_json(const BacktestReport& report, bool suggest) {
   out.set("lines", report.lines);
   out.set("bytes", report.bytes);
   out.set("seconds", report.seconds);
+  Json cpu;
+  cpu.set("read_and_match", report.cpu.reading).set("evaluate", report.cpu.evaluating);
+  out.set("cpu_seconds", std::move(cpu.set("report", report.cpu.reporting)));
   if (report.first_line != rules::kLongAgo) out.set("first_line", format_rfc3339(report.first_line));
   if (report.last_line != rules::kLongAgo) out.set("last_line", format_rfc3339(report.last_line));
   Json amiss = Json::Object{};

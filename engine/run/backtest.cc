@@ -206,6 +206,13 @@ BacktestReport backtest(const std::shared_ptr<const rules::Plan>& plan, const Ba
   BacktestReport report;
   const SystemClock clock;
   const rules::Instant began = clock.instant();
+  const double cpu_before = process_cpu_seconds();
+  const double evaluating_from = thread_cpu_seconds();
+  const auto reporting = [&](auto&& what) {
+    const double from = thread_cpu_seconds();
+    what();
+    report.cpu.reporting += thread_cpu_seconds() - from;
+  };
   BoundedQueue<Hand> queue(kQueueBytes);
   Read read;
   Shown shown;
@@ -217,16 +224,19 @@ BacktestReport backtest(const std::shared_ptr<const rules::Plan>& plan, const Ba
   Pipeline core(without_sinks(*plan), {}, Pipeline::kMaxPoints, Pipeline::Stores::kNothing);
   std::vector<SourceStatus> sources(plan->sources.size());
   const auto tick = [&] {
-    const WindowOf windows = core.windows();
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      // A rule that reads more than these logs is unknown.
-      if (plan->rules[i].sources.size() != 1) continue;
-      const SourceStatus& source = sources[plan->rules[i].sources.front()];
-      if (source.watched_from)
-        values[i].look(windows, *source.watched_from, settings.since.value_or(rules::kLongAgo),
-                       source.watermark);
-    }
-    tally.add(core.tick(settings.now));
+    reporting([&] {
+      const WindowOf windows = core.windows();
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        // A rule that reads more than these logs is unknown.
+        if (plan->rules[i].sources.size() != 1) continue;
+        const SourceStatus& source = sources[plan->rules[i].sources.front()];
+        if (source.watched_from)
+          values[i].look(windows, *source.watched_from, settings.since.value_or(rules::kLongAgo),
+                         source.watermark);
+      }
+    });
+    const Tick told = core.tick(settings.now);
+    reporting([&] { tally.add(told); });
   };
   const auto say = [&] {
     settings.progress(
@@ -252,7 +262,7 @@ BacktestReport backtest(const std::shared_ptr<const rules::Plan>& plan, const Ba
       for (MatchBatch& batch : *hand) {
         bytes += weight(batch);
         matches += batch.matches.size();
-        tally.take(batch);
+        reporting([&] { tally.take(batch); });
         for (const SourceStatus& source : batch.sources)
           sources[source.source] = source;
         core.ingest(batch);
@@ -269,9 +279,13 @@ BacktestReport backtest(const std::shared_ptr<const rules::Plan>& plan, const Ba
   }
   reader.join();
   if (read.failure) std::rethrow_exception(read.failure);
-  tally.end(core);
-  for (BacktestValues& each : values)
-    each.end(report.last_line, report.last_line - report.first_line);
+  report.cpu.evaluating = thread_cpu_seconds() - evaluating_from - report.cpu.reporting;
+  report.cpu.reading = process_cpu_seconds() - cpu_before - (thread_cpu_seconds() - evaluating_from);
+  reporting([&] {
+    tally.end(core);
+    for (BacktestValues& each : values)
+      each.end(report.last_line, report.last_line - report.first_line);
+  });
   report.notes = each_once(std::move(read.notes));
   report.seconds = std::chrono::duration<double>(clock.instant() - began).count();
   return report;

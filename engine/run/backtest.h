@@ -129,6 +129,13 @@ struct BacktestReport {
   rules::Timestamp first_line = rules::kLongAgo;  // what is told is from here: the earliest line, or `since`
   rules::Timestamp last_line = rules::kLongAgo;   // the latest time that a line said
   double seconds = 0;                             // that it took, by a monotonic clock
+  // Of the processor's time: what a running process would need, too, and what only this report does.
+  struct Cpu {
+    double reading = 0;  // and matching, by all threads that do
+    double evaluating = 0;
+    double reporting = 0;
+  };
+  Cpu cpu;
 };
 
 // The plan with these files in the place of a source's own, and the other sources without any; "-" is

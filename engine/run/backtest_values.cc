@@ -255,16 +255,16 @@ void BacktestValues::find_peak(const WindowOf& windows, Timestamp from, Timestam
 void BacktestValues::search(const WindowOf& windows, std::span<const Timestamp> instants, Timestamp from,
                             Timestamp to) {
   constexpr std::size_t kFew = 8;
-  bool known = false;
-  if (instants.empty() || !may_exceed(windows, from, to, known)) return;
   if (instants.size() <= kFew) {
     for (const Timestamp at : instants)
       see(windows, at);
     return;
   }
   const std::size_t half = instants.size() / 2;
-  search(windows, instants.first(half), from, instants[half - 1]);
-  search(windows, instants.subspan(half), instants[half - 1], to);
+  const Timestamp middle = instants[half - 1];
+  bool known = false;
+  if (may_exceed(windows, from, middle, known)) search(windows, instants.first(half), from, middle);
+  if (may_exceed(windows, middle, to, known)) search(windows, instants.subspan(half), middle, to);
 }
 
 void BacktestValues::see(const WindowOf& windows, Timestamp at) {

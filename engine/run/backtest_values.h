@@ -130,6 +130,7 @@ class BacktestValues {
  private:
   void look_everywhere(const WindowOf& windows, rules::Timestamp from, rules::Timestamp to);
   void find_peak(const WindowOf& windows, rules::Timestamp from, rules::Timestamp to);
+  // Among these instants, in a time in which it may exceed what was seen.
   void search(const WindowOf& windows, std::span<const rules::Timestamp> instants, rules::Timestamp from,
               rules::Timestamp to);
   bool may_exceed(const WindowOf& windows, rules::Timestamp from, rules::Timestamp to, bool& known) const;

@@ -25,6 +25,10 @@ class SystemClock final : public Clock {
 // CLOCK_MONOTONIC in microseconds: what systemd compares with (sd_notify(3), MONOTONIC_USEC).
 std::int64_t monotonic_us();
 
+// The processor's time that the calling thread, or all threads of the process, have had, in seconds.
+double thread_cpu_seconds();
+double process_cpu_seconds();
+
 // What is made from now on is born then or later. The kernel's clock for it ticks every few milliseconds, so
 // what was made before may have been born up to a tick later (and since Linux 6.13, no later than it was
 // made).
