@@ -179,10 +179,9 @@ TEST_CASE("window: what came before a reload is written after it, whether or not
       save(before);
     PatternWindow reloaded(labelled(), std::chrono::hours(1));
     reloaded.adopt(std::move(before));
-    save(reloaded);
-    // In the same block, as often as the former window had written.
-    for (int i = 1; i <= 3; ++i) {
-      reloaded.add({"a"}, at + Duration(i), 1);
+    // In the same block, and as often as the former window had written.
+    for (int i = 0; i <= 3; ++i) {
+      if (i > 0) reloaded.add({"a"}, at + Duration(i), 1);
       save(reloaded);
       PatternWindow again(labelled(), std::chrono::hours(1));
       for (const auto& [key, value] : store)
