@@ -1307,24 +1307,24 @@ std::optional<Timestamp> next_keyed_change(const Expr& expr, Timestamp from, con
 }  // namespace
 
 void change_instants(const Expr& expr, Timestamp from, Timestamp to, const WindowOf& window_of,
-                     std::set<Timestamp>& out) {
+                     Instants& out) {
   for (auto turn = rules::next_clock_turn(expr, from); turn && *turn <= to;
        turn = rules::next_clock_turn(expr, *turn))
-    out.insert(*turn);
+    out.add(*turn);
   std::vector<const Expr*> keyed;
   all_keyed(expr, keyed);
   for (const Expr* call : keyed) {
     const Expr& first = *call->operands.front();
     for (std::uint32_t look = 0; look < first.looks; ++look) {
       const Duration before = look * first.again;
-      keyed_changes(*call, from - before, to - before, window_of, [&](Timestamp at) { out.insert(at + before); });
+      keyed_changes(*call, from - before, to - before, window_of, [&](Timestamp at) { out.add(at + before); });
     }
   }
   std::vector<Timestamp> times;
   for (const Expr* call : rules::range_calls(expr)) {
     if (call->asks_keys()) continue;
     const PatternWindow& window = window_of(call->pattern_index);
-    windows_watched(*call, window, from, to, [&](Timestamp at) { out.insert(at); });
+    windows_watched(*call, window, from, to, [&](Timestamp at) { out.add(at); });
     for (const auto& [values, series] : window.series()) {
       if (!selected(*call, window, series)) continue;
       // What came so long before is what comes into the window, or leaves it, now.
@@ -1333,12 +1333,12 @@ void change_instants(const Expr& expr, Timestamp from, Timestamp to, const Windo
         times.clear();
         series.times.times(far ? Timestamp::min() : from - before, to - before, times);
         for (const Timestamp at : times)
-          out.insert(at + before);
+          out.add(at + before);
       }
       if (series.expected || series.first_seen == rules::kLongAgo) continue;
       for (std::uint32_t look = 0; look < call->looks; ++look) {
         const Timestamp seen = series.first_seen + call->range_offset + look * call->again;
-        if (seen > from && seen <= to) out.insert(seen);
+        if (seen > from && seen <= to) out.add(seen);
       }
     }
   }

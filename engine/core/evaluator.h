@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/core/instants.h"
 #include "engine/core/window.h"
 #include "rules/expr.h"
 #include "rules/labels.h"
@@ -50,7 +51,7 @@ std::optional<std::set<rules::Labels>> steady_elements(const rules::Expr& expr, 
 // Adds every instant in (from, to] at which a match of the expression's patterns comes into or leaves one of
 // its windows, or a function of the clock turns.
 void change_instants(const rules::Expr& expr, rules::Timestamp from, rules::Timestamp to,
-                     const WindowOf& window_of, std::set<rules::Timestamp>& out);
+                     const WindowOf& window_of, Instants& out);
 
 // The first instant after `from` at which a match leaves one of the windows or, known already, comes into
 // one, or a function of the clock turns.

@@ -93,15 +93,15 @@ void RuleState::advance(const RuleInputs& inputs, bool late, std::vector<Step>& 
 }
 
 void RuleState::advance_to(Timestamp to, const RuleInputs& inputs, std::vector<Step>& out) {
-  std::set<Timestamp> instants;
+  Instants instants;
   change_instants(*rule_->expr, clock_, to, window_of_, instants);
   if (rule_->resolve_when) change_instants(*rule_->resolve_when->expr, clock_, to, window_of_, instants);
   std::vector<Timestamp> known;
   known_instants(inputs, known);
   for (const Timestamp at : known) {
-    if (at > clock_ && at <= to) instants.insert(at);
+    if (at > clock_ && at <= to) instants.add(at);
   }
-  advance_over(std::vector<Timestamp>(instants.begin(), instants.end()), to, inputs, out);
+  advance_over(instants.in_order(), to, inputs, out);
 }
 
 void RuleState::known_instants(const RuleInputs& inputs, std::vector<Timestamp>& out) const {

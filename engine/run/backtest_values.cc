@@ -216,8 +216,9 @@ void BacktestValues::look(const WindowOf& windows, Timestamp known_from, Timesta
 }
 
 void BacktestValues::look_everywhere(const WindowOf& windows, Timestamp from, Timestamp to) {
-  std::set<Timestamp> instants;
-  change_instants(*compared_.value, from, to, windows, instants);
+  Instants changes;
+  change_instants(*compared_.value, from, to, windows, changes);
+  const std::vector<Timestamp>& instants = changes.in_order();
   const std::size_t most = std::max<std::size_t>(kMostLooks / std::max<std::size_t>(elements_seen_, 1), 16);
   const std::size_t stride = instants.size() / most + 1;
   if (stride > 1) exact_ = false;
@@ -246,10 +247,9 @@ void BacktestValues::find_peak(const WindowOf& windows, Timestamp from, Timestam
       see(windows, from + (to - from) * i / kBlindLooks);
     return;
   }
-  std::set<Timestamp> instants;
+  Instants instants;
   change_instants(*compared_.value, from, to, windows, instants);
-  const std::vector<Timestamp> in_order(instants.begin(), instants.end());
-  search(windows, in_order, from, to);
+  search(windows, instants.in_order(), from, to);
 }
 
 void BacktestValues::search(const WindowOf& windows, std::span<const Timestamp> instants, Timestamp from,
