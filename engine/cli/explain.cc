@@ -89,31 +89,68 @@ std::vector<std::uint32_t> sources_for(const rules::Plan& plan, const ExplainOpt
 
 // --- reading
 
-// "" once everything was read; else why not.
+// The next bytes; none: it ends here.
+rules::Result<std::size_t> read_some(int fd, std::string& buffer) {
+  ssize_t got = 0;
+  do {
+    got = ::read(fd, buffer.data(), buffer.size());
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return rules::fail(rules::ErrorCode::kIo, rules::errno_text(errno));
+  return static_cast<std::size_t>(got);
+}
+
+// How to see whether a copy of it is whole.
+std::string_view tester_of(Compression compression) {
+  return compression == Compression::kGzip ? "gzip -t" : "zstd -t";
+}
+
+// Why it is not read as it is, by how it begins, and what to do; "": it is.
+std::string refused(const std::string& path, std::string_view first) {
+  const Compression compression = compression_of(first);
+  std::string_view name = other_compression(first);
+  std::string_view program = unpacker_of(name);
+  // What cannot be read by its place (a pipe) is read as it comes.
+  if (compression == Compression::kGzip) name = "gzip", program = "zcat";
+  if (compression == Compression::kZstd) name = "zstd", program = "zstdcat";
+  if (name.empty()) return "";
+  const bool is_stdin = path == "-";
+  return fmt::format(
+      "it is compressed with {}, which is not read {}; {}unpack it: {} {} | logbell explain --file -", name,
+      is_stdin ? "from standard input" : "here", is_stdin ? "name the file itself, or " : "", program,
+      is_stdin ? "FILE" : path);
+}
+
+// "" once everything was read; else why not. What came before that was handed over.
 std::string read_log(const std::string& path, LineExplainer& explainer, const LineExplainer::Visit& visit) {
   const bool is_stdin = path == "-";
   const int fd = is_stdin ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY);
   if (fd < 0) return rules::errno_text(errno);
   std::string buffer(kReadBytes, '\0');
   std::string why;
-  bool first = true;
+  // Of a pipe nothing is seen before it is read.
+  const ssize_t seen = is_stdin ? 0 : ::pread(fd, buffer.data(), kOtherCompressionBytes, 0);
+  const Compression compression =
+      compression_of(std::string_view(buffer.data(), static_cast<std::size_t>(std::max<ssize_t>(seen, 0))));
+  std::optional<Unpacked> unpacked;
+  if (compression != Compression::kNone) unpacked.emplace(fd, compression, 0).lift_limits();
+  std::uint64_t offset = 0;
   while (true) {
-    const ssize_t got = ::read(fd, buffer.data(), buffer.size());
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) why = rules::errno_text(errno);
-    if (got <= 0) break;
-    const std::string_view bytes(buffer.data(), static_cast<std::size_t>(got));
-    if (std::exchange(first, false)) {
-      const Compression compression = compression_of(bytes);
-      if (compression != Compression::kNone) {
-        why = fmt::format("it is packed; write `{} {} | logbell explain --file - …`",
-                          compression == Compression::kGzip ? "zcat" : "zstdcat", is_stdin ? "FILE" : path);
-        break;
-      }
-    }
+    const rules::Result<std::size_t> got =
+        unpacked ? unpacked->read_at(offset, buffer.data(), buffer.size()) : read_some(fd, buffer);
+    if (!got) why = got.error().message;
+    if (got.value_or(0) == 0) break;
+    const std::string_view bytes(buffer.data(), *got);
+    if (offset == 0 && !unpacked) why = refused(path, bytes);
+    if (!why.empty()) break;
     explainer.feed(bytes, visit);
+    offset += *got;
   }
-  if (why.empty()) explainer.finish(visit);
+  if (unpacked && !unpacked->trouble().empty())
+    why = fmt::format(
+        "it is compressed, and ends early at byte {} of what it holds: the rest is missing or is no {}; "
+        "`{} {}` says whether another copy is whole",
+        offset, compression == Compression::kGzip ? "gzip" : "zstd", tester_of(compression), path);
+  explainer.finish(visit);
   if (!is_stdin) ::close(fd);
   return why;
 }
@@ -377,13 +414,19 @@ int explain_file(const ExplainOptions& options, const rules::Plan& plan, std::ui
     if (read.is_missed) text += "    it looks like an error, and no rule looks at it\n";
     std::fputs(text.c_str(), stdout);
   };
-  if (const std::string why = read_log(options.file, explainer, visit); !why.empty()) {
-    std::fprintf(stderr, "logbell explain: %s: %s\n", options.file.c_str(), why.c_str());
-    return kExitUsage;
+  const std::string why = read_log(options.file, explainer, visit);
+  if (!why.empty()) {
+    std::fflush(stdout);
+    std::fprintf(
+        stderr, "logbell explain: %s: %s%s\n", options.file.c_str(), why.c_str(),
+        tally.lines == 0
+            ? ""
+            : fmt::format(". Here is what the {} before that say", count(tally.lines, "line")).c_str());
+    if (tally.lines == 0) return kExitUsage;
   }
   if (options.missed) {
     print_clusters(options, tally, missed);
-    return tally.missed > 0 ? kExitFindings : kExitOk;
+    return tally.missed > 0 || !why.empty() ? kExitFindings : kExitOk;
   }
   if (json) {
     Json by_pattern = Json::Object{};
@@ -396,7 +439,7 @@ int explain_file(const ExplainOptions& options, const rules::Plan& plan, std::ui
   } else {
     print_summary(plan, tally, options);
   }
-  return kExitOk;
+  return why.empty() ? kExitOk : kExitFindings;
 }
 
 // --- a draft

@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -29,6 +30,29 @@ Compression compression_of(std::string_view head) {
   if (head.starts_with("\x1f\x8b\x08")) return Compression::kGzip;
   if (head.starts_with("\x28\xb5\x2f\xfd")) return Compression::kZstd;
   return Compression::kNone;
+}
+
+std::string_view other_compression(std::string_view head) {
+  constexpr std::pair<std::string_view, std::string_view> kBegin[] = {{"\xfd"
+                                                                       "7zXZ",
+                                                                       "xz"},
+                                                                      {"BZh", "bzip2"},
+                                                                      {"\x04\x22\x4d\x18", "lz4"},
+                                                                      {"PK\x03\x04", "zip"},
+                                                                      {"7z\xbc\xaf", "7z"}};
+  for (const auto& [bytes, name] : kBegin) {
+    if (head.starts_with(bytes)) return name;
+  }
+  return {};
+}
+
+std::string_view unpacker_of(std::string_view compression) {
+  constexpr std::pair<std::string_view, std::string_view> kPrograms[] = {
+      {"xz", "xzcat"}, {"bzip2", "bzcat"}, {"lz4", "lz4cat"}, {"zip", "unzip -p"}, {"7z", "7z x -so"}};
+  for (const auto& [packed_with, program] : kPrograms) {
+    if (packed_with == compression) return program;
+  }
+  return {};
 }
 
 // --- the formats

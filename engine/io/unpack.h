@@ -20,6 +20,12 @@ enum class Compression : std::uint8_t { kNone, kGzip, kZstd };
 // What a file's first bytes say; of fewer than four, nothing.
 Compression compression_of(std::string_view head);
 
+// What it is compressed with that is not read here, by its first kOtherCompressionBytes; "": nothing that we
+// know. And the program that unpacks that.
+constexpr std::size_t kOtherCompressionBytes = 6;
+std::string_view other_compression(std::string_view head);
+std::string_view unpacker_of(std::string_view compression);
+
 class Unpacked {
  public:
   // A small file that becomes huge is a bomb: each may become this much, and a large one so many times its

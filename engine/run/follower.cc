@@ -68,32 +68,12 @@ constexpr std::int64_t in_ns(Duration duration) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(duration).count();
 }
 
-// What a file is compressed with that is not read, by how it begins; "": nothing that we know.
-std::string_view other_compression(const FileSource& file) {
-  constexpr std::pair<std::string_view, std::string_view> kBegin[] = {{"\xfd"
-                                                                       "7zXZ",
-                                                                       "xz"},
-                                                                      {"BZh", "bzip2"},
-                                                                      {"\x04\x22\x4d\x18", "lz4"},
-                                                                      {"PK\x03\x04", "zip"},
-                                                                      {"7z\xbc\xaf", "7z"}};
+// What a file is compressed with that is not read; "": nothing that we know.
+std::string_view unread_compression(const FileSource& file) {
   if (file.is_packed()) return {};
-  std::array<char, 6> first{};
+  std::array<char, kOtherCompressionBytes> first{};
   const rules::Result<std::size_t> got = file.read_at(0, first.data(), first.size());
-  const std::string_view text(first.data(), got.value_or(0));
-  for (const auto& [bytes, name] : kBegin) {
-    if (text.starts_with(bytes)) return name;
-  }
-  return {};
-}
-
-std::string_view unpacker_of(std::string_view name) {
-  constexpr std::pair<std::string_view, std::string_view> kPrograms[] = {
-      {"xz", "xzcat"}, {"bzip2", "bzcat"}, {"lz4", "lz4cat"}, {"zip", "unzip -p"}, {"7z", "7z x -so"}};
-  for (const auto& [packed_with, program] : kPrograms) {
-    if (packed_with == name) return program;
-  }
-  return {};
+  return other_compression({first.data(), got.value_or(0)});
 }
 
 std::string stream_key(std::string_view source, std::string_view stream) {
@@ -914,7 +894,7 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
     return;
   }
   if (past_) {
-    if (const std::string_view packed_with = other_compression(**opened); !packed_with.empty()) {
+    if (const std::string_view packed_with = unread_compression(**opened); !packed_with.empty()) {
       trouble(index, file.path,
               fmt::format("it is compressed with {}, which is not read here; unpack it: {} {} | logbell "
                           "backtest --from -",

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """logbell explain as a user runs it: a rule, a line, a log, what no rule looks at, and a draft that check accepts."""
+import gzip
 import json
+import lzma
 import os
+import re
 import subprocess
 
 import harness
@@ -36,9 +39,10 @@ class ExplainTest(Case):
             file.write(text)
         return path
 
-    def logbell(self, *args, stdin=None):
+    def logbell(self, *args, stdin=None, stdin_file=None):
         env = {key: value for key, value in os.environ.items() if key != "SLACK_WEBHOOK_URL"}
-        return subprocess.run([harness.binary(), *args], env=env, input=stdin, capture_output=True, text=True, timeout=60)
+        given = {"stdin": stdin_file} if stdin_file else {"input": stdin}
+        return subprocess.run([harness.binary(), *args], env=env, capture_output=True, text=True, timeout=60, **given)
 
     def explain(self, *args, **more):
         return self.logbell("explain", "--config", self.config, *args, **more)
@@ -121,6 +125,75 @@ class ExplainTest(Case):
         said = json.loads(self.explain("--file", self.log_path, "--format", "json").stdout)
         self.assertEqual({each["name"]: each["lines"] for each in counted["patterns"]}, said["by_pattern"])
         self.assertEqual(said, json.loads(self.explain("--file", "-", "--format", "json", stdin=LOG).stdout))
+
+    def test_a_log_that_is_compressed(self):
+        said = self.explain("--file", self.log_path, "--format", "json").stdout
+        missed = self.explain("--file", self.log_path, "--missed").stdout
+        for packer, end in (("gzip", ".gz"), ("zstd", ".zst")):
+            packed = self.log_path + end
+            with open(packed, "wb") as file:
+                for half in (LOG[:200], LOG[200:]):  # two members, cut within a line
+                    file.write(subprocess.run([packer, "-c"], input=half.encode(), capture_output=True, check=True).stdout)
+            done = self.explain("--file", packed, "--format", "json")
+            self.assertEqual((0, said), (done.returncode, done.stdout), done.stderr)
+            done = self.explain("--file", packed, "--missed")
+            self.assertEqual((1, missed, ""), (done.returncode, done.stdout, done.stderr))
+            # Standard input is not unpacked.
+            with open(packed, "rb") as file:
+                done = self.explain("--file", "-", stdin_file=file)
+            self.assertEqual(64, done.returncode, done.stdout)
+            self.assertRegex(done.stderr, rf"-: it is compressed with {packer}, .*name the file itself, or unpack it: \w+ FILE \| logbell explain --file -\n")
+
+    def test_a_compressed_log_that_is_cut_off(self):
+        whole = "".join(f"2026-05-01T10:00:00Z ERROR disk {i * i} of srv{i * 7919} is full\n" for i in range(20000))
+        for packer, end in (("gzip", ".gz"), ("zstd", ".zst")):
+            packed = subprocess.run([packer, "-c"], input=whole.encode(), capture_output=True, check=True).stdout
+            path = os.path.join(self.directory, "cut.log" + end)
+            with open(path, "wb") as file:
+                file.write(packed[:len(packed) // 2])
+            done = self.explain("--file", path, "--missed")
+            self.assertEqual(1, done.returncode, done.stderr)
+            told = re.fullmatch(rf"logbell explain: {re.escape(path)}: it is compressed, and ends early at byte (\d+) of what it holds: the rest is "
+                                rf"missing or is no {packer}; `{packer} -t {re.escape(path)}` says whether another copy is whole\. "
+                                r"Here is what the (\d+) lines before that say\n", done.stderr)
+            self.assertIsNotNone(told, done.stderr)
+            # All that could be unpacked, and nothing else.
+            before = whole[:int(told[1])]
+            self.assertGreater(len(before), len(whole) // 4)
+            lines = len(before.splitlines())
+            self.assertEqual(lines, int(told[2]))
+            self.assertIn(f"\n{lines} lines, ", done.stdout)
+            self.assertEqual(1, self.explain("--file", path, "--format", "json").returncode)
+            with open(path, "wb") as file:
+                file.write(packed[:6])
+            done = self.explain("--file", path)
+            self.assertEqual((64, ""), (done.returncode, done.stdout))
+            self.assertIn("ends early at byte 0 of what it holds", done.stderr)
+        path = os.path.join(self.directory, "old.log.xz")
+        with open(path, "wb") as file:
+            file.write(lzma.compress(LOG.encode()))
+        done = self.explain("--file", path)
+        self.assertEqual(64, done.returncode)
+        self.assertIn(f"old.log.xz: it is compressed with xz, which is not read here; unpack it: xzcat {path} | logbell explain --file -\n", done.stderr)
+
+    def test_a_compressed_log_costs_no_memory(self):
+        small = self.log_path + ".gz"
+        with gzip.open(small, "wb") as file:
+            file.write(LOG.encode())
+        # A line of 400 MB in some hundred KB.
+        large = os.path.join(self.directory, "large.log.gz")
+        with gzip.open(large, "wb") as file:
+            for _ in range(400):
+                file.write(b"x" * 1_000_000)
+            file.write(b"\n" + LOG.encode())
+        needs = {}
+        for path in (small, large):
+            child = subprocess.Popen([harness.binary(), "explain", "--config", self.config, "--file", path], stdout=subprocess.DEVNULL)
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+            self.assertEqual(0, child.returncode)
+            needs[path] = usage.ru_maxrss
+        self.assertLess(needs[large] - needs[small], 32 * 1024, "KB")
 
     def test_what_no_rule_looks_at(self):
         done = self.explain("--file", self.log_path, "--missed")
