@@ -101,6 +101,11 @@ std::vector<std::string> said(const Tick& tick) {
   return lines;
 }
 
+bool speaks_of_itself(const Tick& tick) {
+  return std::any_of(tick.transitions.begin(), tick.transitions.end(),
+                     [](const rules::Transition& step) { return step.alert.built_in; });
+}
+
 // Every counter that a scrape would show.
 std::map<std::string, double> totals(const engine::Pipeline& pipeline) {
   std::map<std::string, double> all;
@@ -564,8 +569,8 @@ class World {
         note("  {} {}", notification.key, content(notification));
     }
     compare(steps(twins), steps(turn.tick), "other transitions than the twin that never died");
-    built_in_ = built_in_ || std::any_of(twins.transitions.begin(), twins.transitions.end(),
-                                         [](const auto& step) { return step.alert.built_in; });
+    // After a restart rules can be unknown for which the twin has heard of their sources: either may speak.
+    built_in_ = built_in_ || speaks_of_itself(twins) || speaks_of_itself(turn.tick);
     if (!built_in_) compare(said(twins), said(turn.tick), "other messages than the twin that never died");
     for (const engine::StoredEntry& entry : turn.tick.entries) {
       if (entry.value) {
