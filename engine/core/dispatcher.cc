@@ -304,10 +304,12 @@ void Dispatcher::insert(const rules::Transition& transition, std::optional<Finge
   if (transition.to != AlertState::kResolved) return;
   const auto held = held_.find(fingerprint);
   if (held != held_.end()) {
+    // Another rule with the same labels has fired in the present: its end is people's, too.
+    const bool known = is_firing(fingerprint);
     // A first start reads the log to fill its windows: what ended before it was never ours to tell.
-    if (first_start_) {
+    if (first_start_ && !known) {
       ++before_start_;
-    } else {
+    } else if (!known) {
       std::set<std::string> sinks;
       for (const Destination& destination : destinations(alert.labels, held->second.rule, now))
         sinks.insert(destination.sinks.begin(), destination.sinks.end());
@@ -322,7 +324,7 @@ void Dispatcher::insert(const rules::Transition& transition, std::optional<Finge
     }
     held_.erase(held);
     changed_held_.insert(fingerprint);
-    return;
+    if (!known) return;
   }
   const auto groups = groups_of_.find(fingerprint);
   if (groups == groups_of_.end()) return;

@@ -1284,6 +1284,45 @@ TEST_CASE("who is told: rules with the same labels are one alert, which ends wit
   }
 }
 
+TEST_CASE("restart: what another rule with the same labels sets firing goes on, though the one that did has gone",
+          "[core][pipeline][F35]") {
+  CoreWorld world;
+  world.pattern("x").pattern("y");
+  world.rule("Same", "count_over_time(y[1m]) >= 1");
+  world.rule("Same", "count_over_time(x[10m]) >= 1");
+  world.sink("ops");
+  world.route({"ops"});
+  world.start();
+  world.match("x", 0);
+  CHECK(CoreWorld::summary(world.tick(10)) == Lines{"ops: first_firing Same+"});
+  world.written.rules.pop_back();
+  world.restart();
+  world.match("y", 15 * kSecond);
+  CHECK(world.tick(20 * kSecond).notifications.empty());
+  CHECK(world.tick(74 * kSecond).notifications.empty());
+  CHECK(CoreWorld::summary(world.tick(75 * kSecond)) == Lines{"ops: all_resolved Same-"});
+}
+
+TEST_CASE("who is told: an alert that fires in the present ends, though a rule with the same labels fired in the past",
+          "[core][pipeline]") {
+  const bool past_ends_last = GENERATE(false, true);
+  CAPTURE(past_ends_last);
+  CoreWorld world;
+  world.pattern("past").pattern("present");
+  world.rule("Same", past_ends_last ? "count_over_time(past[20m]) >= 1" : "count_over_time(past[13m]) >= 1");
+  world.rule("Same", "count_over_time(present[2m]) >= 1");
+  world.sink("ops");
+  world.route({"ops"});
+  world.start();
+  world.tick(0);
+  world.match("past", kHour);
+  world.match("present", kHour + 12 * kMinute);
+  // In one read: the first is 25 minutes old, more than max_replay_age, the second 13; and both have ended.
+  CHECK(CoreWorld::summary(world.behind(kHour + 21 * kMinute, kHour + 25 * kMinute)) == Lines{"ops: first_firing Same+"});
+  CHECK(CoreWorld::summary(world.tick(kHour + 26 * kMinute)) == Lines{"ops: all_resolved Same-"});
+  CHECK(world.tick(kHour + 27 * kMinute).notifications.empty());
+}
+
 TEST_CASE("reload: right after a restart, before anything was read", "[core][pipeline][F35]") {
   CoreWorld world = queue_world();
   world.pattern("plain");
