@@ -274,6 +274,9 @@ bool Dispatcher::move_told(const std::string& sink, const Told& from, const Epis
   for (const Home& home : homes) {
     const std::vector<std::string>& sinks = home.destination->sinks;
     if (std::find(sinks.begin(), sinks.end(), sink) == sinks.end()) continue;
+    moved = true;
+    // By another group it has heard that it ended: that it fires is news.
+    if (from.resolved.count(episode.first) != 0) continue;
     Told& here = home.group->told[sink];
     here.firing.insert(episode);
     here.resolved.erase(episode.first);
@@ -492,8 +495,8 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
       }
       if (!was_told && (!is_member || member.leaving)) continue;
       const auto before = known == nullptr ? Episodes::const_iterator{} : known->resolved.find(fingerprint);
-      const bool told_already =
-          known != nullptr && before != known->resolved.end() && before->second == member.alert.fired_at;
+      const bool told_already = known != nullptr && !was_told && before != known->resolved.end() &&
+                                before->second == member.alert.fired_at;
       if (told_already || (was_told && !sink.send_resolved)) continue;
       alerts.push_back(member.alert);
       if (sink.refresh) resolved_[name][fingerprint] = {now, member.alert};
@@ -505,6 +508,7 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
       } else {
         tell.resolved[alert.fingerprint()] = alert.fired_at;
       }
+      note_elsewhere(group, name, alert);
     }
     take_over(tell, fires, resolved);
     tell.at = now;
@@ -534,6 +538,22 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
       return told.second.firing.count(ended.first) != 0;
     });
     if (!owed) forget_member(group, ended.first);
+  }
+}
+
+void Dispatcher::note_elsewhere(const Group& by, const std::string& sink, const Alert& alert) {
+  const Fingerprint fingerprint = alert.fingerprint();
+  for (const std::string& key : groups_of_.at(fingerprint)) {
+    if (key == by.key) continue;
+    Group& other = groups_.at(key);
+    const auto told = other.told.find(sink);
+    if (told == other.told.end() || told->second.firing.count(fingerprint) == 0) continue;
+    if (alert.is_firing()) {
+      told->second.resolved.erase(fingerprint);
+    } else {
+      told->second.resolved[fingerprint] = alert.fired_at;
+    }
+    touch(other);
   }
 }
 

@@ -31,7 +31,9 @@ using Episodes = std::map<rules::Fingerprint, rules::Timestamp>;
 // What one sink was last told of one group.
 struct Told {
   Episodes firing;
-  Episodes resolved;    // told as resolved and not forgotten by the group yet
+  // Told as resolved and not forgotten by the group yet; of what is in `firing` too: by another group, while
+  // this one owes its end.
+  Episodes resolved;
   rules::Timestamp at;  // wall time at which it was told last
 };
 
@@ -175,6 +177,8 @@ class Dispatcher {
   void emit_summary(rules::Timestamp now, std::vector<rules::Notification>& out);
   void emit_refreshes(rules::Timestamp now, const std::function<bool(rules::Alert&)>& renew,
                       std::vector<rules::Notification>& out);
+  // Other groups that told `sink` of the alert keep what it has heard of it by this one.
+  void note_elsewhere(const Group& by, const std::string& sink, const rules::Alert& alert);
   void forget_member(Group& group, rules::Fingerprint fingerprint);
   // Every firing alert to where the plan wants it now; what was told stays told.
   void rehome(rules::Timestamp now);

@@ -1175,6 +1175,54 @@ TEST_CASE("reload: who is not told any more hears the end he is owed, though it 
   CHECK(fires_for(world, "mail", "a") == false);
 }
 
+TEST_CASE("reload: who has heard the end by one of two nodes hears that it fires again, though the other owes him that end",
+          "[core][pipeline][F35]") {
+  const bool restarts = GENERATE(false, true);
+  const bool fires_before = GENERATE(false, true);
+  CAPTURE(restarts, fires_before);
+  CoreWorld world = queue_world();
+  rules::Route child = world.written.route;
+  child.id = "route/0";
+  child.continue_ = true;
+  world.written.route.routes = {child, child};
+  world.written.route.routes.front().options.group_wait = 5s;
+  world.written.route.routes.back().id = "route/1";
+  world.written.route.routes.back().options.group_interval = 10min;
+  world.start();
+  three_errors(world, 0, "a");
+  CHECK(world.tick(10).notifications.size() == 1);
+  CHECK(world.tick(6 * kSecond).notifications.size() == 1);
+  CHECK(CoreWorld::summary(world.tick(61 * kSecond)) == Lines{"ops: all_resolved QueueUnreachable-"});
+  const auto fire_again = [&] {
+    three_errors(world, 62 * kSecond, "a");
+    return CoreWorld::summary(world.tick(62 * kSecond + 10));
+  };
+  if (fires_before) CHECK(fire_again().empty());
+  if (restarts) world.restart();
+  world.written.route.routes.clear();
+  world.reload(63 * kSecond);
+  CHECK((fires_before ? CoreWorld::summary(world.tick(63 * kSecond)) : fire_again()) ==
+        Lines{"ops: first_firing QueueUnreachable+"});
+  CHECK(CoreWorld::summary(world.tick(10 * kMinute)) == Lines{"ops: all_resolved QueueUnreachable-"});
+  CHECK(world.tick(kHour).notifications.empty());
+}
+
+TEST_CASE("route: each of two nodes tells its end, though they lead to one sink", "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  rules::Route child = world.written.route;
+  child.id = "route/0";
+  child.continue_ = true;
+  world.written.route.routes = {child, child};
+  world.written.route.routes.back().id = "route/1";
+  world.written.route.routes.back().options.group_interval = 10min;
+  world.start();
+  three_errors(world, 0);
+  CHECK(world.tick(10).notifications.size() == 2);
+  CHECK(CoreWorld::summary(world.tick(61 * kSecond)) == Lines{"ops: all_resolved QueueUnreachable-"});
+  CHECK(CoreWorld::summary(world.tick(10 * kMinute + 10)) == Lines{"ops: all_resolved QueueUnreachable-"});
+  CHECK(world.tick(kHour).notifications.empty());
+}
+
 TEST_CASE("reload: what ended in one group and fires in another is no news of the first",
           "[core][pipeline][F35]") {
   CoreWorld world = queue_world();
