@@ -461,11 +461,16 @@ void Dispatcher::flush_group(Group& group, Timestamp now, const std::function<bo
     const auto repeat = repeats ? options.repeat_interval : rules::Duration::max();
     const NotifyReason reason =
         needs_update(known, fires, is_member ? here_resolved : Episodes{}, sink.send_resolved, repeat, now);
-    if (reason == NotifyReason::kNone) {
-      if (known != nullptr && !sink.send_resolved && known->firing != fires) {
-        take_over(told->second, fires, resolved);
+    // What has ended is settled with who wants no resolves, in its muted hours too: fires it again, that is news.
+    if (known != nullptr && !sink.send_resolved && (muted || reason == NotifyReason::kNone)) {
+      Episodes goes_on = known->firing;
+      std::erase_if(goes_on, [&](const auto& episode) { return fires.count(episode.first) == 0; });
+      if (goes_on != known->firing) {
+        take_over(told->second, goes_on, resolved);
         touch(group);
       }
+    }
+    if (reason == NotifyReason::kNone) {
       if (known != nullptr && repeats) look_again(known->at + repeat);
       // It ended and fires again, and nobody could be told: what forgets has heard nothing of it meanwhile.
       const bool forgotten = known != nullptr && sink.refresh && !fires.empty() && !known->firing.empty() &&

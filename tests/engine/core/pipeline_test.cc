@@ -1294,6 +1294,28 @@ TEST_CASE("hours: a sink that wants no resolves is told of what fires again afte
   CHECK(CoreWorld::summary(world.tick(190 * kSecond + 10)) == Lines{"ops: first_firing QueueUnreachable+"});
 }
 
+TEST_CASE("hours: what ended and fires again in muted hours is told, though the group had something else to say",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.written.sinks["ops"].send_resolved = false;
+  world.written.sinks["ops"].per_alert = true;  // it is told of what is new alone
+  world.written.time_intervals["lunch"] = {"lunch", {{{{8 * 60 + 1, 8 * 60 + 3}}, {}, {}, {}, {}, ""}}};
+  world.written.route.options.mute_time_intervals = {"lunch"};
+  world.start();
+  three_errors(world, 0, "a");
+  CHECK(CoreWorld::summary(world.tick(10)) == Lines{"ops: first_firing QueueUnreachable+"});
+  three_errors(world, 59 * kSecond, "b");
+  world.tick(59 * kSecond + 10);
+  CHECK(world.told.size() == 2);
+  three_errors(world, 65 * kSecond, "c");  // for which it waits
+  CHECK(world.tick(65 * kSecond + 10).notifications.empty());
+  three_errors(world, 130 * kSecond, "a");
+  CHECK(world.tick(130 * kSecond + 10).notifications.empty());
+  world.tick(180 * kSecond);
+  CHECK(CoreWorld::since(world.told.back().alerts[0].fired_at) == 130 * kSecond + 2);
+  CHECK(world.told.size() == 3);
+}
+
 TEST_CASE("who is told: rules with the same labels are one alert, which ends with the last of them",
           "[core][pipeline]") {
   CoreWorld world;
