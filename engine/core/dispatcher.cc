@@ -282,7 +282,6 @@ bool Dispatcher::move_told(const std::string& sink, const Told& from, const Epis
     here.resolved.erase(episode.first);
     here.at = std::max(here.at, from.at);
     touch(*home.group);
-    moved = true;
   }
   return moved;
 }

@@ -733,24 +733,23 @@ struct Pipeline::Impl {
     }
     for (PatternState& pattern : patterns) {
       const Timestamp present = pattern_clock(pattern);
+      const auto longest = stored_longest.find(pattern.id_text);
+      const bool had_values = stored_values.count(pattern.id_text) != 0;
+      const KeptByName& had_keys = stored_keys[pattern.id_text];
+      // Where nothing was read yet nothing is missing.
       if (!entries.empty() && present != rules::kLongAgo) {
-        const auto longest = stored_longest.find(pattern.id_text);
-        const bool had_values = stored_values.count(pattern.id_text) != 0;
         if (longest == stored_longest.end() || (pattern.window.keeps_values() && !had_values)) {
           // New since the last run: what was read before was not looked at with it.
           pattern.since = present;
-          pattern.meta_changed = true;
         } else if (longest->second < pattern.window.longest()) {
           pattern.since = std::max(pattern.since, present - longest->second);
-          pattern.meta_changed = true;
         }
-        const KeptByName& had_keys = stored_keys[pattern.id_text];
-        know_keys(pattern.window, had_keys, present);
-        if (had_keys != kept_keys(pattern.window)) pattern.meta_changed = true;
-        if (longest != stored_longest.end() &&
-            (longest->second != pattern.window.longest() || had_values != pattern.window.keeps_values()))
-          pattern.meta_changed = true;
       }
+      know_keys(pattern.window, had_keys, present);
+      // What is kept from now on must be known at the next start, whatever was read until then.
+      if (longest == stored_longest.end() || longest->second != pattern.window.longest() ||
+          had_values != pattern.window.keeps_values() || had_keys != kept_keys(pattern.window))
+        pattern.meta_changed = true;
       sum_up_since(pattern);
     }
   }

@@ -1012,6 +1012,24 @@ TEST_CASE("identity: a new rule over an old pattern begins at its present", "[co
         kHour + 31 * kSecond);  // watched since the last tick before
 }
 
+TEST_CASE("identity: what a new rule asks for at a start is known at the next, though nothing was read before it",
+          "[core][pipeline][F35]") {
+  CoreWorld world = queue_world();
+  world.written.patterns[0].value = "took";
+  world.start();
+  world.wait(0);  // nothing is heard of the source yet
+  CHECK_FALSE(world.store.empty());
+  SECTION("a longer window") { world.rule("Quiet", "count_over_time(queue_error{queue=\"a\"}[1h]) == 0"); }
+  SECTION("keys") { world.rule("New", "first_seen(\"user\", queue_error[1h])"); }
+  SECTION("values") { world.rule("Slow", "max_over_time(queue_error[1h]) < 7"); }
+  world.restart();
+  world.tick(kSecond);
+  CHECK(world.pipeline->rules()[1].unknown_reason.empty());
+  world.restart();
+  world.tick(2 * kSecond);
+  CHECK(world.pipeline->rules()[1].unknown_reason.empty());
+}
+
 TEST_CASE("reload: another route tells new sinks what fires, and the old ones how it ended",
           "[core][pipeline][F35]") {
   CoreWorld world = queue_world();
