@@ -459,6 +459,8 @@ class World {
     if (std::any_of(tick.notifications.begin(), tick.notifications.end(), has_resolved)) return all;
     for (const Notification& notification : tick.notifications) {
       if (is_about_logbell(notification) || notification.reason == NotifyReason::kRefresh) continue;
+      // They share a sequence with refreshes, which come at once after a restart.
+      if (notification.reason == NotifyReason::kSummary) continue;
       all[notification.group_key].first.push_back(content(notification));
       all[notification.group_key].second.push_back(notification.key);
     }
@@ -664,10 +666,18 @@ class World {
       seen_[step.alert.fingerprint()] = step.alert.labels;
       fired.insert(step.alert.fingerprint());
     }
-    // A sink that has joined a group hears with it what has ended and was not told yet.
+    // A sink that has joined a group hears with it what has ended and was not told yet, even if its rule is gone.
     if (turn.new_plan || turn.restarted_with) {
-      for (const auto& alert : seen_)
+      for (const auto& alert : seen_) {
         concerns(alert.second);
+        if (std::any_of(plan.rules.begin(), plan.rules.end(),
+                        [&](const auto& rule) { return rule.name == alert.second.get("alertname"); }))
+          continue;
+        for (const rules::Route* node : plan.route.match(alert.second)) {
+          for (const std::string& sink : node->options.sinks)
+            concerned_.emplace(sink, alert.first);
+        }
+      }
     }
     std::map<Fingerprint, std::vector<engine::AlertView>> firing;
     for (engine::AlertView& view : twin_->alerts()) {
@@ -880,8 +890,11 @@ TEST_CASE("pipeline: whatever happens and whenever it dies, who must be told is 
     told += world.told();
     steps_seen += world.steps_seen();
   }
-  // A world in which nothing happens would prove anything.
   if (chosen != nullptr) return;
+  // That once found something which those above do not.
+  for (const std::uint64_t seed : {712, 1913, 1916, 2350, 2601, 2666, 3590, 3871})
+    World(seed, false).live(40);
+  // A world in which nothing happens would prove anything.
   CHECK(told > 20 * last);
   CHECK(steps_seen > 45 * last);
 }
