@@ -296,7 +296,7 @@ void Dispatcher::insert(const rules::Transition& transition, std::optional<Finge
     const bool old = now - transition.at > plan_->max_replay_age;
     // What people know to fire already, by another rule with the same labels, is no past of its own.
     if (rule && !is_firing(fingerprint) && (old || is_silent(*rule, now))) {
-      held_.insert_or_assign(fingerprint, Held{alert, *rule});
+      held_.try_emplace(fingerprint, Held{alert, {}}).first->second.holders.insert(*rule);
       changed_held_.insert(fingerprint);
       return;
     }
@@ -313,8 +313,10 @@ void Dispatcher::insert(const rules::Transition& transition, std::optional<Finge
       ++before_start_;
     } else if (!known) {
       std::set<std::string> sinks;
-      for (const Destination& destination : destinations(alert.labels, held->second.rule, now))
-        sinks.insert(destination.sinks.begin(), destination.sinks.end());
+      for (const Fingerprint one : held->second.holders) {
+        for (const Destination& destination : destinations(alert.labels, one, now))
+          sinks.insert(destination.sinks.begin(), destination.sinks.end());
+      }
       for (const std::string& sink : sinks) {
         Past& past = past_[sink];
         if (++past.count <= kMaxSummaryLines)
@@ -353,13 +355,13 @@ void Dispatcher::insert(const rules::Transition& transition, std::optional<Finge
 void Dispatcher::release(const std::function<bool(Fingerprint)>& caught_up, bool everything_caught_up,
                          Timestamp now) {
   for (auto held = held_.begin(); held != held_.end();) {
-    if (!caught_up(held->second.rule) || is_silent(held->second.rule, now)) {
-      ++held;
-      continue;
-    }
-    place(held->second.alert, held->second.rule, now, now);
-    changed_held_.insert(held->first);
-    held = held_.erase(held);
+    const auto released = std::erase_if(held->second.holders, [&](Fingerprint rule) {
+      if (!caught_up(rule) || is_silent(rule, now)) return false;
+      place(held->second.alert, rule, now, now);
+      return true;
+    });
+    if (released > 0 || held->second.holders.empty()) changed_held_.insert(held->first);
+    held = held->second.holders.empty() ? held_.erase(held) : std::next(held);
   }
   if (!everything_caught_up) return;
   first_start_changed_ = first_start_changed_ || first_start_;
@@ -856,8 +858,10 @@ void Dispatcher::save(std::vector<StoredEntry>& out) {
       continue;
     }
     Json json;
-    json.set("alert", rules::to_json(held->second.alert));
-    json.set("rule", rules::format_fingerprint(held->second.rule));
+    Json of{Json::Array{}};
+    for (const Fingerprint rule : held->second.holders)
+      of.push(Json(rules::format_fingerprint(rule)));
+    json.set("alert", rules::to_json(held->second.alert)).set("rules", std::move(of));
     out.push_back({entry, json.dump()});
   }
   if (past_changed_) {
@@ -934,7 +938,13 @@ void Dispatcher::restore(const std::vector<StoredEntry>& entries) {
       members.emplace_back(*member, json);
     } else if (const auto held = after(entry.key, "core/d/h/")) {
       auto alert = rules::alert_from_json(json["alert"]);
-      if (alert) held_[rules::parse_fingerprint(*held)] = {*alert, rules::parse_fingerprint(json["rule"].string())};
+      if (!alert) continue;
+      Held& entry_of = held_[rules::parse_fingerprint(*held)];
+      entry_of.alert = *alert;
+      // An earlier version wrote one.
+      if (json["rule"].is_string()) entry_of.holders.insert(rules::parse_fingerprint(json["rule"].string()));
+      for (const Json& rule : json["rules"].array())
+        entry_of.holders.insert(rules::parse_fingerprint(rule.string()));
     } else if (after(entry.key, "core/d/past")) {
       for (const auto& [sink, of] : json.object()) {
         Past& past = past_[sink];

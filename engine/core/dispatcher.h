@@ -139,10 +139,11 @@ class Dispatcher {
     Group* group;
     const Destination* destination;
   };
-  // Fired in the past, while the log was being caught up with, or under `sinks: none`.
+  // Fired in the past, while the log was being caught up with, or under `sinks: none`: as the first of the rules
+  // with its labels had it, and which they are.
   struct Held {
     rules::Alert alert;
-    rules::Fingerprint rule = 0;
+    std::set<rules::Fingerprint> holders;
   };
   // What fired and ended in that past, for one sink: told once, in a summary.
   struct Past {

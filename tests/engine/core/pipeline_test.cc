@@ -1372,6 +1372,31 @@ TEST_CASE("who is told: rules with the same labels are one alert, which ends wit
   }
 }
 
+TEST_CASE("who is told: rules with the same labels that fired in the past are told each to its sinks", "[core][pipeline]") {
+  const bool restarts = GENERATE(false, true);
+  CAPTURE(restarts);
+  CoreWorld world;
+  world.pattern("x").pattern("y");
+  world.rule("Same", "count_over_time(x[2h]) >= 1", {"ops"});
+  world.rule("Same", "count_over_time(y[2h]) >= 1", {"mail"});
+  world.sink("ops");
+  world.sink("mail");
+  world.route({"ops"});
+  world.start();
+  world.tick(0);
+  world.match("x", kHour);
+  world.match("y", kHour + kMinute);
+  // Both are older than max_replay_age, and there is more to read.
+  CHECK(world.behind(kHour + 2 * kMinute, kHour + 20 * kMinute).notifications.empty());
+  if (restarts) world.restart();
+  Lines told = CoreWorld::summary(world.tick(kHour + 21 * kMinute));
+  std::sort(told.begin(), told.end());
+  CHECK(told == Lines{"mail: first_firing Same+", "ops: first_firing Same+"});
+  told = CoreWorld::summary(world.tick(4 * kHour));
+  std::sort(told.begin(), told.end());
+  CHECK(told == Lines{"mail: all_resolved Same-", "ops: all_resolved Same-"});
+}
+
 TEST_CASE("restart: what another rule with the same labels sets firing goes on, though the one that did has gone",
           "[core][pipeline][F35]") {
   CoreWorld world;
