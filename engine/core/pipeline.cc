@@ -1937,6 +1937,11 @@ struct Pipeline::Impl {
   // --- reload
 
   void replace_plan(std::shared_ptr<const rules::Plan> next, Timestamp now) {
+    // Longer windows find what lies in the old ones and nothing else, as after a restart.
+    for (PatternState& pattern : patterns) {
+      pattern.forgotten_at = rules::kLongAgo;
+      forget(pattern);
+    }
     // Alerts of rules that are no more end; whoever was told hears of it.
     std::set<Fingerprint> kept;
     for (const rules::AlertingRule& rule : next->rules)

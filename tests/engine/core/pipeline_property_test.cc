@@ -892,7 +892,7 @@ TEST_CASE("pipeline: whatever happens and whenever it dies, who must be told is 
   }
   if (chosen != nullptr) return;
   // That once found something which those above do not.
-  for (const std::uint64_t seed : {712, 1913, 1916, 2350, 2601, 2666, 3590, 3871})
+  for (const std::uint64_t seed : {712, 1913, 1916, 2350, 2601, 2666, 3590, 3871, 4661, 4833})
     World(seed, false).live(40);
   // A world in which nothing happens would prove anything.
   CHECK(told > 20 * last);

@@ -1030,6 +1030,27 @@ TEST_CASE("identity: what a new rule asks for at a start is known at the next, t
   CHECK(world.pipeline->rules()[1].unknown_reason.empty());
 }
 
+TEST_CASE("reload: a longer window finds the same whether there was a restart before or not", "[core][pipeline][F35]") {
+  const bool restarts = GENERATE(false, true);
+  CAPTURE(restarts);
+  CoreWorld world;
+  world.pattern("queue_error", {"queue"});
+  world.rule("Short", "sum by (queue) (count_over_time(queue_error[10s])) >= 9");
+  world.sink("ops");
+  world.route({"ops"});
+  world.start();
+  world.tick(0);
+  three_errors(world, 0);
+  world.match("queue_error", 9'800, {"other"});
+  world.tick(9'800);  // they are forgotten in steps of a second
+  world.match("queue_error", 10'600, {"other"});
+  world.tick(10'600);
+  if (restarts) world.restart();
+  world.rule("Long", "sum by (queue) (count_over_time(queue_error[1m])) >= 3");
+  world.reload(10'700);
+  CHECK(world.tick(10'700).notifications.empty());
+}
+
 TEST_CASE("reload: another route tells new sinks what fires, and the old ones how it ended",
           "[core][pipeline][F35]") {
   CoreWorld world = queue_world();
