@@ -63,9 +63,7 @@ std::vector<Timestamp> KeyedWindow::level_changes() const {
 }
 
 std::int64_t KeyedWindow::block_of(Timestamp at) const {
-  const std::int64_t ms = rules::to_unix_ms(at);
-  const std::int64_t span = block_.count();
-  return ms >= 0 ? ms / span : (ms - span + 1) / span;
+  return MatchTimes::block_of(at, block_);
 }
 
 KeyedWindow::Added KeyedWindow::add(std::string_view key, const std::vector<std::string_view>& labels,
@@ -215,12 +213,7 @@ void KeyedWindow::save(const std::string& prefix, std::vector<StoredEntry>& out)
     const auto found = entries_.find(id);
     std::string text;
     if (found != entries_.end()) {
-      const Timestamp from = rules::from_unix_ms(block * block_.count() - 1);
-      std::int64_t last = 0;  // the first time is absolute: another block span must not move it
-      for (const auto& [at, count] : found->second.times.points(from, from + block_)) {
-        text += fmt::format("{}+{} ", rules::to_unix_ms(at) - last, count);
-        last = rules::to_unix_ms(at);
-      }
+      text = found->second.times.format_block(block, block_);
       std::vector<std::int64_t>& stored = found->second.stored;
       const auto place = std::lower_bound(stored.begin(), stored.end(), block);
       const bool known = place != stored.end() && *place == block;

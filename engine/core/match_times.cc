@@ -2,8 +2,11 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 namespace logbell::engine {
 
+using rules::Duration;
 using rules::Timestamp;
 
 std::size_t MatchTimes::after(Timestamp at) const {
@@ -59,6 +62,22 @@ std::vector<std::pair<Timestamp, std::uint64_t>> MatchTimes::points(Timestamp fr
   for (std::size_t i = after(from); i < points_.size() && points_[i].at <= to; ++i)
     out.emplace_back(points_[i].at, points_[i].total - total_before(i));
   return out;
+}
+
+std::int64_t MatchTimes::block_of(Timestamp at, Duration span) {
+  const std::int64_t ms = rules::to_unix_ms(at);
+  return ms >= 0 ? ms / span.count() : (ms - span.count() + 1) / span.count();
+}
+
+std::string MatchTimes::format_block(std::int64_t block, Duration span) const {
+  const Timestamp from = rules::from_unix_ms(block * span.count() - 1);
+  std::string text;
+  std::int64_t last = 0;
+  for (const auto& [at, count] : points(from, from + span)) {
+    text += fmt::format("{}+{} ", rules::to_unix_ms(at) - last, count);
+    last = rules::to_unix_ms(at);
+  }
+  return text;
 }
 
 void MatchTimes::forget(Timestamp until) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -40,9 +41,15 @@ class MatchTimes {
     rules::Timestamp at;
     std::uint64_t total = 0;  // of this and all earlier points ever added before it
   };
-  // The points in (from, to] with their own counts: for storing.
+  // The points in (from, to] with their own counts.
   std::vector<std::pair<rules::Timestamp, std::uint64_t>> points(rules::Timestamp from,
                                                                  rules::Timestamp to) const;
+
+  // They are stored in blocks of one span, by number: that in which `at` lies.
+  static std::int64_t block_of(rules::Timestamp at, rules::Duration span);
+  // What lies in a block, as "123+4 5+6 ": milliseconds since the one before, of the first since 1970, so that another
+  // span does not move it, and how often. "": nothing does.
+  std::string format_block(std::int64_t block, rules::Duration span) const;
 
  private:
   std::size_t after(rules::Timestamp at) const;  // index of the first point later than `at`

@@ -60,9 +60,7 @@ PatternWindow::PatternWindow(const rules::PatternSpec& spec, Duration longest, b
 }
 
 std::int64_t PatternWindow::block_of(Timestamp at) const {
-  const std::int64_t ms = rules::to_unix_ms(at);
-  const std::int64_t span = block_.count();
-  return ms >= 0 ? ms / span : (ms - span + 1) / span;
+  return MatchTimes::block_of(at, block_);
 }
 
 void PatternWindow::touch(Series& series, Timestamp at) {
@@ -251,14 +249,7 @@ void PatternWindow::save(const std::string& prefix, std::vector<StoredEntry>& ou
     const std::string key = fmt::format("{}b/{}/{}", prefix, block, series_key(values));
     const auto found = series_.find(values);
     std::string text;
-    if (found != series_.end()) {
-      const Timestamp from = rules::from_unix_ms(block * block_.count() - 1);
-      std::int64_t last = 0;  // the first time is absolute: another block span must not move it
-      for (const auto& [at, count] : found->second.times.points(from, from + block_)) {
-        text += fmt::format("{}+{} ", rules::to_unix_ms(at) - last, count);
-        last = rules::to_unix_ms(at);
-      }
-    }
+    if (found != series_.end()) text = found->second.times.format_block(block, block_);
     if (text.empty()) {
       out.push_back({key, std::nullopt});
       if (found != series_.end()) stored_blocks_[values].erase(block);
