@@ -1241,10 +1241,16 @@ std::vector<Duration> lags(const Expr& call) {
 
 namespace {
 
-void all_keyed(const Expr& expr, std::vector<const Expr*>& out) {
-  if (expr.kind == Expr::Kind::kKeyed) out.push_back(&expr);
+// Each keyed function of `expr`, with how long ago it is looked at: of m_of_n() once a look.
+template <typename Take>
+void each_keyed(const Expr& expr, Take take) {
+  if (expr.kind == Expr::Kind::kKeyed) {
+    const Expr& first = *expr.operands.front();
+    for (std::uint32_t look = 0; look < first.looks; ++look)
+      take(expr, look * first.again);
+  }
   for (const Expr* part : rules::parts_of(expr))
-    all_keyed(*part, out);
+    each_keyed(*part, take);
 }
 
 // Each instant in (from, to] at which a keyed function can give something else, but for those that m_of_n() adds.
@@ -1311,15 +1317,9 @@ void change_instants(const Expr& expr, Timestamp from, Timestamp to, const Windo
   for (auto turn = rules::next_clock_turn(expr, from); turn && *turn <= to;
        turn = rules::next_clock_turn(expr, *turn))
     out.add(*turn);
-  std::vector<const Expr*> keyed;
-  all_keyed(expr, keyed);
-  for (const Expr* call : keyed) {
-    const Expr& first = *call->operands.front();
-    for (std::uint32_t look = 0; look < first.looks; ++look) {
-      const Duration before = look * first.again;
-      keyed_changes(*call, from - before, to - before, window_of, [&](Timestamp at) { out.add(at + before); });
-    }
-  }
+  each_keyed(expr, [&](const Expr& call, Duration before) {
+    keyed_changes(call, from - before, to - before, window_of, [&](Timestamp at) { out.add(at + before); });
+  });
   std::vector<Timestamp> times;
   for (const Expr* call : rules::range_calls(expr)) {
     if (call->asks_keys()) continue;
@@ -1350,15 +1350,9 @@ std::optional<Timestamp> next_change(const Expr& expr, Timestamp from, const Win
     if (at > from && (!next || at < *next)) next = at;
   };
   if (const auto turn = rules::next_clock_turn(expr, from)) consider(*turn);
-  std::vector<const Expr*> keyed;
-  all_keyed(expr, keyed);
-  for (const Expr* call : keyed) {
-    const Expr& first = *call->operands.front();
-    for (std::uint32_t look = 0; look < first.looks; ++look) {
-      const Duration before = look * first.again;
-      if (const auto at = next_keyed_change(*call, from - before, window_of)) consider(*at + before);
-    }
-  }
+  each_keyed(expr, [&](const Expr& call, Duration before) {
+    if (const auto at = next_keyed_change(call, from - before, window_of)) consider(*at + before);
+  });
   for (const Expr* call : rules::range_calls(expr)) {
     if (call->asks_keys()) continue;
     const PatternWindow& window = window_of(call->pattern_index);
