@@ -63,6 +63,7 @@ class CoreWorld {
     REQUIRE(parsed);
     const auto bound = rules::bind_expr(*parsed, written.patterns);
     if (!bound) FAIL(bound.error().reason);
+    rules::collect_keys(**bound, written.patterns);
     rule.resolve_when = {*bound, rules::format_expr(**bound), rules::result_labels(**bound, written.patterns),
                          rules::polarity(**bound)};
   }

@@ -1144,6 +1144,94 @@ TEST_CASE("rule state: with resolve_when what fires ends when that holds for it,
     state->advance(inputs, false, steps);
     CHECK(steps.size() == 1);
   }
+  SECTION("keep_firing_for goes on while it fails") {
+    // It holds from the 13th second on; in the 20th it has two zones for one queue.
+    rule.resolve_when = resolve_by_hand(
+        "sum by (queue) (count_over_time(errors{zone=\"eu\"}[10s])) < 1 or on (queue) "
+        "sum by (queue) (count_over_time(errors[1m])) < on (queue) present_over_time(errors{zone!=\"eu\"}[2s])",
+        world);
+    rule.resolve_when->labels = {"queue"};
+    rule.keep_firing_for = std::chrono::seconds(20);
+    state.emplace(rule, windows);
+    three_of("a", 1);
+    world.windows[0].add({"a", "us"}, at(20), 1);
+    world.windows[0].add({"a", "ap"}, at(20), 1);
+    go_to(21);
+    CHECK(state->failure().find("several elements on the right") != std::string::npos);
+    CHECK(state->unknown(inputs));
+    go_to(32);
+    CHECK_FALSE(state->unknown(inputs));
+    CHECK(said == Lines{"3s a firing"});
+    go_to(100);
+    CHECK(said == Lines{"3s a firing", "33s a resolved"});
+  }
+  SECTION("keep_firing_for is over while it fails: it ends when it is known to hold, and not before") {
+    rule.resolve_when = resolve_by_hand(
+        "sum by (queue) (count_over_time(errors{zone=\"eu\"}[10s])) < 1 or on (queue) "
+        "sum by (queue) (count_over_time(errors[1m])) < on (queue) present_over_time(errors{zone!=\"eu\"}[9s])",
+        world);
+    rule.resolve_when->labels = {"queue"};
+    rule.keep_firing_for = std::chrono::seconds(10);
+    state.emplace(rule, windows);
+    three_of("a", 1);
+    world.windows[0].add({"a", "us"}, at(20), 1);
+    world.windows[0].add({"a", "ap"}, at(20), 1);
+    go_to(100);
+    CHECK(said == Lines{"3s a firing", "29s a resolved"});
+  }
+  SECTION("keep_firing_for goes on while nobody knows whether it holds") {
+    rule.resolve_when = resolve_by_hand("sum by (queue) (count_over_time(errors[30s])) < 1", world);
+    rule.keep_firing_for = std::chrono::seconds(50);
+    state.emplace(rule, windows);
+    three_of("a", 1);
+    go_to(40);
+    // It holds since the 33rd second. Now nothing is known of before: of expr it is again from the 50th on, of this from
+    // the 70th.
+    inputs.watched_from = at(40);
+    go_to(69);
+    CHECK(state->unknown(inputs));
+    CHECK(said == Lines{"3s a firing"});
+    go_to(200);
+    CHECK(said == Lines{"3s a firing", "83s a resolved"});
+  }
+  SECTION("what is usual ends it once enough of it was watched") {
+    rule.resolve_when = resolve_by_hand(
+        "sum(count_over_time(errors[10s])) <= 2 * sum(baseline_over_time(errors[10s], 20s, 2))", world);
+    inputs.watched_from = start;
+    world.windows[0].set_watched_from(start);
+    state.emplace(rule, windows);
+    three_of("a", 1);
+    // Of two windows before, two must be watched from end to end: the earlier ends 40 seconds ago.
+    go_to(49);
+    CHECK(said == Lines{"3s a firing"});
+    CHECK(state->unknown(inputs));
+    go_to(100);
+    CHECK(said == Lines{"3s a firing", "50s a resolved"});
+    CHECK_FALSE(state->unknown(inputs));
+  }
+  SECTION("what is above the usual holds it") {
+    rule.resolve_when = resolve_by_hand(
+        "sum(count_over_time(errors[10s])) < sum(baseline_over_time(errors[10s], 20s, 2))", world);
+    world.windows[0].set_watched_from(*inputs.watched_from);
+    state.emplace(rule, windows);
+    three_of("a", 1);
+    // Usual is none, until what fires here is it: from the 21st second on, 20 seconds later, half a line is.
+    go_to(100);
+    CHECK(said == Lines{"3s a firing", "21s a resolved"});
+  }
+  SECTION("a gap in what is usual ends nothing before enough was watched again") {
+    rule.resolve_when = resolve_by_hand(
+        "sum(count_over_time(errors[10s])) <= sum(baseline_over_time(errors[10s], 20s, 2))", world);
+    state.emplace(rule, windows);
+    world.windows[0].set_watched_from(start + std::chrono::seconds(5));
+    inputs.watched_from = start + std::chrono::seconds(5);
+    rule.keep_firing_for = std::chrono::seconds(0);
+    three_of("a", 6);
+    go_to(54);
+    CHECK(said == Lines{"8s a firing"});
+    go_to(100);
+    CHECK(said == Lines{"8s a firing", "55s a resolved"});
+  }
   SECTION("a failure of it ends nothing, and what begins begins") {
     rule.resolve_when = resolve_by_hand(
         "count_over_time(errors[1m]) > on (queue) count_over_time(errors{zone=\"eu\"}[1s])", world);

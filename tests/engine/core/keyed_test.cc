@@ -632,6 +632,102 @@ TEST_CASE(
   }
 }
 
+namespace {
+
+// The steps of a tick but those to pending, as in "1m5s R of {id="7"} resolved".
+std::vector<std::string> steps_of(const engine::Tick& tick) {
+  std::vector<std::string> out;
+  for (const rules::Transition& step : tick.transitions) {
+    if (step.alert.built_in || step.to == rules::AlertState::kPending) continue;
+    out.push_back(fmt::format("{} {} {}", rules::format_duration(Duration(tests::CoreWorld::since(step.at))),
+                              step.alert.labels.get("id"), rules::to_string(step.to)));
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("keyed: resolve_when may ask by key, for all alerts of a rule or for each", "[core][keyed][pipeline]") {
+  constexpr std::int64_t kSecond = 1'000;
+  constexpr std::int64_t kMinute = 60'000;
+  using Lines = std::vector<std::string>;
+  tests::CoreWorld world;
+  world.pattern("failed").pattern("fixed");
+  world.sink("ops");
+  world.route({"ops"});
+  const auto line = [&](const char* pattern, std::int64_t at, const char* id) { world.match(pattern, at, {}, "", 1, {id}); };
+
+  SECTION("enough different ones end it, at the match of the last") {
+    world.resolve_when(world.rule("R", "distinct_over_time(\"id\", failed[1m]) >= 2"),
+                       "distinct_over_time(\"id\", fixed[5m]) >= 2");
+    world.start();
+    world.tick(0);
+    line("failed", kSecond, "a");
+    line("failed", 2 * kSecond, "b");
+    CHECK(steps_of(world.tick(3 * kSecond)) == Lines{"2s  firing"});
+    line("fixed", 2 * kMinute, "a");
+    line("fixed", 3 * kMinute, "a");
+    CHECK(steps_of(world.tick(4 * kMinute)).empty());
+    world.restart();
+    line("fixed", 4 * kMinute + kSecond, "b");
+    CHECK(steps_of(world.tick(5 * kMinute)) == Lines{"4m1s  resolved"});
+  }
+  SECTION("none for a while ends it, when the last has left") {
+    world.resolve_when(world.rule("R", "distinct_over_time(\"id\", failed[1m]) >= 2"),
+                       "distinct_over_time(\"id\", failed[5m]) == 0");
+    world.start();
+    world.tick(0);
+    line("failed", kSecond, "a");
+    line("failed", 2 * kSecond, "b");
+    line("failed", 4 * kMinute, "a");
+    CHECK(steps_of(world.tick(4 * kMinute)) == Lines{"2s  firing"});
+    world.restart();
+    CHECK(steps_of(world.tick(9 * kMinute - 1)).empty());
+    CHECK(steps_of(world.tick(10 * kMinute)) == Lines{"9m  resolved"});
+  }
+  SECTION("its own element of the same value ends each") {
+    world.resolve_when(world.rule("R", "unanswered_over_time(\"id\", failed, fixed[1m]) > 0"),
+                       "sequence_over_time(\"id\", failed, fixed[1h]) > 0");
+    world.start();
+    world.tick(0);
+    line("failed", kSecond, "a");
+    line("failed", 2 * kSecond, "b");
+    CHECK(steps_of(world.tick(70 * kSecond)) == Lines{"1m1s a firing", "1m2s b firing"});
+    // For a minute they would have been told without it.
+    CHECK(steps_of(world.tick(10 * kMinute)).empty());
+    line("fixed", 11 * kMinute, "b");
+    CHECK(steps_of(world.tick(12 * kMinute)) == Lines{"11m b resolved"});
+    world.restart();
+    line("fixed", 13 * kMinute, "a");
+    CHECK(steps_of(world.tick(14 * kMinute)) == Lines{"13m a resolved"});
+  }
+  SECTION("what nobody asked for before is not known, and ends nothing by its absence") {
+    world.rule("R", "distinct_over_time(\"id\", failed[1m]) >= 2");
+    world.start();
+    world.tick(0);
+    line("failed", kMinute, "a");
+    line("failed", kMinute, "b");
+    world.tick(kMinute);
+    world.tick(90 * kSecond);  // which changes nothing, and is not written
+    world.resolve_when(world.written.rules[0], "distinct_over_time(\"id\", fixed[5m]) == 0");
+    const bool restarts = GENERATE(false, true);
+    CAPTURE(restarts);
+    if (restarts) {
+      world.restart();
+    } else {
+      world.reload(90 * kSecond);
+    }
+    // Another end is another rule, which fires by itself for the half minute that is left.
+    world.tick(100 * kSecond);
+    REQUIRE(world.pipeline->alerts().size() == 1);
+    CHECK(world.pipeline->rules()[0].unknown);
+    const std::int64_t known = 5 * kMinute + (restarts ? kMinute : 90 * kSecond);
+    CHECK(steps_of(world.tick(known - 1)).empty());
+    CHECK(steps_of(world.tick(8 * kMinute)) == Lines{rules::format_duration(Duration(known)) + "  resolved"});
+    CHECK_FALSE(world.pipeline->rules()[0].unknown);
+  }
+}
+
 TEST_CASE("keyed: a key too many makes its rules unknown, and is counted and told",
           "[core][keyed][pipeline]") {
   constexpr std::int64_t kMinute = 60'000;
