@@ -250,8 +250,7 @@ Fields::Fields(const yaml::Node& node, std::string subject, Reading& reading, co
   judge(known, foreign);
 }
 
-// NOLINTNEXTLINE(performance-unnecessary-value-param): a list that was made for this call, everywhere.
-Fields::Fields(const yaml::Node& node, std::string subject, Reading& reading, std::vector<std::string> names)
+Fields::Fields(const yaml::Node& node, std::string subject, Reading& reading, const std::vector<std::string>& names)
     : node_(&node), subject_(std::move(subject)), reading_(&reading) {
   judge(names, {});
 }
