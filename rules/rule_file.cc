@@ -117,6 +117,13 @@ const KeyTable& group_keys() {
 const Shape kWhere = Shape::map_of({Shape::texts(), Shape::map(field_test_keys)});
 const Shape kNamedTexts = Shape::map_of({Shape::text()});
 
+// Whether it asks for a part of the date, which is of a rule's location.
+bool asks_hours(const Expr& expr) {
+  if (expr.kind == Expr::Kind::kCall && is_date_part(expr.instant)) return true;
+  const std::vector<const Expr*> parts = parts_of(expr);
+  return std::any_of(parts.begin(), parts.end(), [](const Expr* part) { return asks_hours(*part); });
+}
+
 }  // namespace
 
 const KeyTable& pattern_keys() {
@@ -1032,6 +1039,7 @@ RuleSet RuleReader::finish() {
       collect_keys(*draft.rule.expr, patterns_);
       if (draft.rule.resolve_when) collect_keys(*draft.rule.resolve_when->expr, patterns_);
       check_templates(draft);
+      check_location(draft);
       for (std::uint32_t i = 0; i < around_.sources.size(); ++i) {
         const std::vector<const Expr*> calls = range_calls(draft.rule);
         const bool reads = std::any_of(calls.begin(), calls.end(), [&](const Expr* call) {
@@ -1049,6 +1057,18 @@ RuleSet RuleReader::finish() {
     out.rules.push_back(draft.rule);
   out.patterns = patterns_;
   return out;
+}
+
+void RuleReader::check_location(const Draft& draft) const {
+  if (draft.rule.location.empty() || asks_hours(*draft.rule.expr)) return;
+  // Of one that is refused nothing is known.
+  if (draft.resolve_parsed && (!draft.rule.resolve_when || asks_hours(*draft.rule.resolve_when->expr))) return;
+  const char* who = draft.short_form ? "the rule" : "`expr:`";
+  reading_->problems->warn(draft.node->find("location")->place, quoted("rule", draft.rule.name),
+                           fmt::format("`location:` does nothing here: {} no hour() or other part of the date",
+                                       draft.rule.resolve_when ? fmt::format("{} and `resolve_when:` ask for", who)
+                                                               : fmt::format("{} asks for", who)),
+                           "remove it, or ask for one, as in … and on () hour() >= 9 < 18");
 }
 
 void RuleReader::check_twins(const std::vector<Draft>& drafts) const {

@@ -98,6 +98,8 @@ class RuleReader {
   void bind_resolve_when(Draft& draft, const std::vector<PatternSpec>& patterns, std::size_t sayable);
   // Parses an expression that was written; null, with a problem that begins with `of`, if it is none.
   ExprPtr read_expr(const Fields& fields, const Text& text, std::string_view of);
+  // A location changes nothing where no hours are asked for.
+  void check_location(const Draft& draft) const;
   void check_twins(const std::vector<Draft>& drafts) const;
   std::vector<LineFormat> formats_of(const PatternSpec& pattern) const;
   std::vector<std::string> captures_of(const PatternSpec& pattern) const;

@@ -273,12 +273,35 @@ groups:
   REQUIRE(set.rules.size() == 3);
   CHECK(set.rules[0].location.empty());
   CHECK(set.rules[1].location == "Europe/Berlin");
-  REQUIRE(read.problems.all().size() == 1);
+  CHECK(read.problems.errors() == 1);
   CHECK(read.said().find("there is no time zone \"Europe/Bielefeld\" on this machine") != std::string::npos);
   AlertingRule same = set.rules[0];
   CHECK(same.identity() == set.rules[0].identity());
   same.location = "Europe/Berlin";
   CHECK(same.identity() != set.rules[0].identity());
+}
+
+TEST_CASE("rule_file: a location of a rule that asks for no hours is warned of", "[rules][rule_file]") {
+  const auto said = [](const std::string& keys) {
+    Read read("patterns: {p: {match: x}}\nrules:\n  - {alert: A, sinks: ops, location: Europe/Berlin, " + keys + "}\n");
+    rules_of(read);
+    return read.said();
+  };
+  const std::string warning = "f.yaml:3:38: warning: rule \"A\": `location:` does nothing here: ";
+  const std::string fix = " no hour() or other part of the date; remove it, or ask for one, as in … and on () hour() >= 9 < 18\n";
+  CHECK(said("expr: 'count_over_time(p[1m]) > 3'") == warning + "`expr:` asks for" + fix);
+  // Of time() there is no zone.
+  CHECK(said("expr: 'count_over_time(p[1m]) > 3 and on () vector(time()) > 3'") == warning + "`expr:` asks for" + fix);
+  CHECK(said("match: x") == warning + "the rule asks for" + fix);
+  CHECK(said("expr: 'count_over_time(p[1m]) > 3', resolve_when: 'count_over_time(p[1m]) < 1'") ==
+        warning + "`expr:` and `resolve_when:` ask for" + fix);
+  CHECK(said("expr: 'count_over_time(p[1m]) > 3 and on () day_of_week() > 5'").empty());
+  CHECK(said("expr: 'count_over_time(p[1m]) > 3 and on () minute(vector(time() - 3600)) > 5'").empty());
+  CHECK(said("expr: 'm_of_n(count_over_time(p[1m]) > scalar(hour()), 2, 3, 1m)'").empty());
+  CHECK(said("match: x, resolve_when: 'count_over_time(p[1m]) < 1 and on () hour() == 6'").empty());
+  // What is wrong otherwise is told alone.
+  CHECK(said("expr: 'count_over_time(p[1m])'").find("location") == std::string::npos);
+  CHECK(said("match: x, resolve_when: 'count_over_time(q[1m]) < 1'").find("location") == std::string::npos);
 }
 
 TEST_CASE("rule_file: resolve_when says when an alert ends, of which the labels must tell", "[rules][rule_file]") {
