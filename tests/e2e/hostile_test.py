@@ -8,6 +8,8 @@ from harness import Case, configuration, rule, wait_for
 
 MIB = 1024 * 1024
 USERS = int(os.environ.get("LOGBELL_E2E_USERS", "100000"))  # a million take an unoptimised build most of a minute
+KEYS = int(os.environ.get("LOGBELL_E2E_KEYS", "150000"))
+KEPT_KEYS = 100_000  # KeyedWindow::kMaxKeys
 
 
 class Capped(harness.Logbell):
@@ -61,6 +63,40 @@ class HostileTest(Case):
         bell.kill()
         bell.start()
         bell.await_metric(USERS, "logbell_pattern_matches_total", pattern="login")
+        self.assertEqual(0, bell.stop())
+
+    def test_F34_more_keys_than_are_kept(self):
+        bell = self.capped({"asked": {"match": r"asked id=(?P<id>\w+)"}, "answered": {"match": r"answered id=(?P<id>\w+)"}},
+                           [rule("Unanswered", 'unanswered_over_time("id", asked, answered[5s]) > 0')])
+
+        def health():
+            return [one["health"] for group in bell.api("rules")["groups"] for one in group["rules"]]
+
+        def told(name="Unanswered", status="firing", **labels):
+            return self.receiver.alerts(status, alertname=name, **labels)
+
+        # It is right before: who is answered does not ring, who is not does.
+        self.app.write("asked id=fine", "answered id=fine", "asked id=alone")
+        wait_for(lambda: told(id="alone"), "the first told", context=bell.tail)
+        self.assertEqual(["ok"], health())
+        # Answers to what nobody asked, and one that counts and is not kept: for ten seconds the rule cannot know.
+        now = harness.now_text()
+        for first in range(0, KEYS, 10_000):
+            self.app.raw("".join(f"{now} answered id=k{first + i}\n" for i in range(10_000)))
+        self.app.write("asked id=lost", "answered id=lost")
+        wait_for(lambda: health() == ["unknown"], "the rule unknown", 60, bell.tail)
+        wait_for(lambda: told("SeriesOverflow", pattern="answered", key="id"), "SeriesOverflow told", 60, bell.tail)
+        bell.await_metric(KEYS + 2, "logbell_pattern_matches_total", 60, pattern="answered")
+        # There was room for so many; the first may have left by then.
+        self.assertIn(KEYS + 2 - KEPT_KEYS - bell.metric("logbell_keys_dropped_total", pattern="answered"), (0, 1))
+        self.assertEqual(0, bell.metric("logbell_keys_dropped_total", pattern="asked"))
+        self.assertLess(bell.peak(), 160 * MIB)
+        # It is over when the keys have left, and was never wrong.
+        wait_for(lambda: told("SeriesOverflow", "resolved", pattern="answered"), "its end told", context=bell.tail)
+        wait_for(lambda: health() == ["ok"], "the rule known again", context=bell.tail)
+        self.app.write("asked id=again", "answered id=again", "asked id=ignored")
+        wait_for(lambda: told(id="ignored"), "the last told", context=bell.tail)
+        self.assertEqual({"alone", "ignored"}, {alert["labels"]["id"] for alert in told()})
         self.assertEqual(0, bell.stop())
 
     def test_F33_hostile_input_below_a_hard_limit(self):
