@@ -61,7 +61,8 @@ class Fields {
   Fields(const yaml::Node& node, std::string subject, Reading& reading, const KeyTable& table,
          const std::vector<ForeignKey>& foreign = {}, const std::vector<std::string>& more = {});
   // A map of names that somebody chose: all of them are known.
-  Fields(const yaml::Node& node, std::string subject, Reading& reading, const std::vector<std::string>& names);
+  Fields(const yaml::Node& node, std::string subject, Reading& reading,
+         const std::vector<std::string>& names);
 
   // Whether the table has the key at all.
   bool knows(std::string_view key) const { return table_ == nullptr || table_->find(key) != nullptr; }

@@ -1062,13 +1062,15 @@ RuleSet RuleReader::finish() {
 void RuleReader::check_location(const Draft& draft) const {
   if (draft.rule.location.empty() || asks_hours(*draft.rule.expr)) return;
   // Of one that is refused nothing is known.
-  if (draft.resolve_parsed && (!draft.rule.resolve_when || asks_hours(*draft.rule.resolve_when->expr))) return;
+  if (draft.resolve_parsed && (!draft.rule.resolve_when || asks_hours(*draft.rule.resolve_when->expr)))
+    return;
   const char* who = draft.short_form ? "the rule" : "`expr:`";
-  reading_->problems->warn(draft.node->find("location")->place, quoted("rule", draft.rule.name),
-                           fmt::format("`location:` does nothing here: {} no hour() or other part of the date",
-                                       draft.rule.resolve_when ? fmt::format("{} and `resolve_when:` ask for", who)
-                                                               : fmt::format("{} asks for", who)),
-                           "remove it, or ask for one, as in … and on () hour() >= 9 < 18");
+  reading_->problems->warn(
+      draft.node->find("location")->place, quoted("rule", draft.rule.name),
+      fmt::format("`location:` does nothing here: {} no hour() or other part of the date",
+                  draft.rule.resolve_when ? fmt::format("{} and `resolve_when:` ask for", who)
+                                          : fmt::format("{} asks for", who)),
+      "remove it, or ask for one, as in … and on () hour() >= 9 < 18");
 }
 
 void RuleReader::check_twins(const std::vector<Draft>& drafts) const {

@@ -177,8 +177,9 @@ int dispatch(int argc, char** argv) {
       explain_command->add_option("--config", explain.config, "The configuration")->capture_default_str();
   CLI::Option* explain_rule = explain_command->add_option("RULE", explain.rule, "How it is understood: windows, memory, route, sinks");
   CLI::Option* explain_line = explain_command->add_option("--line", explain.line, "What each pattern makes of this line, and why");
-  CLI::Option* explain_file =
-      explain_command->add_option("--file", explain.file, "The same of each line of a log, and in all; .gz and .zst too, - is standard input");
+  CLI::Option* explain_file = explain_command->add_option(
+      "--file", explain.file,
+      "The same of each line of a log, and in all; .gz and .zst too, - is standard input");
   CLI::Option* explain_new =
       explain_command->add_option("--new-rule", explain.new_rule, "Draft a pattern and a rule from this line, as configuration");
   explain_command
@@ -195,7 +196,8 @@ int dispatch(int argc, char** argv) {
   explain_line->excludes(explain_file)->excludes(explain_new);
   explain_file->excludes(explain_new);
   explain_command->footer(
-      "Nothing is sent or stored. Exit status: 0 it is explained; 1 no pattern matches the line, --missed found lines, or a log ends "
+      "Nothing is sent or stored. Exit status: 0 it is explained; 1 no pattern matches the line, --missed "
+      "found lines, or a log ends "
       "early; 64 no such rule, source or file; 78 the configuration is refused.");
 
   SchemaOptions schema;

@@ -139,8 +139,8 @@ class Dispatcher {
     Group* group;
     const Destination* destination;
   };
-  // Fired in the past, while the log was being caught up with, or under `sinks: none`: as the first of the rules
-  // with its labels had it, and which they are.
+  // Fired in the past, while the log was being caught up with, or under `sinks: none`: as the first of the
+  // rules with its labels had it, and which they are.
   struct Held {
     rules::Alert alert;
     std::set<rules::Fingerprint> holders;

@@ -47,8 +47,8 @@ class MatchTimes {
 
   // They are stored in blocks of one span, by number: that in which `at` lies.
   static std::int64_t block_of(rules::Timestamp at, rules::Duration span);
-  // What lies in a block, as "123+4 5+6 ": milliseconds since the one before, of the first since 1970, so that another
-  // span does not move it, and how often. "": nothing does.
+  // What lies in a block, as "123+4 5+6 ": milliseconds since the one before, of the first since 1970, so
+  // that another span does not move it, and how often. "": nothing does.
   std::string format_block(std::int64_t block, rules::Duration span) const;
 
  private:

@@ -1392,7 +1392,8 @@ struct Pipeline::Impl {
   // people it goes on. Asked in the order of time, not of rules: several may come and go within one tick.
   bool goes_on(const Pending& pending, Fingerprint fingerprint) {
     // Of a rule that is gone since the last start.
-    if (!pending.rule) return pending.transition.to == AlertState::kResolved && active.count(fingerprint) != 0;
+    if (!pending.rule)
+      return pending.transition.to == AlertState::kResolved && active.count(fingerprint) != 0;
     auto& holders = active[fingerprint];
     const std::pair<Fingerprint, Labels> holder(*pending.rule, pending.element);
     if (pending.transition.to == AlertState::kFiring) {

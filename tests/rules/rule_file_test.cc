@@ -283,15 +283,18 @@ groups:
 
 TEST_CASE("rule_file: a location of a rule that asks for no hours is warned of", "[rules][rule_file]") {
   const auto said = [](const std::string& keys) {
-    Read read("patterns: {p: {match: x}}\nrules:\n  - {alert: A, sinks: ops, location: Europe/Berlin, " + keys + "}\n");
+    Read read("patterns: {p: {match: x}}\nrules:\n  - {alert: A, sinks: ops, location: Europe/Berlin, " +
+              keys + "}\n");
     rules_of(read);
     return read.said();
   };
   const std::string warning = "f.yaml:3:38: warning: rule \"A\": `location:` does nothing here: ";
-  const std::string fix = " no hour() or other part of the date; remove it, or ask for one, as in … and on () hour() >= 9 < 18\n";
+  const std::string fix =
+      " no hour() or other part of the date; remove it, or ask for one, as in … and on () hour() >= 9 < 18\n";
   CHECK(said("expr: 'count_over_time(p[1m]) > 3'") == warning + "`expr:` asks for" + fix);
   // Of time() there is no zone.
-  CHECK(said("expr: 'count_over_time(p[1m]) > 3 and on () vector(time()) > 3'") == warning + "`expr:` asks for" + fix);
+  CHECK(said("expr: 'count_over_time(p[1m]) > 3 and on () vector(time()) > 3'") ==
+        warning + "`expr:` asks for" + fix);
   CHECK(said("match: x") == warning + "the rule asks for" + fix);
   CHECK(said("expr: 'count_over_time(p[1m]) > 3', resolve_when: 'count_over_time(p[1m]) < 1'") ==
         warning + "`expr:` and `resolve_when:` ask for" + fix);

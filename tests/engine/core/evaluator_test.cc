@@ -1148,7 +1148,8 @@ TEST_CASE("rule state: with resolve_when what fires ends when that holds for it,
     // It holds from the 13th second on; in the 20th it has two zones for one queue.
     rule.resolve_when = resolve_by_hand(
         "sum by (queue) (count_over_time(errors{zone=\"eu\"}[10s])) < 1 or on (queue) "
-        "sum by (queue) (count_over_time(errors[1m])) < on (queue) present_over_time(errors{zone!=\"eu\"}[2s])",
+        "sum by (queue) (count_over_time(errors[1m])) < on (queue) "
+        "present_over_time(errors{zone!=\"eu\"}[2s])",
         world);
     rule.resolve_when->labels = {"queue"};
     rule.keep_firing_for = std::chrono::seconds(20);
@@ -1168,7 +1169,8 @@ TEST_CASE("rule state: with resolve_when what fires ends when that holds for it,
   SECTION("keep_firing_for is over while it fails: it ends when it is known to hold, and not before") {
     rule.resolve_when = resolve_by_hand(
         "sum by (queue) (count_over_time(errors{zone=\"eu\"}[10s])) < 1 or on (queue) "
-        "sum by (queue) (count_over_time(errors[1m])) < on (queue) present_over_time(errors{zone!=\"eu\"}[9s])",
+        "sum by (queue) (count_over_time(errors[1m])) < on (queue) "
+        "present_over_time(errors{zone!=\"eu\"}[9s])",
         world);
     rule.resolve_when->labels = {"queue"};
     rule.keep_firing_for = std::chrono::seconds(10);
@@ -1185,8 +1187,8 @@ TEST_CASE("rule state: with resolve_when what fires ends when that holds for it,
     state.emplace(rule, windows);
     three_of("a", 1);
     go_to(40);
-    // It holds since the 33rd second. Now nothing is known of before: of expr it is again from the 50th on, of this from
-    // the 70th.
+    // It holds since the 33rd second. Now nothing is known of before: of expr it is again from the 50th on,
+    // of this from the 70th.
     inputs.watched_from = at(40);
     go_to(69);
     CHECK(state->unknown(inputs));

@@ -647,7 +647,8 @@ std::vector<std::string> steps_of(const engine::Tick& tick) {
 
 }  // namespace
 
-TEST_CASE("keyed: resolve_when may ask by key, for all alerts of a rule or for each", "[core][keyed][pipeline]") {
+TEST_CASE("keyed: resolve_when may ask by key, for all alerts of a rule or for each",
+          "[core][keyed][pipeline]") {
   constexpr std::int64_t kSecond = 1'000;
   constexpr std::int64_t kMinute = 60'000;
   using Lines = std::vector<std::string>;
@@ -655,7 +656,9 @@ TEST_CASE("keyed: resolve_when may ask by key, for all alerts of a rule or for e
   world.pattern("failed").pattern("fixed");
   world.sink("ops");
   world.route({"ops"});
-  const auto line = [&](const char* pattern, std::int64_t at, const char* id) { world.match(pattern, at, {}, "", 1, {id}); };
+  const auto line = [&](const char* pattern, std::int64_t at, const char* id) {
+    world.match(pattern, at, {}, "", 1, {id});
+  };
 
   SECTION("enough different ones end it, at the match of the last") {
     world.resolve_when(world.rule("R", "distinct_over_time(\"id\", failed[1m]) >= 2"),

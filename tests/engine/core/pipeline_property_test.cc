@@ -666,7 +666,8 @@ class World {
       seen_[step.alert.fingerprint()] = step.alert.labels;
       fired.insert(step.alert.fingerprint());
     }
-    // A sink that has joined a group hears with it what has ended and was not told yet, even if its rule is gone.
+    // A sink that has joined a group hears with it what has ended and was not told yet, even if its rule is
+    // gone.
     if (turn.new_plan || turn.restarted_with) {
       for (const auto& alert : seen_) {
         concerns(alert.second);

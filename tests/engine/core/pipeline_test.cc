@@ -1012,16 +1012,23 @@ TEST_CASE("identity: a new rule over an old pattern begins at its present", "[co
         kHour + 31 * kSecond);  // watched since the last tick before
 }
 
-TEST_CASE("identity: what a new rule asks for at a start is known at the next, though nothing was read before it",
-          "[core][pipeline][F35]") {
+TEST_CASE(
+    "identity: what a new rule asks for at a start is known at the next, though nothing was read before it",
+    "[core][pipeline][F35]") {
   CoreWorld world = queue_world();
   world.written.patterns[0].value = "took";
   world.start();
   world.wait(0);  // nothing is heard of the source yet
   CHECK_FALSE(world.store.empty());
-  SECTION("a longer window") { world.rule("Quiet", "count_over_time(queue_error{queue=\"a\"}[1h]) == 0"); }
-  SECTION("keys") { world.rule("New", "first_seen(\"user\", queue_error[1h])"); }
-  SECTION("values") { world.rule("Slow", "max_over_time(queue_error[1h]) < 7"); }
+  SECTION("a longer window") {
+    world.rule("Quiet", "count_over_time(queue_error{queue=\"a\"}[1h]) == 0");
+  }
+  SECTION("keys") {
+    world.rule("New", "first_seen(\"user\", queue_error[1h])");
+  }
+  SECTION("values") {
+    world.rule("Slow", "max_over_time(queue_error[1h]) < 7");
+  }
   world.restart();
   world.tick(kSecond);
   CHECK(world.pipeline->rules()[1].unknown_reason.empty());
@@ -1030,7 +1037,8 @@ TEST_CASE("identity: what a new rule asks for at a start is known at the next, t
   CHECK(world.pipeline->rules()[1].unknown_reason.empty());
 }
 
-TEST_CASE("reload: a longer window finds the same whether there was a restart before or not", "[core][pipeline][F35]") {
+TEST_CASE("reload: a longer window finds the same whether there was a restart before or not",
+          "[core][pipeline][F35]") {
   const bool restarts = GENERATE(false, true);
   CAPTURE(restarts);
   CoreWorld world;
@@ -1214,8 +1222,10 @@ TEST_CASE("reload: who is not told any more hears the end he is owed, though it 
   CHECK(fires_for(world, "mail", "a") == false);
 }
 
-TEST_CASE("reload: who has heard the end by one of two nodes hears that it fires again, though the other owes him that end",
-          "[core][pipeline][F35]") {
+TEST_CASE(
+    "reload: who has heard the end by one of two nodes hears that it fires again, though the other owes him "
+    "that end",
+    "[core][pipeline][F35]") {
   const bool restarts = GENERATE(false, true);
   const bool fires_before = GENERATE(false, true);
   CAPTURE(restarts, fires_before);
@@ -1333,8 +1343,9 @@ TEST_CASE("hours: a sink that wants no resolves is told of what fires again afte
   CHECK(CoreWorld::summary(world.tick(190 * kSecond + 10)) == Lines{"ops: first_firing QueueUnreachable+"});
 }
 
-TEST_CASE("hours: what ended and fires again in muted hours is told, though the group had something else to say",
-          "[core][pipeline]") {
+TEST_CASE(
+    "hours: what ended and fires again in muted hours is told, though the group had something else to say",
+    "[core][pipeline]") {
   CoreWorld world = queue_world();
   world.written.sinks["ops"].send_resolved = false;
   world.written.sinks["ops"].per_alert = true;  // it is told of what is new alone
@@ -1393,7 +1404,8 @@ TEST_CASE("who is told: rules with the same labels are one alert, which ends wit
   }
 }
 
-TEST_CASE("who is told: rules with the same labels that fired in the past are told each to its sinks", "[core][pipeline]") {
+TEST_CASE("who is told: rules with the same labels that fired in the past are told each to its sinks",
+          "[core][pipeline]") {
   const bool restarts = GENERATE(false, true);
   CAPTURE(restarts);
   CoreWorld world;
@@ -1418,8 +1430,9 @@ TEST_CASE("who is told: rules with the same labels that fired in the past are to
   CHECK(told == Lines{"mail: all_resolved Same-", "ops: all_resolved Same-"});
 }
 
-TEST_CASE("restart: what another rule with the same labels sets firing goes on, though the one that did has gone",
-          "[core][pipeline][F35]") {
+TEST_CASE(
+    "restart: what another rule with the same labels sets firing goes on, though the one that did has gone",
+    "[core][pipeline][F35]") {
   CoreWorld world;
   world.pattern("x").pattern("y");
   world.rule("Same", "count_over_time(y[1m]) >= 1");
@@ -1437,8 +1450,10 @@ TEST_CASE("restart: what another rule with the same labels sets firing goes on, 
   CHECK(CoreWorld::summary(world.tick(75 * kSecond)) == Lines{"ops: all_resolved Same-"});
 }
 
-TEST_CASE("who is told: an alert that fires in the present ends, though a rule with the same labels fired in the past",
-          "[core][pipeline]") {
+TEST_CASE(
+    "who is told: an alert that fires in the present ends, though a rule with the same labels fired in the "
+    "past",
+    "[core][pipeline]") {
   const bool past_ends_last = GENERATE(false, true);
   CAPTURE(past_ends_last);
   CoreWorld world;
@@ -1452,7 +1467,8 @@ TEST_CASE("who is told: an alert that fires in the present ends, though a rule w
   world.match("past", kHour);
   world.match("present", kHour + 12 * kMinute);
   // In one read: the first is 25 minutes old, more than max_replay_age, the second 13; and both have ended.
-  CHECK(CoreWorld::summary(world.behind(kHour + 21 * kMinute, kHour + 25 * kMinute)) == Lines{"ops: first_firing Same+"});
+  CHECK(CoreWorld::summary(world.behind(kHour + 21 * kMinute, kHour + 25 * kMinute)) ==
+        Lines{"ops: first_firing Same+"});
   CHECK(CoreWorld::summary(world.tick(kHour + 26 * kMinute)) == Lines{"ops: all_resolved Same-"});
   CHECK(world.tick(kHour + 27 * kMinute).notifications.empty());
 }
