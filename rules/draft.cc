@@ -10,6 +10,7 @@
 #include "rules/explain_line.h"
 #include "rules/expr.h"
 #include "rules/fields.h"
+#include "rules/line_shape.h"
 #include "rules/redact.h"
 #include "rules/rule_file.h"
 #include "rules/text.h"
@@ -23,7 +24,6 @@ using Kind = VariablePart::Kind;
 constexpr std::size_t kLeastLetters = 4;  // that stay the same: of fewer it would match nearly every line
 constexpr std::size_t kMostFields = 4;    // that are tested
 constexpr std::size_t kNameWords = 4;
-constexpr std::array<std::string_view, 5> kMessageKeys{"msg", "message", "event", "text", "log"};
 constexpr std::array<std::string_view, 7> kLevelKeys{"level",     "lvl",       "severity",     "loglevel",
                                                      "levelname", "log.level", "severity_text"};
 // What says what a line is about, where it has no message.
@@ -311,7 +311,7 @@ Result<Draft> draft_from(std::string_view line, const DraftSurroundings& around)
   std::string about;       // what it is named after
   const auto fields = fields_of(around.format, line, nullptr, Envelope::kNone);
   const bool has_fields = std::any_of(fields.begin(), fields.end(), [&](const auto& field) {
-    return is_one_of(field.first, kMessageKeys) || is_one_of(field.first, kLevelKeys) ||
+    return is_one_of(field.first, kMessageFields) || is_one_of(field.first, kLevelKeys) ||
            is_one_of(field.first, kTellingKeys);
   });
   if (has_fields) {
@@ -336,7 +336,7 @@ Result<Draft> draft_from(std::string_view line, const DraftSurroundings& around)
       if (is_one_of(field, kLevelKeys)) add_test(field, value, true);
     }
     for (const auto& [field, value] : fields) {
-      if (!is_one_of(field, kMessageKeys) || value.empty()) continue;
+      if (!is_one_of(field, kMessageFields) || value.empty()) continue;
       add_test(field, value, false);
       message = true;
       break;

@@ -696,6 +696,7 @@ class Parser {
     node->kind = Kind::kKeyed;
     node->type = Type::kVector;
     node->keyed = signature.function;
+    if (signature.function == KeyedFunction::kNewTemplate) return template_call(std::move(node), signature, example);
     if (token_.what != Token::What::kString)
       wrong(token_.offset,
             fmt::format("`{}` wants a capture's name in quotes first: what tells its matches apart", signature.name),
@@ -748,6 +749,38 @@ class Parser {
       with_window->window = node->window;
       operand = std::move(with_window);
     }
+    return node;
+  }
+
+  // One pattern with its window, and no key: it is about what the lines say.
+  ExprPtr template_call(std::shared_ptr<Expr> node, const KeyedSignature& signature, const std::string& example) {
+    if (token_.what == Token::What::kString)
+      wrong(token_.offset, fmt::format("`{}` takes no key: it is about what the whole line says", signature.name),
+            fmt::format("leave it out, {}; what one capture had for the first time is first_seen(\"{}\", PATTERN[7d])",
+                        example, token_.text));
+    node->key = kTemplateLabel;
+    auto operand = std::make_shared<Expr>();
+    operand->kind = Kind::kRangeCall;
+    operand->type = Type::kVector;
+    operand->offset = token_.offset;
+    operand->keyed = signature.function;
+    operand->key = node->key;
+    selector(*operand, signature.name);
+    if (is_symbol(","))
+      wrong(token_.offset, fmt::format("`{}` takes one pattern", signature.name), example);
+    if (!is_symbol("[")) {
+      if (is_symbol(")"))
+        wrong(token_.offset, "a window is missing", fmt::format("as in {}[7d]", operand->pattern));
+      unexpected("`[`");
+    }
+    window(*operand);
+    if (is_word_token("offset"))
+      wrong(token_.offset, fmt::format("`{}` has no offset", signature.name), "leave it out: it looks back as far as it says");
+    if (is_symbol(","))
+      wrong(token_.offset, fmt::format("`{}` takes one pattern", signature.name), example);
+    expect(")");
+    node->window = operand->window;
+    node->operands.push_back(std::move(operand));
     return node;
   }
 
@@ -1313,7 +1346,7 @@ Interval range_of(const Expr& expr) {
       }
     case Kind::kKeyed:
       if (expr.keyed == KeyedFunction::kDistinct) return from_zero(true);
-      if (expr.keyed == KeyedFunction::kFirstSeen) return {1, kInfinity, true, false, false, false};
+      if (is_of_what_is_new(expr.keyed)) return {1, kInfinity, true, false, false, false};
       return constant(1);
     case Kind::kAggregate:
       return range_of_aggregate(expr);
@@ -1928,9 +1961,19 @@ ExprPtr bound(const ExprPtr& expr, const std::vector<PatternSpec>& patterns, con
     std::vector<std::string> names;
     for (const LabelMatcher& matcher : node->matchers)
       names.push_back(matcher.name);
+    if (node->asks_keys() && node->keyed == KeyedFunction::kNewTemplate) {
+      if (contains(found->labels, node->key))
+        throw ExprError{node->offset,
+                        fmt::format("the pattern `{}` has a label {}, and so has what `new_template` gives", node->pattern,
+                                    node->key),
+                        "give the pattern's another name"};
+      if (contains(names, node->key))
+        throw ExprError{node->offset, "`new_template` gives the label template, and cannot select by it",
+                        fmt::format("leave out kinds of line with the `exclude:` of the pattern `{}`", node->pattern)};
+    }
     if (node->asks_keys()) {
       // Of one pattern all of its labels, which its elements have; of several those that are asked about.
-      const bool one = node->keyed == KeyedFunction::kDistinct || node->keyed == KeyedFunction::kFirstSeen;
+      const bool one = node->keyed == KeyedFunction::kDistinct || is_of_what_is_new(node->keyed);
       node->kept_labels = one ? found->labels : names;
       std::sort(node->kept_labels.begin(), node->kept_labels.end());
       node->kept_labels.erase(std::unique(node->kept_labels.begin(), node->kept_labels.end()), node->kept_labels.end());
@@ -2055,6 +2098,7 @@ Moves moves_of(const Expr& expr) {
           return {true, false, false, false};
         // What came before makes what comes now nothing new.
         case KeyedFunction::kFirstSeen:
+        case KeyedFunction::kNewTemplate:
           return {true, true, true, true};
         // What asks makes it appear, and what answers go away.
         case KeyedFunction::kUnanswered:
@@ -2213,9 +2257,10 @@ void format_to(const Expr& expr, const PartText* part_text, std::string& out) {
       return;
     }
     case Kind::kKeyed:
-      out += fmt::format("{}(\"{}\"", signature_of(expr.keyed).name, expr.key);
+      out += fmt::format("{}(", signature_of(expr.keyed).name);
+      if (expr.keyed != KeyedFunction::kNewTemplate) out += fmt::format("\"{}\", ", expr.key);
       for (const ExprPtr& operand : expr.operands) {
-        out += ", ";
+        if (&operand != &expr.operands.front()) out += ", ";
         format_selector(*operand, out);
       }
       out += fmt::format("[{}])", format_duration(expr.window));
@@ -2318,6 +2363,9 @@ KeyedNeed Expr::keyed_need() const {
       need.sampled = true;
       need.exact = Duration{0};
       break;
+    case KeyedFunction::kNewTemplate:
+      need.key = kTemplateKey;
+      [[fallthrough]];
     case KeyedFunction::kFirstSeen:
       need.exact = kFirstSeenFor;
       need.reach = window + kFirstSeenFor;
@@ -2467,6 +2515,7 @@ std::vector<std::string> result_labels(const Expr& expr, const std::vector<Patte
         case KeyedFunction::kDistinct:
           return expr.operands.front()->kept_labels;
         case KeyedFunction::kFirstSeen:
+        case KeyedFunction::kNewTemplate:
           return united(expr.operands.front()->kept_labels, {expr.key});
         default:
           return {expr.key};
@@ -2581,7 +2630,7 @@ void collect_keys(const Expr& expr, std::vector<PatternSpec>& patterns) {
   for (const Expr* call : range_calls(expr)) {
     if (call->asks_keys()) {
       std::vector<std::string>& keys = patterns[call->pattern_index].keys;
-      keys = united(std::move(keys), {call->key});
+      keys = united(std::move(keys), {call->keyed_need().key});
     }
   }
 }

@@ -12,6 +12,7 @@ constexpr std::array kSignatures{
     KeyedSignature{Function::kDistinct, "distinct_over_time", 1, 1,
                    "distinct_over_time(\"user\", PATTERN[10m]) > 100"},
     KeyedSignature{Function::kFirstSeen, "first_seen", 1, 1, "first_seen(\"error_class\", PATTERN[7d])"},
+    KeyedSignature{Function::kNewTemplate, "new_template", 1, 1, "new_template(PATTERN[7d])"},
     KeyedSignature{Function::kUnanswered, "unanswered_over_time", 2, 2,
                    "unanswered_over_time(\"id\", ASKED, ANSWERED[30m]) > 0"},
     KeyedSignature{Function::kSequence, "sequence_over_time", 2, 8,

@@ -9,10 +9,13 @@
 #include <utility>
 
 #include "rules/json.h"
+#include "rules/keyed_function.h"
+#include "rules/line_shape.h"
 #include "rules/logfmt.h"
 #include "rules/prefilter.h"
 #include "rules/quantity.h"
 #include "rules/redact.h"
+#include "rules/text.h"
 
 namespace logbell::rules {
 namespace {
@@ -137,6 +140,17 @@ struct PatternSet::Impl {
         : format_(format), line_(line), facts_(facts), scratch_(scratch) {}
     bool any() const { return format_ != LineFormat::kText || facts_ != nullptr; }
     // What the envelope says comes first: a line cannot lie about its pod.
+    // What a json or logfmt line says beside its other fields; else the line.
+    std::string_view message() {
+      if (format_ == LineFormat::kText) return line_;
+      if (!read_) read();
+      for (const std::string_view name : kMessageFields) {
+        for (const JsonLineReader::Field& field : *fields_) {
+          if (same_ignoring_case(field.name, name) && !field.value.empty()) return field.value;
+        }
+      }
+      return line_;
+    }
     std::optional<std::string_view> find(std::string_view name) {
       if (facts_ != nullptr) {
         if (const std::string* fact = facts_->find(name)) return *fact;
@@ -235,8 +249,13 @@ struct PatternSet::Impl {
         if (was_cut) ++match.labels_cut;
       }
       match.keys.reserve(pattern.keys.size());
-      for (std::size_t i = 0; i < pattern.keys.size(); ++i)
+      for (std::size_t i = 0; i < pattern.keys.size(); ++i) {
+        if (pattern.spec.keys[i] == kTemplateKey) {
+          match.keys.push_back(line_shape(fields.message()));
+          continue;
+        }
         match.keys.push_back(key_text(pattern.spec.keys[i], value_of(pattern.keys[i], which, groups, pattern, fields)));
+      }
       out.push_back(std::move(match));
     }
   }
@@ -286,7 +305,7 @@ PatternSet PatternSet::compile(std::span<const PatternSpec> patterns, std::span<
     for (const std::string& label : compiled.spec.labels)
       compiled.labels.push_back(find_origin(compiled.spec, label));
     for (const std::string& key : compiled.spec.keys)
-      compiled.keys.push_back(find_origin(compiled.spec, key));
+      compiled.keys.push_back(key == kTemplateKey ? Origin{} : find_origin(compiled.spec, key));
     if (!compiled.spec.value.empty()) compiled.value = find_origin(compiled.spec, compiled.spec.value);
     const auto needs = [&](const Origin& origin) {
       for (const int group : origin.match_group)

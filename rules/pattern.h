@@ -50,7 +50,8 @@ struct PatternSpec {
   std::vector<FieldTest> where;      // all of these
   std::vector<std::string> labels;   // sorted; each a named capture, a fact, or (json, logfmt) a field
   std::string value;                 // capture, fact or field that holds a number; "" = none
-  // Captures, facts or fields that rules ask for by key, as unanswered_over_time("id", …) does; filled by collect_keys().
+  // Captures, facts or fields that rules ask for by key, as unanswered_over_time("id", …) does, and kTemplateKey; filled
+  // by collect_keys().
   std::vector<std::string> keys;
   std::vector<std::string> sources;  // names; empty = every source
   std::vector<Labels> expect;        // series that exist from the start
@@ -71,7 +72,8 @@ struct Match {
   double value = 0;                 // the pattern's value; NaN where the line had none that is a number
   std::vector<std::string> labels;  // parallel to PatternSpec::labels; "" where the capture did not take
                                     // part; valid UTF-8, at most kMaxLabelBytes
-  std::vector<std::string> keys;    // parallel to PatternSpec::keys, as labels; a longer one ends in its fingerprint
+  std::vector<std::string> keys;    // parallel to PatternSpec::keys, as labels; a longer one ends in its fingerprint. Of kTemplateKey
+                                    // the line's shape (rules/line_shape.h)
   std::uint32_t labels_cut = 0;     // how many of them were longer: two such values may have become one
 };
 inline constexpr std::size_t kMaxLabelBytes = 256;  // a label is a name, not a document; longer ones are cut

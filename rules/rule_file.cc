@@ -949,7 +949,7 @@ bool RuleReader::bind(Draft& draft, const std::vector<PatternSpec>& patterns) {
 bool RuleReader::check_keys(const Draft& draft, const Text& text, const Expr& expr,
                             const std::vector<PatternSpec>& patterns) const {
   for (const Expr* call : range_calls(expr)) {
-    if (!call->asks_keys()) continue;
+    if (!call->asks_keys() || call->keyed_need().is_of_templates()) continue;
     const PatternSpec& pattern = patterns[call->pattern_index];
     const std::vector<LineFormat> formats = formats_of(pattern);
     const std::vector<std::string> captures = captures_of(pattern);

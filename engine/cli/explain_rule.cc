@@ -130,9 +130,13 @@ std::string memory_of(const rules::KeyedNeed& need) {
       need.exact > Duration{0}
           ? fmt::format("; {} more a match for {}", kPointBytes, rules::format_duration(need.exact))
           : "";
-  return fmt::format("some {} bytes a value of {} until {} after its last match{}; at most {} ({} MB){}, for all rules together",
-                     bytes, need.key, rules::format_duration(need.reach), further, most, most * bytes / 1'000'000,
-                     need.sampled ? ", which stand for the others where there are more" : "");
+  const std::string templates =
+      need.is_of_templates() ? fmt::format("; {} templates at most ({} MB)", TemplateTree::kMaxTemplates,
+                                           TemplateTree::kMaxTemplates * kTemplateBytes / 1'000'000)
+                             : "";
+  return fmt::format("some {} bytes a value of {} until {} after its last match{}; at most {} ({} MB){}{}, for all rules together",
+                     bytes, need.shown_key(), rules::format_duration(need.reach), further, most, most * bytes / 1'000'000,
+                     need.sampled ? ", which stand for the others where there are more" : "", templates);
 }
 
 std::string conditions_of(const rules::FieldTest& test) {
@@ -437,7 +441,7 @@ Json rule_json(const Config& config, const rules::AlertingRule& rule, const rule
     one.set("most_matches", static_cast<std::uint64_t>(PatternWindow::kMaxPoints));
     if (window.call->asks_keys()) {
       const rules::KeyedNeed need = window.call->keyed_need();
-      one.set("key", need.key).set("estimated", need.sampled);
+      one.set("key", need.shown_key()).set("estimated", need.sampled);
       one.set("most_keys", static_cast<std::uint64_t>(need.sampled ? KeyedWindow::kMostSampled : KeyedWindow::kMaxKeys));
     }
     windows.push(std::move(one));

@@ -22,6 +22,7 @@ WindowMemory window_memory(const rules::AlertingRule& rule) {
     const rules::KeyedNeed need = call->keyed_need();
     if (!counted.emplace(call->pattern_index, need.name()).second) continue;
     out.most_bytes += need.sampled ? KeyedWindow::kMostSampled * kCountedKeyBytes : KeyedWindow::kMaxKeys * kKeyBytes;
+    if (need.is_of_templates()) out.most_bytes += TemplateTree::kMaxTemplates * kTemplateBytes;
     if (need.exact > rules::Duration{0}) out.most_bytes += KeyedWindow::kMaxPoints * kPointBytes;
   }
   return out;

@@ -15,6 +15,8 @@ inline constexpr std::size_t kPointBytes = sizeof(MatchTimes::Point);  // of a m
 // counted have a span of time each, too.
 inline constexpr std::size_t kKeyBytes = 250;
 inline constexpr std::size_t kCountedKeyBytes = 600;
+// A template of the longest line: its shape, its label, its words one by one.
+inline constexpr std::size_t kTemplateBytes = 4200;
 
 // Of one rule by itself; rules of the same patterns share what they look at.
 struct WindowMemory {

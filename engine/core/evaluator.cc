@@ -183,7 +183,7 @@ Value range_call(const Expr& call, Timestamp now, const WindowOf& window_of) {
   return out;
 }
 
-// The labels of what distinct_over_time() counts, and of an element of first_seen() but its key.
+// The labels of what distinct_over_time() counts, and of an element of first_seen() and its like but its key.
 Labels kept_labels(const Expr& expr, std::string_view id) {
   const std::vector<std::string>& names = expr.operands.front()->kept_labels;
   const std::vector<std::string_view> values = KeyedWindow::labels_of(id);
@@ -243,7 +243,7 @@ std::map<std::string_view, double> distinct_counts(const Expr& expr, const Keyed
   return counts;
 }
 
-// Matches from the beginning of a span on: those of a first_seen().
+// Matches from the beginning of a span on: those of a first_seen() or its like.
 double matches_since(const KeyedIndex& index, std::string_view id, Timestamp from, Timestamp to) {
   const auto entry = index.window().entries().find(id);
   if (entry == index.window().entries().end()) return 0;
@@ -271,13 +271,23 @@ Value keyed_call(const Expr& expr, Timestamp at, const WindowOf& window_of) {
     // Of several the last: what is new again counts anew.
     const auto span = std::find_if(spans.rbegin(), spans.rend(), [&](const Span& one) { return covers(one, at); });
     if (span == spans.rend()) continue;
-    if (expr.keyed != rules::KeyedFunction::kFirstSeen) {
+    if (!rules::is_of_what_is_new(expr.keyed)) {
       out.samples.push_back({Labels{{expr.key, id}}, 1});
       continue;
     }
     Labels labels = kept_labels(expr, id);
-    labels.set(expr.key, KeyedWindow::key_of(id));
+    labels.set(expr.key, index->window().shown_key(id));
     out.samples.push_back({std::move(labels), matches_since(*index, id, span->from, at)});
+  }
+  // A template that came again after it was forgotten has the text that it had before; both at one moment are
+  // one.
+  if (expr.keyed == rules::KeyedFunction::kNewTemplate) {
+    std::map<Labels, double> counts;
+    for (const Sample& sample : out.samples)
+      counts[sample.labels] = std::max(counts[sample.labels], sample.value);
+    out.samples.clear();
+    for (const auto& [labels, count] : counts)
+      out.samples.push_back({labels, count});
   }
   return out;
 }
@@ -897,7 +907,7 @@ class SpanEvaluator {
     for (const auto& [id, spans] : index->spans()) {
       for (const Span& span : spans) {
         if (span.until <= from_ || span.from > to_) continue;
-        const bool counts = expr.keyed == rules::KeyedFunction::kFirstSeen;
+        const bool counts = rules::is_of_what_is_new(expr.keyed);
         all.least = 1;
         all.most = std::max(all.most, counts ? matches_since(*index, id, span.from, to_) : 1.0);
       }
@@ -1280,7 +1290,7 @@ void keyed_changes(const Expr& expr, Timestamp from, Timestamp to, const WindowO
       if (span.until <= from || span.from > to) continue;
       consider(span.from);
       consider(span.until);
-      if (expr.keyed != rules::KeyedFunction::kFirstSeen) continue;
+      if (!rules::is_of_what_is_new(expr.keyed)) continue;
       // Each further match is one more.
       const auto entry = index->window().entries().find(id);
       if (entry == index->window().entries().end()) continue;

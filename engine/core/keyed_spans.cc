@@ -227,6 +227,7 @@ void KeyedIndex::compute(const Expr& expr, std::string_view unit) {
         distinct_spans(matches, expr.window, spans);
         break;
       case KeyedFunction::kFirstSeen:
+      case KeyedFunction::kNewTemplate:
         first_seen_spans(matches, expr.window, spans);
         break;
       case KeyedFunction::kUnanswered:

@@ -18,6 +18,9 @@ namespace {
 
 // No more zeros than that: so many keys come in no log.
 constexpr int kMostLevels = 40;
+// Templates are known so much longer than what came of them: a line may be as late (DESIGN.md §3), and what
+// its kind is does not depend on when somebody tidied up.
+constexpr Duration kKnownLonger = std::chrono::hours(1);
 
 // SplitMix64's last step: the bits of a stable hash, mixed once more so that its lowest are as good as any.
 std::uint64_t mixed(std::uint64_t hash) {
@@ -29,7 +32,9 @@ std::uint64_t mixed(std::uint64_t hash) {
 }  // namespace
 
 KeyedWindow::KeyedWindow(rules::KeyedNeed need)
-    : need_(std::move(need)), block_(std::max<Duration>(std::chrono::seconds(1), need_.reach / 16)) {}
+    : need_(std::move(need)),
+      block_(std::max<Duration>(std::chrono::seconds(1), need_.reach / 16)),
+      templates_(need_.is_of_templates() ? std::make_unique<TemplateTree>() : nullptr) {}
 
 std::vector<std::string_view> KeyedWindow::labels_of(std::string_view id) {
   std::vector<std::string_view> values;
@@ -39,6 +44,32 @@ std::vector<std::string_view> KeyedWindow::labels_of(std::string_view id) {
     at = end;
   }
   return values;
+}
+
+std::uint64_t KeyedWindow::template_id(std::string_view id) {
+  const std::string_view key = key_of(id);
+  std::uint64_t number = 0;
+  std::from_chars(key.data(), key.data() + key.size(), number);
+  return number;
+}
+
+const std::string* KeyedWindow::template_of(std::string_view id) const {
+  const std::uint64_t number = template_id(id);
+  return templates_->has(number) ? &templates_->label(number) : nullptr;
+}
+
+std::string_view KeyedWindow::shown_key(std::string_view id) const {
+  const std::string* text = templates_ == nullptr ? nullptr : template_of(id);
+  return text == nullptr ? key_of(id) : *text;
+}
+
+// Those of which nothing is kept any more, and that nothing came of after `until`.
+void KeyedWindow::forget_templates(Timestamp until) {
+  if (templates_ == nullptr) return;
+  std::set<std::uint64_t> used;
+  for (const auto& [id, entry] : entries_)
+    used.insert(template_id(id));
+  templates_->forget(used, until);
 }
 
 bool KeyedWindow::is_at_level(std::string_view key, int level) {
@@ -71,7 +102,16 @@ KeyedWindow::Added KeyedWindow::add(std::string_view key, const std::vector<std:
   Added added;
   newest_ = std::max(newest_, at);
   if (need_.sampled && !is_at_level(key, levels_.back().second)) return added;
-  std::string id(key);
+  std::string id;
+  if (templates_ == nullptr) {
+    id = key;
+  } else if (const std::optional<std::uint64_t> number =
+                 templates_->add(key, at, newest_ - need_.reach - kKnownLonger)) {
+    id = std::to_string(*number);
+  } else {
+    added.dropped = overflowing_ = true;
+    return added;
+  }
   for (const std::string_view label : labels)
     (id += kBetween) += label;
   auto found = entries_.find(id);
@@ -87,7 +127,10 @@ KeyedWindow::Added KeyedWindow::add(std::string_view key, const std::vector<std:
     added.full = full_ = true;
     return added;
   }
-  if (found == entries_.end()) found = entries_.try_emplace(std::move(id)).first;
+  if (found == entries_.end()) {
+    found = entries_.try_emplace(std::move(id)).first;
+    added.is_new_kind = templates_ != nullptr;
+  }
   MatchTimes& times = found->second.times;
   const std::size_t before = times.size();
   times.add(at, 1);
@@ -173,12 +216,15 @@ void KeyedWindow::forget(Timestamp clock) {
     }
     ++it;
   }
+  forget_templates(reach - kKnownLonger);
   for (const std::weak_ptr<Changes>& watcher : watchers_) {
     if (const auto changes = watcher.lock()) changes->clock = clock;
   }
   if (need_.sampled) lower_level(clock);
   if (points_ < kMaxPoints / 2) full_ = false;
-  if (entries_.size() < kMaxKeys) overflowing_ = false;
+  if (entries_.size() < kMaxKeys &&
+      (templates_ == nullptr || templates_->size() < TemplateTree::kMaxTemplates))
+    overflowing_ = false;
 }
 
 void KeyedWindow::forget_after(Timestamp at) {
@@ -194,6 +240,7 @@ void KeyedWindow::forget_after(Timestamp at) {
     it = entry.times.empty() ? erase(it) : std::next(it);
   }
   newest_ = std::min(newest_, at);
+  if (templates_ != nullptr) templates_->forget_after(at);
   for (auto& [since, level] : levels_) {
     if (since > at) since = at, levels_changed_ = true;
   }
@@ -229,10 +276,12 @@ void KeyedWindow::save(const std::string& prefix, std::vector<StoredEntry>& out)
     const bool all = levels_.size() == 1 && levels_.front().second == 0;
     out.push_back({prefix + "l", all ? std::nullopt : std::optional(std::move(text))});
   }
+  if (templates_ != nullptr) templates_->save(prefix + "t/", out);
   forget_changes();
 }
 
 void KeyedWindow::forget_changes() {
+  if (templates_ != nullptr) templates_->forget_changes();
   dirty_.clear();
   levels_changed_ = false;
 }
@@ -270,6 +319,11 @@ void KeyedWindow::restore(const std::string& prefix, const StoredEntry& entry) {
       levels.emplace_back(from, static_cast<int>(level));
     }
     if (need_.sampled && !levels.empty()) levels_ = std::move(levels);
+    return;
+  }
+  if (rest.substr(0, 2) == "t/" && templates_ != nullptr) {
+    if (!templates_->restore(prefix + "t/", entry))
+      overflowing_ = templates_->size() >= TemplateTree::kMaxTemplates;
     return;
   }
   change_all();
@@ -326,6 +380,20 @@ void KeyedWindow::restore(const std::string& prefix, const StoredEntry& entry) {
   if (place == stored.end() || *place != block) stored.insert(place, block);
 }
 
+void KeyedWindow::restored() {
+  if (templates_ == nullptr) return;
+  // A template that was lost has no text to be shown with, and lines of it are new.
+  for (auto it = entries_.begin(); it != entries_.end();) {
+    if (template_of(it->first) == nullptr) {
+      it = erase(it);
+      continue;
+    }
+    templates_->came(template_id(it->first), it->second.times.newest());
+    ++it;
+  }
+  newest_ = std::max(newest_, templates_->newest());
+}
+
 void KeyedWindow::erase_stored(const std::string& prefix, std::vector<StoredEntry>& out) const {
   for (const auto& [id, entry] : entries_) {
     for (const std::int64_t block : entry.stored)
@@ -334,11 +402,13 @@ void KeyedWindow::erase_stored(const std::string& prefix, std::vector<StoredEntr
   for (const auto& [id, block] : dirty_)
     out.push_back({fmt::format("{}b/{}/{}", prefix, block, stored_id(id)), std::nullopt});
   out.push_back({prefix + "l", std::nullopt});
+  if (templates_ != nullptr) templates_->erase_stored(prefix + "t/", out);
 }
 
 void KeyedWindow::adopt(KeyedWindow&& old) {
   change_all();
   entries_ = std::move(old.entries_);
+  templates_ = std::move(old.templates_);
   points_ = old.points_;
   overflowing_ = old.overflowing_;
   full_ = old.full_;

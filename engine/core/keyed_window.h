@@ -1,4 +1,6 @@
 // KeyedWindow: which keys a pattern's matches had, and when: for functions such as unanswered_over_time().
+// Where what the lines say is asked for (new_template()), a key is the id of a template, and a match has its
+// shape.
 //
 // Owned by the core thread, as a part of its PatternWindow. Time is always passed in. Exact to the
 // millisecond up to kMaxKeys. A sampled one keeps of more than kMostSampled keys those whose hash ends in
@@ -18,6 +20,7 @@
 
 #include "engine/core/batch.h"
 #include "engine/core/match_times.h"
+#include "engine/core/template_tree.h"
 #include "rules/keyed_function.h"
 #include "rules/time.h"
 
@@ -39,11 +42,12 @@ class KeyedWindow {
   explicit KeyedWindow(rules::KeyedNeed need);
 
   struct Added {
-    bool dropped = false;  // a key too many
-    bool full = false;     // not kept: the memory bound was met
+    bool dropped = false;      // a key too many
+    bool full = false;         // not kept: the memory bound was met
+    bool is_new_kind = false;  // of templates: nothing of this one is known, of these labels
   };
-  // `key` is not empty. `labels`: the values of those that need() names. `has_room`: false where all patterns
-  // together hold as much as they may.
+  // `key` is not empty; of templates it is the line's shape. `labels`: the values of those that need() names.
+  // `has_room`: false where all patterns together hold as much as they may.
   Added add(std::string_view key, const std::vector<std::string_view>& labels, rules::Timestamp at,
             bool has_room = true);
 
@@ -55,6 +59,8 @@ class KeyedWindow {
   const std::map<std::string, Entry, std::less<>>& entries() const { return entries_; }
   static std::string_view key_of(std::string_view id) { return id.substr(0, id.find(kBetween)); }
   static std::vector<std::string_view> labels_of(std::string_view id);
+  // The key as people see it: a template's text, which is the same as long as it has an id.
+  std::string_view shown_key(std::string_view id) const;
 
   // Of what came in (from, to], only keys at this level were kept throughout: 0 is all of them.
   int level(rules::Timestamp from, rules::Timestamp to) const;
@@ -87,6 +93,10 @@ class KeyedWindow {
   const rules::KeyedNeed& need() const { return need_; }
   std::size_t points() const { return points_; }
   bool overflowing() const { return overflowing_; }
+  // That, and it is templates of which there are too many.
+  bool has_too_many_templates() const {
+    return overflowing_ && templates_ != nullptr && templates_->size() >= TemplateTree::kMaxTemplates;
+  }
   bool full() const { return full_; }
 
   // Forgets what nothing that ends after `clock` can ask for.
@@ -98,6 +108,8 @@ class KeyedWindow {
   void save(const std::string& prefix, std::vector<StoredEntry>& out);
   void forget_changes();
   void restore(const std::string& prefix, const StoredEntry& entry);
+  // Everything that was stored has been given to restore().
+  void restored();
   void erase_stored(const std::string& prefix, std::vector<StoredEntry>& out) const;
   void adopt(KeyedWindow&& old);
 
@@ -108,6 +120,9 @@ class KeyedWindow {
   static std::string stored_id(std::string_view id);
   void touch(const std::string& id, rules::Timestamp at) { dirty_.emplace(id, block_of(at)); }
   Entries::iterator erase(Entries::iterator entry);
+  static std::uint64_t template_id(std::string_view id);
+  const std::string* template_of(std::string_view id) const;  // its label; null: there is none of this id
+  void forget_templates(rules::Timestamp until);
   void change_all();
   void raise_level();
   void lower_level(rules::Timestamp clock);
@@ -116,6 +131,7 @@ class KeyedWindow {
   rules::Duration block_;  // a block's span
   Known known_;
   Entries entries_;
+  std::unique_ptr<TemplateTree> templates_;  // null: keys are values of a capture
   std::size_t points_ = 0;
   bool overflowing_ = false;
   bool full_ = false;

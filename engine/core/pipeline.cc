@@ -15,6 +15,7 @@
 #include "engine/core/rule_state.h"
 #include "engine/core/uncovered.h"
 #include "rules/json.h"
+#include "rules/line_shape.h"
 #include "rules/redact.h"
 #include "rules/rule_file.h"
 #include "rules/text.h"
@@ -76,6 +77,7 @@ std::optional<std::string_view> after(std::string_view key, std::string_view pre
 // The lines that a series was last matched by.
 struct SampleLines {
   std::vector<std::pair<Timestamp, std::string>> anchors;  // oldest first
+  std::vector<std::pair<Timestamp, std::string>> firsts;   // of the newest kinds of line, where a rule asks for them
   Timestamp last_at;
   std::string last;
 };
@@ -732,6 +734,7 @@ struct Pipeline::Impl {
       rule.late = true;  // a change that waited for knowledge is looked at again
     }
     for (PatternState& pattern : patterns) {
+      pattern.window.restored();
       const Timestamp present = pattern_clock(pattern);
       const auto longest = stored_longest.find(pattern.id_text);
       const bool had_values = stored_values.count(pattern.id_text) != 0;
@@ -957,9 +960,9 @@ struct Pipeline::Impl {
       // Of the overflow series, too: who is told that it fires must see what it was.
       if (added.overflowed) {
         Place overflow;
-        keep_line(pattern, spec, other(spec), overflow, match, batch);
+        keep_line(pattern, spec, other(spec), overflow, match, batch, added.is_new_kind);
       } else {
-        keep_line(pattern, spec, match.labels, place, match, batch);
+        keep_line(pattern, spec, match.labels, place, match, batch, added.is_new_kind);
       }
     }
     if (dropped) add("logbell_series_dropped_total", Labels{{"pattern", spec.name}}, 1);
@@ -999,6 +1002,7 @@ struct Pipeline::Impl {
     const PatternWindow::Added of_keys =
         pattern.window.add_keys(match.labels, match.keys, match.at, points < max_points);
     added.full = added.full || of_keys.full;
+    added.is_new_kind = of_keys.is_new_kind;
     if (of_keys.lacking.empty()) return;
     // A key that nobody knows was answered would look unanswered, and one that came before like a new one.
     add(std::string(kKeysDropped), Labels{{"pattern", spec.name}}, 1);
@@ -1018,7 +1022,7 @@ struct Pipeline::Impl {
   }
 
   void keep_line(PatternState& pattern, const rules::PatternSpec& spec, const Values& values, Place& place,
-                 const TimedMatch& match, const MatchBatch& batch) {
+                 const TimedMatch& match, const MatchBatch& batch, bool is_new_kind) {
     if (match.line >= batch.lines.size()) return;
     const std::string& line = batch.lines[match.line];
     if (place.lines == nullptr) {
@@ -1043,6 +1047,14 @@ struct Pipeline::Impl {
                         match.at - lines.anchors.back().first >= longest / static_cast<int>(kAnchors);
     if (spread && lines.anchors.size() <= kAnchors && pattern.sample_bytes < kMaxSampleMemory) {
       lines.anchors.emplace_back(match.at, line);
+      pattern.sample_bytes += line.size();
+    }
+    if (is_new_kind && pattern.sample_bytes < kMaxSampleMemory) {
+      if (lines.firsts.size() == kAnchors) {
+        pattern.sample_bytes -= lines.firsts.front().second.size();
+        lines.firsts.erase(lines.firsts.begin());
+      }
+      lines.firsts.emplace_back(match.at, line);
       pattern.sample_bytes += line.size();
     }
     if (lines.last.empty() || match.at >= lines.last_at) {
@@ -1106,13 +1118,19 @@ struct Pipeline::Impl {
       const rules::PatternSpec& spec = plan->patterns[call->pattern_index];
       // A line of another key says nothing about this one.
       const std::string_view key = call->asks_keys() ? element.get(call->key) : std::string_view();
+      const bool by_template = call->asks_keys() && call->keyed_need().is_of_templates();
+      const auto has_key = [&](const std::string& line) {
+        return by_template ? rules::may_have_shape(line, key) : line.find(key) != std::string::npos;
+      };
       for (const auto& [values, lines] : pattern.samples) {
         if (!belongs(spec, values, *call, element)) continue;
-        for (const auto& [when, line] : lines.anchors) {
-          if (line.find(key) == std::string::npos) continue;
-          if (when > now - call->reach() && when <= at && when < first.first) first = {when, &line};
+        for (const auto* kept : {&lines.anchors, &lines.firsts}) {
+          for (const auto& [when, line] : *kept) {
+            if (!has_key(line)) continue;
+            if (when > now - call->reach() && when <= at && when < first.first) first = {when, &line};
+          }
         }
-        if (lines.last.find(key) == std::string::npos) continue;
+        if (!has_key(lines.last)) continue;
         if (lines.last_at > now - call->reach() && lines.last_at <= at && lines.last_at > last.first)
           last = {lines.last_at, &lines.last};
       }
@@ -1566,12 +1584,8 @@ struct Pipeline::Impl {
       for (const KeyedWindow& keyed : pattern.window.keyed()) {
         if (!keyed.overflowing()) continue;
         const std::string& name = pattern.window.spec().name;
-        wanted.push_back({"SeriesOverflow", Labels{{"pattern", name}, {"key", keyed.need().key}},
-                          fmt::format("pattern {} has more than {} values of {} within {}: those on top are not counted, and "
-                                      "its rules are unknown; shorten their windows",
-                                      name, KeyedWindow::kMaxKeys, keyed.need().key,
-                                      rules::format_duration(keyed.need().reach)),
-                          "warning"});
+        wanted.push_back({"SeriesOverflow", Labels{{"pattern", name}, {"key", std::string(keyed.need().shown_key())}},
+                          describe_too_many_keys(name, keyed), "warning"});
       }
     }
     for (std::size_t i = 0; i < patterns.size(); ++i) {
@@ -1781,8 +1795,10 @@ struct Pipeline::Impl {
         ++it;
         continue;
       }
-      for (const auto& anchor : it->second.anchors)
-        pattern.sample_bytes -= anchor.second.size();
+      for (const auto* kept : {&it->second.anchors, &it->second.firsts}) {
+        for (const auto& [when, line] : *kept)
+          pattern.sample_bytes -= line.size();
+      }
       pattern.sample_bytes -= it->second.last.size();
       it = pattern.samples.erase(it);
     }
@@ -1794,6 +1810,17 @@ struct Pipeline::Impl {
       if (values.front() == PatternWindow::kOverflow || pattern.totals.erase(values) == 0) continue;
       pattern.changed_totals.insert(values);
     }
+  }
+
+  static std::string describe_too_many_keys(const std::string& pattern, const KeyedWindow& keyed) {
+    const std::string within = rules::format_duration(keyed.need().reach);
+    if (keyed.has_too_many_templates())
+      return fmt::format("pattern {} has lines of more than {} kinds (templates) within {}: further ones are not counted, and its "
+                         "rules are unknown; let it match fewer kinds of line, or shorten their windows",
+                         pattern, TemplateTree::kMaxTemplates, within);
+    return fmt::format("pattern {} has more than {} values of {} within {}: those on top are not counted, and its rules are "
+                       "unknown; shorten their windows",
+                       pattern, KeyedWindow::kMaxKeys, keyed.need().shown_key(), within);
   }
 
   static bool has_too_many_keys(const PatternState& pattern) {

@@ -137,6 +137,7 @@ PatternWindow::Added PatternWindow::add_keys(const std::vector<std::string>& val
       labels.emplace_back(values[label]);
     const KeyedWindow::Added one = keyed_[i].add(keys[place.key], labels, at, has_room);
     added.full = added.full || one.full;
+    added.is_new_kind = added.is_new_kind || one.is_new_kind;
     if (one.dropped) added.lacking.push_back(i);
   }
   return added;
@@ -392,6 +393,11 @@ void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry)
     at = read.ptr + 1;
   }
   stored_blocks_[*values].insert(block);
+}
+
+void PatternWindow::restored() {
+  for (KeyedWindow& keyed : keyed_)
+    keyed.restored();
 }
 
 void PatternWindow::erase_stored(const std::string& prefix, std::vector<StoredEntry>& out) const {

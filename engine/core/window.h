@@ -54,6 +54,7 @@ class PatternWindow {
     bool overflowed = false;  // went to the overflow series
     bool full = false;        // not kept: the memory bound was met
     bool late = false;        // set by the caller
+    bool is_new_kind = false;  // of add_keys(): of a template that nothing is known of
     std::vector<std::size_t> lacking;  // of add_keys(): the keyed windows that had no room for the key
   };
   // `has_room`: false where all patterns together hold as much as they may. `number`: NaN where there is
@@ -103,6 +104,8 @@ class PatternWindow {
   // What changed is not to be written.
   void forget_changes();
   void restore(const std::string& prefix, const StoredEntry& entry);
+  // Everything that was stored has been given to restore().
+  void restored();
   // Erases everything that save() ever wrote under `prefix`: the pattern is no more.
   void erase_stored(const std::string& prefix, std::vector<StoredEntry>& out) const;
   // Matches of the last windows under new settings (a reload that kept the pattern).

@@ -12,6 +12,7 @@
 #include "rules/example.h"
 #include "rules/expr.h"
 #include "rules/json.h"
+#include "rules/line_shape.h"
 #include "rules/reach.h"
 #include "rules/redact.h"
 
@@ -357,7 +358,12 @@ std::vector<Notification> DrillDesk::matched(const std::vector<DrillLine>& lines
               if (!match.labels[k].empty()) rule.found.set(pattern.labels[k], match.labels[k]);
             }
             for (std::size_t k = 0; k < match.keys.size(); ++k) {
-              if (!match.keys[k].empty()) rule.found.set(pattern.keys[k], match.keys[k]);
+              if (match.keys[k].empty()) continue;
+              if (pattern.keys[k] == rules::kTemplateKey) {
+                rule.found.set(std::string(rules::kTemplateLabel), rules::shape_label(match.keys[k]));
+              } else {
+                rule.found.set(pattern.keys[k], match.keys[k]);
+              }
             }
             if (!rule.line) rule.line = rules::SampleLine{line->at, sample(line->text)};
           }

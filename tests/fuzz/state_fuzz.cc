@@ -55,6 +55,8 @@ rules:
     labels: {severity: warning}
   - alert: NewQueue
     expr: first_seen("queue", queue_error[1h])
+  - alert: NewKind
+    expr: new_template(queue_error[1h])
   - alert: ManyQueues
     expr: distinct_over_time("queue", queue_error[10m]) > 100
 sinks:
@@ -127,7 +129,8 @@ State live(const std::shared_ptr<const rules::Plan>& plan) {
                              .at = batch.read_at,
                              .value = 1,
                              .labels = {i < 24 ? "orders" : "invoices"},
-                             .keys = {i < 24 ? "orders" : "invoices"}});
+                             .keys = {i < 24 ? "ERROR queue orders is gone" : "ERROR queue <*> was late",
+                                      i < 24 ? "orders" : "invoices"}});
     batch.counters.push_back({"logbell_source_lines_total", {{"source", "api"}}, 1});
     pipeline.ingest(batch);
     write(pipeline.tick(batch.read_at), state);
@@ -252,6 +255,7 @@ void check_window(const std::shared_ptr<const rules::Plan>& plan, const State& s
     window.restore("core/w/", {"core/w/" + key.substr(24), value});
     most += value.size();
   }
+  window.restored();
   LOGBELL_CHECK(window.points() <= most);
   std::vector<engine::StoredEntry> out;
   window.save("core/w/", out);

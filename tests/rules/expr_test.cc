@@ -127,6 +127,7 @@ TEST_CASE("expr: one meaning has one text", "[rules][expr]") {
         "rate(plain[1m] offset 1h) > rate(plain[1m])");
   CHECK(canonical("unanswered_over_time( 'id',plain,errors{queue='a'} [60s] )>0") ==
         "unanswered_over_time(\"id\", plain, errors{queue=\"a\"}[1m]) > 0");
+  CHECK(canonical("new_template(errors {queue = \"a\"}[7d])>=2") == "new_template(errors{queue=\"a\"}[1w]) >= 2");
   CHECK(canonical("sum by(queue)(first_seen(\"class\",errors[7d]))") == "sum by (queue) (first_seen(\"class\", errors[1w]))");
   CHECK(canonical("count_over_time(errors[1m]) > 5m") == "count_over_time(errors[1m]) > 300");
 }
@@ -252,6 +253,17 @@ TEST_CASE("expr: what is wrong is said, with its place and the fix", "[rules][ex
       {"first_seen(\"a\")", "wants 1 pattern behind its key, and 0 are given", "as in first_seen(", 0},
       {"first_seen(\"a\", errors[5m], plain[5m])", "one window", "behind the last one", 22},
       {"first_seen(\"a\", errors, plain[5m])", "takes no more than 1 pattern", "as in", 24},
+      {"new_template(\"a\", errors[5m])", "`new_template` takes no key", "first_seen(\"a\", PATTERN[7d])", 13},
+      {"new_template(errors)", "a window is missing", "as in errors[7d]", 19},
+      {"new_template(errors, plain[5m])", "`new_template` takes one pattern", "as in new_template(PATTERN[7d])", 19},
+      {"new_template(errors[5m], plain[5m])", "`new_template` takes one pattern", "as in new_template(", 23},
+      {"new_template(errors[5m] offset 1h)", "`new_template` has no offset", "leave it out", 24},
+      {"new_template(rate(errors[5m]))", "wants a pattern with a window", "", 13},
+      {"new_template()", "a pattern's name", "", 13},
+      {"new_template(errors[8d])", "longer than 1w", "Prometheus", 20},
+      {"new_template(errors{template=\"x\"}[5m])", "gives the label template, and cannot select by it", "`exclude:` of the pattern `errors`", 13},
+      {"new_template(errors[5m]) < 1", "`new_template` is never below 1", "change the number", 25},
+      {"new_templates(errors[5m])", "unknown function `new_templates`", "did you mean `new_template`?", 0},
       {"unanswered_over_time(\"a\", errors[5m])", "wants 2 patterns behind its key, and 1 is given", "ASKED, ANSWERED", 0},
       {"unanswered_over_time(\"a\", errors[5m], plain)", "has one window", "ASKED, ANSWERED[30m]", 32},
       {"sequence_over_time(\"a\", errors, plain)", "a window is missing", "plain[5m]", 37},
@@ -667,6 +679,7 @@ TEST_CASE("expr: polarity says what a rule's truth rests on", "[rules][expr]") {
       {"distinct_over_time(\"a\", plain[1m]) > 3", true, false},
       {"distinct_over_time(\"a\", plain[1m]) == 0", false, true},
       {"first_seen(\"a\", plain[1m])", true, true},
+      {"new_template(plain[1m])", true, true},
       {"unanswered_over_time(\"a\", plain, errors[1m])", true, true},
       {"sequence_over_time(\"a\", plain, errors[1m])", true, false},
       {"absent_over_time(plain[1m]) unless on () sequence_over_time(\"a\", plain, errors[1m])", false, true},
@@ -723,6 +736,7 @@ TEST_CASE("expr: the labels that a result can have", "[rules][expr]") {
   // Of a function by key: the pattern's without the key, with it, or the key alone.
   CHECK(result_labels(*good("distinct_over_time(\"zone\", errors[1m]) > 1"), patterns()) == Names{"queue"});
   CHECK(result_labels(*good("first_seen(\"class\", errors[1m])"), patterns()) == Names{"class", "queue", "zone"});
+  CHECK(result_labels(*good("new_template(errors[1m])"), patterns()) == Names{"queue", "template", "zone"});
   CHECK(result_labels(*good("unanswered_over_time(\"id\", errors, plain[1m])"), patterns()) == Names{"id"});
   CHECK(fixed_labels(*good("first_seen(\"class\", errors{queue=\"a\",class!=\"b\"}[1m])"), patterns()) ==
         Labels{{"queue", "a"}});
@@ -732,6 +746,7 @@ TEST_CASE("expr: the labels that a result can have", "[rules][expr]") {
   CHECK_FALSE(is_single(*good("distinct_over_time(\"id\", errors{queue=\"a\"}[1m]) > 1")->left));
   CHECK(longest_window(*good("distinct_over_time(\"id\", plain[10m]) > 1")) == std::chrono::minutes(10));
   CHECK(longest_window(*good("first_seen(\"id\", plain[10m])")) == std::chrono::minutes(15));
+  CHECK(longest_window(*good("new_template(plain[10m])")) == std::chrono::minutes(15));
   CHECK(longest_window(*good("unanswered_over_time(\"id\", plain, errors[10m])")) == std::chrono::minutes(20));
   CHECK(longest_window(*good("m_of_n(sequence_over_time(\"id\", plain, errors[10m]), 2, 3, 1m)")) ==
         std::chrono::minutes(12));

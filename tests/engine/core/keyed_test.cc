@@ -16,6 +16,7 @@
 #include "engine/core/evaluator.h"
 #include "engine/core/keyed_window.h"
 #include "engine/core/rule_state.h"
+#include "rules/line_shape.h"
 #include "tests/support/core_world.h"
 
 using namespace logbell;
@@ -100,6 +101,16 @@ Result first_seen(const Log& log, std::size_t pattern, std::int64_t now, std::in
   return out;
 }
 
+// As first_seen(), by what is said: here a user's name, each of which is a kind of line.
+Result new_template(const Log& log, std::size_t pattern, std::int64_t now, std::int64_t window) {
+  Result out;
+  for (const auto& [labels, value] : first_seen(log, pattern, now, window)) {
+    std::string renamed = labels;
+    out[renamed.replace(renamed.find("user="), 4, "template")] = value;
+  }
+  return out;
+}
+
 Result unanswered(const Log& log, std::int64_t now, std::int64_t window, const std::string& queue = {}) {
   Result out;
   for (const std::string& user : kUsers) {
@@ -178,6 +189,12 @@ const std::vector<Kind>& kinds() {
        }},
       {"first_seen(\"user\", errors[400s])", true, true,
        [](const Log& log, std::int64_t now) { return first_seen(log, 0, now, 400'000); }},
+      {"new_template(errors[400s])", true, true,
+       [](const Log& log, std::int64_t now) { return new_template(log, 0, now, 400'000); }},
+      {"new_template(plain[2m]) >= 2", true, true,
+       [](const Log& log, std::int64_t now) {
+         return only(new_template(log, 1, now, 120'000), [](double n) { return n >= 2; });
+       }},
       {"first_seen(\"user\", plain[2m]) >= 2", true, true,
        [](const Log& log, std::int64_t now) {
          return only(first_seen(log, 1, now, 120'000), [](double n) { return n >= 2; });
@@ -370,6 +387,7 @@ std::string live(std::uint64_t seed, std::size_t& seen) {
       if (what == 0) {
         for (const auto& [key, value] : store)
           others[i].restore(prefix, {key, value});
+        others[i].restored();
       } else if (what == 1) {
         others[i].adopt(std::move(windows[i]));
       }
@@ -729,6 +747,245 @@ TEST_CASE("keyed: resolve_when may ask by key, for all alerts of a rule or for e
     CHECK(steps_of(world.tick(8 * kMinute)) == Lines{rules::format_duration(Duration(known)) + "  resolved"});
     CHECK_FALSE(world.pipeline->rules()[0].unknown);
   }
+}
+
+namespace {
+
+// A world with one rule about new kinds of line in errors, and what fires of it.
+struct TemplateWorld : tests::CoreWorld {
+  static constexpr std::int64_t kMinute = 60'000;
+  explicit TemplateWorld(const std::string& expr = "new_template(errors[7d])",
+                         const std::vector<std::string>& labels = {}) {
+    pattern("errors", labels).pattern("other");
+    sink("ops");
+    route({"ops"});
+    rule("New", expr);
+  }
+  void line(std::int64_t minute, const std::string& text, const std::vector<std::string>& labels = {}) {
+    match("errors", minute * kMinute, labels, text, 1, {rules::line_shape(text)});
+  }
+  std::vector<std::string> firing() const {
+    std::vector<std::string> out;
+    for (const engine::AlertView& view : pipeline->alerts()) {
+      if (!view.alert.built_in && view.alert.is_firing())
+        out.push_back(std::string(view.alert.labels.get("template")));
+    }
+    std::sort(out.begin(), out.end());
+    return out;
+  }
+  std::vector<std::string> at(std::int64_t minute) {
+    tick(minute * kMinute);
+    return firing();
+  }
+};
+using Lines = std::vector<std::string>;
+
+}  // namespace
+
+TEST_CASE(
+    "keyed: an alert about a new kind of line keeps its labels while the kind becomes more general, over a "
+    "restart and "
+    "a reload",
+    "[core][keyed][pipeline]") {
+  for (const int again : {0, 1, 2}) {
+    INFO(again);
+    TemplateWorld world;
+    const auto goes_on = [&](std::int64_t minute) {
+      if (again == 1) world.restart();
+      if (again == 2) world.reload(minute * TemplateWorld::kMinute);
+    };
+    world.start();
+    world.line(0, "ERROR user ann was not found");
+    world.line(0, "ERROR order 17 failed");
+    CHECK(world.at(0) == Lines{"ERROR order <*> failed", "ERROR user ann was not found"});
+    goes_on(1);
+    // The same kinds, of which one takes another name in: no other alert, and no end.
+    world.line(2, "ERROR user bob was not found");
+    world.line(2, "ERROR order 18 failed");
+    const engine::Tick tick = world.tick(2 * TemplateWorld::kMinute);
+    CHECK(tick.transitions.empty());
+    CHECK(world.firing() == Lines{"ERROR order <*> failed", "ERROR user ann was not found"});
+    const auto alerts = world.pipeline->alerts();
+    for (const engine::AlertView& view : alerts)
+      CHECK(view.alert.value == 2);
+    CHECK(world.at(5).empty());
+    goes_on(6);
+    // Days later they are known, however they are said; what is of no such kind is new, and its line stands
+    // in the message.
+    world.line(2 * 24 * 60, "ERROR user cy was not found");
+    world.line(2 * 24 * 60, "ERROR user cy was found twice");
+    world.line(2 * 24 * 60, "ERROR order 19 failed");
+    CHECK(world.at(2 * 24 * 60) == Lines{"ERROR user cy was found twice"});
+    CHECK(world.pipeline->alerts().front().alert.first_line->text == "ERROR user cy was found twice");
+    goes_on(2 * 24 * 60 + 1);
+    // A week after its last line a kind is new again.
+    world.at(9 * 24 * 60 - 1);
+    world.line(9 * 24 * 60 - 1, "ERROR order 20 failed");
+    CHECK(world.at(9 * 24 * 60 - 1).empty());
+    world.line(9 * 24 * 60, "ERROR user ann was not found");
+    CHECK(world.at(9 * 24 * 60).size() == 1);
+  }
+}
+
+TEST_CASE("keyed: what is kept of kinds of line goes with them", "[core][keyed][pipeline]") {
+  TemplateWorld world("new_template(errors[10m])");
+  world.start();
+  const auto stored = [&](const std::string& part) {
+    std::size_t count = 0;
+    for (const auto& [key, value] : world.store)
+      count += key.find("/k/<template-1>/" + part) != std::string::npos ? 1 : 0;
+    return count;
+  };
+  for (int i = 0; i < 40; ++i)
+    world.line(i, i % 4 == 0 ? "ERROR order 17 failed"
+                             : "ERROR user " + std::string(1, static_cast<char>('a' + i % 4)) + " is lost");
+  world.at(40);
+  CHECK(stored("t/") == 2);
+  CHECK(stored("b/") > 2);
+  // Nothing is kept of their lines, and an hour later they are forgotten as well.
+  world.at(60);
+  CHECK(stored("b/") == 0);
+  CHECK(stored("t/") == 2);
+  world.at(116);
+  CHECK(stored("") == 0);
+  world.line(117, "ERROR order 18 failed");
+  world.at(117);
+  CHECK(stored("t/") == 1);
+  // Nobody asks any more.
+  world.written.rules.pop_back();
+  world.written.patterns[0].keys.clear();
+  world.rule("Other", "count_over_time(errors[1m]) > 3");
+  SECTION("after a reload") {
+    world.reload(62 * TemplateWorld::kMinute);
+  }
+  SECTION("after a restart") {
+    world.restart();
+  }
+  world.at(119);
+  world.match("errors", 120 * TemplateWorld::kMinute);
+  world.at(120);
+  CHECK(stored("") == 0);
+}
+
+TEST_CASE("keyed: a kind of line is new to each series by itself", "[core][keyed][pipeline]") {
+  TemplateWorld world("new_template(errors{queue!=\"c\"}[7d])", {"queue"});
+  world.start();
+  world.line(0, "ERROR user ann is lost", {"a"});
+  CHECK(world.at(0) == Lines{"ERROR user ann is lost"});
+  CHECK(world.pipeline->alerts().front().alert.labels.get("queue") == "a");
+  CHECK(world.at(10).empty());
+  world.line(11, "ERROR user bob is lost", {"b"});
+  world.line(11, "ERROR user bob is lost", {"a"});
+  world.line(11, "ERROR disk full", {"c"});
+  CHECK(world.at(11) == Lines{"ERROR user ann is lost"});
+  CHECK(world.pipeline->alerts().front().alert.labels.get("queue") == "b");
+}
+
+TEST_CASE("keyed: until a pattern was watched for the window and five minutes no kind of line is new",
+          "[core][keyed][pipeline]") {
+  TemplateWorld world("new_template(errors[1h])");
+  world.status.watched_from = tests::CoreWorld::at(0);
+  world.start();
+  world.line(0, "ERROR disk full");
+  CHECK(world.at(0).empty());
+  CHECK(world.at(64).empty());
+  world.line(66, "ERROR user ann is lost");
+  CHECK(world.at(66) == Lines{"ERROR user ann is lost"});
+}
+
+TEST_CASE("keyed: a template too many makes its rules unknown, and is counted and told",
+          "[core][keyed][pipeline]") {
+  TemplateWorld world("new_template(errors[10m])");
+  world.start();
+  world.at(0);
+  const auto word = [](std::size_t n) {
+    std::string out;
+    for (; n > 0 || out.empty(); n /= 26)
+      out += static_cast<char>('a' + n % 26);
+    return out;
+  };
+  for (std::size_t i = 0; i < engine::TemplateTree::kMaxTemplates; ++i)
+    world.line(1, "x" + word(i) + " y" + word(i));
+  world.at(1);
+  CHECK_FALSE(world.pipeline->rules()[0].unknown);
+  world.at(8);
+  world.line(8, "one more");
+  CHECK(world.at(8).empty());
+  CHECK(world.pipeline->rules()[0].unknown);
+  const auto metrics = world.pipeline->metrics();
+  const auto dropped = std::find_if(metrics.begin(), metrics.end(), [](const engine::MetricValue& one) {
+    return one.name == "logbell_keys_dropped_total" && one.labels.get("pattern") == "errors";
+  });
+  REQUIRE(dropped != metrics.end());
+  CHECK(dropped->value == 1);
+  const auto told = [&] {
+    for (const engine::AlertView& view : world.pipeline->alerts()) {
+      if (view.alert.name() == "SeriesOverflow" && view.alert.labels.get("key") == "template")
+        return std::string(view.alert.annotation("summary"));
+    }
+    return std::string();
+  };
+  INFO(told());
+  CHECK(told().find("more than 2000 kinds (templates) within 15m") != std::string::npos);
+  // It may have been new, and it may come again: nothing fires, also not what is known to be new.
+  world.line(20, "ERROR disk full");
+  CHECK(world.at(20).empty());
+  // Once no window holds what was dropped, it is known again; and there is room once the others are
+  // forgotten.
+  world.at(80);
+  world.at(81);
+  CHECK_FALSE(world.pipeline->rules()[0].unknown);
+  CHECK(told().empty());
+  world.line(82, "one more");
+  CHECK(world.at(82) == Lines{"one more"});
+}
+
+TEST_CASE("keyed: of templates only what has its text is read back", "[core][keyed]") {
+  rules::KeyedNeed need = need_of(false, std::chrono::hours(1), std::chrono::hours(1));
+  need.key = rules::kTemplateKey;
+  KeyedWindow window(need);
+  window.add("ERROR disk full", {}, from_unix_ms(5'000));
+  window.add("ERROR user ann is lost", {}, from_unix_ms(6'000));
+  window.add("ERROR user bob is lost", {}, from_unix_ms(7'000));
+  REQUIRE(window.entries().size() == 2);
+  CHECK(window.shown_key("1") == "ERROR disk full");
+  CHECK(window.shown_key("2") == "ERROR user ann is lost");
+  std::vector<StoredEntry> entries;
+  std::map<std::string, std::string> store;
+  window.save("p/", entries);
+  write_down(store, entries);
+  store.erase("p/t/1");
+  KeyedWindow again(need);
+  for (const auto& [key, value] : store)
+    again.restore("p/", {key, value});
+  again.restored();
+  CHECK(again.entries().size() == 1);
+  CHECK(again.points() == 2);
+  again.add("ERROR user cy is lost", {}, from_unix_ms(8'000));
+  CHECK(again.entries().at("2").times.size() == 3);
+  // And what has no text any more is erased.
+  entries.clear();
+  again.save("p/", entries);
+  write_down(store, entries);
+  CHECK(store.size() == 2);
+  // A clock that was set back forgets the lines, and the kinds with them.
+  again.forget_after(from_unix_ms(4'000));
+  CHECK(again.entries().empty());
+  again.forget(from_unix_ms(4'000 + 7'200'000 - 1));
+  entries.clear();
+  again.save("p/", entries);
+  write_down(store, entries);
+  CHECK(store.size() == 1);
+  // A restart later it is known as long.
+  KeyedWindow third(need);
+  for (const auto& [key, value] : store)
+    third.restore("p/", {key, value});
+  third.restored();
+  CHECK(third.shown_key("2") == "ERROR user ann is lost");
+  third.forget(from_unix_ms(4'000 + 7'200'000));
+  third.save("p/", entries);
+  write_down(store, entries);
+  CHECK(store.empty());
 }
 
 TEST_CASE("keyed: a key too many makes its rules unknown, and is counted and told",
