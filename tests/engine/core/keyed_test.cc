@@ -981,6 +981,7 @@ TEST_CASE("keyed: of templates only what has its text is read back", "[core][key
   for (const auto& [key, value] : store)
     third.restore("p/", {key, value});
   third.restored();
+  third.forget(from_unix_ms(4'000 + 7'200'000 - 1));
   CHECK(third.shown_key("2") == "ERROR user ann is lost");
   third.forget(from_unix_ms(4'000 + 7'200'000));
   third.save("p/", entries);
