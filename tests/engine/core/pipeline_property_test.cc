@@ -901,7 +901,7 @@ TEST_CASE("pipeline: whatever happens and whenever it dies, who must be told is 
   }
   if (chosen != nullptr) return;
   // That once found something which those above do not.
-  for (const std::uint64_t seed : {712, 1913, 1916, 2350, 2601, 2666, 3590, 3871, 4661, 4833})
+  for (const std::uint64_t seed : {712U, 1913U, 1916U, 2350U, 2601U, 2666U, 3590U, 3871U, 4661U, 4833U})
     World(seed, false).live(40);
   // A world in which nothing happens would prove anything.
   CHECK(told > 20 * last);
