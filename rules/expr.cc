@@ -716,14 +716,7 @@ class Parser {
         wrong(token_.offset, fmt::format("`{}` takes no more than {} pattern{}", signature.name, signature.most,
                                          signature.most == 1 ? "" : "s"),
               example);
-      auto operand = std::make_shared<Expr>();
-      operand->kind = Kind::kRangeCall;
-      operand->type = Type::kVector;
-      operand->offset = token_.offset;
-      operand->keyed = signature.function;
-      operand->key = node->key;
-      operand->operand = node->operands.size();
-      selector(*operand, signature.name);
+      const std::shared_ptr<Expr> operand = keyed_operand(*node, signature);
       node->operands.push_back(operand);
       if (!is_symbol("[")) continue;
       const std::size_t offset = token_.offset;
@@ -752,6 +745,19 @@ class Parser {
     return node;
   }
 
+  // The next pattern of a function by key: what it counts, before its window.
+  std::shared_ptr<Expr> keyed_operand(const Expr& node, const KeyedSignature& signature) {
+    auto operand = std::make_shared<Expr>();
+    operand->kind = Kind::kRangeCall;
+    operand->type = Type::kVector;
+    operand->offset = token_.offset;
+    operand->keyed = signature.function;
+    operand->key = node.key;
+    operand->operand = node.operands.size();
+    selector(*operand, signature.name);
+    return operand;
+  }
+
   // One pattern with its window, and no key: it is about what the lines say.
   ExprPtr template_call(std::shared_ptr<Expr> node, const KeyedSignature& signature, const std::string& example) {
     if (token_.what == Token::What::kString)
@@ -759,13 +765,7 @@ class Parser {
             fmt::format("leave it out, {}; what one capture had for the first time is first_seen(\"{}\", PATTERN[7d])",
                         example, token_.text));
     node->key = kTemplateLabel;
-    auto operand = std::make_shared<Expr>();
-    operand->kind = Kind::kRangeCall;
-    operand->type = Type::kVector;
-    operand->offset = token_.offset;
-    operand->keyed = signature.function;
-    operand->key = node->key;
-    selector(*operand, signature.name);
+    const std::shared_ptr<Expr> operand = keyed_operand(*node, signature);
     if (is_symbol(","))
       wrong(token_.offset, fmt::format("`{}` takes one pattern", signature.name), example);
     if (!is_symbol("[")) {
@@ -780,7 +780,7 @@ class Parser {
       wrong(token_.offset, fmt::format("`{}` takes one pattern", signature.name), example);
     expect(")");
     node->window = operand->window;
-    node->operands.push_back(std::move(operand));
+    node->operands.push_back(operand);
     return node;
   }
 

@@ -139,7 +139,6 @@ struct PatternSet::Impl {
     Fields(LineFormat format, std::string_view line, const Facts* facts, Scratch& scratch)
         : format_(format), line_(line), facts_(facts), scratch_(scratch) {}
     bool any() const { return format_ != LineFormat::kText || facts_ != nullptr; }
-    // What the envelope says comes first: a line cannot lie about its pod.
     // What a json or logfmt line says beside its other fields; else the line.
     std::string_view message() {
       if (format_ == LineFormat::kText) return line_;
@@ -151,6 +150,7 @@ struct PatternSet::Impl {
       }
       return line_;
     }
+    // What the envelope says comes first: a line cannot lie about its pod.
     std::optional<std::string_view> find(std::string_view name) {
       if (facts_ != nullptr) {
         if (const std::string* fact = facts_->find(name)) return *fact;

@@ -17,19 +17,22 @@
 #include "engine/core/keyed_window.h"
 #include "engine/core/rule_state.h"
 #include "rules/line_shape.h"
+#include "tests/engine/core/store_rows.h"
 #include "tests/support/core_world.h"
 
 using namespace logbell;
 using engine::KeyedWindow;
 using engine::PatternWindow;
 using engine::Sample;
-using engine::StoredEntry;
 using rules::Duration;
 using rules::Expr;
 using rules::ExprPtr;
 using rules::from_unix_ms;
 using rules::KeyedNeed;
 using rules::Timestamp;
+using tests::restore;
+using tests::save;
+using tests::StoreRows;
 
 namespace {
 
@@ -259,16 +262,6 @@ std::vector<PatternWindow> windows_for(const Expr& expr, const std::vector<rules
   return windows;
 }
 
-void write_down(std::map<std::string, std::string>& store, const std::vector<StoredEntry>& entries) {
-  for (const StoredEntry& entry : entries) {
-    if (entry.value) {
-      store[entry.key] = *entry.value;
-    } else {
-      store.erase(entry.key);
-    }
-  }
-}
-
 std::string list_of(const Result& result) {
   std::string out;
   for (const auto& [labels, value] : result)
@@ -293,7 +286,7 @@ std::string live(std::uint64_t seed, std::size_t& seen) {
     return fmt::format("polarity of {}", kind.expr);
   rules::collect_keys(*rule.expr, specs);
   std::vector<PatternWindow> windows = windows_for(*rule.expr, specs);
-  std::map<std::string, std::string> store;
+  StoreRows store;
   const auto window_of = [&](std::uint32_t index) -> const PatternWindow& { return windows[index]; };
   engine::RuleState state(rule, window_of);
   Log log;
@@ -380,13 +373,10 @@ std::string live(std::uint64_t seed, std::size_t& seen) {
     std::vector<PatternWindow> others = windows_for(*rule.expr, specs);
     for (std::size_t i = 0; i < windows.size(); ++i) {
       windows[i].forget(from_unix_ms(clock), {});
-      std::vector<StoredEntry> entries;
       const std::string prefix = fmt::format("{}/", i);
-      windows[i].save(prefix, entries);
-      write_down(store, entries);
+      save(windows[i], prefix, store);
       if (what == 0) {
-        for (const auto& [key, value] : store)
-          others[i].restore(prefix, {key, value});
+        restore(others[i], prefix, store);
         others[i].restored();
       } else if (what == 1) {
         others[i].adopt(std::move(windows[i]));
@@ -493,13 +483,10 @@ TEST_CASE(
   }
   // The same over a restart.
   const double before = value(now);
-  std::map<std::string, std::string> store;
-  std::vector<StoredEntry> entries;
-  windows[1].save("p/", entries);
-  write_down(store, entries);
+  StoreRows store;
+  save(windows[1], "p/", store);
   std::vector<PatternWindow> restored = windows_for(*expr, specs);
-  for (const auto& [key, text] : store)
-    restored[1].restore("p/", {key, text});
+  restore(restored[1], "p/", store);
   windows = std::move(restored);
   CHECK(value(now) == before);
   // Ten minutes later they are gone. What comes then is counted one by one as soon as no window holds the
@@ -526,15 +513,12 @@ TEST_CASE(
   windows[0].add_keys({"b"}, {"x/\"\xC3\xA4"}, from_unix_ms(6'000));
   windows[0].add_keys({"b"}, {""}, from_unix_ms(7'000));
   CHECK(windows[0].points() == 2);
-  std::map<std::string, std::string> store;
-  std::vector<StoredEntry> entries;
-  windows[0].save("p/", entries);
-  write_down(store, entries);
+  StoreRows store;
+  save(windows[0], "p/", store);
   CHECK(store.size() == 2);
   const auto read_back = [&](const std::map<std::string, std::string>& from) {
     std::vector<PatternWindow> again = windows_for(*expr, specs);
-    for (const auto& [key, value] : from)
-      again[0].restore("p/", {key, value});
+    restore(again[0], "p/", from);
     return again;
   };
   CHECK(read_back(store)[0].points() == 2);
@@ -560,14 +544,11 @@ TEST_CASE(
     if (reload) {
       next[0].adopt(std::move(windows[0]));
     } else {
-      for (const auto& [key, value] : store)
-        next[0].restore("p/", {key, value});
+      restore(next[0], "p/", store);
     }
     CHECK(next[0].points() == 0);
     std::map<std::string, std::string> after = store;
-    entries.clear();
-    next[0].save("p/", entries);
-    write_down(after, entries);
+    save(next[0], "p/", after);
     CHECK(after.empty());
   }
 }
@@ -577,16 +558,12 @@ TEST_CASE("keyed: a clock that was set back forgets what came after it", "[core]
   window.add("a", {}, from_unix_ms(1'000));
   window.add("a", {}, from_unix_ms(5'000));
   window.add("b", {}, from_unix_ms(5'000));
-  std::map<std::string, std::string> store;
-  std::vector<StoredEntry> entries;
-  window.save("p/", entries);
-  write_down(store, entries);
+  StoreRows store;
+  save(window, "p/", store);
   window.forget_after(from_unix_ms(2'000));
   CHECK(window.points() == 1);
   CHECK(window.entries().size() == 1);
-  entries.clear();
-  window.save("p/", entries);
-  write_down(store, entries);
+  save(window, "p/", store);
   CHECK(store.size() == 1);
 }
 
@@ -950,42 +927,33 @@ TEST_CASE("keyed: of templates only what has its text is read back", "[core][key
   REQUIRE(window.entries().size() == 2);
   CHECK(window.shown_key("1") == "ERROR disk full");
   CHECK(window.shown_key("2") == "ERROR user ann is lost");
-  std::vector<StoredEntry> entries;
-  std::map<std::string, std::string> store;
-  window.save("p/", entries);
-  write_down(store, entries);
+  StoreRows store;
+  save(window, "p/", store);
   store.erase("p/t/1");
   KeyedWindow again(need);
-  for (const auto& [key, value] : store)
-    again.restore("p/", {key, value});
+  restore(again, "p/", store);
   again.restored();
   CHECK(again.entries().size() == 1);
   CHECK(again.points() == 2);
   again.add("ERROR user cy is lost", {}, from_unix_ms(8'000));
   CHECK(again.entries().at("2").times.size() == 3);
   // And what has no text any more is erased.
-  entries.clear();
-  again.save("p/", entries);
-  write_down(store, entries);
+  save(again, "p/", store);
   CHECK(store.size() == 2);
   // A clock that was set back forgets the lines, and the kinds with them.
   again.forget_after(from_unix_ms(4'000));
   CHECK(again.entries().empty());
   again.forget(from_unix_ms(4'000 + 7'200'000 - 1));
-  entries.clear();
-  again.save("p/", entries);
-  write_down(store, entries);
+  save(again, "p/", store);
   CHECK(store.size() == 1);
   // A restart later it is known as long.
   KeyedWindow third(need);
-  for (const auto& [key, value] : store)
-    third.restore("p/", {key, value});
+  restore(third, "p/", store);
   third.restored();
   third.forget(from_unix_ms(4'000 + 7'200'000 - 1));
   CHECK(third.shown_key("2") == "ERROR user ann is lost");
   third.forget(from_unix_ms(4'000 + 7'200'000));
-  third.save("p/", entries);
-  write_down(store, entries);
+  save(third, "p/", store);
   CHECK(store.empty());
 }
 

@@ -15,6 +15,7 @@
 #include <fmt/format.h>
 
 #include "rules/line_shape.h"
+#include "tests/engine/core/store_rows.h"
 
 using namespace logbell;
 using engine::StoredEntry;
@@ -22,6 +23,8 @@ using engine::TemplateTree;
 using rules::from_unix_ms;
 using rules::kLongAgo;
 using rules::Timestamp;
+using tests::save;
+using tests::StoreRows;
 
 namespace {
 
@@ -43,18 +46,6 @@ std::string kinds_of(const std::vector<std::string>& lines) {
     if (known == seen.end()) seen.push_back(id);
   }
   return out;
-}
-
-void write_down(TemplateTree& tree, std::map<std::string, std::string>& store) {
-  std::vector<StoredEntry> entries;
-  tree.save("t/", entries);
-  for (const StoredEntry& entry : entries) {
-    if (entry.value) {
-      store[entry.key] = *entry.value;
-    } else {
-      store.erase(entry.key);
-    }
-  }
 }
 
 std::string letters(std::size_t n) {
@@ -273,7 +264,7 @@ TEST_CASE("template tree: 300 random logs are told apart as a plain reading does
     Programs programs(seed);
     TemplateTree tree;
     Plain plain;
-    std::map<std::string, std::string> store;
+    StoreRows store;
     std::map<std::string, std::uint64_t> by_first_line;
     std::int64_t now = 0;
     std::int64_t forgotten = -1;
@@ -302,9 +293,9 @@ TEST_CASE("template tree: 300 random logs are told apart as a plain reading does
         REQUIRE(tree.size() == plain.templates().size());
       }
       most = std::max(most, tree.size());
-      if (programs.pick(3) == 0) write_down(tree, store);
+      if (programs.pick(3) == 0) save(tree, "t/", store);
       if (programs.pick(60) == 0) {
-        write_down(tree, store);
+        save(tree, "t/", store);
         TemplateTree again;
         for (const auto& [key, value] : store)
           REQUIRE(again.restore("t/", {key, value}));

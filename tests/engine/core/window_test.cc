@@ -7,12 +7,18 @@
 
 #include <catch2/catch.hpp>
 
+#include "tests/engine/core/store_rows.h"
+
 using namespace logbell;
 using engine::MatchTimes;
 using engine::PatternWindow;
 using engine::StoredEntry;
 using rules::Duration;
 using rules::from_unix_ms;
+using tests::restore;
+using tests::save;
+using tests::StoreRows;
+using tests::write_down;
 
 namespace {
 
@@ -22,17 +28,6 @@ rules::PatternSpec labelled() {
   spec.labels = {"queue"};
   spec.max_series = 3;
   return spec;
-}
-
-// What the store would hold after these writes.
-void write_down(std::map<std::string, std::string>& store, const std::vector<StoredEntry>& entries) {
-  for (const StoredEntry& entry : entries) {
-    if (entry.value) {
-      store[entry.key] = *entry.value;
-    } else {
-      store.erase(entry.key);
-    }
-  }
 }
 
 }  // namespace
@@ -86,7 +81,7 @@ TEST_CASE("window: a series is forgotten a day after its last match, unless an a
 TEST_CASE("window: what is stored reads back, written once and erased when it has left", "[core][window]") {
   const Duration minute = std::chrono::minutes(1);
   PatternWindow window(labelled(), minute);
-  std::map<std::string, std::string> store;
+  StoreRows store;
   std::mt19937_64 random(2);  // NOLINT(cert-msc51-cpp): the same run every time
   std::int64_t now = 1'000'000;
   for (int tick = 0; tick < 200; ++tick) {
@@ -96,14 +91,11 @@ TEST_CASE("window: what is stored reads back, written once and erased when it ha
                  from_unix_ms(now - static_cast<std::int64_t>(random() % 3000)), 1);
     }
     window.forget(from_unix_ms(now), {});
-    std::vector<StoredEntry> entries;
-    window.save("x/", entries);
-    write_down(store, entries);
+    save(window, "x/", store);
     CHECK(store.size() < 60);
 
     PatternWindow again(labelled(), minute);
-    for (const auto& [key, value] : store)
-      again.restore("x/", {key, value});
+    restore(again, "x/", store);
     REQUIRE(again.series().size() == window.series().size());
     for (const auto& [values, series] : window.series()) {
       const auto& other = again.series().at(values);
@@ -125,12 +117,10 @@ TEST_CASE("window: a restart or a reload with another window keeps every match a
           "[core][window]") {
   const auto at = from_unix_ms(1'777'629'600'123);
   PatternWindow before(labelled(), std::chrono::minutes(1));
-  std::map<std::string, std::string> store;
+  StoreRows store;
   for (int i = 0; i < 50; ++i)
     before.add({"a"}, at - std::chrono::seconds(i), 1);
-  std::vector<StoredEntry> entries;
-  before.save("x/", entries);
-  write_down(store, entries);
+  save(before, "x/", store);
 
   const auto check = [&](const PatternWindow& window) {
     const auto& times = window.series().at({"a"}).times;
@@ -138,8 +128,7 @@ TEST_CASE("window: a restart or a reload with another window keeps every match a
     CHECK(times.count(rules::kLongAgo, rules::Timestamp::max()) == 50);
   };
   PatternWindow restarted(labelled(), std::chrono::hours(2));
-  for (const auto& [key, value] : store)
-    restarted.restore("x/", {key, value});
+  restore(restarted, "x/", store);
   check(restarted);
   PatternWindow reloaded(labelled(), std::chrono::hours(2));
   reloaded.adopt(std::move(before));
@@ -147,17 +136,12 @@ TEST_CASE("window: a restart or a reload with another window keeps every match a
   // What either writes from now on reads back, with nothing of the old blocks left over.
   for (PatternWindow* window : {&restarted, &reloaded}) {
     std::map<std::string, std::string> after = store;
-    entries.clear();
-    window->save("x/", entries);
-    write_down(after, entries);
+    save(*window, "x/", after);
     PatternWindow again(labelled(), std::chrono::hours(2));
-    for (const auto& [key, value] : after)
-      again.restore("x/", {key, value});
+    restore(again, "x/", after);
     check(again);
     again.forget(at + std::chrono::hours(100), {});
-    entries.clear();
-    again.save("x/", entries);
-    write_down(after, entries);
+    save(again, "x/", after);
     CHECK(after.empty());
   }
 }
@@ -166,26 +150,19 @@ TEST_CASE("window: what came before a reload is written after it, whether or not
   const auto at = from_unix_ms(1'700'000'000'000);
   for (const int saves : {0, 1, 2}) {
     CAPTURE(saves);
-    std::map<std::string, std::string> store;
-    std::vector<StoredEntry> entries;
-    const auto save = [&](PatternWindow& window) {
-      entries.clear();
-      window.save("x/", entries);
-      write_down(store, entries);
-    };
+    StoreRows store;
     PatternWindow before(labelled(), std::chrono::hours(1));
     before.add({"a"}, at, 1);
     for (int i = 0; i < saves; ++i)
-      save(before);
+      save(before, "x/", store);
     PatternWindow reloaded(labelled(), std::chrono::hours(1));
     reloaded.adopt(std::move(before));
     // In the same block, and as often as the former window had written.
     for (int i = 0; i <= 3; ++i) {
       if (i > 0) reloaded.add({"a"}, at + Duration(i), 1);
-      save(reloaded);
+      save(reloaded, "x/", store);
       PatternWindow again(labelled(), std::chrono::hours(1));
-      for (const auto& [key, value] : store)
-        again.restore("x/", {key, value});
+      restore(again, "x/", store);
       CHECK(again.series().at({"a"}).times.count(rules::kLongAgo, at + Duration(i)) == static_cast<std::uint64_t>(i) + 1);
     }
   }
@@ -193,17 +170,10 @@ TEST_CASE("window: what came before a reload is written after it, whether or not
 
 TEST_CASE("window: values come back from the store, and counts that were written without them too",
           "[core][window]") {
-  std::map<std::string, std::string> store;
-  std::vector<StoredEntry> entries;
-  const auto save = [&](PatternWindow& window) {
-    entries.clear();
-    window.save("x/", entries);
-    write_down(store, entries);
-  };
+  StoreRows store;
   const auto restored = [&](bool keeps_values) {
     PatternWindow window(labelled(), std::chrono::hours(1), keeps_values);
-    for (const auto& [key, value] : store)
-      window.restore("x/", {key, value});
+    restore(window, "x/", store);
     return window;
   };
   const auto numbers = [](const PatternWindow& window) {
@@ -223,7 +193,7 @@ TEST_CASE("window: values come back from the store, and counts that were written
   const std::vector<double> expected{12345678.9, 0.1, -1e-300};
   CHECK(numbers(window) == expected);
   CHECK(window.points() == 3 + 3);  // times, of which two are one, and values
-  save(window);
+  save(window, "x/", store);
   PatternWindow again = restored(true);
   CHECK(numbers(again) == expected);
   CHECK(again.points() == 6);
@@ -240,7 +210,7 @@ TEST_CASE("window: values come back from the store, and counts that were written
   const auto before = store;
   for (PatternWindow* without : {&counts, &reloaded}) {
     store = before;
-    save(*without);
+    save(*without, "x/", store);
     for (const auto& [key, value] : store)
       CHECK(key.rfind("x/v/", 0) != 0);
     CHECK(restored(true).series().at({"a"}).times.count(rules::kLongAgo, at) == 4);
@@ -252,9 +222,9 @@ TEST_CASE("window: values come back from the store, and counts that were written
   again = restored(true);
   again.forget(at + std::chrono::minutes(45), {});
   CHECK(numbers(again) == std::vector<double>{0.1, -1e-300});
-  save(again);
+  save(again, "x/", store);
   CHECK(numbers(restored(true)) == std::vector<double>{0.1, -1e-300});
-  entries.clear();
+  std::vector<StoredEntry> entries;
   again.erase_stored("x/", entries);
   write_down(store, entries);
   CHECK(store.empty());
@@ -262,10 +232,10 @@ TEST_CASE("window: values come back from the store, and counts that were written
   store.clear();
   PatternWindow writer(labelled(), std::chrono::hours(1), true);
   writer.add({"a"}, at, 1, true, 7);
-  save(writer);
+  save(writer, "x/", store);
   CHECK(numbers(restored(true)) == std::vector<double>{7});
   writer.forget(at + std::chrono::hours(100), {});
-  save(writer);
+  save(writer, "x/", store);
   CHECK(store.empty());
   // Time was set back.
   window.forget_after(at - std::chrono::minutes(5));

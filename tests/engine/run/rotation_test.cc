@@ -1,4 +1,5 @@
 // Logs are renamed, cut, deleted and linked while somebody reads them: every line is counted once.
+#include <cstdlib>
 #include <ctime>
 
 #include <sys/stat.h>
@@ -634,7 +635,7 @@ class Unprivileged {
     if (root_) REQUIRE(::seteuid(65534) == 0);
   }
   ~Unprivileged() {
-    if (root_) static_cast<void>(::seteuid(0));
+    if (root_ && ::seteuid(0) != 0) std::abort();
   }
   Unprivileged(const Unprivileged&) = delete;
   Unprivileged& operator=(const Unprivileged&) = delete;
