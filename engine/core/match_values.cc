@@ -11,6 +11,8 @@ namespace {
 
 // Values of a piece; one that late lines have filled to twice as many is cut in two.
 constexpr std::size_t kPiece = 256;
+// Values of a part: its summary is 72 bytes.
+constexpr std::size_t kPart = 32;
 
 ExactSum product(double a, double b) {
   const double high = a * b;
@@ -75,10 +77,21 @@ double ValueSummary::variance() const {
   return std::max(distance.value(), 0.0) / n;
 }
 
+void MatchValues::Piece::append(Point point) {
+  if (points.size() % kPart == 0) parts.emplace_back();
+  points.push_back(point);
+  parts.back().add(point.value);
+  summary.add(point.value);
+}
+
 void MatchValues::Piece::sum_up() {
+  std::vector<Point> all = std::move(points);
+  points.clear();
+  points.reserve(std::max(all.size(), kPiece));
+  parts.clear();
   summary = {};
-  for (const Point& point : points)
-    summary.add(point.value);
+  for (const Point& point : all)
+    append(point);
 }
 
 void MatchValues::add(Timestamp at, double value) {
@@ -89,8 +102,7 @@ void MatchValues::add(Timestamp at, double value) {
   }
   // In order, as nearly all come, there is nothing to look for.
   if (Piece& last = pieces_.back(); last.points.empty() || last.points.back().at <= at) {
-    last.points.push_back({at, value});
-    last.summary.add(value);
+    last.append({at, value});
     return;
   }
   // The last piece that begins at or before it; the first, if none does.
@@ -100,7 +112,7 @@ void MatchValues::add(Timestamp at, double value) {
   if (piece != pieces_.begin()) --piece;
   auto& points = piece->points;
   const auto place = std::upper_bound(points.begin(), points.end(), at, before<Point>);
-  const bool is_last = place == points.end();
+  if (place == points.end() && points.size() + 1 < 2 * kPiece) return piece->append({at, value});
   points.insert(place, {at, value});
   if (points.size() >= 2 * kPiece) {
     Piece rest;
@@ -109,49 +121,58 @@ void MatchValues::add(Timestamp at, double value) {
     piece->sum_up();
     rest.sum_up();
     pieces_.insert(piece + 1, std::move(rest));
-  } else if (is_last) {
-    piece->summary.add(value);
   } else {
     piece->sum_up();
   }
 }
 
-template <typename Whole, typename Single>
-void MatchValues::visit(Timestamp from, Timestamp to, Whole whole, Single single) const {
+template <typename Visit>
+void MatchValues::visit(Timestamp from, Timestamp to, Visit visit) const {
   auto piece = std::upper_bound(pieces_.begin(), pieces_.end(), from,
                                 [](Timestamp t, const Piece& p) { return t < p.points.back().at; });
   for (; piece != pieces_.end() && piece->points.front().at <= to; ++piece) {
-    if (piece->points.front().at > from && piece->points.back().at <= to) {
-      whole(*piece);
-      continue;
-    }
-    for (const Point& point : piece->points) {
-      if (point.at > from && point.at <= to) single(point);
-    }
+    const auto& points = piece->points;
+    const auto first = points.front().at > from
+                           ? points.begin()
+                           : std::upper_bound(points.begin(), points.end(), from, before<Point>);
+    const auto behind =
+        points.back().at <= to ? points.end() : std::upper_bound(first, points.end(), to, before<Point>);
+    visit(*piece, static_cast<std::size_t>(first - points.begin()),
+          static_cast<std::size_t>(behind - points.begin()));
   }
 }
 
 ValueSummary MatchValues::summary(Timestamp from, Timestamp to) const {
   ValueSummary all;
-  visit(
-      from, to, [&](const Piece& piece) { all.add(piece.summary); },
-      [&](const Point& point) { all.add(point.value); });
+  visit(from, to, [&](const Piece& piece, std::size_t at, std::size_t behind) {
+    if (at == 0 && behind == piece.points.size()) return all.add(piece.summary);
+    while (at < behind) {
+      const std::size_t part_end = std::min((at / kPart + 1) * kPart, piece.points.size());
+      if (at % kPart == 0 && part_end <= behind) {
+        all.add(piece.parts[at / kPart]);
+        at = part_end;
+        continue;
+      }
+      for (const std::size_t end = std::min(part_end, behind); at < end; ++at)
+        all.add(piece.points[at].value);
+    }
+  });
   return all;
 }
 
 void MatchValues::values(Timestamp from, Timestamp to, std::vector<double>& out) const {
-  const auto take = [&](const Point& point) { out.push_back(point.value); };
-  visit(
-      from, to, [&](const Piece& piece) { std::for_each(piece.points.begin(), piece.points.end(), take); },
-      take);
+  visit(from, to, [&](const Piece& piece, std::size_t at, std::size_t behind) {
+    for (; at < behind; ++at)
+      out.push_back(piece.points[at].value);
+  });
 }
 
 std::vector<std::pair<Timestamp, double>> MatchValues::points(Timestamp from, Timestamp to) const {
   std::vector<std::pair<Timestamp, double>> out;
-  const auto take = [&](const Point& point) { out.emplace_back(point.at, point.value); };
-  visit(
-      from, to, [&](const Piece& piece) { std::for_each(piece.points.begin(), piece.points.end(), take); },
-      take);
+  visit(from, to, [&](const Piece& piece, std::size_t at, std::size_t behind) {
+    for (; at < behind; ++at)
+      out.emplace_back(piece.points[at].at, piece.points[at].value);
+  });
   return out;
 }
 

@@ -2,7 +2,8 @@
 //
 // Owned by the core thread. Time is always passed in. Sums are kept twice as precise as a double (Knuth's
 // two-sum, Dekker's product), so that they do not depend on how matches came in batches or were stored and
-// read back; they are kept in pieces, so that a window costs as many steps as it has pieces.
+// read back; they are kept in pieces and parts of those, so that a window costs as many steps as it has whole pieces,
+// and a few for what it has of the first and the last.
 #pragma once
 
 #include <cstdint>
@@ -67,11 +68,14 @@ class MatchValues {
   // Neighbours in time, never none.
   struct Piece {
     std::vector<Point> points;
+    std::vector<ValueSummary> parts;  // of kPart points each, the last of what is left
     ValueSummary summary;
+    void append(Point point);
     void sum_up();
   };
-  template <typename Whole, typename Single>
-  void visit(rules::Timestamp from, rules::Timestamp to, Whole whole, Single single) const;
+  // Of each piece that has some, with the first of its points in (from, to] and the one behind the last.
+  template <typename Visit>
+  void visit(rules::Timestamp from, rules::Timestamp to, Visit visit) const;
 
   std::deque<Piece> pieces_;
   std::size_t size_ = 0;

@@ -40,7 +40,7 @@ struct Series {
 // Every series of one pattern, bounded, stored in blocks.
 class PatternWindow {
  public:
-  // Matches and values in memory per pattern at most: 16 bytes each, 16 MiB a pattern. Beyond it the pattern
+  // Matches and values in memory per pattern at most: 16 bytes a match, 19 a value, 19 MiB a pattern. Beyond it the pattern
   // is unknown, counted, never silently approximate.
   static constexpr std::size_t kMaxPoints = 1'000'000;
   // The label value of the series that takes what is beyond max_series.
