@@ -1,14 +1,13 @@
-// Crew: threads that share the pieces of one piece of work with the thread that calls.
+// Crew: threads that share the pieces of some work with the thread that calls.
 //
 // All is its owner's. Without work the threads sleep. Each member begins with its own
-// share of the pieces, the same ones in each call of as many, so that what they work on stays in its cache;
-// then it takes those that others have not begun.
+// share of the pieces, the same ones in each work of as many, so that what they work on stays in its cache;
+// then it takes those that others have not begun, and then those of the work that was begun next.
 #pragma once
 
-#include <atomic>
 #include <condition_variable>
 #include <cstddef>
-#include <exception>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -38,39 +37,26 @@ class Crew {
   // below size(), and no two calls have the same at once. What one of them throws is thrown here, when the
   // others are done.
   void run(std::size_t pieces, Each each) {
-    begin(pieces, std::move(each));
-    finish();
+    finish(begin(pieces, std::move(each)));
   }
-  // The same in two steps: the others begin, and the owner joins them when it has nothing else to do. One
-  // piece of work at a time.
-  void begin(std::size_t pieces, Each each);
-  void finish();
-  bool is_busy() const { return begun_ != nullptr; }
+  // The same in two steps: the others begin, and the owner joins them when it has nothing else to do. Several works may
+  // be begun at once, and are done in that order; each is to be finished.
+  class Work;
+  using Ticket = std::shared_ptr<Work>;
+  Ticket begin(std::size_t pieces, Each each);
+  void finish(const Ticket& work);
+  bool is_busy() const { return unfinished_ > 0; }
 
  private:
-  // A member's share.
-  struct Share {
-    std::atomic<std::size_t> next{0};
-    std::size_t end = 0;
-  };
-  // Who comes late finds no piece left in it.
-  struct Work {
-    std::size_t pieces = 0;
-    Each each;
-    std::vector<Share> shares;  // by member
-    std::atomic<std::size_t> done{0};
-    std::atomic<bool> failed{false};
-    std::exception_ptr failure;  // of the first that failed
-  };
-
-  static void take_part(Work& work, std::size_t member);
+  // The first with a piece that nobody has taken; null: there is none.
+  Ticket open_work() const REQUIRES(mutex_);
   void serve(std::size_t member);
 
   Mutex mutex_;
   std::condition_variable_any changed_;
-  std::shared_ptr<Work> work_ GUARDED_BY(mutex_);
+  std::deque<Ticket> begun_ GUARDED_BY(mutex_);  // until the owner has finished it
   bool ended_ GUARDED_BY(mutex_) = false;
-  std::shared_ptr<Work> begun_;  // the owner's: until it has finished
+  std::size_t unfinished_ = 0;  // the owner's
   std::vector<std::thread> threads_;
 };
 

@@ -83,9 +83,6 @@ FilesystemKind filesystem_of(int fd) {
   }
 }
 
-// Who is read so often in a row is read on: where files take turns, what was read ahead would be thrown away.
-constexpr std::size_t kReadsInARow = 3;
-
 Mark mark_of(std::string_view bytes) {
   return {static_cast<std::uint32_t>(bytes.size()), rules::hash_bytes(bytes)};
 }
@@ -241,31 +238,15 @@ FileSource::~FileSource() {
   ::close(fd_);
 }
 
-// Reads `bytes`, from what before_ is of on, by the crew: copying from the page cache takes as long as the search in it,
-// so several copy, and count and search what they have in their caches. False: nobody helps, or it comes to the end.
-bool FileSource::read_together(std::size_t bytes, ReadBuffer& buffer) const {
-  if (is_packed() || buffer.crew == nullptr || bytes < 2 * SharedRead::kPieceBytes) return false;
-  buffer.reads_in_a_row = buffer.last_of == id_ ? buffer.reads_in_a_row + 1 : 0;
-  buffer.last_of = id_;
-  const std::uint64_t from = offset_ - before_.bytes;
-  if (buffer.ahead.is_under_way()) {
-    const Result<std::size_t> got = buffer.ahead.finish(*buffer.crew);
-    const bool is_it = buffer.ahead_of == id_ && buffer.ahead.offset() == from && buffer.ahead.bytes() == bytes;
-    // At the end, it may have grown since.
-    if (is_it && got && *got == bytes) {
-      std::swap(buffer.now, buffer.ahead);
-      return true;
-    }
-  }
-  if (!has_more_than(bytes)) return false;
-  if (!buffer.now.begin(*buffer.crew, fd_, from, bytes, before_.bytes)) return false;
-  const Result<std::size_t> got = buffer.now.finish(*buffer.crew);
-  return got && *got == bytes;
-}
-
-bool FileSource::has_more_than(std::size_t bytes) const {
+// Reads `place` by a crew: copying from the page cache takes as long as the search in it, so several copy, and count and
+// search what they have in their caches. Empty: nobody helps, or it comes to the end.
+std::string_view FileSource::read_together(const ReadAhead::Place& place, const ReadBuffer& buffer) const {
+  if (is_packed() || buffer.ahead == nullptr || place.bytes < 2 * SharedRead::kPieceBytes) return {};
+  const std::string_view text = buffer.ahead->read_before(place);
+  if (!text.empty()) return text;
   const Result<FileStat> now = stat();
-  return now && now->size > offset_ + bytes;
+  if (!now || now->size <= place.from + place.bytes) return {};
+  return buffer.ahead->read_now(place);
 }
 
 Result<std::size_t> FileSource::read_at(std::uint64_t offset, char* into, std::size_t bytes) const {
@@ -510,11 +491,13 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
   into = {};
   ReadStatus status;
   SplitRules how = rules;
-  const std::size_t wanted =
-      before_.bytes + std::max(limit, raw_line_bytes(encoding_, rules.max_line_bytes) + 4);
-  const bool together = read_together(wanted, buffer);
-  std::string_view raw = buffer.now.text();
-  if (!together) {
+  std::size_t wanted = before_.bytes + std::max(limit, raw_line_bytes(encoding_, rules.max_line_bytes) + 4);
+  const ReadAhead::Place place{fd_, id_, offset_ - before_.bytes, wanted, before_.bytes, far_reads_};
+  std::string_view raw = read_together(place, buffer);
+  const bool together = !raw.empty();
+  if (together) {
+    wanted = raw.size();  // that much is there, and there is more
+  } else {
     if (buffer.raw.size() < wanted) buffer.raw.resize(wanted);
     const Result<std::size_t> got = read_at(offset_ - before_.bytes, buffer.raw.data(), wanted);
     if (!got) return fail(got.error());
@@ -533,6 +516,7 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
   const std::uint64_t base = offset_ - before_.bytes;
   const std::uint64_t end = base + raw.size();
   status.at_end = raw.size() < wanted;
+  far_reads_ = status.at_end ? 0 : far_reads_ + 1;
   status.grew = end > known_size_;
   if (end < known_size_) {
     // Cut within the line that has no end yet.
@@ -557,8 +541,7 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
   if (offset_ == 0) mark = byte_order_mark(raw).bytes;
   Survey known;
   if (together) {
-    for (const Survey& piece : buffer.now.surveys())
-      known += piece;
+    known = buffer.ahead->survey();
     known.newlines -= survey(raw.substr(0, skip + mark)).newlines;
   }
   into = split(raw.substr(skip + mark), how, line_, buffer.scratch, together ? &known : nullptr);
@@ -587,12 +570,13 @@ Result<ReadStatus> FileSource::read(std::size_t limit, const SplitRules& rules, 
       before_ = mark_before(offset_);
     }
   }
-  if (together && buffer.reads_in_a_row >= kReadsInARow) {
-    const std::size_t next = before_.bytes + std::max(limit, raw_line_bytes(encoding_, rules.max_line_bytes) + 4);
-    buffer.ahead_of = id_;
-    // Without a descriptor for it, it is read when its turn comes.
-    if (has_more_than(next))
-      static_cast<void>(buffer.ahead.begin(*buffer.crew, fd_, offset_ - before_.bytes, next, before_.bytes));
+  if (together) {
+    const std::uint64_t from = offset_ - before_.bytes;
+    ReadAhead::Place next = place;
+    next.bytes = std::max(limit, raw_line_bytes(encoding_, rules.max_line_bytes) + 4);
+    // A hole was passed over, beyond what was read.
+    if (const Result<FileStat> now = stat(); now && from <= end)
+      buffer.ahead->go_on(next, from, raw.substr(static_cast<std::size_t>(from - base)), end, now->size);
   }
   return status;
 }

@@ -162,8 +162,7 @@ class FileSource final : public Source {
   FileSource(int fd, const FileStat& stat, bool remote);
 
   Mark mark_before(std::uint64_t offset) const;
-  bool has_more_than(std::size_t bytes) const;  // that is not read yet
-  bool read_together(std::size_t bytes, ReadBuffer& buffer) const;
+  std::string_view read_together(const ReadAhead::Place& place, const ReadBuffer& buffer) const;
   bool matches(const Mark& mark, std::uint64_t end) const;
   ReadStatus restart(std::uint64_t size, bool hole);
   void refresh_head(std::uint64_t known_end);
@@ -178,6 +177,7 @@ class FileSource final : public Source {
   std::uint64_t offset_ = 0;
   std::uint64_t pending_ = 0;
   std::uint64_t known_size_ = 0;
+  std::size_t far_reads_ = 0;  // since it was last at its end
   std::int64_t modified_ns_ = 0;
   Mark head_;       // as it was found: what is not read of it yet may be cut away
   Mark read_head_;  // of it, what has been read

@@ -20,10 +20,12 @@ struct SharedRead::State {
   std::uint64_t offset = 0;
   std::size_t bytes = 0;
   std::size_t before = 0;
-  std::vector<char> raw;
+  std::vector<char> raw;  // kMostCarried of room, and what is read
+  std::size_t begin = kMostCarried;  // of the text in it
   std::vector<Result<std::size_t>> got;  // by piece
   std::vector<Survey> surveys;
   std::size_t whole = 0;
+  Crew::Ticket work;
 
   ~State() { close(); }
   void close() {
@@ -31,12 +33,12 @@ struct SharedRead::State {
   }
   void read(std::size_t piece, std::size_t member) {
     const std::size_t from = piece * kPieceBytes;
-    char* const into = raw.data() + from;
+    char* const into = raw.data() + kMostCarried + from;
     const bool last = piece + 1 == got.size();
     got[piece] = read_fully(fd, offset + from, into, last ? bytes - from : kPieceBytes);
     if (!got[piece]) return;
     const std::string_view text(into, *got[piece]);
-    surveys[piece] = survey(text);
+    surveys[piece] = engine::survey(text);
     if (onlooker != nullptr)
       onlooker->look(piece, member, text.substr(piece == 0 ? std::min(before, text.size()) : 0));
   }
@@ -61,27 +63,29 @@ SharedRead::~SharedRead() = default;
 SharedRead::SharedRead(SharedRead&&) noexcept = default;
 SharedRead& SharedRead::operator=(SharedRead&&) noexcept = default;
 
-bool SharedRead::begin(Crew& crew, int fd, std::uint64_t offset, std::size_t bytes, std::size_t before) {
+bool SharedRead::begin(Crew& crew, int fd, std::uint64_t offset, std::size_t bytes, std::size_t before, bool at_line) {
   State& state = *state_;
-  LOGBELL_CHECK(state.fd < 0 && bytes >= 2 * kPieceBytes);
+  LOGBELL_CHECK(state.work == nullptr && bytes >= 2 * kPieceBytes);
+  state.close();  // of one that did not come to begin
   // The file may be closed meanwhile.
   state.fd = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (state.fd < 0) return false;
   state.offset = offset;
   state.bytes = bytes;
   state.before = before;
-  if (state.raw.size() < bytes) state.raw.resize(bytes);
+  state.begin = kMostCarried;
+  if (state.raw.size() < kMostCarried + bytes) state.raw.resize(kMostCarried + bytes);
   const std::size_t pieces = bytes / kPieceBytes;
   state.got.assign(pieces, std::size_t{0});
   state.surveys.assign(pieces, {});
-  if (state.onlooker != nullptr) state.onlooker->expect(pieces);
-  crew.begin(pieces, [&state](std::size_t piece, std::size_t member) { state.read(piece, member); });
+  if (state.onlooker != nullptr) state.onlooker->expect(pieces, at_line);
+  state.work = crew.begin(pieces, [&state](std::size_t piece, std::size_t member) { state.read(piece, member); });
   return true;
 }
 
 Result<std::size_t> SharedRead::finish(Crew& crew) {
   State& state = *state_;
-  crew.finish();
+  crew.finish(std::exchange(state.work, nullptr));
   state.close();
   state.whole = 0;
   // Behind a piece that came short nothing counts.
@@ -96,7 +100,7 @@ Result<std::size_t> SharedRead::finish(Crew& crew) {
 }
 
 bool SharedRead::is_under_way() const {
-  return state_->fd >= 0;
+  return state_->work != nullptr;
 }
 std::uint64_t SharedRead::offset() const {
   return state_->offset;
@@ -105,11 +109,30 @@ std::size_t SharedRead::bytes() const {
   return state_->bytes;
 }
 std::string_view SharedRead::text() const {
-  return {state_->raw.data(), state_->whole};
+  return {state_->raw.data() + state_->begin, state_->whole};
 }
-const std::vector<Survey>& SharedRead::surveys() const {
-  return state_->surveys;
+Survey SharedRead::survey() const {
+  Survey all;
+  for (const Survey& piece : state_->surveys)
+    all += piece;
+  return all;
 }
+
+std::string_view SharedRead::join(std::string_view carried) {
+  State& state = *state_;
+  const std::string_view text = this->text();
+  const std::size_t before = state.before;
+  if (carried.size() < before || carried.size() - before > kMostCarried || text.size() < before ||
+      text.substr(0, before) != carried.substr(carried.size() - before))
+    return {};
+  const std::size_t more = carried.size() - before;
+  state.begin -= more;
+  state.whole += more;
+  carried.copy(state.raw.data() + state.begin, more);
+  state.surveys.front() += engine::survey(carried.substr(0, more));
+  return this->text();
+}
+
 Onlooker* SharedRead::onlooker() const {
   return state_->onlooker;
 }

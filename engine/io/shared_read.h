@@ -22,9 +22,9 @@ namespace logbell::engine {
 class Onlooker {
  public:
   virtual ~Onlooker() = default;
-  // By the owner, before any of the pieces.
-  virtual void expect(std::size_t pieces) = 0;
-  // By any member, several at once. The first piece begins where the stream stands.
+  // By the owner, before any of the pieces. `at_line`: the first of them begins where a line does.
+  virtual void expect(std::size_t pieces, bool at_line) = 0;
+  // By any member, several at once.
   virtual void look(std::size_t piece, std::size_t member, std::string_view text) = 0;
 };
 
@@ -34,6 +34,7 @@ rules::Result<std::size_t> read_fully(int fd, std::uint64_t offset, char* into, 
 class SharedRead {
  public:
   static constexpr std::size_t kPieceBytes = 128 * 1024;  // that one member reads
+  static constexpr std::size_t kMostCarried = 64 * 1024;  // of what is put before a read: a longer line is read once more
 
   // `onlooker`: null: none. Must outlive the read.
   explicit SharedRead(Onlooker* onlooker = nullptr);
@@ -42,17 +43,21 @@ class SharedRead {
   SharedRead& operator=(SharedRead&&) noexcept;
 
   // Reads `bytes`, two pieces at least, from `offset` of the file, through a descriptor of its own. Of the
-  // first `before` bytes the onlooker sees nothing. False: there is no descriptor for it; nothing has begun.
-  bool begin(Crew& crew, int fd, std::uint64_t offset, std::size_t bytes, std::size_t before);
+  // first `before` bytes the onlooker sees nothing; what comes then begins with a line, or `at_line` is false. False: there is
+  // no descriptor for it; nothing has begun.
+  bool begin(Crew& crew, int fd, std::uint64_t offset, std::size_t bytes, std::size_t before, bool at_line);
   // Takes part until all is read. How much there was: fewer bytes at the file's end.
   rules::Result<std::size_t> finish(Crew& crew);
 
   bool is_under_way() const;
-  std::uint64_t offset() const;
+  std::uint64_t offset() const;  // in the file
   std::size_t bytes() const;  // that were asked for
   // After finish(): what was read, and what is in it.
   std::string_view text() const;
-  const std::vector<Survey>& surveys() const;
+  Survey survey() const;
+  // The same with what was read before it: `carried` ends with what the first `before` bytes are, and replaces them. Empty:
+  // those bytes are not the same any more, or it is too much. Then text() is this.
+  std::string_view join(std::string_view carried);
   Onlooker* onlooker() const;
 
  private:

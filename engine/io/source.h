@@ -10,7 +10,7 @@
 
 #include "engine/io/chunk.h"
 #include "engine/io/file_id.h"
-#include "engine/io/shared_read.h"
+#include "engine/io/read_ahead.h"
 #include "rules/result.h"
 #include "rules/time.h"
 
@@ -20,18 +20,7 @@ namespace logbell::engine {
 struct ReadBuffer {
   std::vector<char> raw;
   std::string scratch;
-  Crew* crew = nullptr;  // who helps with a large read; null: nobody
-  // Then: what is handed over, and what the crew reads meanwhile, of whichever file.
-  SharedRead now;
-  SharedRead ahead;
-  FileId ahead_of;
-  FileId last_of;                // which was read last
-  std::size_t reads_in_a_row = 0;  // of it
-
-  // What is read ahead is not wanted any more.
-  void drop_ahead() {
-    if (ahead.is_under_way()) static_cast<void>(ahead.finish(*crew));
-  }
+  ReadAhead* ahead = nullptr;  // who reads large files on; null: nobody
 };
 
 // What happened to a file under its reader.

@@ -29,8 +29,8 @@ using rules::Timestamp;
 // Read at once: enough that what is done for each read is nothing beside it, little enough to stay in a
 // core's own cache, its search included.
 constexpr std::size_t kChunkBytes = 512 * 1024;
-// Shared by several threads, what each takes stays in its own cache, and they are woken less often.
-constexpr std::size_t kSharedChunkBytes = 4 * 1024 * 1024;
+// Shared by several threads: of each, what it reads ahead has to stay in its core's cache too.
+constexpr std::size_t kChunkBytesAThread = 256 * 1024;
 // Matches wait for the core in at most this, as in a running process.
 constexpr std::size_t kQueueBytes = 64 * 1024 * 1024;
 // So much is handed over at once: two threads that share a core change places for each.
@@ -116,7 +116,7 @@ void read_all(const std::shared_ptr<const rules::Plan>& plan, const BacktestSett
     rules::Instant shown_at = rules::Instant::min();
     Reader::Options options;
     options.clock = &clock;
-    options.chunk_bytes = settings.threads > 1 ? kSharedChunkBytes : kChunkBytes;
+    options.chunk_bytes = settings.threads > 1 ? settings.threads * kChunkBytesAThread : kChunkBytes;
     options.use_inotify = false;
     options.only_past = true;
     options.threads = settings.threads;

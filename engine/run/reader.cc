@@ -1,7 +1,6 @@
 #include "engine/run/reader.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -13,7 +12,7 @@
 #include "engine/io/decode.h"
 #include "engine/io/fault.h"
 #include "engine/io/records.h"
-#include "engine/io/shared_read.h"
+#include "engine/io/read_ahead.h"
 #include "engine/run/event_time.h"
 #include "engine/run/follower.h"
 #include "rules/alert.h"
@@ -91,7 +90,8 @@ struct Reader::Impl {
    public:
     explicit LookAhead(Impl& impl) : impl_(impl) {}
 
-    void expect(std::size_t count) override {
+    void expect(std::size_t count, bool at_line) override {
+      at_line_ = at_line;
       patterns_ = impl_.ahead_patterns;
       pieces.resize(std::max(pieces.size(), count));
       for (Ahead& piece : pieces)
@@ -99,8 +99,7 @@ struct Reader::Impl {
     }
     void look(std::size_t piece, std::size_t member, std::string_view text) override {
       if (patterns_ == nullptr) return;
-      // A stream's place is a line's beginning.
-      const std::size_t begin = piece == 0 ? 0 : std::min(text.find('\n'), text.size() - 1) + 1;
+      const std::size_t begin = piece == 0 && at_line_ ? 0 : std::min(text.find('\n'), text.size() - 1) + 1;
       const std::size_t end = text.rfind('\n') + 1;  // 0: there is none
       Ahead& mine = pieces[piece];
       mine.found.clear();
@@ -113,6 +112,7 @@ struct Reader::Impl {
    private:
     Impl& impl_;
     const rules::PatternSet* patterns_ = nullptr;
+    bool at_line_ = true;  // the first piece begins where a line does
   };
 
   Impl(std::shared_ptr<const rules::Plan> first_plan, Options with)
@@ -124,7 +124,7 @@ struct Reader::Impl {
   }
 
   void replace_plan(std::shared_ptr<const rules::Plan> next) {
-    if (crew != nullptr) buffer.drop_ahead();  // it is matched with the old one
+    if (ahead != nullptr) ahead->drop();  // it is matched with the old one
     plan = std::move(next);
     follower.replace_plan(plan);
     sent.clear();
@@ -190,8 +190,8 @@ struct Reader::Impl {
     batch.read_at = now;
     if (Tail* tail = pick(instant)) {
       read(*tail, now, instant, batch);
-    } else if (crew != nullptr) {
-      buffer.drop_ahead();
+    } else if (ahead != nullptr) {
+      ahead->drop();
     }
     if (options.drills != nullptr && options.drills->has_lines()) read_drills(now, instant, batch);
 
@@ -305,9 +305,11 @@ struct Reader::Impl {
                    "The system gives no thread more: what is behind is read by fewer, and takes longer. Raise the limit "
                    "of processes (pids.max, ulimit -u)."});
     scratches.resize(crew->size());
-    buffer.crew = crew.get();
-    buffer.now = SharedRead(&look_aheads[0]);
-    buffer.ahead = SharedRead(&look_aheads[1]);
+    std::vector<Onlooker*> onlookers;
+    for (LookAhead& one : look_aheads)
+      onlookers.push_back(&one);
+    ahead = std::make_unique<ReadAhead>(*crew, onlookers);
+    buffer.ahead = ahead.get();
   }
 
   // --- from lines to records
@@ -428,7 +430,7 @@ struct Reader::Impl {
   void match_lines(const rules::PatternSet& patterns, std::string_view block) {
     const char* at = block.data();
     const char* const end = at + block.size();
-    auto* const seen = static_cast<LookAhead*>(buffer.now.onlooker());
+    auto* const seen = ahead == nullptr ? nullptr : static_cast<LookAhead*>(ahead->onlooker());
     for (Ahead& piece : seen == nullptr ? std::span<Ahead>() : std::span<Ahead>(seen->pieces)) {
       const char* const from = piece.lines.data();
       const char* const to = from + piece.lines.size();
@@ -825,7 +827,7 @@ struct Reader::Impl {
   std::vector<rules::PatternSet::Scratch> scratches;          // by member of the crew
   // Of what the stream that is read next is matched with; null: its lines are made of it first.
   const rules::PatternSet* ahead_patterns = nullptr;
-  std::array<LookAhead, 2> look_aheads{LookAhead(*this), LookAhead(*this)};
+  std::vector<LookAhead> look_aheads = std::vector<LookAhead>(ReadAhead::kMostReads + 1, LookAhead(*this));
   std::vector<std::pair<std::size_t, std::size_t>> pieces;    // of a block: from, to
   std::vector<std::vector<rules::Match>> found_by_piece;
   LineTimes times;
@@ -843,6 +845,7 @@ struct Reader::Impl {
   bool confirmation_wanted = false;
   bool finishing = false;
   bool last_was_waiting = false;
+  std::unique_ptr<ReadAhead> ahead;
   std::unique_ptr<Crew> crew;  // ends before what it works with
 };
 

@@ -43,10 +43,11 @@ TEST_CASE("crew: the owner does something else meanwhile, and joins the others t
       const std::size_t pieces = round % 13;
       std::vector<std::atomic<int>> times(pieces);
       CHECK_FALSE(crew.is_busy());
-      crew.begin(pieces, [&](std::size_t piece, std::size_t) { ++times.at(piece); });
+      const Crew::Ticket work = crew.begin(pieces, [&](std::size_t piece, std::size_t) { ++times.at(piece); });
       CHECK(crew.is_busy());
       if (round % 3 == 0) std::this_thread::yield();
-      crew.finish();
+      crew.finish(work);
+      CHECK_FALSE(crew.is_busy());
       for (const std::atomic<int>& each : times)
         REQUIRE(each == 1);
     }
@@ -55,9 +56,38 @@ TEST_CASE("crew: the owner does something else meanwhile, and joins the others t
   std::atomic<int> done{0};
   {
     Crew crew(2);
-    crew.begin(50, [&](std::size_t, std::size_t) { ++done; });
+    static_cast<void>(crew.begin(50, [&](std::size_t, std::size_t) { ++done; }));
   }
   CHECK(done <= 50);
+}
+
+TEST_CASE("crew: several works are begun, and finished in any order, each piece done once", "[io][crew]") {
+  for (const std::size_t members : {1U, 2U, 4U}) {
+    Crew crew(members);
+    for (std::size_t round = 0; round < 300; ++round) {
+      constexpr std::size_t kWorks = 5;
+      std::vector<std::vector<std::atomic<int>>> times(kWorks);
+      std::vector<std::atomic<int>> busy(members);
+      std::atomic<int> twice{0};
+      std::vector<Crew::Ticket> works;
+      for (std::size_t i = 0; i < kWorks; ++i) {
+        times[i] = std::vector<std::atomic<int>>((round + 3 * i) % 7);
+        works.push_back(crew.begin(times[i].size(), [&, i](std::size_t piece, std::size_t member) {
+          if (busy.at(member).fetch_add(1) != 0) ++twice;
+          ++times[i].at(piece);
+          --busy.at(member);
+        }));
+      }
+      for (std::size_t i = 0; i < kWorks; ++i) {
+        const std::size_t which = (i * 2 + round) % kWorks;
+        crew.finish(works[which]);
+        for (const std::atomic<int>& each : times[which])
+          REQUIRE(each == 1);
+        CHECK(crew.is_busy() == (i + 1 < kWorks));
+      }
+      REQUIRE(twice == 0);
+    }
+  }
 }
 
 TEST_CASE("crew: what a piece throws is thrown when the others are done, and the crew goes on",

@@ -17,7 +17,7 @@ constexpr std::size_t kPiece = SharedRead::kPieceBytes;
 
 class Seen final : public Onlooker {
  public:
-  void expect(std::size_t pieces) override { texts.assign(pieces, "never seen"); }
+  void expect(std::size_t pieces, bool at_line) override { texts.assign(pieces, "never seen"), begins_at_line = at_line; }
   void look(std::size_t piece, std::size_t, std::string_view text) override {
     texts.at(piece) = std::string(text);
   }
@@ -28,6 +28,7 @@ class Seen final : public Onlooker {
     return all;
   }
   std::vector<std::string> texts;
+  bool begins_at_line = false;
 };
 
 std::string some_text(std::size_t bytes) {
@@ -55,8 +56,9 @@ TEST_CASE("shared_read: what there is, from anywhere, by any number of members",
     SharedRead read(&seen);
     for (const std::size_t offset : {std::size_t{0}, std::size_t{777}, kPiece - 1, 2 * kPiece, text.size()}) {
       for (const std::size_t bytes : {2 * kPiece, 2 * kPiece + 300, 3 * kPiece + 5}) {
-        REQUIRE(read.begin(crew, fd, offset, bytes, 100));
+        REQUIRE(read.begin(crew, fd, offset, bytes, 100, bytes % 2 == 0));
         CHECK(read.is_under_way());
+        CHECK(seen.begins_at_line == (bytes % 2 == 0));
         const auto got = read.finish(crew);
         CHECK_FALSE(read.is_under_way());
         REQUIRE(got);
@@ -65,10 +67,7 @@ TEST_CASE("shared_read: what there is, from anywhere, by any number of members",
         CHECK((read.text() == wanted));
         // Of the first bytes it sees nothing.
         CHECK((seen.all() == wanted.substr(std::min<std::size_t>(100, wanted.size()))));
-        Survey all;
-        for (const Survey& piece : read.surveys())
-          all += piece;
-        CHECK(all.newlines == static_cast<std::uint64_t>(std::count(wanted.begin(), wanted.end(), '\n')));
+        CHECK(read.survey().newlines == static_cast<std::uint64_t>(std::count(wanted.begin(), wanted.end(), '\n')));
       }
     }
   }
@@ -82,7 +81,7 @@ TEST_CASE("shared_read: the file may be closed and the read moved while it is un
     const int fd = file_of(text);
     SharedRead read;
     SharedRead other;
-    REQUIRE(read.begin(crew, fd, 0, text.size(), 0));
+    REQUIRE(read.begin(crew, fd, 0, text.size(), 0, true));
     std::swap(read, other);
     ::close(fd);
     CHECK(other.is_under_way());
@@ -92,17 +91,48 @@ TEST_CASE("shared_read: the file may be closed and the read moved while it is un
   }
 }
 
+TEST_CASE("shared_read: what was read before it is put before it, if it ends as it begins", "[io][crew]") {
+  const std::string text = some_text(3 * kPiece);
+  const int fd = file_of(text);
+  Crew crew(2);
+  SharedRead read;
+  const std::size_t from = 100'000;
+  const auto again = [&] {
+    REQUIRE(read.begin(crew, fd, from, 2 * kPiece, 50, false));
+    REQUIRE(read.finish(crew));
+  };
+  for (const std::size_t more : {std::size_t{0}, std::size_t{1}, std::size_t{777}, SharedRead::kMostCarried}) {
+    again();
+    const std::string wanted = text.substr(from - more, more + 2 * kPiece);
+    CHECK((read.join(std::string_view(text).substr(from - more, more + 50)) == wanted));
+    CHECK((read.text() == wanted));
+    CHECK(read.survey().newlines == static_cast<std::uint64_t>(std::count(wanted.begin(), wanted.end(), '\n')));
+  }
+  again();
+  CHECK(read.join(std::string_view(text).substr(from - SharedRead::kMostCarried - 1, SharedRead::kMostCarried + 51)).empty());
+  CHECK(read.join(std::string_view(text).substr(from, 49)).empty());
+  std::string other = text.substr(from - 10, 60);
+  CHECK_FALSE(read.join(other).empty());
+  again();
+  other.back() ^= 1;
+  CHECK(read.join(other).empty());
+  other = text.substr(from - 10, 60);
+  other[10] ^= 1;
+  CHECK(read.join(other).empty());
+  ::close(fd);
+}
+
 TEST_CASE("shared_read: what cannot be read is an error", "[io][crew]") {
   const int fd = ::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   REQUIRE(fd >= 0);
   Crew crew(2);
   SharedRead read;
-  REQUIRE(read.begin(crew, fd, 0, 2 * kPiece, 0));
+  REQUIRE(read.begin(crew, fd, 0, 2 * kPiece, 0, true));
   const auto got = read.finish(crew);
   REQUIRE_FALSE(got);
   CHECK(got.error().message == "read: Is a directory");
   ::close(fd);
-  CHECK_FALSE(read.begin(crew, fd, 0, 2 * kPiece, 0));  // no such descriptor
+  CHECK_FALSE(read.begin(crew, fd, 0, 2 * kPiece, 0, true));  // no such descriptor
 }
 
 }  // namespace
