@@ -105,6 +105,11 @@ class Check {
       if (one.built_in) continue;
       if (one.silent != nullptr) {
         ++out_.rules_without_sink;
+        if (!plan_.has_route)
+          problems_.error(one.place, fmt::format("rule \"{}\"", one.alert),
+                          fmt::format("when its `sinks: none` ends, on {}, no sink hears of it: there is no `route:`",
+                                      format_rfc3339(one.silent->until).substr(0, 10)),
+                          "write a `route:` with `sinks:`, by which it goes from then on");
         continue;
       }
       note_users(one);

@@ -733,6 +733,9 @@ class Parser {
                         signature.least == signature.most ? "" : "at least ", signature.least,
                         signature.least == 1 ? "" : "s", node->operands.size(), node->operands.size() == 1 ? "is" : "are"),
             example);
+    if (signature.function == KeyedFunction::kUnanswered && node->operands[0]->pattern == node->operands[1]->pattern &&
+        same_matchers(*node->operands[0], *node->operands[1]))
+      wrong(node->operands[1]->offset, "each line would answer itself: both patterns are the same", example);
     if (node->operands.back()->window == Duration{0})
       wrong(token_.offset, "a window is missing", fmt::format("as in {}[5m]", node->operands.back()->pattern));
     expect(")");
@@ -743,6 +746,11 @@ class Parser {
       operand = std::move(with_window);
     }
     return node;
+  }
+
+  static bool same_matchers(const Expr& a, const Expr& b) {
+    return std::equal(a.matchers.begin(), a.matchers.end(), b.matchers.begin(), b.matchers.end(),
+                      [](const LabelMatcher& one, const LabelMatcher& other) { return one.format() == other.format(); });
   }
 
   // The next pattern of a function by key: what it counts, before its window.

@@ -168,7 +168,7 @@ class Writer {
       case Range::kAvgOverTime: {
         // Where no line said a number, there is no element.
         const std::string total = selected(call, sum(call));
-        const std::string lines = selected(call, count(call));
+        const std::string lines = selected(call, numbers(call));
         return call.function == Range::kSumOverTime ? fmt::format("({} and {} > 0)", total, lines)
                                                     : fmt::format("({} / ({} > 0))", total, lines);
       }
@@ -208,11 +208,12 @@ class Writer {
 
   std::string count(const Expr& call) {
     const PatternSpec& pattern = plan_->patterns[call.pattern_index];
-    if (!pattern.metric)
+    // A histogram's own count leaves out lines without a number.
+    if (!pattern.metric || pattern.metric->type == MetricSpec::Type::kHistogram)
       return record(call, "count", series(kMatches, "pattern=" + quoted(pattern.name)), {});
     switch (pattern.metric->type) {
       case MetricSpec::Type::kHistogram:
-        return record(call, "count", series(pattern.metric->name + "_count"), {});
+        break;
       case MetricSpec::Type::kCounter:
         if (pattern.value.empty()) return record(call, "count", series(pattern.metric->name), {});
         break;
@@ -231,6 +232,11 @@ class Writer {
     throw CannotBeSaid{
         fmt::format("no metric has the sum of the values of pattern \"{}\" and their number", pattern.name),
         "give it a `metric:` of type histogram"};
+  }
+
+  // How many lines said a number: of what sum() takes.
+  std::string numbers(const Expr& call) {
+    return record(call, "numbers", series(plan_->patterns[call.pattern_index].metric->name + "_count"), {});
   }
 
   std::string buckets(const Expr& call) {

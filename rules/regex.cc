@@ -196,6 +196,11 @@ std::string Regex::CompileError::format() const {
 }
 
 tl::expected<Regex, Regex::CompileError> Regex::compile(std::string_view pattern, Options options) {
+  // No log holds it, and a regex that means one can say \x08.
+  if (const std::size_t at = pattern.find('\b'); at != std::string_view::npos)
+    return tl::unexpected<CompileError>(
+        CompileError{"it holds a backspace (U+0008)", "", at,
+                     "in double quotes YAML reads \\b as one: write the regex in single quotes", false});
   // The pattern as written is judged alone: inside "^(?:…)$" an unbalanced ")" would pass.
   auto impl = std::make_shared<Impl>(pattern, options.anchored);
   std::optional<RE2> unanchored;

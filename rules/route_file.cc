@@ -16,6 +16,9 @@ using IntRange = std::pair<int, int>;
 
 // Deeper than any tree that a person reads; keeps recursion off the end of the stack.
 constexpr int kMaxRouteDepth = 24;
+// An alert waits no longer than this, however a route is written: a slip of the unit would mute it.
+constexpr Duration kMaxGroupWait = std::chrono::hours(1);
+constexpr Duration kMaxGroupInterval = std::chrono::hours(24);
 
 std::optional<int> whole_number(std::string_view text) {
   int value = 0;
@@ -266,8 +269,12 @@ class RouteReader {
     } else if (const yaml::Node* empty = fields.raw("group_by"); empty != nullptr && empty->is_sequence()) {
       return;  // said by texts()
     }
-    if (const auto wait = fields.duration("group_wait")) route.options.group_wait = *wait;
+    if (const auto wait = fields.duration("group_wait")) {
+      if (*wait > kMaxGroupWait) too_long(fields, "group_wait", *wait, kMaxGroupWait, "as in 30s");
+      route.options.group_wait = *wait;
+    }
     if (const auto interval = fields.duration("group_interval")) {
+      if (*interval > kMaxGroupInterval) too_long(fields, "group_interval", *interval, kMaxGroupInterval, "as in 5m");
       if (*interval <= Duration{0}) fields.error("group_interval", "it must be longer than 0", "as in 30s");
       route.options.group_interval = *interval;
     }
@@ -283,6 +290,11 @@ class RouteReader {
                       format_duration(route.options.group_interval)),
           "make it longer");
     }
+  }
+
+  static void too_long(const Fields& fields, const char* key, Duration written, Duration most, const char* fix) {
+    fields.error(key, fmt::format("an alert would wait for {} until somebody hears of it; {} at most", format_duration(written), format_duration(most)),
+                 fix);
   }
 
   void read_intervals(const Fields& fields, const char* key, std::vector<std::string>& out, int depth) {

@@ -19,6 +19,8 @@ constexpr Duration kShortWindow = std::chrono::minutes(1);
 constexpr Duration kShortKeepFiring = std::chrono::minutes(5);
 // Series that `expect` may create: a list that somebody wrote by hand.
 constexpr std::size_t kMaxExpected = 1000;
+// Nobody means to hear of it so late: a slip of the unit.
+constexpr Duration kMaxFor = std::chrono::hours(24 * 30);
 // `sinks: none` for longer than this is a rule that nobody means to hear of again.
 constexpr Duration kLongSilence = std::chrono::hours(24 * 366);
 
@@ -138,7 +140,7 @@ const KeyTable& pattern_keys() {
        {"source", "The source that it reads.", {Shape::texts()}, false, "every one"},
        {"sources", "The sources that it reads.", {Shape::texts()}, false, "every one"},
        {"expect", "Values of its labels whose series exist from the start and count 0.", {Shape::map_of({Shape::texts()})}},
-       {"metric", "A metric of its own, instead of logbell_pattern_matches_total.", {Shape::map(metric_keys)}},
+       {"metric", "A metric of its own, instead of logbell_pattern_matches_total; a histogram, beside it.", {Shape::map(metric_keys)}},
        {"examples", "Lines that must match, tried by every check.", {Shape::texts()}},
        {"max_series", "Beyond so many series all count as __other__.", {Shape::integer(1, 1'000'000)}, false, "1000"}},
       {{"match", "where"}}};
@@ -276,6 +278,12 @@ PatternSpec RuleReader::read_pattern(const Fields& fields, std::string name, con
       if (key == std::string_view("match") && text.value.empty()) {
         fields.error(text.place, "`match:` is empty: it would match every line",
                      "write what a line must hold");
+        regexes_good = false;
+        continue;
+      }
+      if (key == std::string_view("exclude") && regex->matches("") && regex->matches("\x01")) {
+        fields.error(text.place, fmt::format("`exclude:` \"{}\" leaves out every line: an empty one matches it, too", text.value),
+                     "write what a line must not hold, or remove it");
         regexes_good = false;
         continue;
       }
@@ -544,6 +552,9 @@ void RuleReader::read_metric(const Fields& fields, PatternSpec& pattern) {
                    "letters, digits, underscores and colons, no digit first");
     } else if (spec.name.rfind("logbell_", 0) == 0) {
       metric.error("name", "names that begin with logbell_ are logbell's own", "choose another name");
+    } else if (spec.name == "up" || spec.name.rfind("process_", 0) == 0 || spec.name.rfind("scrape_", 0) == 0) {
+      metric.error("name", fmt::format("\"{}\" is a metric of Prometheus's or of this process's own", spec.name),
+                   "choose another name, as in orders_" + spec.name);
     } else if (const auto [other, fresh] = metric_names_.emplace(spec.name, name->place); !fresh) {
       metric.error("name",
                    fmt::format("the metric \"{}\" is already at {}", spec.name, other->second.format()),
@@ -553,6 +564,13 @@ void RuleReader::read_metric(const Fields& fields, PatternSpec& pattern) {
   if (const auto help = metric.text("help")) spec.help = help->value;
   if (const auto type = metric.word("type"))
     spec.type = static_cast<MetricSpec::Type>(*type);
+  if (spec.type == MetricSpec::Type::kHistogram && !spec.name.empty()) {
+    for (const char* part : {"_bucket", "_sum", "_count"}) {
+      if (const auto [other, fresh] = metric_names_.emplace(spec.name + part, metric.place("name")); !fresh)
+        metric.error("name", fmt::format("the histogram has a metric \"{}{}\", which is already at {}", spec.name, part, other->second.format()),
+                     "choose another name");
+    }
+  }
   if (spec.type != MetricSpec::Type::kCounter && !fields.has("value")) {
     metric.error("type", "a gauge or histogram shows a value, and the pattern has none",
                  "name the capture that holds it: `value: NAME`");
@@ -708,7 +726,12 @@ void RuleReader::read_rule(const yaml::Node& node, const std::string& group) {
                  has_short_key ? "write `match: '…'` with a regex"
                                : "as in `expr: count_over_time(PATTERN[5m]) > 3`, or `match: '…'`");
   }
-  if (const auto wait = fields.duration("for")) draft.rule.for_ = *wait;
+  if (const auto wait = fields.duration("for")) {
+    if (*wait > kMaxFor)
+      fields.error("for", fmt::format("nobody hears of it for {}; {} at most", format_duration(*wait), format_duration(kMaxFor)),
+                   "as in 5m");
+    draft.rule.for_ = *wait;
+  }
   // Who writes when it ends means just that.
   if (draft.short_form && !fields.has("resolve_when")) draft.rule.keep_firing_for = kShortKeepFiring;
   if (const auto keep = fields.duration("keep_firing_for")) draft.rule.keep_firing_for = *keep;

@@ -110,7 +110,7 @@ class RuleReader {
   Reading* reading_;
   RuleSurroundings around_;
   std::vector<PatternSpec> patterns_;
-  std::map<std::string, Place> metric_names_;
+  std::map<std::string, Place> metric_names_;  // with those of a histogram's parts
   std::vector<Draft> drafts_;
 };
 

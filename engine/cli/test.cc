@@ -34,6 +34,8 @@ struct TestReport {
   std::vector<TestOutcome> tests;
   std::size_t failed = 0;
   double seconds = 0;  // all of it, loading included
+  // Files that cannot be run, each with what is wrong: who reads only the report is not to see a success.
+  std::vector<std::pair<std::string, std::vector<std::string>>> refused;
 };
 
 // What both have, what only one has: the longest common part stands as it is. (Needleman and Wunsch's table;
@@ -178,6 +180,16 @@ void print_json(const TestReport& report, const RuleTests& tests, bool coverage)
     list.push(std::move(one));
   }
   out.set("tests", std::move(list));
+  if (!report.refused.empty()) {
+    Json refused{Json::Array{}};
+    for (const auto& [file, problems] : report.refused) {
+      Json lines{Json::Array{}};
+      for (const std::string& problem : problems)
+        lines.push(Json(problem));
+      refused.push(Json().set("file", file).set("problems", std::move(lines)));
+    }
+    out.set("refused", std::move(refused));
+  }
   if (coverage) out.set("coverage", coverage_json(tests));
   std::fputs((out.dump(2) + "\n").c_str(), stdout);
 }
@@ -213,9 +225,15 @@ std::string xml(std::string_view text) {
 // What Jenkins, GitLab and GitHub's reporters read.
 void print_junit(const TestReport& report) {
   std::string out = fmt::format(
-      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites tests=\"{}\" failures=\"{}\" "
+      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites tests=\"{}\" failures=\"{}\" errors=\"{}\" "
       "time=\"{:.3f}\">\n",
-      report.tests.size(), report.failed, report.seconds);
+      report.tests.size() + report.refused.size(), report.failed, report.refused.size(), report.seconds);
+  for (const auto& [file, problems] : report.refused)
+    out += fmt::format(
+        "  <testsuite name=\"{0}\" tests=\"1\" failures=\"0\" errors=\"1\" skipped=\"0\" time=\"0.000\">\n"
+        "    <testcase name=\"the file is refused\" classname=\"{0}\" file=\"{0}\" line=\"1\" time=\"0.000000\">\n"
+        "      <error message=\"{1}\">{2}</error>\n    </testcase>\n  </testsuite>\n",
+        xml(file), xml(problems.empty() ? "it cannot be read" : problems.front()), xml(fmt::format("{}", fmt::join(problems, "\n"))));
   for (auto from = report.tests.begin(); from != report.tests.end();) {
     const auto to =
         std::find_if(from, report.tests.end(), [&](const auto& test) { return test.file != from->file; });
@@ -257,14 +275,16 @@ int command_test(const TestOptions& options) {
   }
   RuleTests tests(ConfigWorld::real(clock.now()));
   TestReport report;
-  bool refused = false;
   for (const std::string& file : options.files) {
     rules::Problems problems;
     const std::optional<LoadedTests> loaded = tests.load(file, problems);
+    std::vector<std::string> said;
     for (const rules::Problem& problem : problems.sorted())
-      std::fprintf(stderr, "%s\n", problem.format().c_str());
+      said.push_back(problem.format());
+    for (const std::string& line : said)
+      std::fprintf(stderr, "%s\n", line.c_str());
     if (!loaded) {
-      refused = true;
+      report.refused.emplace_back(file, std::move(said));
       continue;
     }
     for (const rules::RuleTest& test : loaded->file.tests) {
@@ -277,7 +297,7 @@ int command_test(const TestOptions& options) {
     }
   }
   report.seconds = seconds_between(began, clock.instant());
-  if (!refused && report.tests.empty()) {
+  if (report.refused.empty() && report.tests.empty()) {
     std::fprintf(stderr, "logbell test: no test is called so: %s\n", options.only.c_str());
     return kExitUsage;
   }
@@ -292,7 +312,7 @@ int command_test(const TestOptions& options) {
       print_junit(report);
       break;
   }
-  if (refused) return kExitConfig;
+  if (!report.refused.empty()) return kExitConfig;
   return report.failed > 0 ? kExitFindings : kExitOk;
 }
 

@@ -47,6 +47,8 @@ constexpr std::size_t kMaxSampleMemory = 1024 * 1024;
 constexpr Duration kDay = std::chrono::hours(24);
 constexpr std::string_view kBeforeStart = "logbell_alerts_before_start_total";
 constexpr std::string_view kSamplesDropped = "logbell_sample_lines_dropped_total";
+constexpr std::string_view kTooLate = "logbell_matches_too_late_total";
+constexpr std::string_view kNegativeValues = "logbell_values_negative_total";
 constexpr std::string_view kKeysDropped = "logbell_keys_dropped_total";
 constexpr std::string_view kFailures = "logbell_rule_evaluation_failures_total";
 // What the reader counts where lines are missing.
@@ -93,6 +95,7 @@ std::string_view describe_gap(std::string_view cause) {
       {"compressed_broken", "compressed, and what was compressed is broken"},
       {"compression_unknown", "compressed in a way that is not known"},
       {"decompression_limit", "compressed, and unpacked larger than it may be"},
+      {"read_by_another_source", "in a file that another source reads too, and a file is read once"},
       {"datagrams_dropped", "sent faster than it was read"},
       {"not_listening", "sent while nobody listened"},
       {"journal_vacuumed", "vacuumed from the journal before it was read"},
@@ -438,8 +441,7 @@ struct Pipeline::Impl {
     PatternState& state = patterns[pattern];
     const auto [at, is_new] = state.totals.try_emplace(values);
     if (is_new) {
-      const auto& metric = plan->patterns[pattern].metric;
-      if (metric) at->second.buckets.assign(metric->buckets.size(), 0);
+      at->second.buckets.assign(buckets_of(plan->patterns[pattern]), 0);
       state.changed_totals.insert(values);
       state.changed = true;
     }
@@ -530,9 +532,17 @@ struct Pipeline::Impl {
     }
   }
 
+  // Of a histogram, with +Inf: a line without a number is in none.
+  static std::size_t buckets_of(const rules::PatternSpec& spec) {
+    return is_histogram(spec) ? spec.metric->buckets.size() + 1 : 0;
+  }
+  static bool is_histogram(const rules::PatternSpec& spec) {
+    return spec.metric && spec.metric->type == rules::MetricSpec::Type::kHistogram;
+  }
+
   // What must be the same for a stored histogram to go on.
   static std::string shape(const rules::PatternSpec& spec) {
-    std::string text;
+    std::string text = is_histogram(spec) ? "+Inf " : "";
     if (spec.metric) {
       for (const double bucket : spec.metric->buckets)
         text += rules::format_number(bucket) + " ";
@@ -672,7 +682,7 @@ struct Pipeline::Impl {
         const auto& spec = plan->patterns[found->second];
         if (list.size() == spec.labels.size())
           patterns[found->second].totals[list] =
-              Totals::parse(*entry.value, spec.metric ? spec.metric->buckets.size() : 0);
+              Totals::parse(*entry.value, buckets_of(spec));
       } else if (const auto window = after(entry.key, "core/w/")) {
         const auto found = pattern_by.find(std::string(window->substr(0, 16)));
         // What no rule looks at any more is not kept.
@@ -928,12 +938,16 @@ struct Pipeline::Impl {
     totals.count += 1;
     totals.counted_at = std::max(totals.counted_at, match.at);
     if (!std::isnan(match.value)) {
-      totals.sum += match.value;
+      // A counter never decreases: who scrapes it would take that for a restart.
+      const bool refused = match.value < 0 && spec.metric && spec.metric->type == rules::MetricSpec::Type::kCounter;
+      if (refused) {
+        add(std::string(kNegativeValues), Labels{{"pattern", spec.name}}, 1);
+      } else {
+        totals.sum += match.value;
+      }
       totals.last = match.value;
-      if (spec.metric) {
-        for (std::size_t i = 0; i < totals.buckets.size(); ++i) {
-          if (match.value <= spec.metric->buckets[i]) totals.buckets[i] += 1;
-        }
+      for (std::size_t i = 0; i < totals.buckets.size(); ++i) {
+        if (i >= spec.metric->buckets.size() || match.value <= spec.metric->buckets[i]) totals.buckets[i] += 1;
       }
     }
     if (!std::exchange(totals.noted, true)) pattern.changed_totals.insert(dropped ? other(spec) : match.labels);
@@ -989,12 +1003,24 @@ struct Pipeline::Impl {
     for (const TimedMatch& match : batch.matches) {
       PatternState& pattern = patterns[match.pattern];
       if (pattern.earliest == Timestamp::max()) continue;
+      Timestamp slowest = Timestamp::max();
       for (const std::size_t i : pattern.used_by) {
         rules[i].dirty = true;
         if (pattern.earliest <= rules[i].state->clock()) rules[i].late = true;
+        slowest = std::min(slowest, rules[i].state->clock());
       }
+      if (slowest != rules::kLongAgo && pattern.earliest <= slowest - pattern.window.longest())
+        count_too_late(batch, match.pattern, slowest - pattern.window.longest());
       pattern.earliest = Timestamp::max();
     }
+  }
+
+  // Their own time has left every window: they are in the metrics, and can let nothing fire.
+  void count_too_late(const MatchBatch& batch, std::uint32_t pattern, Timestamp until) {
+    const auto late = std::count_if(batch.matches.begin(), batch.matches.end(), [&](const TimedMatch& match) {
+      return match.pattern == pattern && match.at <= until;
+    });
+    add(std::string(kTooLate), Labels{{"pattern", plan->patterns[pattern].name}}, static_cast<double>(late));
   }
 
   void count_keys(PatternState& pattern, const rules::PatternSpec& spec, const TimedMatch& match,
@@ -1932,11 +1958,13 @@ struct Pipeline::Impl {
     Labels labels;
     for (std::size_t k = 0; k < values.size(); ++k)
       labels.set(spec.labels[k], values[k]);
-    if (!spec.metric) {
-      labels.set("pattern", spec.name);
-      out.push_back({"logbell_pattern_matches_total", labels, totals.count});
-      return;
+    // A histogram counts numbers, and a line may have none: how many lines matched is beside it.
+    if (!spec.metric || is_histogram(spec)) {
+      Labels matches = labels;
+      matches.set("pattern", spec.name);
+      out.push_back({"logbell_pattern_matches_total", matches, totals.count});
     }
+    if (!spec.metric) return;
     const rules::MetricSpec& metric = *spec.metric;
     switch (metric.type) {
       case rules::MetricSpec::Type::kCounter:
@@ -1954,10 +1982,10 @@ struct Pipeline::Impl {
         {
           Labels bucket = labels;
           bucket.set("le", "+Inf");
-          out.push_back({metric.name + "_bucket", bucket, totals.count});
+          out.push_back({metric.name + "_bucket", bucket, totals.buckets.back()});
         }
         out.push_back({metric.name + "_sum", labels, totals.sum});
-        out.push_back({metric.name + "_count", labels, totals.count});
+        out.push_back({metric.name + "_count", labels, totals.buckets.back()});
         break;
     }
   }
@@ -2203,8 +2231,10 @@ std::vector<MetricValue> Pipeline::metrics() const {
     const Labels labels{{"pattern", impl_->plan->patterns[i].name}};
     for (const std::string_view name : {std::string_view("logbell_series_dropped_total"),
                                         std::string_view("logbell_window_full_total"), kSamplesDropped,
-                                        kKeysDropped}) {
+                                        kTooLate, kKeysDropped, kNegativeValues}) {
       if (name == kKeysDropped && impl_->patterns[i].window.keyed().empty()) continue;
+      const auto& metric = impl_->plan->patterns[i].metric;
+      if (name == kNegativeValues && !(metric && metric->type == rules::MetricSpec::Type::kCounter)) continue;
       if (impl_->counters.count(std::string(name) + labels.format()) == 0)
         values.push_back({std::string(name), labels, 0});
     }

@@ -307,7 +307,21 @@ void BacktestValues::see(const WindowOf& windows, Timestamp at) {
   }
 }
 
+// What an alert had as it fired may lie between two looks.
+void BacktestValues::take_firings() {
+  if (compared_.value == nullptr || !has_peak()) return;
+  for (const BacktestReport::Episode& episode : report_.episodes) {
+    if (std::isnan(episode.value) || (report_.peak && score(episode.value) <= score(report_.peak->value))) continue;
+    rules::Labels labels = episode.labels;
+    labels.erase("alertname");
+    for (const auto& [name, text] : rule_.labels)
+      labels.erase(name);
+    report_.peak = BacktestReport::Peak{episode.value, episode.fired_at, std::move(labels), true};
+  }
+}
+
 void BacktestValues::end(Timestamp last, Duration span) {
+  take_firings();
   if (report_.peak) report_.peak->exact = exact_;
   report_.thinned = everywhere_ && !exact_;
   if (!everywhere_) return;

@@ -141,6 +141,7 @@ class BacktestValues {
   }
   double score(double value) const { return compared_.wants_little() ? -value : value; }
   void suggest(rules::Duration span);
+  void take_firings();
 
   const rules::AlertingRule& rule_;
   bool everywhere_;

@@ -348,11 +348,13 @@ class Compiler {
                       "write the whole path");
         }
         const auto [other, fresh] = owner.emplace(file.value, source.name);
-        if (!fresh)
-          fields.warn(
-              file.place,
-              fmt::format("source \"{}\" reads {} too: its lines count twice", other->second, file.value),
-              "remove one of them");
+        if (!fresh && other->second == source.name) {
+          fields.warn(file.place, fmt::format("{} is named twice", file.value), "remove one of them");
+        } else if (!fresh) {
+          // A file is read once: what looks at the other source would wait for ever.
+          fields.error(file.place, fmt::format("source \"{}\" reads {} already, and a file is read once", other->second, file.value),
+                       fmt::format("remove one of them, and let the patterns of both name the other: `source: {}`", other->second));
+        }
         source.files.push_back(file.value);
       }
       if (source.is_stdin && !source.files.empty())

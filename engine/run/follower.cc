@@ -608,8 +608,11 @@ void Follower::duplicate(std::uint32_t index, const std::string& path, const Tai
   if (!source.duplicates.insert(path).second) return;
   ledger_.add("logbell_source_duplicate_inputs_total", label(index), 1);
   ledger_.note({ReaderNote::Level::kWarn, source.spec->name, path,
-                fmt::format("Is the same file as {} of source {}, and read once.", first.path,
-                            sources_[first.source].spec->name)});
+                fmt::format("Is the same file as {} of source {}, and read once.{}", first.path,
+                            sources_[first.source].spec->name,
+                            first.source == index ? "" : " What looks at this source sees none of its lines.")});
+  // People hear of it (InputGap): the rules that look at this source are blind to the file.
+  if (first.source != index) gap(index, "read_by_another_source", now_);
 }
 
 // What this process writes itself is nobody's log.

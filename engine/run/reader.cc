@@ -146,7 +146,7 @@ struct Reader::Impl {
       series("logbell_source_gaps_total", "cause",
              {"rotated_away_while_down", "deleted_while_down", "truncated_while_down", "truncated",
               "deleted_while_written", "compressed_broken", "compression_unknown",
-              "decompression_limit"});
+              "decompression_limit", "read_by_another_source"});
       if (!source.streams.empty()) {
         series("logbell_source_gaps_total", "cause",
                {"not_listening", "datagrams_dropped", "journal_vacuumed", "journal_unreadable"});

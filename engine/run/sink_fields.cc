@@ -150,31 +150,36 @@ std::optional<rules::Secret> SinkFields::from_file(const std::string& key) {
   const std::optional<Text> path = fields_.required_text(key, "name the file that holds the secret");
   if (!path) return std::nullopt;
   if (assume_secrets()) return rules::Secret(kAssumed);
+  // Who puts the secret itself into the variable is not to find it in a log: what is shown is what is written.
+  const yaml::Node* node = fields_.raw(key);
+  const bool is_variable = node != nullptr && node->scalar.find("${") != std::string::npos;
+  const std::string shown = is_variable ? node->scalar : path->value;
   rules::Result<std::string> text = world_.read_file(path->value);
   if (!text) {
     fields_.error(
-        key, fmt::format("the secret's file {} cannot be read: {}", path->value, text.error().message),
+        key, fmt::format("the secret's file {} cannot be read: {}", shown, text.error().message),
         text.error().code == rules::ErrorCode::kNotFound
-            ? "mount it, or correct the path"
+            ? is_variable ? "mount it, or correct the path; a variable that holds the secret itself belongs to the key without _file"
+                          : "mount it, or correct the path"
             : "let logbell's user read it (in Kubernetes: securityContext.fsGroup), or correct the path");
     return std::nullopt;
   }
   if (text->size() > kMaxSecretBytes) {
-    fields_.error(key, fmt::format("the secret's file {} is too long to be one", path->value),
+    fields_.error(key, fmt::format("the secret's file {} is too long to be one", shown),
                   "correct the path");
     return std::nullopt;
   }
   while (!text->empty() && (text->back() == '\n' || text->back() == '\r'))
     text->pop_back();
   if (text->empty()) {
-    fields_.error(key, fmt::format("the secret's file {} is empty", path->value), "put the secret into it");
+    fields_.error(key, fmt::format("the secret's file {} is empty", shown), "put the secret into it");
     return std::nullopt;
   }
   if (world_.readable_by_others && world_.readable_by_others(path->value)) {
-    fields_.warn(fields_.place(key), fmt::format("the secret's file {} can be read by others", path->value),
-                 fmt::format("chmod 600 {}", path->value));
+    fields_.warn(fields_.place(key), fmt::format("the secret's file {} can be read by others", shown),
+                 fmt::format("chmod 600 {}", shown));
   }
-  return judged(key, *text, fmt::format("put the real one into {}", path->value));
+  return judged(key, *text, fmt::format("put the real one into {}", shown));
 }
 
 std::optional<rules::Secret> SinkFields::judged(std::string_view key, const std::string& value,

@@ -98,6 +98,20 @@ class TestCommandTest(Case):
         self.assertTrue(failures[0].get("message").startswith(f"{self.bad}:12:9: Failed firing"))
         self.assertIn('+ {queue="<&>\N{REPLACEMENT CHARACTER}', failures[0].text)
 
+    def test_a_report_says_what_was_refused(self):
+        broken = self.write("tests/broken.test.yaml", "tests: [{nme: x}]\n")
+        done = self.logbell(self.good, broken, "--format", "junit")
+        self.assertEqual(78, done.returncode)
+        root = xml.etree.ElementTree.fromstring(done.stdout)
+        self.assertEqual(("2", "0", "1"), (root.get("tests"), root.get("failures"), root.get("errors")))
+        suite = next(suite for suite in root if suite.get("name") == broken)
+        self.assertEqual("1", suite.get("errors"))
+        self.assertIn('"config" is missing', suite.find("./testcase/error").text)
+        done = self.logbell(self.good, broken, "--format", "json")
+        refused = json.loads(done.stdout)["refused"]
+        self.assertEqual([broken], [one["file"] for one in refused])
+        self.assertTrue(any('"config" is missing' in problem for problem in refused[0]["problems"]))
+
     def test_coverage_says_what_no_test_has_seen(self):
         done = self.logbell(self.good, "--coverage")
         self.assertEqual(0, done.returncode)

@@ -152,7 +152,7 @@ class Export(unittest.TestCase):
         labels = 'status="500",instance="a",job="l"'
         self.timeline({'up{instance="a",job="l"}': "1x80", f'orders_ms_bucket{{le="10",{labels}}}': "0x80", f'orders_ms_bucket{{le="100",{labels}}}': "0x20 10x59",
                        f'orders_ms_bucket{{le="1000",{labels}}}': "0x20 10x59", f'orders_ms_bucket{{le="+Inf",{labels}}}': "0x20 10x59",
-                       f"orders_ms_count{{{labels}}}": "0x20 10x59", f"orders_ms_sum{{{labels}}}": "0x20 900x59"},
+                       f'logbell_pattern_matches_total{{pattern="request",{labels}}}': "0x20 10x59", f"orders_ms_count{{{labels}}}": "0x20 10x59", f"orders_ms_sum{{{labels}}}": "0x20 900x59"},
                       {("5m", name): [] for name in ("Slow", "Sum", "Mean", "Rate", "Some", "Before")} |
                       {("5m15s", name): [{"status": "500"}] for name in ("Slow", "Sum", "Mean", "Rate", "Some")} |
                       {("10m15s", "Sum"): [], ("10m15s", "Mean"): [], ("10m15s", "Some"): [], ("10m15s", "Before"): [{"status": "500"}],

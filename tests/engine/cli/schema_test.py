@@ -29,6 +29,7 @@ rule.silent_expired rule.silent_in_a_list rule.silent_not_a_date rule.silent_wit
 rule.template_unknown_label rule.twins sink.fallback sink.secret_both sink.secret_empty sink.secret_file_control
 sink.secret_file_empty sink.secret_file_missing sink.secret_file_placeholder sink.secret_inline_placeholder sink.secret_placeholder
 sink.secret_unexpanded sink.secret_unset sink.secret_unset_why sink.undefined source.paths source.timestamp source.twice
+expr.answers_itself metric.not_its_own pattern.regex_slips route.waits rule.silent_no_route source.same_file
 """.split())
 # They are no YAML: there is nothing to hold against a schema.
 NO_YAML = set("""

@@ -1566,6 +1566,7 @@ TEST_CASE("metrics: a histogram of a pattern's values, in Prometheus's shape", "
   world.match("request", 0, {"200"}, "x", 3);
   world.match("request", 0, {"200"}, "x", 10);
   world.match("request", 0, {"200"}, "x", 1000);
+  world.match("request", 0, {"200"}, "one without a number", std::numeric_limits<double>::quiet_NaN());
   world.tick(1);
   world.restart();
   std::map<std::string, double> values;
@@ -1576,6 +1577,48 @@ TEST_CASE("metrics: a histogram of a pattern's values, in Prometheus's shape", "
   CHECK(values.at(R"(request_ms_bucket{le="+Inf", status="200"})") == 3);
   CHECK(values.at(R"(request_ms_sum{status="200"})") == 1013);
   CHECK(values.at(R"(request_ms_count{status="200"})") == 3);
+  CHECK(values.at(R"(logbell_pattern_matches_total{pattern="request", status="200"})") == 4);
+}
+
+TEST_CASE("metrics: what comes when no window can hold it any more is counted as such", "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.start();
+  const auto too_late = [&] { return metric(world, "logbell_matches_too_late_total", "queue_error"); };
+  world.match("queue_error", 0, {"a"});
+  world.tick(0);
+  CHECK(too_late() == 0);
+  world.match("queue_error", 100 * kSecond, {"a"});
+  world.tick(100 * kSecond);
+  world.match("queue_error", 40 * kSecond + 1, {"a"});
+  world.tick(100 * kSecond);
+  CHECK(too_late() == 0);
+  world.match("queue_error", 40 * kSecond, {"a"});
+  world.match("queue_error", 70 * kSecond, {"a"});
+  world.match("queue_error", 0, {"b"});
+  world.tick(100 * kSecond);
+  CHECK(too_late() == 2);
+}
+
+TEST_CASE("metrics: a counter of values never decreases", "[core][pipeline]") {
+  CoreWorld world;
+  world.pattern("sent", {});
+  world.written.patterns[0].value = "bytes";
+  world.written.patterns[0].metric = rules::MetricSpec{"sent_bytes_total", "", rules::MetricSpec::Type::kCounter, {}, {}};
+  world.start();
+  const auto value_of = [&](std::string_view name) {
+    double value = -1;
+    for (const auto& m : world.pipeline->metrics()) {
+      if (m.name == name) value = m.value;
+    }
+    return value;
+  };
+  CHECK(value_of("logbell_values_negative_total") == 0);
+  world.match("sent", 0, {}, "x", 100);
+  world.match("sent", 0, {}, "x", -30);
+  world.match("sent", 0, {}, "x", 5);
+  world.tick(1);
+  CHECK(value_of("sent_bytes_total") == 105);
+  CHECK(value_of("logbell_values_negative_total") == 1);
 }
 
 TEST_CASE("pipeline: what could not be found or read again is synced, once", "[core][pipeline]") {

@@ -138,6 +138,9 @@ TEST_CASE("heartbeat: what is wrong with it is said", "[run][heartbeat]") {
   CHECK(problems("{url: '${NOT_SET}'}").size() == 1);
   CHECK(problems("{url_file: /run/none}") ==
         Lines{"heartbeat: the secret's file /run/none cannot be read: No such file or directory"});
+  // Who puts the secret itself where its file's name belongs does not read it in a log.
+  CHECK(problems("{url_file: '${PING_URL}'}") ==
+        Lines{"heartbeat: the secret's file ${PING_URL} cannot be read: No such file or directory"});
   CHECK(problems("{url_file: /run/empty}") == Lines{"heartbeat: the secret's file /run/empty is empty"});
   CHECK(problems("{url: '${PLACEHOLDER}'}") ==
         Lines{R"(heartbeat: the secret "url" is a placeholder: nobody's real secret looks like that)"});

@@ -621,6 +621,9 @@ TEST_CASE("rotation: a file with several names is read once", "[run][rotation][F
   CHECK(world.lines() == Texts{"one", "two"});
   CHECK(world.counter("logbell_source_duplicate_inputs_total{source=\"app\"}") == 2);
   CHECK(world.counter("logbell_source_duplicate_inputs_total{source=\"other\"}") == 3);
+  // What looks at the other source sees nothing of it, and people hear of that.
+  CHECK(world.counter("logbell_source_gaps_total{cause=\"read_by_another_source\", source=\"app\"}") == 0);
+  CHECK(world.counter("logbell_source_gaps_total{cause=\"read_by_another_source\", source=\"other\"}") == 3);
   world.dir.remove("a.log");
   world.dir.append("b.log", "three\n");
   world.settle();

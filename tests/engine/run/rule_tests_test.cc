@@ -308,6 +308,7 @@ TEST_CASE("rule_tests: what is counted", "[run][rule_tests]") {
 10: metric logbell_pattern_matches_total at 2s
 - logbell_pattern_matches_total{pattern="failed"} 1
 + logbell_pattern_matches_total{pattern="failed", queue="a"} 1
++ logbell_pattern_matches_total{pattern="took"} 2
 + logbell_pattern_matches_total{pattern="came"} 0
 11: metric took_ms_sun at 2s
 - took_ms_sun 1
