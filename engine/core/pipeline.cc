@@ -213,6 +213,7 @@ struct PatternState {
   PatternWindow window;
   std::vector<std::size_t> used_by;          // rules
   Timestamp since = rules::kLongAgo;         // its matches are known from here on
+  Timestamp no_room_at = rules::kLongAgo;    // of the latest match that was not kept, for want of room
   Timestamp forgotten_at = rules::kLongAgo;  // clock of the last forget()
   Timestamp expired_at = rules::kLongAgo;    // and of the last expire()
   bool changed = true;                       // something is to be written
@@ -969,6 +970,8 @@ struct Pipeline::Impl {
       if (added.full) {
         // Never silently approximate: nothing is known until no window covers this match any more.
         known_since(pattern, std::max(pattern.since, match.at));
+        pattern.no_room_at = std::max(pattern.no_room_at, match.at);
+        built_in_dirty = true;
         add("logbell_window_full_total", Labels{{"pattern", spec.name}}, 1);
       }
       // Of the overflow series, too: who is told that it fires must see what it was.
@@ -1595,7 +1598,8 @@ struct Pipeline::Impl {
       RuleSlot& rule = rules[i];
       const rules::AlertingRule& written = plan->rules[i];
       if (!rule.unknown) continue;
-      const Timestamp due = *rule.unknown_since + 2 * rules::known_after(written);
+      // What has no room does not pass with the window's time.
+      const Timestamp due = *rule.unknown_since + (full_pattern(rule) == nullptr ? 2 * rules::known_after(written) : Duration(0));
       if (now < due && !shows("RuleUnknown", Labels{{"rule", written.name}})) {
         later(due);
         continue;
@@ -1680,8 +1684,21 @@ struct Pipeline::Impl {
     }
   }
 
+  // One that the rule looks at and that had no room for its matches; null: there is none.
+  const PatternState* full_pattern(const RuleSlot& rule) const {
+    for (const rules::Expr* call : rules::range_calls(rule.state->rule())) {
+      const PatternState& pattern = patterns[call->pattern_index];
+      if (pattern.no_room_at != rules::kLongAgo && rule.state->clock() - pattern.no_room_at < pattern.window.longest()) return &pattern;
+    }
+    return nullptr;
+  }
+
   std::string unknown_reason(const RuleSlot& rule) const {
     if (!rule.state->failure().empty()) return rule.state->failure();
+    if (const PatternState* const pattern = full_pattern(rule))
+      return fmt::format("pattern {} has matched more often within {} than is kept ({} matches a pattern, {} of all): shorten the windows that "
+                         "look at it, or let it match less",
+                         pattern->window.spec().name, rules::format_duration(pattern->window.longest()), PatternWindow::kMaxPoints, max_points);
     for (const std::uint32_t index : source_sets[rule.source_set].sources) {
       const SourceState& source = sources[index];
       const std::string& name = plan->sources[index].name;

@@ -30,6 +30,13 @@ CoreWorld queue_world() {
   return world;
 }
 
+std::string built_in_summary(const CoreWorld& world, const std::string& alertname) {
+  for (const engine::AlertView& view : world.pipeline->alerts()) {
+    if (view.alert.name() == alertname) return std::string(view.alert.annotation("summary"));
+  }
+  return "";
+}
+
 void three_errors(CoreWorld& world, std::int64_t when, const std::string& queue = "orders") {
   for (int i = 0; i < 3; ++i)
     world.match("queue_error", when + i, {queue}, "QueueNotFoundException: queue " + queue);
@@ -638,13 +645,6 @@ void gap(CoreWorld& world, std::int64_t when, const std::string& cause, double b
                           {"logbell_source_bytes_lost_total", {{"source", "api"}, {"cause", cause}}, bytes}};
 }
 
-std::string built_in_summary(const CoreWorld& world, const std::string& alertname) {
-  for (const engine::AlertView& view : world.pipeline->alerts()) {
-    if (view.alert.name() == alertname) return std::string(view.alert.annotation("summary"));
-  }
-  return "";
-}
-
 TEST_CASE("built in: lines that went missing are told once, over restarts, until an hour after the last",
           "[core][pipeline][F14]") {
   CoreWorld world = queue_world();
@@ -776,6 +776,11 @@ TEST_CASE("bounds: where all patterns together are full, what matches next is un
   const std::vector<engine::RuleView> rules = world.pipeline->rules();
   CHECK(rules[0].unknown);
   CHECK(rules[1].unknown);
+  CHECK(rules[0].unknown_reason ==
+        "pattern error has matched more often within 1m than is kept (1000000 matches a pattern, 4 of all): shorten the windows that look at "
+        "it, or let it match less");
+  // People hear of it at once, not when twice the window has passed.
+  CHECK(built_in_summary(world, "RuleUnknown").find("unknown since 2026-05-01T08:00:00.030Z: pattern ") != std::string::npos);
   // Once no window covers what was not kept, everything is known again, and there is room.
   world.tick(2 * kMinute);
   world.match("other", 2 * kMinute + 1);
