@@ -656,7 +656,10 @@ class Compiler {
     read_messages_per_minute(fields, *type, draft.spec);
     if (const auto resolved = fields.boolean("send_resolved")) draft.spec.send_resolved = *resolved;
     if (const auto drill = fields.boolean("drill"); drill && !*drill) config_.drills.never.insert(entry.key);
-    if (fields.word("audience")) draft.spec.machine_audience = true;
+    if (fields.word("audience")) {
+      draft.spec.machine_audience = true;
+      draft.spec.tells_people = false;  // whatever its kind: who writes it says so
+    }
     if (const auto pages = fields.boolean("pages")) draft.spec.pages = *pages;
     draft.fallback = fields.texts("fallback").value_or(std::vector<Text>());
     read_fallback_after(fields, draft);
