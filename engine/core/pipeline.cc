@@ -1488,6 +1488,13 @@ struct Pipeline::Impl {
     caused_at = rules::kLongAgo;
   }
 
+  // Why an alert has ended whose rule is not what it was.
+  static std::string_view why_gone(const rules::Plan& now, std::string_view name) {
+    const bool is_there = std::any_of(now.rules.begin(), now.rules.end(),
+                                      [&](const rules::AlertingRule& rule) { return rule.name == name; });
+    return is_there ? "rule changed: it is watched anew" : "rule removed";
+  }
+
   // What groups still hold as firing and no rule or condition knows any more has ended with its rule.
   void reconcile(Timestamp now) {
     std::set<Fingerprint> ending;  // by a reload before this first tick
@@ -1505,7 +1512,7 @@ struct Pipeline::Impl {
       if (known || ending.count(alert.fingerprint()) != 0) continue;
       alert.state = AlertState::kResolved;
       alert.resolved_at = now;
-      alert.resolve_reason = "rule removed";
+      alert.resolve_reason = why_gone(*plan, alert.name());
       announce(AlertState::kResolved, std::move(alert), now);
     }
   }
@@ -2024,7 +2031,7 @@ struct Pipeline::Impl {
       std::vector<Step> steps;
       const Timestamp at = rules[i].state->clock() == rules::kLongAgo ? now : rules[i].state->clock();
       rules[i].state->alerts().end_all(at, steps);
-      to_transitions(i, steps, "rule removed");
+      to_transitions(i, steps, why_gone(*next, rules[i].state->rule().name));
       for (const Labels& element : rules[i].state->alerts().take_changed())
         pending_entries.push_back(
             {fmt::format("core/a/{}/{}", hex(rules[i].identity), rules::to_json(element).dump()),

@@ -655,6 +655,16 @@ std::string Lane::first_receipt(const rules::Notification& notification) {
   return follows_ ? firsts_.of(notification) : std::string();
 }
 
+// Of its alerts, each once: who reads the log looks for them.
+std::string Lane::names_of(const rules::Notification& notification) {
+  constexpr std::size_t kMostNames = 5;
+  std::vector<std::string> names;
+  for (const rules::Alert& alert : notification.alerts) {
+    if (std::find(names.begin(), names.end(), alert.name()) == names.end()) names.emplace_back(alert.name());
+  }
+  return rules::list_words(names, kMostNames);
+}
+
 void Lane::say(const Settled& settled) {
   const Settlement& settlement = settled.settlement;
   const rules::Notification& about = *settled.notification;
@@ -662,6 +672,7 @@ void Lane::say(const Settled& settled) {
                    {"lane", options_.lane},
                    {"delivery", about.key},
                    {"notification", std::string(rules::to_string(about.reason))},
+                   {"alerts", names_of(about)},
                    {"attempt", std::to_string(settlement.attempts)},
                    {"reason", settlement.reason}};
   if (!about.drill.empty()) fields.emplace_back("drill", about.drill);

@@ -270,6 +270,7 @@ class Lane final : public DeliveryLog {
  private:
   void show();  // to the other threads, how the loop does
   void say(const Settled& settled);
+  static std::string names_of(const rules::Notification& notification);
   void start(Setting setting);
 
   const Options options_;

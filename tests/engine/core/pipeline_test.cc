@@ -917,6 +917,27 @@ TEST_CASE("identity: a reload keeps the state of what is unchanged and ends what
   CHECK(world.pipeline->rules().size() == 1);
 }
 
+TEST_CASE("identity: an alert of a rule that is another one now ends, and says that the rule was changed", "[core][pipeline][F35]") {
+  for (const bool restart : {false, true}) {
+    CAPTURE(restart);
+    CoreWorld world = queue_world();
+    world.start();
+    world.tick(-1);
+    three_errors(world, 0);
+    CHECK(CoreWorld::summary(world.tick(10)) == Lines{"ops: first_firing QueueUnreachable+"});
+    world.written.rules.clear();
+    world.rule("QueueUnreachable", "sum by (queue) (count_over_time(queue_error[1m])) >= 4");
+    if (restart) {
+      world.restart();
+    } else {
+      world.reload(31 * kSecond);
+    }
+    const engine::Tick changed = world.tick(31 * kSecond);
+    REQUIRE(CoreWorld::summary(changed) == Lines{"ops: all_resolved QueueUnreachable-"});
+    CHECK(changed.notifications[0].alerts[0].resolve_reason == "rule changed: it is watched anew");
+  }
+}
+
 TEST_CASE("resolve_when: what it holds goes on over restarts and reloads, until it is true", "[core][pipeline][F35]") {
   CoreWorld world = queue_world();
   world.pattern("fixed", {"queue"}).pattern("other");
