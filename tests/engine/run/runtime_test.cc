@@ -828,7 +828,7 @@ TEST_CASE("runtime: a sink that is removed while it asks for patience and comes 
   house.replaced = [&](const rules::Notification&) {
     return ++asked > 1 ? logbell::sinks::Outcome::delivered("yes")
                        : logbell::sinks::Outcome::retry(logbell::sinks::Reason::kRateLimited, "429",
-                                                        std::chrono::seconds(2));
+                                                        std::chrono::seconds(20));
   };
   house.sinks = "  spare: {file: {path: '" + house.path("spare.jsonl") + "'}, audience: machine}\n";
   house.write("app.log", "ERROR boom\nERROR boom\nERROR boom\n");
@@ -842,7 +842,7 @@ TEST_CASE("runtime: a sink that is removed while it asks for patience and comes 
   house.rules_text = "rules:\n  - {alert: Boom, expr: 'count_over_time(boom[1h]) >= 3', sinks: [spare]}\n";
   const auto changed = house.load_without_out(2);
   house.runtime->reload(changed);
-  // Its lane is retired, and would try once more when the two seconds are over.
+  // Its lane is retired, and would try once more when that time is over.
   house.tend_until([&] { return house.runtime->core_view()->plan->generation == 2; });
   house.runtime->tend();
   CHECK(house.told().empty());
