@@ -276,6 +276,10 @@ void BacktestValues::see(const WindowOf& windows, Timestamp at) {
     if (std::isnan(sample.value)) continue;
     if (farthest == nullptr || score(sample.value) > score(farthest->value)) farthest = &sample;
   }
+  if (farthest != nullptr) {
+    for (const auto& [name, value] : farthest->labels)
+      names_.insert(name);
+  }
   if (farthest != nullptr && has_peak() &&
       (!report_.peak || score(farthest->value) > score(report_.peak->value)))
     report_.peak = BacktestReport::Peak{farthest->value, at, farthest->labels, true};
@@ -312,10 +316,11 @@ void BacktestValues::take_firings() {
   if (compared_.value == nullptr || !has_peak()) return;
   for (const BacktestReport::Episode& episode : report_.episodes) {
     if (std::isnan(episode.value) || (report_.peak && score(episode.value) <= score(report_.peak->value))) continue;
-    rules::Labels labels = episode.labels;
-    labels.erase("alertname");
-    for (const auto& [name, text] : rule_.labels)
-      labels.erase(name);
+    // Of the alert's labels, those of the element that it is of.
+    rules::Labels labels;
+    for (const auto& [name, value] : episode.labels) {
+      if (names_.count(name) != 0) labels.set(name, value);
+    }
     report_.peak = BacktestReport::Peak{episode.value, episode.fired_at, std::move(labels), true};
   }
 }

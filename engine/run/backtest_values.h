@@ -18,8 +18,11 @@
 #include <cstdint>
 #include <deque>
 #include <limits>
+#include <set>
+#include <string>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -150,6 +153,7 @@ class BacktestValues {
   rules::Duration unknown_for_{0};  // of what rests on absence: before, nothing fires
   std::optional<rules::Timestamp> clock_;
   std::size_t elements_seen_ = 1;
+  std::set<std::string> names_;  // of elements' labels
   Levels levels_;
   std::map<rules::Labels, ElementFirings> elements_;
   bool exact_ = true;

@@ -127,6 +127,29 @@ std::vector<std::string> in_three_files(const LogDir& dir, const std::string& te
   return {dir.path("app.log*")};
 }
 
+TEST_CASE("backtest: a peak is no lower than what its alerts had as they fired", "[run][backtest]") {
+  const LogDir dir;
+  const rules::Timestamp now = system_now();
+  std::string text;
+  for (int minute = 0; minute < 600; ++minute) {
+    const rules::Timestamp at = now - hours(20) + minutes(minute);
+    // For five milliseconds of ten hours it is 1, which no look meets.
+    if (minute == 300) text += line_at(at + seconds(20), "ERROR code=1");
+    for (int i = 0; i < 5; ++i)
+      text += line_at(at + seconds(20) + milliseconds(5), "ERROR code=0");
+  }
+  dir.append("a.log", text);
+  const auto plan = plan_with(dir, "sum by (code) (count_over_time(p0{code=\"1\"}[30s])) / on () group_left () sum(count_over_time(p0[30s])) > 0.9",
+                              rules::PatternSet::Matcher::kFast);
+  const BacktestReport report = backtest(*backtest_plan(*plan, "", {dir.path("a.log")}), {.now = now});
+  REQUIRE(report.rules[0].firings == 1);
+  REQUIRE(report.rules[0].peak);
+  CHECK(report.rules[0].peak->value == 1);
+  CHECK(report.rules[0].peak->at == report.rules[0].episodes[0].fired_at);
+  CHECK(report.rules[0].peak->labels.format() == "{code=\"1\"}");
+  CHECK_FALSE(report.rules[0].peak->exact);
+}
+
 TEST_CASE("backtest: files in any order, packed or not, are one log in the order of its times", "[run][backtest]") {
   const LogDir dir;
   const rules::Timestamp now = system_now();
