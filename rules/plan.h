@@ -87,7 +87,7 @@ struct SinkSpec {
   Fingerprint settings = 0;         // of every value in it, secrets included: never shown
   std::vector<std::string> secrets;  // keys of those that it has, sorted; never their values
   std::vector<std::string> lanes;   // ≥ 1: one delivery each; "name" or "name#1", "name#2"
-  bool tells_people = true;         // false: file, console, unless `audience: machine` is not what is written
+  bool tells_people = true;         // false: file, console, and whatever says `audience: machine`
   bool machine_audience = false;    // `audience: machine`: it may be a rule's only sink
   bool pages = false;               // wakes somebody up: gets no summaries of the past
   bool per_alert = false;           // no grouping: Alertmanager groups, PagerDuty has an incident an alert
