@@ -85,7 +85,8 @@ CREATE TABLE outbox(
   maybe_sent INTEGER NOT NULL,
   created_at INTEGER NOT NULL,
   replaces TEXT NOT NULL,
-  priority INTEGER NOT NULL
+  priority INTEGER NOT NULL,
+  elsewhere TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX outbox_by_lane ON outbox(lane, state, created_at);
 CREATE INDEX outbox_by_replaces ON outbox(lane, replaces) WHERE replaces <> '';
@@ -109,8 +110,9 @@ CREATE TABLE receipts(
   about TEXT NOT NULL DEFAULT ''
 );
 )sql";
-// Files of before it have no such column. It is no new version of the tables: a logbell of before writes and reads
-// them with it, so that a roll-back can start.
+// Files of before them have no such columns. They are no new version of the tables: a logbell of before writes and
+// reads them with these, so that a roll-back can start.
+constexpr const char* kAddElsewhere = "ALTER TABLE outbox ADD COLUMN elsewhere TEXT NOT NULL DEFAULT ''";
 constexpr const char* kAddAbout = "ALTER TABLE receipts ADD COLUMN about TEXT NOT NULL DEFAULT ''";
 
 // As stored; the partial indices above name 0 and 3.
@@ -505,10 +507,12 @@ void read_about(std::string_view text, Receipt& receipt) {
   receipt.caused_at = time("caused_at");
 }
 
-constexpr std::string_view kSelectDeliveries =
-    "SELECT id, key, lane, notification, sum, state, attempts, not_before, maybe_sent, sink FROM outbox "
-    "WHERE state IN "
-    "(0,1) ORDER BY id";
+// `elsewhere`: the column, or '' where there is none.
+std::string select_deliveries(std::string_view elsewhere) {
+  return fmt::format("SELECT id, key, lane, notification, sum, state, attempts, not_before, maybe_sent, sink, {} FROM "
+                     "outbox WHERE state IN (0,1) ORDER BY id",
+                     elsewhere);
+}
 
 }  // namespace
 
@@ -524,6 +528,7 @@ struct Store::Impl {
   StoreCounters totals GUARDED_BY(mutex);
   std::atomic<bool> broken{false};
   std::atomic<bool> has_about{false};  // receipts has that column; from the start on
+  std::atomic<bool> has_elsewhere{false};  // so has the outbox
   Reserve reserve GUARDED_BY(mutex);
 
   Mutex read_mutex;
@@ -652,6 +657,8 @@ void Store::Impl::settle(const Settlement& settlement, Waiting& now_waiting) {
           .integer(settlement.maybe_sent ? 1 : 0)
           .integer(settlement.id)
           .run();
+      if (!settlement.elsewhere.empty() && has_elsewhere)
+        Statement(db, "UPDATE outbox SET elsewhere=? WHERE id=?").text(settlement.elsewhere).integer(settlement.id).run();
       if (!waited) now_waiting.add(row->bytes);
       return;
     case DeliveryState::kDead:
@@ -1103,13 +1110,17 @@ Result<> Store::Impl::start(const fs::path& path) {
   db.execute(settings.c_str());
   // The single-instance lock is ours, so whoever had these in flight is no more: the sink may have them.
   db.execute("UPDATE outbox SET state = 0, maybe_sent = 1 WHERE state = 1");
-  has_about = ask(db, "SELECT count(*) FROM pragma_table_info('receipts') WHERE name = 'about'") > 0;
-  if (db.ok() && !has_about) {
-    db.execute(kAddAbout);
-    has_about = db.ok();
-    // A full disk is no reason not to start: until the next one the history says less.
+  const auto add_column = [&](const char* question, const char* statement) {
+    if (ask(db, question) > 0) return true;
+    if (!db.ok()) return false;
+    db.execute(statement);
+    const bool added = db.ok();
+    // A full disk is no reason not to start: until the next one less is kept.
     if ((db.code() & 0xff) == SQLITE_FULL) static_cast<void>(db.take_error(doing));
-  }
+    return added;
+  };
+  has_about = add_column("SELECT count(*) FROM pragma_table_info('receipts') WHERE name = 'about'", kAddAbout);
+  has_elsewhere = add_column("SELECT count(*) FROM pragma_table_info('outbox') WHERE name = 'elsewhere'", kAddElsewhere);
   if (db.ok()) writer = std::make_unique<Writer>(db, has_about);
   waiting.rows = static_cast<std::uint64_t>(ask(db, "SELECT count(*) FROM outbox WHERE state IN (0,1)"));
   waiting.bytes = static_cast<std::uint64_t>(ask(
@@ -1185,7 +1196,7 @@ Result<std::vector<Delivery>> Store::undelivered() {
     const MutexLock lock(impl_->read_mutex);
     Connection& db = impl_->reader;
     {
-      Statement select(db, kSelectDeliveries);
+      Statement select(db, select_deliveries(impl_->has_elsewhere ? "elsewhere" : "''").c_str());
       while (select.row()) {
         Delivery delivery;
         delivery.id = select.get_integer(0);
@@ -1193,6 +1204,7 @@ Result<std::vector<Delivery>> Store::undelivered() {
         delivery.attempts = static_cast<std::uint32_t>(select.get_integer(6));
         delivery.not_before = select.get_time(7);
         delivery.maybe_sent = select.get_integer(8) != 0;
+        delivery.elsewhere = select.get(10);
         const std::string_view text = select.get(3);
         std::string why = "its text is not what was written";
         if (checksum(select.get(1), text) == select.get_integer(4)) {

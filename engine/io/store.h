@@ -33,6 +33,7 @@ struct Delivery {
   std::uint32_t attempts = 0;
   std::optional<rules::Timestamp> not_before;  // wall time; clamped when read after a restart
   bool maybe_sent = false;  // it was in flight when the process died, or its answer was lost
+  std::string elsewhere;    // the sink that has been told of it, too, in this one's place; "": none
 };
 
 // What became of one attempt, to be recorded.
@@ -42,6 +43,7 @@ struct Settlement {
   std::uint32_t attempts = 0;
   std::optional<rules::Timestamp> not_before;
   bool maybe_sent = false;
+  std::string elsewhere;  // as of Delivery; "" leaves what the row says
   std::string receipt;  // what the sink gave back
   std::string outcome;  // delivered, retry, rejected, unknown
   std::string reason;   // closed set, see sinks/sink.h

@@ -215,7 +215,7 @@ class SendLoop::Impl {
     publish();
   }
 
-  void add(Delivery delivery, bool told_elsewhere = false);
+  void add(Delivery delivery);
   void take_over(Impl& former);
   std::optional<Instant> step();
   void drain(Instant deadline) {
@@ -399,8 +399,9 @@ void SendLoop::Impl::take_over(Impl& former) {
   // Whoever stands in now has been told nothing yet.
   const bool same_fallbacks = options_.fallbacks == former.options_.fallbacks;
   while (!former.items_.empty()) {
-    const Item item = former.remove(former.items_.begin()->first);
-    add(item.delivery, same_fallbacks && item.elsewhere);
+    Item item = former.remove(former.items_.begin()->first);
+    if (!same_fallbacks) item.delivery.elsewhere.clear();
+    add(item.delivery);
     Item& mine = items_.rbegin()->second;
     mine.added = item.added;
     by_expiry_.erase({mine.expires_at, last_});
@@ -409,7 +410,7 @@ void SendLoop::Impl::take_over(Impl& former) {
   }
 }
 
-void SendLoop::Impl::add(Delivery delivery, bool told_elsewhere) {
+void SendLoop::Impl::add(Delivery delivery) {
   const Instant now = options_.clock->instant();
   const Timestamp wall = options_.clock->now();
   const auto known = by_key_.find(delivery.notification.key);
@@ -447,7 +448,7 @@ void SendLoop::Impl::add(Delivery delivery, bool told_elsewhere) {
                        return elsewhere_.fires_since(alert.name).has_value();
                      });
   item.movable = fallback != nullptr && (fallback->refreshes || !again);
-  item.elsewhere = told_elsewhere;
+  item.elsewhere = fallback != nullptr && delivery.elsewhere == fallback->sink;
   item.stamp = started_ ? elsewhere_.now() : 0;
   item.added = now;
   const Duration age = std::clamp(wall - notification.created_at, Duration(0), kMaxAge);
@@ -464,9 +465,9 @@ void SendLoop::Impl::add(Delivery delivery, bool told_elsewhere) {
   if (item.movable) {
     movable_.insert(sequence);
     const std::size_t urgency = urgency_of(notification);
-    if (urgency < owed_.size() && !item.resolved && !told_elsewhere) owed_[urgency].insert(sequence);
+    if (urgency < owed_.size() && !item.resolved && !item.elsewhere) owed_[urgency].insert(sequence);
     const bool due = ends_elsewhere(notification, item.stamp) || (overlong_ && notification.priority < 2);
-    if (due && !told_elsewhere) copies_.insert(sequence);
+    if (due && !item.elsewhere) copies_.insert(sequence);
   }
   join_groups(item, notification);
   Group& group = groups_[item.group];
@@ -581,6 +582,7 @@ bool SendLoop::Impl::ends_elsewhere(const Notification& notification, std::uint6
 void SendLoop::Impl::told_elsewhere(Sequence sequence, Item& item) {
   if (!item.elsewhere) ++counts_.handed_over;
   item.elsewhere = true;
+  if (const Fallback* fallback = next_fallback(item.delivery.notification)) item.delivery.elsewhere = fallback->sink;
   for (std::set<Sequence>& owed : owed_)
     owed.erase(sequence);
   copies_.erase(sequence);
@@ -724,6 +726,7 @@ void SendLoop::Impl::tell_fallbacks_too(Instant now) {
     told.settlement.detail = counts_.last_error;
     told.settlement.fallbacks = stand_ins(item.delivery.notification);
     told_elsewhere(sequence, item);
+    told.settlement.elsewhere = item.delivery.elsewhere;
     batch.push_back(std::move(told));
   }
   if (!batch.empty()) options_.log->settle(batch);

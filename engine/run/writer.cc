@@ -444,7 +444,11 @@ bool Writer::settle_one(const std::string& sink, Settlement settlement) {
       for (Notification& fallback : settlement.fallbacks)
         hold(std::move(fallback));
       settlement.fallbacks.clear();
-      if (known && is_final(settlement.state)) found->second.settlement = std::move(settlement);
+      if (known && is_final(settlement.state)) {
+        found->second.settlement = std::move(settlement);
+      } else if (known && !settlement.elsewhere.empty()) {
+        found->second.told = std::move(settlement);
+      }
       return false;
     }
     settlement.id = *found->second.row;
@@ -460,6 +464,7 @@ bool Writer::settle_one(const std::string& sink, Settlement settlement) {
   std::vector<Notification> fallbacks =
       std::move(it->second.fallbacks);  // of an earlier one, not written yet
   std::move(settlement.fallbacks.begin(), settlement.fallbacks.end(), std::back_inserter(fallbacks));
+  if (settlement.elsewhere.empty()) settlement.elsewhere = std::move(it->second.elsewhere);
   it->second = std::move(settlement);
   it->second.fallbacks = std::move(fallbacks);
   if (failing_ || broken_) {
@@ -583,6 +588,11 @@ void Writer::succeeded(std::vector<Delivery> added) {
     // It left before the store had it: its row follows what became of it, and is not sent again.
     Undurable& undurable = undurable_.at(known->second);
     undurable.row = delivery.id;
+    if (undurable.told && !undurable.settlement) {
+      undurable.told->id = delivery.id;
+      pending_.settlements.emplace(delivery.id, *std::exchange(undurable.told, std::nullopt));
+      pending_.urgent = true;
+    }
     if (!undurable.settlement) continue;
     Settlement settlement = std::move(*undurable.settlement);
     settlement.id = delivery.id;
@@ -628,7 +638,7 @@ void Writer::leave_undurably() {
     delivery.id = id;
     delivery.notification = held.notification;
     undurable_by_key_[held.notification.key] = id;
-    undurable_[id] = {delivery, std::nullopt, std::nullopt};
+    undurable_[id] = {delivery, std::nullopt, std::nullopt, std::nullopt};
     options_.metrics->count("logbell_deliveries_undurable_total");
     hand_over(std::move(delivery));
   }

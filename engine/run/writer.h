@@ -116,6 +116,7 @@ class Writer {
     Delivery delivery;
     std::optional<DeliveryId> row;         // the store has it by now
     std::optional<Settlement> settlement;  // came to its end before
+    std::optional<Settlement> told;        // did not, but was told elsewhere
   };
   struct Pending {
     std::unordered_map<std::string, std::optional<std::string>> entries;

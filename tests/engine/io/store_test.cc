@@ -454,6 +454,31 @@ TEST_CASE("store: a retry keeps its row with when and how often", "[io][store]")
   CHECK(store.history(10)->empty());
 }
 
+TEST_CASE("store: of what waits it is known who was told in its place", "[io][store]") {
+  const StateDir dir;
+  const auto settle = [](Store& store, const std::string& elsewhere) {
+    Settlement told = settlement(store.undelivered()->at(0).id, DeliveryState::kPending);
+    told.elsewhere = elsewhere;
+    Commit c;
+    c.settlements = {told};
+    commit(store, c);
+  };
+  {
+    const Store::Opened opened = open_store(dir);
+    commit(*opened.store, notifications({notification("k")}));
+    CHECK(opened.store->undelivered()->at(0).elsewhere.empty());
+    settle(*opened.store, "mail");
+    settle(*opened.store, "");  // another try
+  }
+  CHECK(open_store(dir).store->undelivered()->at(0).elsewhere == "mail");
+  // A file of before it has no such column.
+  sql(dir.file(), "ALTER TABLE outbox DROP COLUMN elsewhere");
+  const Store::Opened opened = open_store(dir);
+  CHECK(opened.store->undelivered()->at(0).elsewhere.empty());
+  settle(*opened.store, "pager");
+  CHECK(opened.store->undelivered()->at(0).elsewhere == "pager");
+}
+
 TEST_CASE("store: in flight when the process died, it may have been sent", "[io][store][F43]") {
   const StateDir dir;
   {

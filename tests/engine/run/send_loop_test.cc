@@ -74,6 +74,7 @@ class MemoryLog final : public DeliveryLog {
       row->second.attempts = one.settlement.attempts;
       row->second.not_before = one.settlement.not_before;
       row->second.maybe_sent = one.settlement.maybe_sent;
+      if (!one.settlement.elsewhere.empty()) row->second.elsewhere = one.settlement.elsewhere;
     }
   }
   void sink_dead(const std::string& sink, const std::string& lane, const std::string& why) override {
@@ -140,7 +141,8 @@ class OneLane {
     restart();
   }
   // The process died: another one finds the rows as they are.
-  void restart() {
+  void restart(const std::optional<Fallbacks>& fallbacks = std::nullopt) {
+    if (fallbacks) options_.fallbacks = *fallbacks;
     options_.told_elsewhere = log.elsewhere;
     loop = std::make_unique<SendLoop>(std::make_unique<FakeSink>(script), options_);
     for (const auto& [id, row] : log.rows) {
@@ -1651,6 +1653,38 @@ TEST_CASE("send_loop: a fallback hears no end before the firing that it ends", "
       told.push_back(fallback.key);
   }
   CHECK(told == Keys{"first/mail", "first end/mail", "second/mail", "second end/mail"});
+}
+
+TEST_CASE("send_loop: after a restart a fallback hears only what it has not been told yet", "[run][send_loop][F40]") {
+  OneLane lane(with_fallbacks({{"mail", {"mail"}}}));
+  lane.script.always = down();
+  // Twice the same episode, as when a crash forgot its end, or the clock was set back: no time tells one from the other.
+  lane.add(lane.firing("first", "g", 0));
+  lane.add(lane.resolve("first end", "g"));
+  lane.add(lane.firing("second", "g", 0));
+  lane.run(SendLoop::kFallbackAfter + 1s);
+  const auto told = [&lane] {
+    Keys keys;
+    for (const auto& [key, settlement] : lane.log.all) {
+      for (const Notification& fallback : settlement.fallbacks)
+        keys.push_back(fallback.key);
+    }
+    return keys;
+  };
+  REQUIRE(told() == Keys{"first/mail", "first end/mail", "second/mail"});
+  lane.log.all.clear();
+  SECTION("the end of the second is told") {
+    lane.add(lane.resolve("second end", "g"));
+    lane.restart();
+    lane.run(1s);
+    CHECK(told() == Keys{"second end/mail"});
+  }
+  SECTION("another fallback has heard nothing") {
+    lane.add(lane.resolve("second end", "g"));
+    lane.restart(with_fallbacks({{"pager", {"pager"}}}).fallbacks);
+    lane.run(SendLoop::kFallbackAfter + 1s);
+    CHECK(told() == Keys{"first/pager", "first end/pager", "second/pager", "second end/pager"});
+  }
 }
 
 TEST_CASE("send_loop: F40 a sink that hangs does not keep its fallback waiting beyond its time",

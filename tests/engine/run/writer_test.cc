@@ -69,10 +69,10 @@ struct WriterFixture {
       std::vector<Delivery> added;
       for (const Settlement& settlement : commit.settlements) {
         for (const Notification& fallback : settlement.fallbacks)
-          added.push_back({++last_id, fallback, DeliveryState::kPending, 0, std::nullopt, false});
+          added.push_back({++last_id, fallback, DeliveryState::kPending, 0, std::nullopt, false, {}});
       }
       for (const Notification& notification : commit.notifications)
-        added.push_back({++last_id, notification, DeliveryState::kPending, 0, std::nullopt, false});
+        added.push_back({++last_id, notification, DeliveryState::kPending, 0, std::nullopt, false, {}});
       return added;
     };
     options.broken = [this] { return is_broken; };
@@ -364,6 +364,33 @@ TEST_CASE("writer: an alert that a dead sink refused while the disk was full sti
   REQUIRE(f.delivered.size() == 2);
   CHECK(f.delivered[1].notification.key == "k-fallback");
   CHECK(f.delivered[1].id < 0);
+}
+
+TEST_CASE("writer: of what waits it is kept who was told in its place, through a full disk too", "[run][writer][F36]") {
+  WriterFixture f;
+  f.writer->submit(ringing("durable"));
+  f.writer->step();
+  f.refusing = true;
+  f.writer->submit(ringing("undurable"));
+  f.writer->step();
+  REQUIRE(f.delivered.size() == 2);
+  for (const Delivery& delivery : std::vector<Delivery>(f.delivered)) {
+    Settlement told = settled(delivery.id, DeliveryState::kPending);
+    told.elsewhere = "mail";
+    told.fallbacks.push_back(firing(delivery.notification.key + "/mail"));
+    f.settle(told);
+    f.settle(settled(delivery.id, DeliveryState::kPending));  // tried again since
+  }
+  f.refusing = false;
+  f.clock.advance(Writer::kLastRetry);
+  f.writer->step();
+  std::map<std::string, std::string> elsewhere;  // by id
+  for (const Commit& commit : f.commits) {
+    for (const Settlement& settlement : commit.settlements)
+      elsewhere[std::to_string(settlement.id)] += settlement.elsewhere + ";";
+  }
+  // The second one's row came with the first commit after it.
+  CHECK(elsewhere == std::map<std::string, std::string>{{"1", "mail;"}, {"2", "mail;"}});
 }
 
 TEST_CASE("writer: a failed fsync ends it once, and what is on its way may still leave",
