@@ -1110,7 +1110,7 @@ Result<> Store::Impl::start(const fs::path& path) {
   db.execute(settings.c_str());
   // The single-instance lock is ours, so whoever had these in flight is no more: the sink may have them.
   db.execute("UPDATE outbox SET state = 0, maybe_sent = 1 WHERE state = 1");
-  const auto add_column = [&](const char* question, const char* statement) {
+  const auto add_column = [&](const char* question, const char* statement) REQUIRES(mutex) {
     if (ask(db, question) > 0) return true;
     if (!db.ok()) return false;
     db.execute(statement);
