@@ -26,8 +26,9 @@ using Op = Expr::BinaryOp;
 using Range = Expr::RangeFunction;
 using Aggregation = Expr::Aggregation;
 
-// A window keeps its matches in memory: a week of them is the most that a sidecar should hold.
-constexpr Duration kMaxWindow = std::chrono::hours(24 * 7);
+// A window keeps its matches in memory, and older ones less exactly: a month, as goals of availability have it. What
+// asks about more is a question for reports.
+constexpr Duration kMaxWindow = std::chrono::hours(24 * 31);
 // Four weeks: the same hour of the same day, a month ago. What came since then is kept.
 constexpr Duration kMaxOffset = std::chrono::hours(24 * 28);
 // m_of_n() looks at its expression so often at each instant, baseline_over_time() at so many windows; of more, a

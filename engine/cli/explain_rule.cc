@@ -115,12 +115,17 @@ std::string sources_of(const rules::Plan& plan, const rules::PatternSpec& patter
   return out;
 }
 
-std::string memory_of(const rules::PatternSpec& pattern, bool values, Duration longest) {
-  return fmt::format(
-      "{} bytes a match{} for {}; at most {} series and {} matches ({} MB), for all rules together",
-      kPointBytes, values ? ", and as much for its value," : "", rules::format_duration(longest),
-      pattern.labels.empty() ? 1 : pattern.max_series + 1, PatternWindow::kMaxPoints,
-      PatternWindow::kMaxPoints * kPointBytes / 1'000'000);
+std::string memory_of(const rules::PatternSpec& pattern, bool values, Duration longest,
+                      const rules::CountPrecision& precision) {
+  const std::size_t most = PatternWindow::most_points(precision);
+  std::string out = fmt::format(
+      "{} bytes a match{} for {}; at most {} series and {} matches ({} MB), for all rules together", kPointBytes,
+      values ? ", and as much for its value," : "", rules::format_duration(longest),
+      pattern.labels.empty() ? 1 : pattern.max_series + 1, most, most * kPointBytes / 1'000'000);
+  if (values) return out + "; beyond it the rules are unknown";
+  out += "; beyond it counts are within 1 %";
+  if (precision.exact > 0) out += fmt::format(", and exact up to {} a series", precision.exact - 1);
+  return out;
 }
 
 std::string memory_of(const rules::KeyedNeed& need) {
@@ -331,6 +336,7 @@ std::string rule_text(const Config& config, const rules::AlertingRule& rule, con
   out += "\nWINDOWS\n";
   const std::vector<Window> windows = windows_of(plan, rule);
   std::set<const rules::PatternSpec*> said;
+  const std::vector<rules::CountPrecision> precision = rules::precision_of(plan);
   for (const Window& first : windows) {
     const rules::PatternSpec& pattern = *first.pattern;
     if (!said.insert(&pattern).second) continue;
@@ -370,7 +376,7 @@ std::string rule_text(const Config& config, const rules::AlertingRule& rule, con
       out += fmt::format("    window   {} in {}{}\n", rules::format_duration(call.window),
                          rules::format_expr(call), back);
     }
-    if (longest > Duration{0}) out += fmt::format("    memory   {}\n", memory_of(pattern, values, longest));
+    if (longest > Duration{0}) out += fmt::format("    memory   {}\n", memory_of(pattern, values, longest, precision[first.call->pattern_index]));
     for (const auto& [name, need] : keys)
       out += fmt::format("    memory   {}\n", memory_of(need));
   }
@@ -425,6 +431,7 @@ Json rule_json(const Config& config, const rules::AlertingRule& rule, const rule
     out.set("resolve_when", std::move(resolve));
   }
   Json windows = Json::Array{};
+  const std::vector<rules::CountPrecision> precision = rules::precision_of(plan);
   for (const Window& window : windows_of(plan, rule)) {
     Json one;
     one.set("selector", rules::format_expr(*window.call)).set("pattern", window.pattern->name);
@@ -438,7 +445,10 @@ Json rule_json(const Config& config, const rules::AlertingRule& rule, const rule
     one.set("bytes_a_match", static_cast<std::uint64_t>(kPointBytes));
     one.set("most_series",
             static_cast<std::uint64_t>(window.pattern->labels.empty() ? 1 : window.pattern->max_series + 1));
-    one.set("most_matches", static_cast<std::uint64_t>(PatternWindow::kMaxPoints));
+    const rules::CountPrecision& precise = precision[window.call->pattern_index];
+    one.set("most_matches", static_cast<std::uint64_t>(PatternWindow::most_points(precise)));
+    if (!window.call->asks_keys() && !window.call->asks_values())
+      one.set("exact_up_to", precise.exact == 0 ? std::uint64_t{0} : precise.exact - 1);
     if (window.call->asks_keys()) {
       const rules::KeyedNeed need = window.call->keyed_need();
       one.set("key", need.shown_key()).set("estimated", need.sampled);

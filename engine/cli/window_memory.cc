@@ -3,8 +3,10 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "engine/core/keyed_window.h"
+#include "rules/count_precision.h"
 
 namespace logbell::engine {
 
@@ -12,11 +14,13 @@ WindowMemory window_memory(const rules::AlertingRule& rule) {
   WindowMemory out;
   if (rule.expr == nullptr) return out;  // it was refused
   out.looks_back = rules::longest_window(rule);
+  std::vector<rules::CountPrecision> precision;
+  rules::add_precision(rule, precision);
   std::set<std::pair<std::uint32_t, std::string>> counted;  // patterns, each also by each of its keys
   for (const rules::Expr* call : rules::range_calls(rule)) {
     if (!call->asks_keys()) {
       if (counted.emplace(call->pattern_index, std::string()).second)
-        out.most_bytes += PatternWindow::kMaxPoints * kPointBytes;
+        out.most_bytes += PatternWindow::most_points(precision[call->pattern_index]) * kPointBytes;
       continue;
     }
     const rules::KeyedNeed need = call->keyed_need();

@@ -94,4 +94,48 @@ void MatchTimes::forget_after(Timestamp at) {
   points_.resize(after(at));
 }
 
+std::optional<Timestamp> MatchTimes::thin(const Thinning& thinning) {
+  const std::size_t end = after(thinning.until);
+  const std::uint64_t all = total_before(end);
+  // So far apart in time at most are those that become one, where windows of the past may begin or end among them.
+  const Duration slack = thinning.past / 10;
+  std::size_t later = end;    // behind what is surely in a window of `past` that begins there
+  std::size_t earlier = end;  // the first that is in one that ends there
+  std::vector<Point> kept;    // the newest first
+  std::optional<Timestamp> newest;
+  std::size_t i = end;
+  while (i > head_) {
+    const Point& point = points_[--i];
+    kept.push_back(point);
+    if (all - point.total < thinning.exact) continue;
+    std::uint64_t most = (all - point.total) / kMergedShare;
+    if (thinning.past > Duration(0)) {
+      while (later > i + 1 && points_[later - 1].at > point.at + (thinning.past - slack))
+        --later;
+      most = std::min(most, (total_before(later) - point.total) / kMergedShare);
+      while (earlier > head_ && points_[earlier - 1].at > point.at - thinning.past)
+        --earlier;
+    }
+    const auto may_go = [&](std::size_t j) {
+      // With its own: of those it may be one that others have become before.
+      const std::uint64_t merged = point.total - total_before(j);
+      if (merged > most) return false;
+      if (thinning.past == Duration(0)) return true;
+      return point.at - points_[j].at <= slack &&
+             merged <= (total_before(j) - total_before(std::min(earlier, j))) / kMergedShare;
+    };
+    while (i > head_ && may_go(i - 1)) {
+      --i;
+      if (!newest) newest = point.at;
+    }
+  }
+  if (!newest) return newest;
+  std::reverse(kept.begin(), kept.end());
+  kept.insert(kept.end(), points_.begin() + static_cast<std::ptrdiff_t>(end), points_.end());
+  points_ = std::move(kept);
+  head_ = 0;
+  points_.shrink_to_fit();
+  return newest;
+}
+
 }  // namespace logbell::engine

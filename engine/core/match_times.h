@@ -32,6 +32,20 @@ class MatchTimes {
   // Forgets what is later than `at`.
   void forget_after(rules::Timestamp at);
 
+  // Keeps less of what is at or before `until`: neighbours become one, at the time of the last of them. A window that
+  // ends later than `until` counts at most one in kMergedShare too many, and none where it holds fewer than `exact`.
+  // One that ends earlier and is no shorter than `past` counts at most so many too many or too few; 0: there is none.
+  // Buckets by what came after them, not by time: Datar, Gionis, Indyk, Motwani, Maintaining Stream Statistics over
+  // Sliding Windows, 2002.
+  struct Thinning {
+    rules::Timestamp until;
+    std::uint64_t exact = 0;
+    rules::Duration past{0};
+  };
+  static constexpr std::uint64_t kMergedShare = 100;  // one in so many
+  // The time of the newest that others have become; unset: nothing was merged.
+  std::optional<rules::Timestamp> thin(const Thinning& thinning);
+
   bool empty() const { return head_ == points_.size(); }
   std::size_t size() const { return points_.size() - head_; }
   rules::Timestamp oldest() const { return points_[head_].at; }

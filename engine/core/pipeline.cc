@@ -214,6 +214,8 @@ struct PatternState {
   std::vector<std::size_t> used_by;          // rules
   Timestamp since = rules::kLongAgo;         // its matches are known from here on
   Timestamp no_room_at = rules::kLongAgo;    // of the latest match that was not kept, for want of room
+  Timestamp merged_at = rules::kLongAgo;     // when old matches were merged last, for want of room, by its rules' clock
+  bool merging_pays = true;                  // that gave room for long
   Timestamp forgotten_at = rules::kLongAgo;  // clock of the last forget()
   Timestamp expired_at = rules::kLongAgo;    // and of the last expire()
   bool changed = true;                       // something is to be written
@@ -385,6 +387,7 @@ struct Pipeline::Impl {
         if (!present || call->range_offset == Duration(0)) lines = std::max(lines, call->reach());
       }
     }
+    const std::vector<rules::CountPrecision> precision = rules::precision_of(*plan);
     patterns.clear();
     patterns.reserve(plan->patterns.size());
     std::set<Fingerprint> taken;
@@ -394,7 +397,7 @@ struct Pipeline::Impl {
       Fingerprint identity = spec.identity();
       while (!taken.insert(identity).second)
         identity = rules::hash_bytes(hex(identity) + " again");
-      patterns.emplace_back(identity, PatternWindow(spec, longest[i], keeps_values[i], keyed[i]), used_by[i]);
+      patterns.emplace_back(identity, PatternWindow(spec, longest[i], keeps_values[i], keyed[i], precision[i]), used_by[i]);
       patterns.back().lines_for = lines_for[i];
       patterns.back().asks_baseline = asks_baseline[i];
       for (std::size_t source = 0; source < plan->sources.size(); ++source) {
@@ -461,6 +464,10 @@ struct Pipeline::Impl {
       rules[i].since = rules::kLongAgo;
       for (const std::uint32_t index : rules[i].patterns)
         rules[i].since = std::max(rules[i].since, patterns[index].since);
+      for (const rules::Expr* call : rules::range_calls(plan->rules[i])) {
+        if (rules::ends_in_past(*call))
+          rules[i].since = std::max(rules[i].since, patterns[call->pattern_index].window.coarse_until());
+      }
       sum_up_keys(*plan->rules[i].expr, rules[i].since);
       if (plan->rules[i].resolve_when) sum_up_keys(*plan->rules[i].resolve_when->expr, rules[i].since);
     }
@@ -657,6 +664,10 @@ struct Pipeline::Impl {
             Duration(std::clamp((*json)["longest"].integer(), std::int64_t{0}, rules::kMaxStoredMs));
         if ((*json)["values"].boolean()) stored_values.insert(std::string(*meta));
         stored_keys[std::string(*meta)] = kept_keys(*json);
+        if ((*json)["merged_until"].is_integer())
+          pattern.window.set_merged({rules::from_stored_ms((*json)["merged_until"].integer()),
+                                     Duration(std::clamp((*json)["merged_past"].integer(), std::int64_t{0}, rules::kMaxStoredMs)),
+                                     rules::from_stored_ms((*json)["coarse_until"].integer())});
         pattern.since = rules::from_stored_ms((*json)["since"].integer());
         pattern.meta_changed = (*json)["shape"].string() != shape(plan->patterns[found->second]);
         if (pattern.meta_changed) reshaped.insert(pattern.id_text);
@@ -956,6 +967,11 @@ struct Pipeline::Impl {
 
     if (!pattern.used_by.empty()) {
       pattern.earliest = std::min(pattern.earliest, match.at);
+      if (pattern.window.is_at_bound()) make_room(pattern);
+      if (points >= max_points) {
+        for (PatternState& any : patterns)
+          make_room(any);
+      }
       const std::size_t before = pattern.window.points();
       PatternWindow::Added added =
           place.series != nullptr
@@ -983,6 +999,21 @@ struct Pipeline::Impl {
       }
     }
     if (dropped) add("logbell_series_dropped_total", Labels{{"pattern", spec.name}}, 1);
+  }
+
+  // Merges old matches: again once it was worth it, or a second of the log later.
+  void make_room(PatternState& pattern) {
+    const Timestamp clock = pattern_clock(pattern);
+    if (clock == rules::kLongAgo) return;
+    const bool was_now = clock >= pattern.merged_at && clock - std::chrono::seconds(1) < pattern.merged_at;
+    if (was_now && !pattern.merging_pays) return;
+    pattern.merged_at = clock;
+    const std::size_t fewer = pattern.window.make_room(clock);
+    pattern.merging_pays = fewer > pattern.window.most_points() / 16;
+    points -= fewer;
+    if (fewer == 0) return;
+    pattern.changed = pattern.meta_changed = true;
+    add("logbell_window_merged_total", Labels{{"pattern", pattern.window.spec().name}}, static_cast<double>(fewer));
   }
 
   // Of values that were not met since the last time that something was forgotten. Beyond `max_series` they are counted
@@ -1705,7 +1736,7 @@ struct Pipeline::Impl {
     if (const PatternState* const pattern = full_pattern(rule))
       return fmt::format("pattern {} has matched more often within {} than is kept ({} matches a pattern, {} of all): shorten the windows that "
                          "look at it, or let it match less",
-                         pattern->window.spec().name, rules::format_duration(pattern->window.longest()), PatternWindow::kMaxPoints, max_points);
+                         pattern->window.spec().name, rules::format_duration(pattern->window.longest()), pattern->window.most_points(), max_points);
     for (const std::uint32_t index : source_sets[rule.source_set].sources) {
       const SourceState& source = sources[index];
       const std::string& name = plan->sources[index].name;
@@ -1902,6 +1933,10 @@ struct Pipeline::Impl {
         json.set("since", rules::to_unix_ms(pattern.since));
         json.set("longest", static_cast<std::int64_t>(pattern.window.longest().count()));
         if (pattern.window.keeps_values()) json.set("values", true);
+        if (const auto& merged = pattern.window.merged())
+          json.set("merged_until", rules::to_unix_ms(merged->until))
+              .set("merged_past", static_cast<std::int64_t>(merged->past.count()))
+              .set("coarse_until", rules::to_unix_ms(merged->coarse_until));
         if (!pattern.window.keyed().empty()) json.set("keyed", keyed_json(pattern.window));
         json.set("shape", shape(plan->patterns[i]));
         tick.entries.push_back({"core/p/" + pattern.id_text, json.dump()});

@@ -32,8 +32,13 @@ Duration block_span(Duration longest) {
 }  // namespace
 
 PatternWindow::PatternWindow(const rules::PatternSpec& spec, Duration longest, bool keeps_values,
-                             const std::vector<rules::KeyedNeed>& keyed)
-    : spec_(spec), longest_(longest), keeps_values_(keeps_values), block_(block_span(longest)) {
+                             const std::vector<rules::KeyedNeed>& keyed, const rules::CountPrecision& precision)
+    : spec_(spec),
+      longest_(longest),
+      keeps_values_(keeps_values),
+      block_(block_span(longest)),
+      precision_(precision),
+      most_points_(most_points(precision)) {
   const auto place_in = [](const std::vector<std::string>& names, const std::string& name) {
     const auto found = std::find(names.begin(), names.end(), name);
     LOGBELL_CHECK(found != names.end());
@@ -57,6 +62,11 @@ PatternWindow::PatternWindow(const rules::PatternSpec& spec, Duration longest, b
   if (spec_.labels.empty()) {
     series_[{}].expected = true;
   }
+}
+
+std::size_t PatternWindow::most_points(const rules::CountPrecision& precision) {
+  const auto exact = static_cast<std::size_t>(std::min<std::uint64_t>(precision.exact, kMostPoints));
+  return std::clamp(exact + exact / 2, kMaxPoints, kMostPoints);
 }
 
 std::int64_t PatternWindow::block_of(Timestamp at) const {
@@ -110,7 +120,7 @@ PatternWindow::Added PatternWindow::add(Series& series, Timestamp at, std::uint6
     series.first_seen = at;
     dirty_series_.insert(series.values);
   }
-  if (points_ >= kMaxPoints || !has_room) {
+  if (is_at_bound() || !has_room) {
     added.full = full_ = true;
     return added;
   }
@@ -205,12 +215,44 @@ std::vector<std::vector<std::string>> PatternWindow::forget(
     forgotten.push_back(it->first);
     it = series_.erase(it);
   }
-  if (points_ < kMaxPoints / 2) full_ = false;
+  if (points_ < most_points_ / 2) full_ = false;
+  if (merged_ && merged_->until <= until) merged_.reset();
   if (series_.size() < spec_.max_series) overflowing_ = false;
   return forgotten;
 }
 
+std::size_t PatternWindow::make_room(Timestamp clock) {
+  if (clock == rules::kLongAgo) return 0;
+  const std::size_t before = points_;
+  for (auto& [values, series] : series_) {
+    const std::size_t size = series.times.size();
+    const std::optional<Timestamp> newest =
+        series.times.thin({clock - precision_.lag, precision_.exact, precision_.past});
+    if (!newest) continue;
+    points_ -= size - series.times.size();
+    if (!merged_) merged_ = Merged{*newest, precision_.past, rules::kLongAgo};
+    merged_->until = std::max(merged_->until, *newest);
+    merged_->past = precision_.past;
+    touch(series, *newest);
+    for (const std::int64_t block : stored_blocks_[values]) {
+      if (block <= block_of(*newest)) dirty_blocks_.emplace(values, block);
+    }
+  }
+  return before - points_;
+}
+
+void PatternWindow::find_coarse() {
+  if (!merged_ || precision_.past == Duration(0)) return;
+  if (merged_->past > Duration(0) && merged_->past <= precision_.past) return;
+  merged_->past = precision_.past;
+  merged_->coarse_until = merged_->until;
+}
+
 void PatternWindow::forget_after(Timestamp at) {
+  if (merged_) {
+    merged_->until = std::min(merged_->until, at);
+    merged_->coarse_until = std::min(merged_->coarse_until, at);
+  }
   for (KeyedWindow& keyed : keyed_)
     keyed.forget_after(at);
   for (auto& [values, series] : series_) {
@@ -373,7 +415,9 @@ void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry)
     if (step < -rules::kMaxStoredMs || step > rules::kMaxStoredMs) break;
     last += step;
     if (last < -rules::kMaxStoredMs || last > rules::kMaxStoredMs) break;
-    if (points_ >= kMaxPoints) {
+    // The rules of an earlier plan needed more of it.
+    if (is_at_bound() && !restores_full_) restores_full_ = make_room(rules::from_unix_ms(last)) < most_points_ / 16;
+    if (is_at_bound()) {
       full_ = true;
       break;
     }
@@ -396,6 +440,7 @@ void PatternWindow::restore(const std::string& prefix, const StoredEntry& entry)
 }
 
 void PatternWindow::restored() {
+  find_coarse();
   for (KeyedWindow& keyed : keyed_)
     keyed.restored();
 }
@@ -436,6 +481,8 @@ void PatternWindow::adopt(PatternWindow&& old) {
   }
   points_ = old.points_;
   full_ = old.full_;
+  merged_ = old.merged_;
+  find_coarse();
   overflowing_ = old.overflowing_;
   stored_blocks_ = std::move(old.stored_blocks_);
   stored_numbers_ = std::move(old.stored_numbers_);

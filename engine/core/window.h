@@ -17,6 +17,7 @@
 #include "engine/core/keyed_window.h"
 #include "engine/core/match_times.h"
 #include "engine/core/match_values.h"
+#include "rules/count_precision.h"
 #include "rules/labels.h"
 #include "rules/pattern.h"
 #include "rules/time.h"
@@ -40,15 +41,18 @@ struct Series {
 // Every series of one pattern, bounded, stored in blocks.
 class PatternWindow {
  public:
-  // Matches and values in memory per pattern at most: 16 bytes a match, 19 a value, 19 MiB a pattern. Beyond it the pattern
-  // is unknown, counted, never silently approximate.
+  // Matches and values in memory per pattern: 16 bytes a match, 19 a value, 19 MiB a pattern. Beyond it old matches are
+  // merged, as far as CountPrecision lets them; where that is not enough the pattern is unknown, counted.
   static constexpr std::size_t kMaxPoints = 1'000'000;
+  // Where a rule compares a count with a larger number, half as many more than that, so that it stays exact, up to this.
+  static constexpr std::size_t kMostPoints = 8'000'000;
+  static std::size_t most_points(const rules::CountPrecision& precision);
   // The label value of the series that takes what is beyond max_series.
   static constexpr std::string_view kOverflow = "__other__";
 
   // `keeps_values`: a rule asks for more than counts. `keyed`: what rules ask for by key, each name once.
   PatternWindow(const rules::PatternSpec& spec, rules::Duration longest, bool keeps_values = false,
-                const std::vector<rules::KeyedNeed>& keyed = {});
+                const std::vector<rules::KeyedNeed>& keyed = {}, const rules::CountPrecision& precision = {});
 
   struct Added {
     bool overflowed = false;  // went to the overflow series
@@ -76,6 +80,23 @@ class PatternWindow {
   // `in_use` says whether an active alert rests on a series of these values. Returns the forgotten series.
   std::vector<std::vector<std::string>> forget(rules::Timestamp clock,
                                                const std::set<std::vector<std::string>>& in_use);
+
+  // Merges old matches (MatchTimes::thin); no rule that looks at them is behind `clock`. Returns how many points are
+  // fewer.
+  std::size_t make_room(rules::Timestamp clock);
+  bool is_at_bound() const { return points_ >= most_points_; }
+  std::size_t most_points() const { return most_points_; }
+  // What is merged. Unset: nothing is.
+  struct Merged {
+    rules::Timestamp until;  // what came later is as it came
+    rules::Duration past{0};  // for windows of the past no shorter than that; 0: for none
+    // What was merged for an earlier plan, whose windows of the past were longer, or none: they are unknown before it.
+    rules::Timestamp coarse_until = rules::kLongAgo;
+  };
+  const std::optional<Merged>& merged() const { return merged_; }
+  // As it was when what is restored was saved.
+  void set_merged(const Merged& merged) { merged_ = merged; }
+  rules::Timestamp coarse_until() const { return merged_ ? merged_->coarse_until : rules::kLongAgo; }
 
   // Time was set back: forgets what was counted later than `at`.
   void forget_after(rules::Timestamp at);
@@ -116,6 +137,8 @@ class PatternWindow {
   std::string series_key(const std::vector<std::string>& values) const;
   void touch(Series& series, rules::Timestamp at);
   static std::string keyed_prefix(const std::string& prefix, const std::string& name);
+  // What an earlier plan has merged is too coarse for this one.
+  void find_coarse();
   void save_numbers(const std::string& prefix, const std::vector<std::string>& values, std::int64_t block,
                     std::vector<StoredEntry>& out);
 
@@ -137,6 +160,10 @@ class PatternWindow {
   std::vector<std::pair<std::string, KeyedWindow>> abandoned_;  // by name: to be erased from the store
   std::vector<std::string> unknown_;                            // keys of the store: the same
   std::size_t points_ = 0;
+  rules::CountPrecision precision_;
+  std::size_t most_points_;
+  std::optional<Merged> merged_;
+  bool restores_full_ = false;  // of what is read back, merging has not made room enough
   bool overflowing_ = false;
   bool full_ = false;
   // What must be written or erased: blocks by (series, number), and series themselves.

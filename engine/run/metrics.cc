@@ -208,6 +208,8 @@ constexpr std::array kFamilies{
            "Values below 0 that a pattern's counter left out: it never decreases."},
     Family{"logbell_window_full_total", MetricType::Counter,
            "Matches not kept because a window reached its bound; its rules are unknown until it holds less."},
+    Family{"logbell_window_merged_total", MetricType::Counter,
+           "Times of old matches that were merged with a later one's, for want of room: counts are within 1 % then."},
     Family{"process_cpu_seconds_total", MetricType::Counter, "User and system time of this process."},
     Family{"process_max_fds", MetricType::Gauge, "Limit on file descriptors."},
     Family{"process_open_fds", MetricType::Gauge, "Open file descriptors."},

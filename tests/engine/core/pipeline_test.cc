@@ -790,6 +790,87 @@ TEST_CASE("bounds: where all patterns together are full, what matches next is un
   CHECK_FALSE(world.pipeline->rules()[1].unknown);
 }
 
+TEST_CASE("bounds: where there is no room old matches are merged; a threshold on a count stays exact",
+          "[core][pipeline]") {
+  CoreWorld world;
+  CoreWorld exact;
+  for (CoreWorld* one : {&world, &exact}) {
+    one->pattern("error").pattern("request");
+    one->rule("Many", "count_over_time(error[1h]) > 300");
+    one->rule("Often", "rate(error[1h]) + rate(error[30m]) > 0.4");
+    one->rule("Share", "count_over_time(error[1h]) / count_over_time(request[1h]) > 0.5");
+    one->sink("ops");
+    one->route({"ops"});
+  }
+  exact.start();
+  world.pipeline = std::make_unique<engine::Pipeline>(world.plan(), std::vector<engine::StoredEntry>{}, 3000);
+  Lines told;
+  Lines expected;
+  const auto both = [&](std::int64_t now) {
+    for (const std::string& line : CoreWorld::summary(world.tick(now)))
+      told.push_back(std::to_string(now) + " " + line);
+    for (const std::string& line : CoreWorld::summary(exact.tick(now)))
+      expected.push_back(std::to_string(now) + " " + line);
+  };
+  both(-2 * kHour);
+  both(-1);
+  // 290 in an hour, then many; then few, of which only the newest decide.
+  std::int64_t now = 0;
+  for (int i = 0; i < 9000; ++i) {
+    now += i < 700 ? 12'000 : i < 7000 ? 700 : 11'950;
+    for (CoreWorld* one : {&world, &exact}) {
+      one->match("error", now);
+      if (i % 3 > 0) one->match("request", now + 1);
+      if (i % 3 > 1) one->match("request", now + 2);
+    }
+    both(now + 3);
+    for (const engine::RuleView& rule : world.pipeline->rules())
+      REQUIRE_FALSE(rule.unknown);
+  }
+  both(now + 2 * kHour);
+  CHECK(metric(world, "logbell_window_full_total", "error") == 0);
+  CHECK(metric(world, "logbell_window_merged_total", "error") > 3000);
+  CHECK(metric(exact, "logbell_window_merged_total", "error") == -1);  // there is none
+  CHECK(expected.size() >= 6);
+  CHECK(told == expected);
+}
+
+TEST_CASE("bounds: what was merged for windows of now says nothing of windows of the past", "[core][pipeline]") {
+  CoreWorld world;
+  world.pattern("error");
+  world.rule("Many", "count_over_time(error[1h]) > 10");
+  world.sink("ops");
+  world.route({"ops"});
+  world.pipeline = std::make_unique<engine::Pipeline>(world.plan(), std::vector<engine::StoredEntry>{}, 1000);
+  world.tick(-2 * kHour);
+  std::int64_t now = 0;
+  for (int i = 0; i < 3100; ++i) {
+    world.match("error", now += kSecond);
+    world.tick(now);
+  }
+  REQUIRE(metric(world, "logbell_window_merged_total", "error") > 0);
+  world.rule("Before", "count_over_time(error[1m]) > 3 * count_over_time(error[1m] offset 2h)");
+  const auto unknown = [&] { return world.pipeline->rules().back().unknown; };
+  SECTION("at a reload") {
+    world.reload(now);
+  }
+  SECTION("at a restart") {
+    world.restart();
+  }
+  world.tick(now + 1);
+  CHECK(unknown());
+  CHECK_FALSE(world.pipeline->rules()[0].unknown);
+  CHECK(world.pipeline->rules().back().unknown_reason.find("its windows have been watched for ") == 0);
+  world.tick(now + 110 * kMinute);
+  CHECK(unknown());
+  world.restart();
+  world.tick(now + 110 * kMinute + kSecond);
+  CHECK(unknown());
+  CHECK_FALSE(world.pipeline->rules()[0].unknown);
+  world.tick(now + 122 * kMinute);
+  CHECK_FALSE(unknown());
+}
+
 TEST_CASE("bounds: lines for messages are bounded a pattern; new series go without, counted",
           "[core][pipeline]") {
   CoreWorld world = queue_world();

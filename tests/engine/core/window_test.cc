@@ -54,6 +54,66 @@ TEST_CASE("window: counts what is in (from, to], in any order of arrival", "[cor
   }
 }
 
+TEST_CASE("window: merged matches are counted within 1 %, and exactly where a threshold asks for it", "[core][window]") {
+  const rules::Duration past = GENERATE(rules::Duration(0), rules::Duration(20'000));
+  const bool bursts = GENERATE(false, true);
+  CAPTURE(past.count(), bursts);
+  constexpr std::uint64_t kExact = 500;
+  MatchTimes times;
+  MatchTimes exact;
+  std::mt19937_64 random(7);  // NOLINT(cert-msc51-cpp): the same run every time
+  std::int64_t now = 0;
+  std::size_t most = 0;
+  for (int i = 0; i < 200'000; ++i) {
+    const bool quiet = bursts && i % 5000 == 0;
+    now += quiet ? 120'000 : static_cast<std::int64_t>(random() % (bursts ? 4 : 20));
+    const std::uint64_t count = random() % 50 == 0 ? 1 + random() % 30 : 1;
+    times.add(from_unix_ms(now), count);
+    exact.add(from_unix_ms(now), count);
+    if (i % 2000 != 1999) continue;
+    const std::int64_t until = now - static_cast<std::int64_t>(random() % 3000);
+    times.thin({from_unix_ms(until), kExact, past});
+    most = std::max(most, times.size());
+    // Old ones leave in between, as in life.
+    times.forget(from_unix_ms(now - 1'000'000));
+    exact.forget(from_unix_ms(now - 1'000'000));
+    for (int look = 0; look < 50; ++look) {
+      const std::int64_t to = until + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(now - until + 1));
+      const std::int64_t from = to - static_cast<std::int64_t>(random() % 900'000);
+      const std::uint64_t is = exact.count(from_unix_ms(from), from_unix_ms(to));
+      const std::uint64_t counted = times.count(from_unix_ms(from), from_unix_ms(to));
+      CAPTURE(i, from, to);
+      REQUIRE(counted >= is);
+      REQUIRE(counted - is <= is / MatchTimes::kMergedShare);
+      if (is < kExact) REQUIRE(counted == is);
+      REQUIRE((counted < kExact) == (is < kExact));
+      if (past == rules::Duration(0)) continue;
+      const std::int64_t end = now - static_cast<std::int64_t>(random() % 900'000);
+      const std::int64_t begin = end - past.count() - static_cast<std::int64_t>(random() % 40'000);
+      if (begin < now - 1'000'000) continue;
+      const auto then = static_cast<double>(exact.count(from_unix_ms(begin), from_unix_ms(end)));
+      const auto told = static_cast<double>(times.count(from_unix_ms(begin), from_unix_ms(end)));
+      CAPTURE(begin, end);
+      REQUIRE(std::abs(told - then) <= then / MatchTimes::kMergedShare);
+    }
+  }
+  // Of as many as fit into 1 000 s, a share.
+  CHECK(exact.size() > 25'000);
+  CHECK(most < (past == rules::Duration(0) ? 8'000 : 20'000));
+}
+
+TEST_CASE("window: what is far apart is not merged where windows of the past may end between", "[core][window]") {
+  MatchTimes times;
+  for (std::int64_t at = 0; at < 3000; at += 10)
+    times.add(from_unix_ms(at), 1);
+  times.add(from_unix_ms(3000), 1);
+  times.add(from_unix_ms(8000), 1);
+  for (std::int64_t at = 24'000; at < 27'000; at += 10)
+    times.add(from_unix_ms(at), 1);
+  times.thin({from_unix_ms(60'000), 0, rules::Duration(20'000)});
+  CHECK(times.count(from_unix_ms(3000), from_unix_ms(23'000)) == 1);
+}
+
 TEST_CASE("window: series are bounded; what is beyond goes to the overflow series", "[core][window]") {
   PatternWindow window(labelled(), std::chrono::minutes(1));
   for (const char* queue : {"a", "b", "c"})
@@ -288,8 +348,50 @@ TEST_CASE("window: no more is read back than is kept", "[core][window]") {
   std::string value;
   for (std::size_t i = 0; i < PatternWindow::kMaxPoints + 10; ++i)
     value += "1+1 ";
-  PatternWindow window(labelled(), std::chrono::hours(24));
+  // A rule that compares it with a number needs the times of so many.
+  PatternWindow window(labelled(), std::chrono::hours(24), false, {}, {600'000, {}, {}});
+  CHECK(window.most_points() == PatternWindow::kMaxPoints);
   window.restore("x/", {"x/b/0/[\"a\"]", value});
-  CHECK(window.points() == PatternWindow::kMaxPoints);
-  CHECK(window.full());
+  CHECK(window.points() > 600'000);
+  CHECK(window.points() <= PatternWindow::kMaxPoints);
+  CHECK_FALSE(window.full());
+  PatternWindow exact(labelled(), std::chrono::hours(24), false, {}, {rules::CountPrecision{}.exact, std::chrono::hours(1), {}});
+  exact.restore("x/", {"x/b/0/[\"a\"]", value});  // of the last hour nothing is merged
+  CHECK(exact.points() == PatternWindow::kMaxPoints);
+  CHECK(exact.full());
+}
+
+TEST_CASE("window: what a threshold needs is kept beyond the usual bound", "[core][window]") {
+  CHECK(PatternWindow::most_points({0, {}, {}}) == PatternWindow::kMaxPoints);
+  CHECK(PatternWindow::most_points({2'000'000, {}, {}}) == 3'000'000);
+  CHECK(PatternWindow::most_points({1ULL << 53, {}, {}}) == PatternWindow::kMostPoints);
+}
+
+TEST_CASE("window: what was merged is merged in the store, too", "[core][window]") {
+  const auto hour = std::chrono::hours(1);
+  StoreRows store;
+  PatternWindow window(labelled(), hour);
+  for (std::int64_t i = 0; i < 3'000'000; i += 100) {
+    window.add({"a"}, from_unix_ms(i), 1);
+    if (i % 500'000 == 0) tests::save(window, "x/", store);
+  }
+  CHECK(window.make_room(rules::kLongAgo) == 0);
+  CHECK(window.points() == 30'000);
+  const std::size_t fewer = window.make_room(from_unix_ms(3'000'000));
+  CHECK(window.points() == 30'000 - fewer);
+  CHECK(window.points() < 2'000);
+  REQUIRE(window.merged().has_value());
+  CHECK(window.merged()->until > from_unix_ms(2'900'000));
+  tests::save(window, "x/", store);
+  PatternWindow again(labelled(), hour);
+  tests::restore(again, "x/", store);
+  CHECK(again.points() == window.points());
+  for (std::int64_t from = -1; from < 3'000'000; from += 777) {
+    CAPTURE(from);
+    REQUIRE(again.series().at({"a"}).times.count(from_unix_ms(from), from_unix_ms(3'000'000)) ==
+            window.series().at({"a"}).times.count(from_unix_ms(from), from_unix_ms(3'000'000)));
+  }
+  // Once it has left every window nothing is merged any more.
+  window.forget(from_unix_ms(3'000'000) + hour, {});
+  CHECK_FALSE(window.merged().has_value());
 }
