@@ -236,6 +236,21 @@ bool has_rotated_name(std::string_view name, std::string_view log) {
          name.substr(1) == "bak" || name.substr(1) == "prev";
 }
 
+std::set<std::string> rotated_names(const std::string& pattern) {
+  std::set<std::string> found;
+  for (const GlobResult::Directory& directory : find_files(pattern).directories) {
+    for (const std::string& name : names_in(directory.path)) {
+      for (std::size_t end = name.find_first_of(".-_", 1); end != std::string::npos;
+           end = name.find_first_of(".-_", end + 1)) {
+        const std::string log = name.substr(0, end);
+        const std::string path = directory.path + '/' + log;
+        if (has_rotated_name(name, log) && could_match(pattern, path)) found.insert(path);
+      }
+    }
+  }
+  return found;
+}
+
 std::string without_number(const std::string& path) {
   const std::size_t last = path.find_last_not_of("0123456789");
   const bool numbered = last != std::string::npos && last > 0 && last + 1 < path.size() &&

@@ -3,6 +3,7 @@
 // Pure but for reading directories; owned by the reader thread.
 #pragma once
 
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -57,6 +58,9 @@ std::vector<FoundFile> packed_siblings(const std::string& path);
 // Whether `name`, without the ending of a compressor, is `log` with numbers and dates behind it, or old, bak
 // or prev, as rotation names files.
 bool has_rotated_name(std::string_view name, std::string_view log);
+// What files that lie in the directories of a pattern were called before they were rotated, as far as the pattern means
+// those names, in order: whether any file has such a name now or not.
+std::set<std::string> rotated_names(const std::string& pattern);
 // "/log/app.log" of "/log/app.log.1": the number moves on with each rotation.
 std::string without_number(const std::string& path);
 // Whether the name says that the file is compressed, in whatever format.

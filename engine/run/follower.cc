@@ -1353,8 +1353,17 @@ void Follower::follow_unseen(std::uint32_t index, const std::set<std::string>& k
   for (Tail* tail : fresh)
     tail->predecessor = follow_since(index, tail->path, *source.seen_ns, tail->file, listed);
   // A name that nobody has at the moment may have been had, too.
+  std::set<std::string> names;
   for (const std::string& path : source.spec->files) {
-    if (path == kStdin || is_pattern(path) || stat_path(path) || known.count(real_path(path)) > 0) continue;
+    if (path == kStdin) continue;
+    if (is_pattern(path)) {
+      names.merge(rotated_names(path));
+    } else {
+      names.insert(path);
+    }
+  }
+  for (const std::string& path : names) {
+    if (stat_path(path) || known.count(real_path(path)) > 0) continue;
     static_cast<void>(follow_since(index, path, *source.seen_ns, nullptr, listed));
   }
 }

@@ -299,7 +299,9 @@ TEST_CASE("restart: a file that came and was rotated while nobody looked is read
 TEST_CASE(
     "restart: a file that came and was rotated while nobody looked is read, though nothing has its name",
     "[run][restart]") {
-  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  ReaderWorld world({.sources = {{.files = {GENERATE("app.log", "*.log", "app*.log")}}}});
+  world.dir.append("app.log.0", "of another time\n");
+  LogDir::wait_for_another_birth();
   world.dir.append("app.log", "one\n");
   world.settle();
   world.dir.remove("app.log");
