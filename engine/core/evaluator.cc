@@ -250,6 +250,24 @@ double matches_since(const KeyedIndex& index, std::string_view id, Timestamp fro
   return static_cast<double>(entry->second.times.count(from - Duration(1), to));
 }
 
+const Expr& without_parens(const Expr& expr) {
+  return expr.kind == Expr::Kind::kParen ? without_parens(*expr.left) : expr;
+}
+
+// The function by key whose elements `expr` counts, group by group of labels other than the key: how many there are is
+// known without looking at each. Null: it is no such expression.
+const Expr* counted_keys(const Expr& expr) {
+  if (expr.kind != Expr::Kind::kAggregate) return nullptr;
+  const Expr& keyed = without_parens(*expr.left);
+  if (keyed.kind != Expr::Kind::kKeyed || keyed.keyed == rules::KeyedFunction::kDistinct ||
+      !KeyedIndex::has_counters(keyed.keyed))
+    return nullptr;
+  const bool sums_ones = expr.aggregation == Expr::Aggregation::kSum && !rules::is_of_what_is_new(keyed.keyed);
+  if (expr.aggregation != Expr::Aggregation::kCount && !sums_ones) return nullptr;
+  const bool names_key = rules::contains(expr.grouping, keyed.key);
+  return expr.has_grouping && names_key != expr.without ? nullptr : &keyed;
+}
+
 Value keyed_call(const Expr& expr, Timestamp at, const WindowOf& window_of) {
   Value out;
   const KeyedIndex* index = KeyedIndex::of(expr, window_of);
@@ -382,6 +400,22 @@ Value aggregate(const Expr& expr, const Value& operand, double parameter) {
     }
     out.samples.push_back({labels, value});
   }
+  return out;
+}
+
+// What aggregate() makes of counted_keys().
+Value count_keys(const Expr& expr, const Expr& keyed, Timestamp at, const WindowOf& window_of) {
+  std::map<Labels, double> counts;
+  if (const KeyedIndex* index = KeyedIndex::of(keyed, window_of)) {
+    for (const auto& [labels, counter] : index->counters()) {
+      if (const std::int64_t count = counter.at(at); count > 0)
+        counts[group_of(expr, kept_labels(keyed, labels))] += static_cast<double>(count);
+    }
+  }
+  if (counts.empty()) return aggregate(expr, {}, 0);
+  Value out;
+  for (const auto& [labels, count] : counts)
+    out.samples.push_back({labels, count});
   return out;
 }
 
@@ -582,6 +616,7 @@ Value value_of(const Expr& expr, Timestamp at, const WindowOf& window_of) {
     case Expr::Kind::kKeyed:
       return keyed_call(expr, at, window_of);
     case Expr::Kind::kAggregate: {
+      if (const Expr* keyed = counted_keys(expr)) return count_keys(expr, *keyed, at, window_of);
       const Value operand = value_of(*expr.left, at, window_of);
       const double parameter =
           expr.parameters.empty() ? 0 : value_of(*expr.parameters.front(), at, window_of).number;
@@ -769,7 +804,30 @@ class SpanEvaluator {
     return all;
   }
 
+  std::vector<Element> elements_of_counted(const Expr& expr, const Expr& keyed) const {
+    std::map<Labels, Element> groups;
+    const bool sum = expr.aggregation == Expr::Aggregation::kSum && !expr.has_grouping;
+    if (sum) groups[Labels{}].always = true;
+    if (const KeyedIndex* index = KeyedIndex::of(keyed, window_of_)) {
+      for (const auto& [labels, counter] : index->counters()) {
+        const auto [least, most] = counter.bounds(from_, to_);
+        if (most == 0) continue;
+        Element& group = groups[group_of(expr, kept_labels(keyed, labels))];
+        group.least += static_cast<double>(least);
+        group.most += static_cast<double>(most);
+        group.always = group.always || least > 0;
+      }
+    }
+    std::vector<Element> all;
+    for (auto& [labels, group] : groups) {
+      group.labels = labels;
+      all.push_back(std::move(group));
+    }
+    return all;
+  }
+
   std::optional<std::vector<Element>> elements_of_aggregate(const Expr& expr) const {
+    if (const Expr* keyed = counted_keys(expr)) return elements_of_counted(expr, *keyed);
     const bool sum = expr.aggregation == Expr::Aggregation::kSum;
     const bool max = expr.aggregation == Expr::Aggregation::kMax;
     const Expr* operand = expr.left.get();
@@ -1065,6 +1123,15 @@ class SpanEvaluator {
   }
 
   std::optional<Bounds> of_aggregate(const Expr& expr) const {
+    if (const Expr* keyed = counted_keys(expr)) {
+      constexpr double kInfinity = std::numeric_limits<double>::infinity();
+      Bounds all{kInfinity, -kInfinity};
+      for (const Element& element : elements_of_counted(expr, *keyed)) {
+        all.least = std::min(all.least, element.least);
+        all.most = std::max(all.most, element.most);
+      }
+      return all;
+    }
     const Expr* operand = expr.left.get();
     while (operand->kind == Expr::Kind::kParen)
       operand = operand->left.get();
@@ -1251,13 +1318,19 @@ std::vector<Duration> lags(const Expr& call) {
 
 namespace {
 
+// What of a function by key matters: how many of its elements there are, or each of them.
+enum class Keys { kCounted, kEach };
+
 // Each keyed function of `expr`, with how long ago it is looked at: of m_of_n() once a look.
 template <typename Take>
 void each_keyed(const Expr& expr, Take take) {
-  if (expr.kind == Expr::Kind::kKeyed) {
-    const Expr& first = *expr.operands.front();
+  const Expr* counted = counted_keys(expr);
+  if (counted != nullptr || expr.kind == Expr::Kind::kKeyed) {
+    const Expr& keyed = counted != nullptr ? *counted : expr;
+    const Expr& first = *keyed.operands.front();
     for (std::uint32_t look = 0; look < first.looks; ++look)
-      take(expr, look * first.again);
+      take(keyed, look * first.again, counted != nullptr || keyed.keyed == rules::KeyedFunction::kDistinct ? Keys::kCounted : Keys::kEach);
+    return;
   }
   for (const Expr* part : rules::parts_of(expr))
     each_keyed(*part, take);
@@ -1265,7 +1338,7 @@ void each_keyed(const Expr& expr, Take take) {
 
 // Each instant in (from, to] at which a keyed function can give something else, but for those that m_of_n() adds.
 template <typename Take>
-void keyed_changes(const Expr& expr, Timestamp from, Timestamp to, const WindowOf& window_of, Take take) {
+void keyed_changes(const Expr& expr, Keys keys, Timestamp from, Timestamp to, const WindowOf& window_of, Take take) {
   const auto consider = [&](Timestamp at) {
     if (at > from && at <= to) take(at);
   };
@@ -1277,13 +1350,15 @@ void keyed_changes(const Expr& expr, Timestamp from, Timestamp to, const WindowO
     if (index == nullptr) return;
     for (const Timestamp since : index->window().level_changes())
       consider(since + expr.window);
+  }
+  if (index == nullptr) return;
+  if (keys == Keys::kCounted) {
     for (const auto& [labels, counter] : index->counters()) {
       for (auto edge = counter.edges().upper_bound(from); edge != counter.edges().end() && edge->first <= to; ++edge)
         take(edge->first);
     }
     return;
   }
-  if (index == nullptr) return;
   std::vector<Timestamp> matches;
   for (const auto& [id, spans] : index->spans()) {
     for (const Span& span : spans) {
@@ -1303,10 +1378,10 @@ void keyed_changes(const Expr& expr, Timestamp from, Timestamp to, const WindowO
 }
 
 // The first of them.
-std::optional<Timestamp> next_keyed_change(const Expr& expr, Timestamp from, const WindowOf& window_of) {
+std::optional<Timestamp> next_keyed_change(const Expr& expr, Keys keys, Timestamp from, const WindowOf& window_of) {
   std::optional<Timestamp> next;
   // Of counted keys there may be very many that come or go later.
-  if (expr.keyed == rules::KeyedFunction::kDistinct) {
+  if (keys == Keys::kCounted) {
     if (const KeyedIndex* index = KeyedIndex::of(expr, window_of)) {
       for (const auto& [labels, counter] : index->counters()) {
         const auto edge = counter.edges().upper_bound(from);
@@ -1314,7 +1389,7 @@ std::optional<Timestamp> next_keyed_change(const Expr& expr, Timestamp from, con
       }
     }
   }
-  keyed_changes(expr, from, next.value_or(Timestamp::max()), window_of, [&](Timestamp at) {
+  keyed_changes(expr, keys, from, next.value_or(Timestamp::max()), window_of, [&](Timestamp at) {
     if (!next || at < *next) next = at;
   });
   return next;
@@ -1327,8 +1402,8 @@ void change_instants(const Expr& expr, Timestamp from, Timestamp to, const Windo
   for (auto turn = rules::next_clock_turn(expr, from); turn && *turn <= to;
        turn = rules::next_clock_turn(expr, *turn))
     out.add(*turn);
-  each_keyed(expr, [&](const Expr& call, Duration before) {
-    keyed_changes(call, from - before, to - before, window_of, [&](Timestamp at) { out.add(at + before); });
+  each_keyed(expr, [&](const Expr& call, Duration before, Keys keys) {
+    keyed_changes(call, keys, from - before, to - before, window_of, [&](Timestamp at) { out.add(at + before); });
   });
   std::vector<Timestamp> times;
   for (const Expr* call : rules::range_calls(expr)) {
@@ -1360,8 +1435,8 @@ std::optional<Timestamp> next_change(const Expr& expr, Timestamp from, const Win
     if (at > from && (!next || at < *next)) next = at;
   };
   if (const auto turn = rules::next_clock_turn(expr, from)) consider(*turn);
-  each_keyed(expr, [&](const Expr& call, Duration before) {
-    if (const auto at = next_keyed_change(call, from - before, window_of)) consider(*at + before);
+  each_keyed(expr, [&](const Expr& call, Duration before, Keys keys) {
+    if (const auto at = next_keyed_change(call, keys, from - before, window_of)) consider(*at + before);
   });
   for (const Expr* call : rules::range_calls(expr)) {
     if (call->asks_keys()) continue;

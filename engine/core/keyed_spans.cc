@@ -117,6 +117,14 @@ std::vector<Timestamp> times_of(const Expr& operand, const KeyedWindow& window, 
   return times;
 }
 
+// Those of a key that is new again while it still was have one element: as one.
+std::vector<Span> joined(const std::vector<Span>& spans) {
+  std::vector<Span> out;
+  for (const Span& span : spans)
+    add_span(span.from, span.until, out);
+  return out;
+}
+
 bool is_by_id(const Expr& expr) {
   return expr.operands.size() == 1;
 }
@@ -258,13 +266,13 @@ void KeyedIndex::compute(const Expr& expr, std::string_view unit) {
 void KeyedIndex::replace(const Expr& expr, std::string_view unit, std::vector<Span> spans) {
   auto known = spans_.find(unit);
   if (known == spans_.end() && spans.empty()) return;
-  if (expr.keyed == KeyedFunction::kDistinct) {
+  if (has_counters(expr.keyed)) {
     SpanCounter& counter = counters_.try_emplace(std::string(labels_part(unit))).first->second;
     if (known != spans_.end()) {
-      for (const Span& span : known->second)
+      for (const Span& span : joined(known->second))
         counter.remove(span);
     }
-    for (const Span& span : spans)
+    for (const Span& span : joined(spans))
       counter.add(span);
     if (counter.edges().empty()) counters_.erase(std::string(labels_part(unit)));
   }

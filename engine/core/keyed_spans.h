@@ -58,9 +58,11 @@ class KeyedIndex {
   // over.
   using Spans = std::map<std::string, std::vector<Span>, std::less<>>;
   const Spans& spans() const { return spans_; }
-  // Of distinct_over_time(): the keys of each set of labels, by what stands behind the key in an id.
+  // How many keys have one, of each set of labels, by what stands behind the key in an id; of several operands, all of
+  // them. Not of new_template(): two templates of one text are one.
   const std::map<std::string, SpanCounter, std::less<>>& counters() const { return counters_; }
   const KeyedWindow& window() const { return *windows_.front(); }
+  static bool has_counters(rules::KeyedFunction function) { return function != rules::KeyedFunction::kNewTemplate; }
   static std::string_view labels_part(std::string_view id) {
     return id.substr(KeyedWindow::key_of(id).size());
   }
