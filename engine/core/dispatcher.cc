@@ -880,6 +880,10 @@ void Dispatcher::save(std::vector<StoredEntry>& out) {
   if (began_changed_) out.push_back({prefix + "began", std::to_string(rules::to_unix_ms(last_began_))});
   if (first_start_changed_)
     out.push_back({prefix + "first_start", first_start_ ? std::optional<std::string>("1") : std::nullopt});
+  forget_changes();
+}
+
+void Dispatcher::forget_changes() {
   changed_members_.clear();
   changed_groups_.clear();
   changed_held_.clear();

@@ -85,6 +85,8 @@ class Dispatcher {
 
   // Writes what changed since the last call.
   void save(std::vector<StoredEntry>& out);
+  // What changed is not to be written.
+  void forget_changes();
 
   // Groups are formed anew under the new route; what was told stays told.
   void replace_plan(const rules::Plan& plan);

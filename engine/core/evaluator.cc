@@ -260,7 +260,7 @@ const Expr* counted_keys(const Expr& expr) {
   if (expr.kind != Expr::Kind::kAggregate) return nullptr;
   const Expr& keyed = without_parens(*expr.left);
   if (keyed.kind != Expr::Kind::kKeyed || keyed.keyed == rules::KeyedFunction::kDistinct ||
-      !KeyedIndex::has_counters(keyed.keyed))
+      keyed.keyed == rules::KeyedFunction::kNewTemplate)
     return nullptr;
   const bool sums_ones = expr.aggregation == Expr::Aggregation::kSum && !rules::is_of_what_is_new(keyed.keyed);
   if (expr.aggregation != Expr::Aggregation::kCount && !sums_ones) return nullptr;
@@ -285,17 +285,18 @@ Value keyed_call(const Expr& expr, Timestamp at, const WindowOf& window_of) {
     return out;
   }
   if (index == nullptr) return out;
-  for (const auto& [id, spans] : index->spans()) {
-    // Of several the last: what is new again counts anew.
-    const auto span = std::find_if(spans.rbegin(), spans.rend(), [&](const Span& one) { return covers(one, at); });
-    if (span == spans.rend()) continue;
+  // Of several spans the last: what is new again counts anew.
+  std::map<std::string_view, Timestamp> since;
+  index->first_spans(at, at, [&](const std::string& id, const Span& span) { since[id] = span.from; });
+  index->note_listed();
+  for (const auto& [id, from] : since) {
     if (!rules::is_of_what_is_new(expr.keyed)) {
-      out.samples.push_back({Labels{{expr.key, id}}, 1});
+      out.samples.push_back({Labels{{expr.key, std::string(id)}}, 1});
       continue;
     }
     Labels labels = kept_labels(expr, id);
     labels.set(expr.key, index->window().shown_key(id));
-    out.samples.push_back({std::move(labels), matches_since(*index, id, span->from, at)});
+    out.samples.push_back({std::move(labels), matches_since(*index, id, from, at)});
   }
   // A template that came again after it was forgotten has the text that it had before; both at one moment are
   // one.
@@ -962,14 +963,11 @@ class SpanEvaluator {
     }
     const KeyedIndex* index = KeyedIndex::of(expr, window_of_);
     if (index == nullptr) return all;
-    for (const auto& [id, spans] : index->spans()) {
-      for (const Span& span : spans) {
-        if (span.until <= from_ || span.from > to_) continue;
-        const bool counts = rules::is_of_what_is_new(expr.keyed);
-        all.least = 1;
-        all.most = std::max(all.most, counts ? matches_since(*index, id, span.from, to_) : 1.0);
-      }
-    }
+    const bool counts = rules::is_of_what_is_new(expr.keyed);
+    index->first_spans(from_, to_, [&](const std::string& id, const Span& span) {
+      all.least = 1;
+      all.most = std::max(all.most, counts ? matches_since(*index, id, span.from, to_) : 1.0);
+    });
     return all;
   }
 
@@ -1360,21 +1358,18 @@ void keyed_changes(const Expr& expr, Keys keys, Timestamp from, Timestamp to, co
     return;
   }
   std::vector<Timestamp> matches;
-  for (const auto& [id, spans] : index->spans()) {
-    for (const Span& span : spans) {
-      if (span.until <= from || span.from > to) continue;
-      consider(span.from);
-      consider(span.until);
-      if (!rules::is_of_what_is_new(expr.keyed)) continue;
-      // Each further match is one more.
-      const auto entry = index->window().entries().find(id);
-      if (entry == index->window().entries().end()) continue;
-      matches.clear();
-      entry->second.times.times(std::max(from, span.from), std::min(to, span.until), matches);
-      for (const Timestamp at : matches)
-        take(at);
-    }
-  }
+  index->first_spans(from, to, [&](const std::string& id, const Span& span) {
+    consider(span.from);
+    consider(span.until);
+    if (!rules::is_of_what_is_new(expr.keyed)) return;
+    // Each further match is one more.
+    const auto entry = index->window().entries().find(id);
+    if (entry == index->window().entries().end()) return;
+    matches.clear();
+    entry->second.times.times(std::max(from, span.from), std::min(to, span.until), matches);
+    for (const Timestamp at : matches)
+      take(at);
+  });
 }
 
 // The first of them.
@@ -1388,6 +1383,9 @@ std::optional<Timestamp> next_keyed_change(const Expr& expr, Keys keys, Timestam
         if (edge != counter.edges().end() && (!next || edge->first < *next)) next = edge->first;
       }
     }
+  } else if (const KeyedIndex* index = KeyedIndex::of(expr, window_of)) {
+    next = index->next_edge(from);
+    if (!next) return next;
   }
   keyed_changes(expr, keys, from, next.value_or(Timestamp::max()), window_of, [&](Timestamp at) {
     if (!next || at < *next) next = at;

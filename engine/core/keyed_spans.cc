@@ -200,6 +200,7 @@ void KeyedIndex::refresh(const Expr& expr, const std::vector<const KeyedWindow*>
     changes.ids.clear();
   }
   if (all) {
+    begins_.clear();
     spans_.clear();
     counters_.clear();
     std::string_view last;
@@ -266,23 +267,50 @@ void KeyedIndex::compute(const Expr& expr, std::string_view unit) {
 void KeyedIndex::replace(const Expr& expr, std::string_view unit, std::vector<Span> spans) {
   auto known = spans_.find(unit);
   if (known == spans_.end() && spans.empty()) return;
-  if (has_counters(expr.keyed)) {
-    SpanCounter& counter = counters_.try_emplace(std::string(labels_part(unit))).first->second;
-    if (known != spans_.end()) {
-      for (const Span& span : joined(known->second))
-        counter.remove(span);
-    }
-    for (const Span& span : joined(spans))
-      counter.add(span);
-    if (counter.edges().empty()) counters_.erase(std::string(labels_part(unit)));
+  SpanCounter& counter = counters_.try_emplace(std::string(labels_part(unit))).first->second;
+  if (known != spans_.end()) {
+    for (const Span& span : joined(known->second))
+      counter.remove(span);
+  }
+  for (const Span& span : joined(spans))
+    counter.add(span);
+  if (counter.edges().empty()) counters_.erase(std::string(labels_part(unit)));
+  const bool lists = expr.keyed != KeyedFunction::kDistinct;
+  if (lists && known != spans_.end()) {
+    for (const Span& span : known->second)
+      begins_.erase({span, &known->first});
   }
   if (spans.empty()) {
     spans_.erase(known);
-  } else if (known == spans_.end()) {
-    spans_.emplace(std::string(unit), std::move(spans));
-  } else {
-    known->second = std::move(spans);
+    return;
   }
+  if (known == spans_.end()) known = spans_.try_emplace(std::string(unit)).first;
+  known->second = std::move(spans);
+  if (!lists) return;
+  for (const Span& span : known->second)
+    begins_.insert({span, &known->first});
+}
+
+std::optional<Timestamp> KeyedIndex::next_edge(Timestamp at) const {
+  std::optional<Timestamp> next;
+  std::size_t there = 0;
+  for (const Begin& begin : begins_) {
+    if (there >= kMaxElements) return next;
+    const Timestamp edge = begin.span.from > at ? begin.span.from : begin.span.until;
+    if (edge <= at) continue;
+    if (!next || edge < *next) next = edge;
+    if (begin.span.from > at) return next;
+    ++there;
+  }
+  return next;
+}
+
+std::uint64_t KeyedIndex::untold(Timestamp at) const {
+  std::uint64_t there = 0;
+  if (!listed_) return there;
+  for (const auto& [labels, counter] : counters_)
+    there += static_cast<std::uint64_t>(std::max(counter.at(at), std::int64_t{0}));
+  return there > kMaxElements ? there - kMaxElements : 0;
 }
 
 void KeyedIndex::prune(const Expr& expr, Timestamp clock) {

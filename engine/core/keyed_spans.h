@@ -9,6 +9,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -51,6 +53,9 @@ class SpanCounter {
 // that of the others the time in which it has an element.
 class KeyedIndex {
  public:
+  // Elements of one function at one instant at most, those that began first: each may be an alert. As of max_series.
+  static constexpr std::size_t kMaxElements = 1000;
+
   // Brought up to date. `expr`: a bound kKeyed. Null: a window does not keep what it asks for.
   static const KeyedIndex* of(const rules::Expr& expr, const WindowOf& window_of);
 
@@ -59,10 +64,27 @@ class KeyedIndex {
   using Spans = std::map<std::string, std::vector<Span>, std::less<>>;
   const Spans& spans() const { return spans_; }
   // How many keys have one, of each set of labels, by what stands behind the key in an id; of several operands, all of
-  // them. Not of new_template(): two templates of one text are one.
+  // them. Of new_template() two templates of one text are counted twice.
   const std::map<std::string, SpanCounter, std::less<>>& counters() const { return counters_; }
+  // Not of distinct_over_time(): `take(unit, span)` for each span that is not over at `from` and begins by `to`, in the
+  // order in which they begin: as many as can be among the first kMaxElements at any instant of it.
+  template <typename Take>
+  void first_spans(rules::Timestamp from, rules::Timestamp to, Take take) const {
+    std::size_t lasting = 0;
+    for (const Begin& begin : begins_) {
+      if (begin.span.from > to) return;
+      if (begin.span.until <= from) continue;
+      if (begin.span.until > to && ++lasting > kMaxElements) return;
+      take(*begin.unit, begin.span);
+    }
+  }
+  // The first instant after `at` at which one of those begins or ends.
+  std::optional<rules::Timestamp> next_edge(rules::Timestamp at) const;
+  // How many elements there are at `at` beyond kMaxElements, if a rule lists them: as of what of() found last.
+  std::uint64_t untold(rules::Timestamp at) const;
+  void note_listed() const { listed_ = true; }
+
   const KeyedWindow& window() const { return *windows_.front(); }
-  static bool has_counters(rules::KeyedFunction function) { return function != rules::KeyedFunction::kNewTemplate; }
   static std::string_view labels_part(std::string_view id) {
     return id.substr(KeyedWindow::key_of(id).size());
   }
@@ -75,8 +97,18 @@ class KeyedIndex {
 
   std::vector<const KeyedWindow*> windows_;  // of the operands; set at each refresh
   std::vector<std::shared_ptr<KeyedWindow::Changes>> changes_;
+  struct Begin {
+    Span span;
+    const std::string* unit;  // of spans_
+    friend bool operator<(const Begin& a, const Begin& b) {
+      return a.span.from != b.span.from ? a.span.from < b.span.from : *a.unit < *b.unit;
+    }
+  };
+
   Spans spans_;
   std::map<std::string, SpanCounter, std::less<>> counters_;
+  std::set<Begin> begins_;  // but for distinct_over_time()
+  mutable bool listed_ = false;
   rules::Timestamp pruned_ = rules::kLongAgo;
 };
 

@@ -89,6 +89,7 @@ class KeyedWindow {
   bool is_watched_by(const std::shared_ptr<Changes>& changes) const;
   // What follows from it, by the function that asks: kept here so that it goes with the window.
   std::shared_ptr<KeyedIndex>& index_of(const std::string& function) const { return indexes_[function]; }
+  const std::map<std::string, std::shared_ptr<KeyedIndex>>& indexes() const { return indexes_; }
 
   const rules::KeyedNeed& need() const { return need_; }
   std::size_t points() const { return points_; }

@@ -12,6 +12,7 @@
 
 #include "engine/core/dispatcher.h"
 #include "engine/core/format_watch.h"
+#include "engine/core/keyed_spans.h"
 #include "engine/core/rule_state.h"
 #include "engine/core/uncovered.h"
 #include "rules/json.h"
@@ -50,6 +51,8 @@ constexpr std::string_view kSamplesDropped = "logbell_sample_lines_dropped_total
 constexpr std::string_view kTooLate = "logbell_matches_too_late_total";
 constexpr std::string_view kNegativeValues = "logbell_values_negative_total";
 constexpr std::string_view kKeysDropped = "logbell_keys_dropped_total";
+constexpr std::string_view kElementsUntold = "logbell_elements_untold_total";
+constexpr std::string_view kMerged = "logbell_window_merged_total";
 constexpr std::string_view kFailures = "logbell_rule_evaluation_failures_total";
 // What the reader counts where lines are missing.
 constexpr std::string_view kGaps = "logbell_source_gaps_total";
@@ -221,6 +224,7 @@ struct PatternState {
   bool changed = true;                       // something is to be written
   bool overflowing = false;
   bool overflowing_keys = false;
+  std::map<std::string, std::uint64_t> untold;  // by key: elements of its functions on top of those that are told one by one
   std::map<std::vector<std::string>, Totals> totals;
   std::set<std::vector<std::string>> changed_totals;
   std::map<std::vector<std::string>, SampleLines> samples;
@@ -1013,7 +1017,7 @@ struct Pipeline::Impl {
     points -= fewer;
     if (fewer == 0) return;
     pattern.changed = pattern.meta_changed = true;
-    add("logbell_window_merged_total", Labels{{"pattern", pattern.window.spec().name}}, static_cast<double>(fewer));
+    add(std::string(kMerged), Labels{{"pattern", pattern.window.spec().name}}, static_cast<double>(fewer));
   }
 
   // Of values that were not met since the last time that something was forgotten. Beyond `max_series` they are counted
@@ -1392,6 +1396,8 @@ struct Pipeline::Impl {
     first_tick = false;
     for (std::size_t i = 0; i < rules.size(); ++i)
       advance(i, now);
+    for (PatternState& pattern : patterns)
+      count_untold(pattern);
     if (built_in_dirty || (next_built_in && now >= *next_built_in)) update_built_in(now);
 
     Tick tick;
@@ -1650,10 +1656,10 @@ struct Pipeline::Impl {
     for (PatternState& pattern : patterns) {
       pattern.overflowing_keys = has_too_many_keys(pattern);
       for (const KeyedWindow& keyed : pattern.window.keyed()) {
-        if (!keyed.overflowing()) continue;
+        if (!keyed.overflowing() && pattern.untold.count(keyed.need().name()) == 0) continue;
         const std::string& name = pattern.window.spec().name;
         wanted.push_back({"SeriesOverflow", Labels{{"pattern", name}, {"key", std::string(keyed.need().shown_key())}},
-                          describe_too_many_keys(name, keyed), "warning"});
+                          keyed.overflowing() ? describe_too_many_keys(name, keyed) : describe_untold(name, keyed), "warning"});
       }
     }
     for (std::size_t i = 0; i < patterns.size(); ++i) {
@@ -1902,6 +1908,32 @@ struct Pipeline::Impl {
     return fmt::format("pattern {} has more than {} values of {} within {}: those on top are not counted, and its rules are "
                        "unknown; shorten their windows",
                        pattern, KeyedWindow::kMaxKeys, keyed.need().shown_key(), within);
+  }
+
+  static std::string describe_untold(const std::string& pattern, const KeyedWindow& keyed) {
+    return fmt::format("a rule speaks of more than {} values of {} in pattern {} at once, one by one: those that came on top are not "
+                       "told; let it count them, as in count(…) > {}, or name fewer",
+                       KeyedIndex::kMaxElements, keyed.need().shown_key(), pattern, KeyedIndex::kMaxElements);
+  }
+  void count_untold(PatternState& pattern) {
+    if (pattern.window.keyed().empty()) return;
+    const Timestamp clock = pattern_clock(pattern);
+    for (const KeyedWindow& keyed : pattern.window.keyed()) {
+      std::uint64_t untold = 0;
+      for (const auto& [function, index] : keyed.indexes())
+        untold += index->untold(clock);
+      const std::string name = keyed.need().name();
+      const auto known = pattern.untold.find(name);
+      const std::uint64_t before = known == pattern.untold.end() ? 0 : known->second;
+      if (untold > before)
+        add(std::string(kElementsUntold), Labels{{"pattern", pattern.window.spec().name}}, static_cast<double>(untold - before));
+      if ((untold > 0) != (before > 0)) built_in_dirty = true;
+      if (untold > 0) {
+        pattern.untold[name] = untold;
+      } else if (known != pattern.untold.end()) {
+        pattern.untold.erase(known);
+      }
+    }
   }
 
   static bool has_too_many_keys(const PatternState& pattern) {
@@ -2290,8 +2322,8 @@ std::vector<MetricValue> Pipeline::metrics() const {
     const Labels labels{{"pattern", impl_->plan->patterns[i].name}};
     for (const std::string_view name : {std::string_view("logbell_series_dropped_total"),
                                         std::string_view("logbell_window_full_total"), kSamplesDropped,
-                                        kTooLate, kKeysDropped, kNegativeValues}) {
-      if (name == kKeysDropped && impl_->patterns[i].window.keyed().empty()) continue;
+                                        kMerged, kTooLate, kKeysDropped, kElementsUntold, kNegativeValues}) {
+      if ((name == kKeysDropped || name == kElementsUntold) && impl_->patterns[i].window.keyed().empty()) continue;
       const auto& metric = impl_->plan->patterns[i].metric;
       if (name == kNegativeValues && !(metric && metric->type == rules::MetricSpec::Type::kCounter)) continue;
       if (impl_->counters.count(std::string(name) + labels.format()) == 0)

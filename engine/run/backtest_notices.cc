@@ -56,8 +56,7 @@ void BacktestNotices::flush(Timestamp at) {
   dispatcher_.release([](rules::Fingerprint) { return true; }, true, now_);
   dispatcher_.flush(
       now_, [](rules::Alert&) { return true; }, told);
-  std::vector<StoredEntry> unwanted;
-  dispatcher_.save(unwanted);
+  dispatcher_.forget_changes();
   for (const rules::Notification& notification : told) {
     const auto sink = plan_.sinks.find(notification.sink);
     if (sink != plan_.sinks.end() && !sink->second.lanes.empty() &&

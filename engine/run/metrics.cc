@@ -130,6 +130,8 @@ constexpr std::array kFamilies{
     Family{"logbell_rules_without_sink", MetricType::Gauge, "Rules that reach nobody."},
     Family{"logbell_sample_lines_dropped_total", MetricType::Counter,
            "Lines that matched and were not kept for messages because a pattern has too many."},
+    Family{"logbell_elements_untold_total", MetricType::Counter,
+           "Values of a function by key on top of those that a rule tells one by one; SeriesOverflow rings."},
     Family{"logbell_keys_dropped_total", MetricType::Counter,
            "Matches not counted by their key because a pattern has too many; its rules are unknown until these have left."},
     Family{"logbell_series_dropped_total", MetricType::Counter,

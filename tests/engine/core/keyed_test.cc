@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "engine/core/evaluator.h"
+#include "engine/core/keyed_spans.h"
 #include "engine/core/keyed_window.h"
 #include "engine/core/rule_state.h"
 #include "rules/line_shape.h"
@@ -962,6 +963,63 @@ TEST_CASE("keyed: a template too many makes its rules unknown, and is counted an
   CHECK(told().empty());
   world.line(82, "one more");
   CHECK(world.at(82) == Lines{"one more"});
+}
+
+TEST_CASE("keyed: of more values than are told one by one the first are, all are counted, and it is said",
+          "[core][keyed][pipeline]") {
+  constexpr std::int64_t kMinute = 60'000;
+  constexpr auto kMost = static_cast<std::int64_t>(engine::KeyedIndex::kMaxElements);
+  tests::CoreWorld world;
+  world.pattern("ask").pattern("answer");
+  world.rule("Each", "unanswered_over_time(\"id\", ask, answer[1m])");
+  world.rule("Many", "count(unanswered_over_time(\"id\", ask, answer[1m])) >= 1200");
+  world.sink("ops");
+  world.route({"ops"});
+  world.start();
+  world.tick(-10 * kMinute);
+  world.tick(-1);
+  const auto metric = [&](const std::string& name, const std::string& pattern) {
+    for (const engine::MetricValue& value : world.pipeline->metrics()) {
+      if (value.name == name && value.labels.get("pattern") == pattern) return value.value;
+    }
+    return -1.0;
+  };
+  const auto firing = [&](const std::string& name) {
+    std::int64_t count = 0;
+    for (const engine::AlertView& one : world.pipeline->alerts())
+      count += one.alert.name() == name && one.alert.is_firing() ? 1 : 0;
+    return count;
+  };
+  const auto ask = [&](std::int64_t from, std::int64_t to) {
+    for (std::int64_t i = from; i < to; ++i)
+      world.match("ask", i, {}, "asked", 1, {fmt::format("r{}", i)});
+  };
+  ask(0, kMost);
+  ask(6000, 6200);
+  world.tick(7000);
+  world.tick(kMinute + 5000);
+  CHECK(firing("Each") == kMost);
+  CHECK(firing("SeriesOverflow") == 0);
+  CHECK(metric("logbell_elements_untold_total", "ask") == 0);
+  world.tick(kMinute + 6199);
+  CHECK(firing("Each") == kMost);
+  CHECK(firing("Many") == 1);
+  CHECK(firing("SeriesOverflow") == 1);
+  CHECK(metric("logbell_elements_untold_total", "ask") == 200);
+  // The first are answered: others take their places.
+  for (std::int64_t i = 0; i < 150; ++i)
+    world.match("answer", kMinute + 6300, {}, "answered", 1, {fmt::format("r{}", i)});
+  world.tick(kMinute + 6301);
+  CHECK(firing("Each") == kMost);
+  CHECK(firing("Many") == 0);
+  for (std::int64_t i = 150; i < 200; ++i)
+    world.match("answer", kMinute + 6400, {}, "answered", 1, {fmt::format("r{}", i)});
+  world.tick(kMinute + 6401);
+  CHECK(firing("Each") == kMost);
+  CHECK(firing("SeriesOverflow") == 0);
+  CHECK(metric("logbell_elements_untold_total", "ask") == 200);
+  world.tick(3 * kMinute);
+  CHECK(firing("Each") == 0);
 }
 
 TEST_CASE("keyed: of templates only what has its text is read back", "[core][keyed]") {
