@@ -1219,7 +1219,7 @@ void Follower::recover_cut(std::uint32_t index) {
     Tail& tail = *tails_[i];
     if (tail.source != index || !tail.cut) continue;
     const Content content = *std::exchange(tail.cut, std::nullopt);
-    const InCopy in_copy = content.offset == 0 ? InCopy{} : go_on_in_copy(tail, content);
+    const InCopy in_copy = content.offset == 0 ? InCopy{} : go_on_in_copy(tail, content, true);
     Tail* copy = in_copy.rest;
     if (copy == nullptr) {
       if (!in_copy.found) gap(index, "truncated_while_down", now_);
@@ -1236,7 +1236,7 @@ void Follower::recover_cut(std::uint32_t index) {
 }
 
 // What `tail` held before it was cut, and was read as far as `content` says, in a copy that holds it, too.
-Follower::InCopy Follower::go_on_in_copy(const Tail& tail, const Content& content) {
+Follower::InCopy Follower::go_on_in_copy(const Tail& tail, const Content& content, bool read_too) {
   std::vector<FoundFile> candidates = packed_siblings(tail.real);
   for (FoundFile& sibling : rotated_siblings(tail.real))
     candidates.push_back(std::move(sibling));
@@ -1246,7 +1246,7 @@ Follower::InCopy Follower::go_on_in_copy(const Tail& tail, const Content& conten
     if (!opened || !(*opened)->begins_with(content)) continue;
     const rules::Result<std::uint64_t> size = (*opened)->size_now();
     if (!size || *size < content.offset) continue;
-    if (*size == content.offset) return {true, nullptr, sibling.stat.id};
+    if (*size == content.offset && !read_too) return {true, nullptr, sibling.stat.id};
     Tail* copy = adopt(tail.source, tail.path, std::move(*opened), nullptr);
     if (copy == nullptr) continue;
     if (!copy->resumed) static_cast<void>(copy->file->go_on_from(content));
@@ -1267,7 +1267,7 @@ void Follower::find_copy(Tail& tail, ReadStatus& status) {
     status.may_miss = true;
     return;
   }
-  const InCopy in_copy = go_on_in_copy(tail, tail.file->cut().back());
+  const InCopy in_copy = go_on_in_copy(tail, tail.file->cut().back(), false);
   if (!in_copy.found) return;
   status.bytes_lost = 0;
   // Copied and cut once more before anybody looked: of what that copy holds nothing was read, and nobody can

@@ -216,7 +216,8 @@ class Follower {
     Tail* rest = nullptr;  // null: there is no more in it
     FileId file = {};
   };
-  InCopy go_on_in_copy(const Tail& tail, const Content& content);
+  // `read_too`: also where there is no more in it, for what was copied after it.
+  InCopy go_on_in_copy(const Tail& tail, const Content& content, bool read_too);
   void follow_unseen(std::uint32_t index, const std::set<std::string>& known);
   Tail* follow_since(std::uint32_t index, const std::string& path, std::int64_t seen_ns,
                      const FileSource* newest, Listings& listed);

@@ -686,6 +686,17 @@ TEST_CASE("restart: copied and cut meanwhile: the copy has the rest", "[run][res
     world.restart();
     CHECK(world.lines() == Texts{"two", "three", "4"});
   }
+  SECTION("three times") {
+    world.dir.rename("app.log.1", "app.log.2");
+    world.dir.copy("app.log", "app.log.1");
+    world.dir.write("app.log", "4\n");
+    world.dir.rename("app.log.2", "app.log.3");
+    world.dir.rename("app.log.1", "app.log.2");
+    world.dir.copy("app.log", "app.log.1");
+    world.dir.write("app.log", "5\n");
+    world.restart();
+    CHECK(world.lines() == Texts{"two", "three", "4", "5"});
+  }
   SECTION("twice, and both compressed") {
     world.dir.rename("app.log.1", "app.log.2");
     compress(world, "app.log.2", ".gz");
@@ -702,6 +713,39 @@ TEST_CASE("restart: copied and cut meanwhile: the copy has the rest", "[run][res
     world.dir.write("app.log", "4\n");
     world.restart();
     CHECK(world.lines() == Texts{"two", "three", "4"});
+  }
+  CHECK(all_gaps(world) == 0);
+  world.restart();
+  CHECK(world.lines().empty());
+  CHECK(all_gaps(world) == 0);
+}
+
+TEST_CASE("restart: copied and cut meanwhile, of which the first copy holds nothing new", "[run][restart][F3]") {
+  ReaderWorld world({.sources = {{.files = {GENERATE("app.log", "*.log")}}}});
+  fresh(world);
+  // Everything had been read when it was copied and cut.
+  world.dir.copy("app.log", "app.log.1");
+  LogDir::wait_for_another_birth();
+  world.dir.write("app.log", "two two\n");
+  SECTION("once") {
+    world.restart();
+    CHECK(world.lines() == Texts{"two two"});
+  }
+  SECTION("twice") {
+    world.dir.rename("app.log.1", "app.log.2");
+    const bool packed = GENERATE(false, true);
+    if (packed) compress(world, "app.log.2", ".gz");
+    world.dir.copy("app.log", "app.log.1");
+    world.dir.write("app.log", "3\n");
+    world.restart();
+    CHECK(world.lines() == Texts{"two two", "3"});
+  }
+  SECTION("twice, under dated names") {
+    world.dir.rename("app.log.1", "app.log-20261127");
+    world.dir.copy("app.log", "app.log-20261128");
+    world.dir.write("app.log", "3\n");
+    world.restart();
+    CHECK(world.lines() == Texts{"two two", "3"});
   }
   CHECK(all_gaps(world) == 0);
   world.restart();
