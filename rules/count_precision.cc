@@ -6,6 +6,10 @@
 
 namespace logbell::rules {
 
+bool ends_in_past(const Expr& call) {
+  return call.range_offset + (call.looks - 1) * call.again > CountPrecision::kMostLag;
+}
+
 namespace {
 
 // How long before now its earliest window ends.
@@ -35,9 +39,17 @@ std::optional<double> number_of(const Expr& expr) {
           return *left * *right;
         case Expr::BinaryOp::kDiv:
           return *left / *right;
+        case Expr::BinaryOp::kMod:
+          return std::fmod(*left, *right);
+        case Expr::BinaryOp::kPow:
+          return std::pow(*left, *right);
         default:
           return std::nullopt;
       }
+    }
+    case Expr::Kind::kNegate: {
+      const std::optional<double> inner = number_of(*expr.left);
+      return inner ? std::optional(-*inner) : std::nullopt;
     }
     default:
       return std::nullopt;
@@ -56,14 +68,23 @@ void add_exact(const Expr& expr, double number, std::vector<CountPrecision>& all
       if (grows) add_exact(*expr.left, number, all);
       return;
     }
-    case Expr::Kind::kBinary:
-      if (expr.op != Expr::BinaryOp::kAdd) return;
-      add_exact(*expr.left, number, all);
-      add_exact(*expr.right, number, all);
+    case Expr::Kind::kBinary: {
+      const std::optional<double> left = number_of(*expr.left);
+      const std::optional<double> right = number_of(*expr.right);
+      if (expr.is_comparison() && !expr.return_bool) {
+        // Those that meet it, with their values.
+        if (right) add_exact(*expr.left, number, all);
+      } else if (expr.op == Expr::BinaryOp::kSub) {
+        if (right) add_exact(*expr.left, number + *right, all);
+      } else if (expr.op == Expr::BinaryOp::kAdd) {
+        if (!left) add_exact(*expr.left, number - right.value_or(0), all);
+        if (!right) add_exact(*expr.right, number - left.value_or(0), all);
+      }
       return;
+    }
     case Expr::Kind::kRangeCall: {
       const bool rate = expr.function == Expr::RangeFunction::kRate;
-      if (expr.asks_keys() || (!rate && expr.function != Expr::RangeFunction::kCountOverTime)) return;
+      if (expr.asks_keys() || ends_in_past(expr) || (!rate && expr.function != Expr::RangeFunction::kCountOverTime)) return;
       const double count = rate ? number * std::chrono::duration<double>(expr.window).count() : number;
       if (!(count >= 0)) return;
       std::uint64_t& exact = all[expr.pattern_index].exact;
@@ -96,10 +117,6 @@ void add_precision(const Expr& expr, std::vector<CountPrecision>& of_patterns) {
 }
 
 }  // namespace
-
-bool ends_in_past(const Expr& call) {
-  return last_end(call) > CountPrecision::kMostLag;
-}
 
 void add_precision(const AlertingRule& rule, std::vector<CountPrecision>& of_patterns) {
   if (rule.expr == nullptr) return;  // it was refused

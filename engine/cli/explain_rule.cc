@@ -124,7 +124,11 @@ std::string memory_of(const rules::PatternSpec& pattern, bool values, Duration l
       pattern.labels.empty() ? 1 : pattern.max_series + 1, most, most * kPointBytes / 1'000'000);
   if (values) return out + "; beyond it the rules are unknown";
   out += "; beyond it counts are within 1 %";
-  if (precision.exact > 0) out += fmt::format(", and exact up to {} a series", precision.exact - 1);
+  if (precision.exact > most) {
+    out += fmt::format(", and the rules, which compare one with {}, unknown", precision.exact - 1);
+  } else if (precision.exact > 0) {
+    out += fmt::format(", and comparisons with {} exact as long as so many of each series have room", precision.exact - 1);
+  }
   return out;
 }
 

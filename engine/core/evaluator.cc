@@ -268,7 +268,25 @@ const Expr* counted_keys(const Expr& expr) {
   return expr.has_grouping && names_key != expr.without ? nullptr : &keyed;
 }
 
-Value keyed_call(const Expr& expr, Timestamp at, const WindowOf& window_of) {
+// The function by key of whose elements each is one of `expr`, a rule's: of these there are at most
+// KeyedIndex::kMaxElements. Where something is made of them first (a comparison that only some meet, an aggregation, a set
+// operation), all of them are looked at. Null: it is no such expression.
+const Expr* listed_keys(const Expr& expr) {
+  const Expr& inner = without_parens(expr);
+  if (inner.kind == Expr::Kind::kKeyed) return inner.keyed == rules::KeyedFunction::kDistinct ? nullptr : &inner;
+  // Of those that are 1 a number is met by all or by none.
+  if (!inner.is_comparison()) return nullptr;
+  const Expr& left = without_parens(*inner.left);
+  const Expr& right = without_parens(*inner.right);
+  const Expr& keyed = left.kind == Expr::Kind::kKeyed ? left : right;
+  const Expr& other = left.kind == Expr::Kind::kKeyed ? right : left;
+  if (keyed.kind != Expr::Kind::kKeyed || other.kind != Expr::Kind::kNumber) return nullptr;
+  return keyed.keyed == rules::KeyedFunction::kDistinct || rules::is_of_what_is_new(keyed.keyed) ? nullptr : &keyed;
+}
+constexpr std::size_t kAllElements = std::numeric_limits<std::size_t>::max();
+
+// `most`: elements, those that began first.
+Value keyed_call(const Expr& expr, Timestamp at, const WindowOf& window_of, std::size_t most = kAllElements) {
   Value out;
   const KeyedIndex* index = KeyedIndex::of(expr, window_of);
   if (expr.keyed == rules::KeyedFunction::kDistinct) {
@@ -287,8 +305,8 @@ Value keyed_call(const Expr& expr, Timestamp at, const WindowOf& window_of) {
   if (index == nullptr) return out;
   // Of several spans the last: what is new again counts anew.
   std::map<std::string_view, Timestamp> since;
-  index->first_spans(at, at, [&](const std::string& id, const Span& span) { since[id] = span.from; });
-  index->note_listed();
+  index->first_spans(at, at, most, [&](const std::string& id, const Span& span) { since[id] = span.from; });
+  if (most != kAllElements) index->note_listed();
   for (const auto& [id, from] : since) {
     if (!rules::is_of_what_is_new(expr.keyed)) {
       out.samples.push_back({Labels{{expr.key, std::string(id)}}, 1});
@@ -964,7 +982,12 @@ class SpanEvaluator {
     const KeyedIndex* index = KeyedIndex::of(expr, window_of_);
     if (index == nullptr) return all;
     const bool counts = rules::is_of_what_is_new(expr.keyed);
-    index->first_spans(from_, to_, [&](const std::string& id, const Span& span) {
+    if (!counts) {
+      const bool any = std::any_of(index->counters().begin(), index->counters().end(),
+                                   [&](const auto& counter) { return counter.second.bounds(from_, to_).second > 0; });
+      return any ? Bounds{1, 1} : all;
+    }
+    index->first_spans(from_, to_, kAllElements, [&](const std::string& id, const Span& span) {
       all.least = 1;
       all.most = std::max(all.most, counts ? matches_since(*index, id, span.from, to_) : 1.0);
     });
@@ -1278,8 +1301,22 @@ std::optional<std::set<Labels>> steady_elements(const Expr& expr, Timestamp from
   return SpanEvaluator(from, to, window_of).steady_elements(expr);
 }
 
+namespace {
+
+// The same of listed_keys(), with as many of its elements as are told.
+Value listed_value(const Expr& expr, const Expr& listed, Timestamp at, const WindowOf& window_of) {
+  const Expr& inner = without_parens(expr);
+  Value elements = keyed_call(listed, at, window_of, KeyedIndex::kMaxElements);
+  if (&inner == &listed) return elements;
+  if (&without_parens(*inner.left) == &listed) return binary(inner, elements, value_of(*inner.right, at, window_of));
+  return binary(inner, value_of(*inner.left, at, window_of), elements);
+}
+
+}  // namespace
+
 rules::Result<std::vector<Sample>> evaluate(const Expr& expr, Timestamp at, const WindowOf& window_of) {
   try {
+    if (const Expr* listed = listed_keys(expr)) return listed_value(expr, *listed, at, window_of).samples;
     return value_of(expr, at, window_of).samples;
   } catch (const ManyToMany& many) {
     return rules::fail(rules::ErrorCode::kInvalid,
@@ -1316,22 +1353,28 @@ std::vector<Duration> lags(const Expr& call) {
 
 namespace {
 
-// What of a function by key matters: how many of its elements there are, or each of them.
-enum class Keys { kCounted, kEach };
+// What of a function by key matters: how many of its elements there are, those that are told, or each of them.
+enum class Keys { kCounted, kListed, kEach };
+constexpr std::size_t most_of(Keys keys) {
+  return keys == Keys::kListed ? KeyedIndex::kMaxElements : kAllElements;
+}
 
 // Each keyed function of `expr`, with how long ago it is looked at: of m_of_n() once a look.
+// `listed`: as of listed_keys() of the whole.
 template <typename Take>
-void each_keyed(const Expr& expr, Take take) {
+void each_keyed(const Expr& expr, const Expr* listed, Take take) {
   const Expr* counted = counted_keys(expr);
   if (counted != nullptr || expr.kind == Expr::Kind::kKeyed) {
     const Expr& keyed = counted != nullptr ? *counted : expr;
     const Expr& first = *keyed.operands.front();
     for (std::uint32_t look = 0; look < first.looks; ++look)
-      take(keyed, look * first.again, counted != nullptr || keyed.keyed == rules::KeyedFunction::kDistinct ? Keys::kCounted : Keys::kEach);
+      take(keyed, look * first.again, counted != nullptr || keyed.keyed == rules::KeyedFunction::kDistinct ? Keys::kCounted
+           : &keyed == listed                                                 ? Keys::kListed
+                                                                              : Keys::kEach);
     return;
   }
   for (const Expr* part : rules::parts_of(expr))
-    each_keyed(*part, take);
+    each_keyed(*part, listed, take);
 }
 
 // Each instant in (from, to] at which a keyed function can give something else, but for those that m_of_n() adds.
@@ -1358,7 +1401,7 @@ void keyed_changes(const Expr& expr, Keys keys, Timestamp from, Timestamp to, co
     return;
   }
   std::vector<Timestamp> matches;
-  index->first_spans(from, to, [&](const std::string& id, const Span& span) {
+  index->first_spans(from, to, most_of(keys), [&](const std::string& id, const Span& span) {
     consider(span.from);
     consider(span.until);
     if (!rules::is_of_what_is_new(expr.keyed)) return;
@@ -1384,7 +1427,7 @@ std::optional<Timestamp> next_keyed_change(const Expr& expr, Keys keys, Timestam
       }
     }
   } else if (const KeyedIndex* index = KeyedIndex::of(expr, window_of)) {
-    next = index->next_edge(from);
+    next = index->next_edge(from, most_of(keys));
     if (!next) return next;
   }
   keyed_changes(expr, keys, from, next.value_or(Timestamp::max()), window_of, [&](Timestamp at) {
@@ -1400,7 +1443,7 @@ void change_instants(const Expr& expr, Timestamp from, Timestamp to, const Windo
   for (auto turn = rules::next_clock_turn(expr, from); turn && *turn <= to;
        turn = rules::next_clock_turn(expr, *turn))
     out.add(*turn);
-  each_keyed(expr, [&](const Expr& call, Duration before, Keys keys) {
+  each_keyed(expr, listed_keys(expr), [&](const Expr& call, Duration before, Keys keys) {
     keyed_changes(call, keys, from - before, to - before, window_of, [&](Timestamp at) { out.add(at + before); });
   });
   std::vector<Timestamp> times;
@@ -1433,7 +1476,7 @@ std::optional<Timestamp> next_change(const Expr& expr, Timestamp from, const Win
     if (at > from && (!next || at < *next)) next = at;
   };
   if (const auto turn = rules::next_clock_turn(expr, from)) consider(*turn);
-  each_keyed(expr, [&](const Expr& call, Duration before, Keys keys) {
+  each_keyed(expr, listed_keys(expr), [&](const Expr& call, Duration before, Keys keys) {
     if (const auto at = next_keyed_change(call, keys, from - before, window_of)) consider(*at + before);
   });
   for (const Expr* call : rules::range_calls(expr)) {

@@ -291,11 +291,11 @@ void KeyedIndex::replace(const Expr& expr, std::string_view unit, std::vector<Sp
     begins_.insert({span, &known->first});
 }
 
-std::optional<Timestamp> KeyedIndex::next_edge(Timestamp at) const {
+std::optional<Timestamp> KeyedIndex::next_edge(Timestamp at, std::size_t most) const {
   std::optional<Timestamp> next;
   std::size_t there = 0;
   for (const Begin& begin : begins_) {
-    if (there >= kMaxElements) return next;
+    if (there >= most) return next;
     const Timestamp edge = begin.span.from > at ? begin.span.from : begin.span.until;
     if (edge <= at) continue;
     if (!next || edge < *next) next = edge;

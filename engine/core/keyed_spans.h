@@ -53,7 +53,8 @@ class SpanCounter {
 // that of the others the time in which it has an element.
 class KeyedIndex {
  public:
-  // Elements of one function at one instant at most, those that began first: each may be an alert. As of max_series.
+  // Elements of a function at one instant at most where each is an alert of a rule, those that began first. As of
+  // max_series.
   static constexpr std::size_t kMaxElements = 1000;
 
   // Brought up to date. `expr`: a bound kKeyed. Null: a window does not keep what it asks for.
@@ -67,19 +68,19 @@ class KeyedIndex {
   // them. Of new_template() two templates of one text are counted twice.
   const std::map<std::string, SpanCounter, std::less<>>& counters() const { return counters_; }
   // Not of distinct_over_time(): `take(unit, span)` for each span that is not over at `from` and begins by `to`, in the
-  // order in which they begin: as many as can be among the first kMaxElements at any instant of it.
+  // order in which they begin: as many as can be among the first `most` at any instant of it.
   template <typename Take>
-  void first_spans(rules::Timestamp from, rules::Timestamp to, Take take) const {
+  void first_spans(rules::Timestamp from, rules::Timestamp to, std::size_t most, Take take) const {
     std::size_t lasting = 0;
     for (const Begin& begin : begins_) {
       if (begin.span.from > to) return;
       if (begin.span.until <= from) continue;
-      if (begin.span.until > to && ++lasting > kMaxElements) return;
+      if (begin.span.until > to && ++lasting > most) return;
       take(*begin.unit, begin.span);
     }
   }
   // The first instant after `at` at which one of those begins or ends.
-  std::optional<rules::Timestamp> next_edge(rules::Timestamp at) const;
+  std::optional<rules::Timestamp> next_edge(rules::Timestamp at, std::size_t most) const;
   // How many elements there are at `at` beyond kMaxElements, if a rule lists them: as of what of() found last.
   std::uint64_t untold(rules::Timestamp at) const;
   void note_listed() const { listed_ = true; }

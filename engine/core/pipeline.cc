@@ -469,8 +469,7 @@ struct Pipeline::Impl {
       for (const std::uint32_t index : rules[i].patterns)
         rules[i].since = std::max(rules[i].since, patterns[index].since);
       for (const rules::Expr* call : rules::range_calls(plan->rules[i])) {
-        if (rules::ends_in_past(*call))
-          rules[i].since = std::max(rules[i].since, patterns[call->pattern_index].window.coarse_until());
+        rules[i].since = std::max(rules[i].since, patterns[call->pattern_index].window.coarse_until(*call));
       }
       sum_up_keys(*plan->rules[i].expr, rules[i].since);
       if (plan->rules[i].resolve_when) sum_up_keys(*plan->rules[i].resolve_when->expr, rules[i].since);
@@ -671,7 +670,9 @@ struct Pipeline::Impl {
         if ((*json)["merged_until"].is_integer())
           pattern.window.set_merged({rules::from_stored_ms((*json)["merged_until"].integer()),
                                      Duration(std::clamp((*json)["merged_past"].integer(), std::int64_t{0}, rules::kMaxStoredMs)),
-                                     rules::from_stored_ms((*json)["coarse_until"].integer())});
+                                     rules::from_stored_ms((*json)["coarse_until"].integer()),
+                                     Duration(std::clamp((*json)["merged_lag"].integer(), std::int64_t{0}, rules::kMaxStoredMs)),
+                                     rules::from_stored_ms((*json)["lag_coarse_until"].integer())});
         pattern.since = rules::from_stored_ms((*json)["since"].integer());
         pattern.meta_changed = (*json)["shape"].string() != shape(plan->patterns[found->second]);
         if (pattern.meta_changed) reshaped.insert(pattern.id_text);
@@ -1968,7 +1969,9 @@ struct Pipeline::Impl {
         if (const auto& merged = pattern.window.merged())
           json.set("merged_until", rules::to_unix_ms(merged->until))
               .set("merged_past", static_cast<std::int64_t>(merged->past.count()))
-              .set("coarse_until", rules::to_unix_ms(merged->coarse_until));
+              .set("coarse_until", rules::to_unix_ms(merged->coarse_until))
+              .set("merged_lag", static_cast<std::int64_t>(merged->lag.count()))
+              .set("lag_coarse_until", rules::to_unix_ms(merged->lag_coarse_until));
         if (!pattern.window.keyed().empty()) json.set("keyed", keyed_json(pattern.window));
         json.set("shape", shape(plan->patterns[i]));
         tick.entries.push_back({"core/p/" + pattern.id_text, json.dump()});

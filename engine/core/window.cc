@@ -230,9 +230,10 @@ std::size_t PatternWindow::make_room(Timestamp clock) {
         series.times.thin({clock - precision_.lag, precision_.exact, precision_.past});
     if (!newest) continue;
     points_ -= size - series.times.size();
-    if (!merged_) merged_ = Merged{*newest, precision_.past, rules::kLongAgo};
+    if (!merged_) merged_ = Merged{*newest, precision_.past, rules::kLongAgo, precision_.lag, rules::kLongAgo};
     merged_->until = std::max(merged_->until, *newest);
     merged_->past = precision_.past;
+    merged_->lag = precision_.lag;
     touch(series, *newest);
     for (const std::int64_t block : stored_blocks_[values]) {
       if (block <= block_of(*newest)) dirty_blocks_.emplace(values, block);
@@ -241,8 +242,19 @@ std::size_t PatternWindow::make_room(Timestamp clock) {
   return before - points_;
 }
 
+Timestamp PatternWindow::coarse_until(const rules::Expr& call) const {
+  if (!merged_ || call.asks_keys() || call.asks_values()) return rules::kLongAgo;
+  if (rules::ends_in_past(call)) return std::max(merged_->coarse_until, merged_->lag_coarse_until);
+  return call.range_offset > Duration(0) || call.looks > 1 ? merged_->lag_coarse_until : rules::kLongAgo;
+}
+
 void PatternWindow::find_coarse() {
-  if (!merged_ || precision_.past == Duration(0)) return;
+  if (!merged_) return;
+  if (precision_.lag > merged_->lag) {
+    merged_->lag = precision_.lag;
+    merged_->lag_coarse_until = merged_->until;
+  }
+  if (precision_.past == Duration(0)) return;
   if (merged_->past > Duration(0) && merged_->past <= precision_.past) return;
   merged_->past = precision_.past;
   merged_->coarse_until = merged_->until;
@@ -252,6 +264,7 @@ void PatternWindow::forget_after(Timestamp at) {
   if (merged_) {
     merged_->until = std::min(merged_->until, at);
     merged_->coarse_until = std::min(merged_->coarse_until, at);
+    merged_->lag_coarse_until = std::min(merged_->lag_coarse_until, at);
   }
   for (KeyedWindow& keyed : keyed_)
     keyed.forget_after(at);

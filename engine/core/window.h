@@ -92,11 +92,15 @@ class PatternWindow {
     rules::Duration past{0};  // for windows of the past no shorter than that; 0: for none
     // What was merged for an earlier plan, whose windows of the past were longer, or none: they are unknown before it.
     rules::Timestamp coarse_until = rules::kLongAgo;
+    // The same of windows that end a while ago, but not so long: nothing was merged that they end in.
+    rules::Duration lag{0};
+    rules::Timestamp lag_coarse_until = rules::kLongAgo;
   };
   const std::optional<Merged>& merged() const { return merged_; }
   // As it was when what is restored was saved.
   void set_merged(const Merged& merged) { merged_ = merged; }
-  rules::Timestamp coarse_until() const { return merged_ ? merged_->coarse_until : rules::kLongAgo; }
+  // Since when what `call` asks for is as exact as this plan wants it, whatever an earlier one has merged.
+  rules::Timestamp coarse_until(const rules::Expr& call) const;
 
   // Time was set back: forgets what was counted later than `at`.
   void forget_after(rules::Timestamp at);

@@ -973,6 +973,9 @@ TEST_CASE("keyed: of more values than are told one by one the first are, all are
   world.pattern("ask").pattern("answer");
   world.rule("Each", "unanswered_over_time(\"id\", ask, answer[1m])");
   world.rule("Many", "count(unanswered_over_time(\"id\", ask, answer[1m])) >= 1200");
+  // What makes something of them looks at all.
+  world.rule("Some", "count(unanswered_over_time(\"id\", ask, answer[1m]) == 1) >= 1200");
+  world.rule("Loud", "first_seen(\"id\", ask[1m]) > 1");
   world.sink("ops");
   world.route({"ops"});
   world.start();
@@ -996,7 +999,9 @@ TEST_CASE("keyed: of more values than are told one by one the first are, all are
   };
   ask(0, kMost);
   ask(6000, 6200);
+  world.match("ask", 6500, {}, "asked", 1, {"r6199"});
   world.tick(7000);
+  CHECK(firing("Loud") == 1);  // the last of 1200
   world.tick(kMinute + 5000);
   CHECK(firing("Each") == kMost);
   CHECK(firing("SeriesOverflow") == 0);
@@ -1004,6 +1009,7 @@ TEST_CASE("keyed: of more values than are told one by one the first are, all are
   world.tick(kMinute + 6199);
   CHECK(firing("Each") == kMost);
   CHECK(firing("Many") == 1);
+  CHECK(firing("Some") == 1);
   CHECK(firing("SeriesOverflow") == 1);
   CHECK(metric("logbell_elements_untold_total", "ask") == 200);
   // The first are answered: others take their places.
