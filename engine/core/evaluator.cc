@@ -270,8 +270,9 @@ const Expr* counted_keys(const Expr& expr) {
 
 // The function by key of whose elements each is one of `expr`, a rule's: of these there are at most
 // KeyedIndex::kMaxElements. Where something is made of them first (a comparison that only some meet, an aggregation, a set
-// operation), all of them are looked at. Null: it is no such expression.
-const Expr* listed_keys(const Expr& expr) {
+// operation), all of them are looked at. Null: it is no such expression, or all are asked for.
+const Expr* listed_keys(const Expr& expr, Elements elements) {
+  if (elements == Elements::kAll) return nullptr;
   const Expr& inner = without_parens(expr);
   if (inner.kind == Expr::Kind::kKeyed) return inner.keyed == rules::KeyedFunction::kDistinct ? nullptr : &inner;
   // Of those that are 1 a number is met by all or by none.
@@ -1314,9 +1315,9 @@ Value listed_value(const Expr& expr, const Expr& listed, Timestamp at, const Win
 
 }  // namespace
 
-rules::Result<std::vector<Sample>> evaluate(const Expr& expr, Timestamp at, const WindowOf& window_of) {
+rules::Result<std::vector<Sample>> evaluate(const Expr& expr, Timestamp at, const WindowOf& window_of, Elements elements) {
   try {
-    if (const Expr* listed = listed_keys(expr)) return listed_value(expr, *listed, at, window_of).samples;
+    if (const Expr* listed = listed_keys(expr, elements)) return listed_value(expr, *listed, at, window_of).samples;
     return value_of(expr, at, window_of).samples;
   } catch (const ManyToMany& many) {
     return rules::fail(rules::ErrorCode::kInvalid,
@@ -1439,11 +1440,11 @@ std::optional<Timestamp> next_keyed_change(const Expr& expr, Keys keys, Timestam
 }  // namespace
 
 void change_instants(const Expr& expr, Timestamp from, Timestamp to, const WindowOf& window_of,
-                     Instants& out) {
+                     Instants& out, Elements elements) {
   for (auto turn = rules::next_clock_turn(expr, from); turn && *turn <= to;
        turn = rules::next_clock_turn(expr, *turn))
     out.add(*turn);
-  each_keyed(expr, listed_keys(expr), [&](const Expr& call, Duration before, Keys keys) {
+  each_keyed(expr, listed_keys(expr, elements), [&](const Expr& call, Duration before, Keys keys) {
     keyed_changes(call, keys, from - before, to - before, window_of, [&](Timestamp at) { out.add(at + before); });
   });
   std::vector<Timestamp> times;
@@ -1470,13 +1471,13 @@ void change_instants(const Expr& expr, Timestamp from, Timestamp to, const Windo
   }
 }
 
-std::optional<Timestamp> next_change(const Expr& expr, Timestamp from, const WindowOf& window_of) {
+std::optional<Timestamp> next_change(const Expr& expr, Timestamp from, const WindowOf& window_of, Elements elements) {
   std::optional<Timestamp> next;
   const auto consider = [&](Timestamp at) {
     if (at > from && (!next || at < *next)) next = at;
   };
   if (const auto turn = rules::next_clock_turn(expr, from)) consider(*turn);
-  each_keyed(expr, listed_keys(expr), [&](const Expr& call, Duration before, Keys keys) {
+  each_keyed(expr, listed_keys(expr, elements), [&](const Expr& call, Duration before, Keys keys) {
     if (const auto at = next_keyed_change(call, keys, from - before, window_of)) consider(*at + before);
   });
   for (const Expr* call : rules::range_calls(expr)) {

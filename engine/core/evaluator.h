@@ -27,11 +27,15 @@ struct Sample {
 
 using WindowOf = std::function<const PatternWindow&(std::uint32_t pattern_index)>;
 
+// Of a function by key that stands by itself: those that a rule tells, each as an alert (KeyedIndex::kMaxElements), or all
+// of them, as whatever else is asked wants them.
+enum class Elements { kTold, kAll };
+
 // The elements that `expr` has at `at`: those for which a rule of this expression fires. An error when two
 // elements of one side of an operator would have to meet the same element of the other (PromQL refuses
 // many-to-many likewise); bind_expr() lets no expression through in which they can.
 rules::Result<std::vector<Sample>> evaluate(const rules::Expr& expr, rules::Timestamp at,
-                                            const WindowOf& window_of);
+                                            const WindowOf& window_of, Elements elements = Elements::kAll);
 
 // What the elements of `expr` can be at most and at least in [from, to], whichever there are, by one look at
 // its windows. Unset: nothing is known of it.
@@ -51,11 +55,11 @@ std::optional<std::set<rules::Labels>> steady_elements(const rules::Expr& expr, 
 // Adds every instant in (from, to] at which a match of the expression's patterns comes into or leaves one of
 // its windows, or a function of the clock turns.
 void change_instants(const rules::Expr& expr, rules::Timestamp from, rules::Timestamp to,
-                     const WindowOf& window_of, Instants& out);
+                     const WindowOf& window_of, Instants& out, Elements elements = Elements::kAll);
 
 // The first instant after `from` at which a match leaves one of the windows or, known already, comes into
 // one, or a function of the clock turns.
 std::optional<rules::Timestamp> next_change(const rules::Expr& expr, rules::Timestamp from,
-                                            const WindowOf& window_of);
+                                            const WindowOf& window_of, Elements elements = Elements::kAll);
 
 }  // namespace logbell::engine

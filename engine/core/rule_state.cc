@@ -53,7 +53,7 @@ Endings RuleState::endings(Timestamp at, const std::vector<Sample>& result, cons
 }
 
 void RuleState::evaluate_at(Timestamp at, const RuleInputs& inputs, std::vector<Step>& out) {
-  const auto result = evaluate(*rule_->expr, at, window_of_);
+  const auto result = evaluate(*rule_->expr, at, window_of_, Elements::kTold);
   if (!result) {
     // The alerts stay as they are, and whoever looks sees the rule unknown; the next change is tried again.
     ++failures_;
@@ -94,7 +94,7 @@ void RuleState::advance(const RuleInputs& inputs, bool late, std::vector<Step>& 
 
 void RuleState::advance_to(Timestamp to, const RuleInputs& inputs, std::vector<Step>& out) {
   Instants instants;
-  change_instants(*rule_->expr, clock_, to, window_of_, instants);
+  change_instants(*rule_->expr, clock_, to, window_of_, instants, Elements::kTold);
   if (rule_->resolve_when) change_instants(*rule_->resolve_when->expr, clock_, to, window_of_, instants);
   std::vector<Timestamp> known;
   known_instants(inputs, known);
@@ -186,7 +186,7 @@ void RuleState::pass_to(Timestamp to, const RuleInputs& inputs, std::vector<Step
 
 std::optional<Timestamp> RuleState::next_instant(const RuleInputs& inputs) const {
   if (clock_ == rules::kLongAgo) return std::nullopt;
-  std::optional<Timestamp> next = next_change(*rule_->expr, clock_, window_of_);
+  std::optional<Timestamp> next = next_change(*rule_->expr, clock_, window_of_, Elements::kTold);
   const auto consider = [&](std::optional<Timestamp> at) {
     if (at && *at > clock_ && (!next || *at < *next)) next = at;
   };

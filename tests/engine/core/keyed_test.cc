@@ -1028,6 +1028,27 @@ TEST_CASE("keyed: of more values than are told one by one the first are, all are
   CHECK(firing("Each") == 0);
 }
 
+TEST_CASE("keyed: only a rule's own elements are bounded, not what else asks for them", "[core][keyed]") {
+  constexpr std::size_t kMost = engine::KeyedIndex::kMaxElements;
+  std::vector<rules::PatternSpec> specs = two_patterns();
+  const auto bound = rules::bind_expr(*rules::parse_expr("first_seen(\"user\", plain[1m])"), specs);
+  REQUIRE(bound);
+  const rules::ExprPtr& expr = *bound;
+  rules::collect_keys(*expr, specs);
+  std::vector<PatternWindow> windows = windows_for(*expr, specs);
+  const auto window_of = [&](std::uint32_t index) -> const PatternWindow& { return windows[index]; };
+  for (std::size_t i = 0; i < kMost + 200; ++i)
+    windows[1].add_keys({}, {fmt::format("u{}", i)}, from_unix_ms(static_cast<std::int64_t>(i)));
+  // resolve_when, the peaks of a backtest, the coverage of tests.
+  const auto at = from_unix_ms(2000);
+  CHECK(engine::evaluate(*expr, at, window_of)->size() == kMost + 200);
+  CHECK(engine::evaluate(*expr, at, window_of, engine::Elements::kTold)->size() == kMost);
+  // Nothing comes into the first ones any more; of all the last does.
+  const auto near_last = from_unix_ms(static_cast<std::int64_t>(kMost + 198));
+  CHECK(engine::next_change(*expr, near_last, window_of) == near_last + Duration(1));
+  CHECK(engine::next_change(*expr, near_last, window_of, engine::Elements::kTold) == from_unix_ms(0) + rules::kFirstSeenFor);
+}
+
 TEST_CASE("keyed: of templates only what has its text is read back", "[core][keyed]") {
   rules::KeyedNeed need = need_of(false, std::chrono::hours(1), std::chrono::hours(1));
   need.key = rules::kTemplateKey;
