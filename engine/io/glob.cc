@@ -205,14 +205,52 @@ std::size_t packed_ending(std::string_view name) {
 
 constexpr int kMostLooks = 4;  // at a directory that changes all the time
 
-// Calls `take` with each of the names in `directory` that begins with `name` and says more, if it is of a
-// regular file.
+// "-20260501", ".1", ".2026-05-01T10:00:00Z", ".old"
+bool is_turn(std::string_view text) {
+  if (text.size() < 2 || std::string_view(".-_").find(text[0]) == std::string_view::npos) return false;
+  return text.find_first_not_of("0123456789.-_:TZ") == std::string_view::npos || text.substr(1) == "old" ||
+         text.substr(1) == "bak" || text.substr(1) == "prev";
+}
+
+// ".log" of "app.log"; empty: it has none.
+std::string_view extension_of(std::string_view log) {
+  const std::size_t dot = log.rfind('.');
+  return dot == std::string_view::npos || dot == 0 ? std::string_view() : log.substr(dot);
+}
+
+// "20260501", "2026-05-01T10"
+bool begins_with_date(std::string_view text) {
+  std::string digits;
+  for (const char c : text.substr(0, 10)) {
+    if (c >= '0' && c <= '9') {
+      digits += c;
+    } else if (std::string_view("-._").find(c) == std::string_view::npos) {
+      break;
+    }
+  }
+  return digits.size() >= 8 && digits.starts_with("20") && digits.substr(4, 2) <= "12" && digits.substr(6, 2) <= "31";
+}
+
+// app-20260501.log of app.log. With a number there it may be the log of a second program, app-2.log.
+bool has_date_before_extension(std::string_view name, std::string_view log) {
+  const std::string_view extension = extension_of(log);
+  const std::string_view stem = log.substr(0, log.size() - extension.size());
+  if (extension.empty() || name.size() <= log.size() || !name.starts_with(stem) || !name.ends_with(extension)) return false;
+  const std::string_view turn = name.substr(stem.size(), name.size() - log.size());
+  return is_turn(turn) && begins_with_date(turn.substr(1));
+}
+
+// Calls `take` with each of the names in `directory` that begins with `name` and says more, or is it with a date before
+// its extension, if it is of a regular file.
 void each_longer_name(const std::vector<std::string>& names, const std::string& directory,
                       std::string_view name, const std::function<void(std::string_view, FoundFile)>& take) {
-  for (auto at = std::upper_bound(names.begin(), names.end(), name);
-       at != names.end() && at->starts_with(name); ++at) {
+  const std::string_view stem = name.substr(0, name.size() - extension_of(name).size());
+  for (auto at = std::upper_bound(names.begin(), names.end(), stem);
+       at != names.end() && at->starts_with(stem); ++at) {
     // "app.logger.1" is of another word.
-    if (std::isalpha(static_cast<unsigned char>((*at)[name.size()])) != 0) continue;
+    const bool longer = at->starts_with(name) && at->size() > name.size() &&
+                        std::isalpha(static_cast<unsigned char>((*at)[name.size()])) == 0;
+    if (!longer && !has_date_before_extension(std::string_view(*at).substr(0, at->size() - packed_ending(*at)), name)) continue;
     const std::string sibling = directory + '/' + *at;
     if (is_symlink(sibling)) continue;
     const rules::Result<FileStat> stat = stat_path(sibling);
@@ -228,12 +266,10 @@ bool has_packed_name(std::string_view path) {
 
 bool has_rotated_name(std::string_view name, std::string_view log) {
   name.remove_suffix(packed_ending(name));
-  if (!name.starts_with(log)) return false;
+  if (!name.starts_with(log)) return has_date_before_extension(name, log);
   name.remove_prefix(log.size());
-  if (name.size() < 2 || std::string_view(".-_").find(name[0]) == std::string_view::npos) return false;
-  // "-20260501", ".1", ".2026-05-01T10:00:00Z"
-  return name.find_first_not_of("0123456789.-_:TZ") == std::string_view::npos || name.substr(1) == "old" ||
-         name.substr(1) == "bak" || name.substr(1) == "prev";
+  const std::string_view extension = extension_of(log);
+  return is_turn(name) || (!extension.empty() && name.ends_with(extension) && is_turn(name.substr(0, name.size() - extension.size())));
 }
 
 std::set<std::string> rotated_names(const std::string& pattern) {
@@ -242,9 +278,12 @@ std::set<std::string> rotated_names(const std::string& pattern) {
     for (const std::string& name : names_in(directory.path)) {
       for (std::size_t end = name.find_first_of(".-_", 1); end != std::string::npos;
            end = name.find_first_of(".-_", end + 1)) {
-        const std::string log = name.substr(0, end);
-        const std::string path = directory.path + '/' + log;
-        if (has_rotated_name(name, log) && could_match(pattern, path)) found.insert(path);
+        const std::string stem = name.substr(0, end);
+        const std::string_view whole = std::string_view(name).substr(0, name.size() - packed_ending(name));
+        for (const std::string& log : {stem, stem + std::string(extension_of(whole))}) {
+          const std::string path = directory.path + '/' + log;
+          if (has_rotated_name(name, log) && could_match(pattern, path)) found.insert(path);
+        }
       }
     }
   }

@@ -44,8 +44,8 @@ bool could_match(const std::string& pattern, const std::string& path);
 // Whether a file or directory of this name can be on the pattern's way.
 bool has_component(const std::string& pattern, const std::string& name);
 
-// The regular files beside `path` whose names begin with its name: what it is called once it is rotated
-// (app.log.1, app.log-20260501). Compressed ones are left out: their bytes are not the ones we know.
+// The regular files beside `path` whose names begin with its name, or have a date before its extension: what it is called
+// once it is rotated (app.log.1, app.log-20260501, app-20260501.log). Compressed ones are left out: their bytes are not the ones we know.
 std::vector<FoundFile> rotated_siblings(const std::string& path);
 // Of those that a listing of its directory names.
 std::vector<FoundFile> rotated_siblings(const std::string& path, const std::vector<std::string>& names);
@@ -56,7 +56,7 @@ std::vector<std::string> names_in(const std::string& directory);
 // app.log-audit.1.gz is another log's.
 std::vector<FoundFile> packed_siblings(const std::string& path);
 // Whether `name`, without the ending of a compressor, is `log` with numbers and dates behind it, or old, bak
-// or prev, as rotation names files.
+// or prev, and perhaps its extension again, or with a date before its extension, as rotation names files.
 bool has_rotated_name(std::string_view name, std::string_view log);
 // What files that lie in the directories of a pattern were called before they were rotated, as far as the pattern means
 // those names, in order: whether any file has such a name now or not.

@@ -943,17 +943,19 @@ Follower::CopyOf Follower::copied(const FileSource& file, const std::vector<cons
 // Files that had the name between `before` and the newest one, oldest first; they are read from their
 // beginnings and let go. Returns the last of them.
 Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tail* before,
-                               const FileSource* newest, Packed packed) {
+                               const FileSource* newest, Packed packed, std::optional<std::int64_t> made_until) {
   const rules::Result<FileStat> is = before->file->stat();
   const rules::Result<FileStat> was = before->was ? rules::Result<FileStat>(*before->was) : is;
   if (!was) return before;
+  std::vector<FoundFile> between = rotated_siblings(before->real);
+  if (made_until) std::erase_if(between, [&](const FoundFile& file) { return file.stat.id.born_ns > *made_until; });
   return follow_after(index, path,
                       {.real = before->real,
                        .file = {before->real, *was},
                        .held = {},
                        .copy = before->copy,
                        .packed_from = is ? is->modified_ns : 0},
-                      before, newest, packed, rotated_siblings(before->real));
+                      before, newest, packed, std::move(between));
 }
 
 // The same, of a former that may be gone: then `before` is null.
@@ -1176,6 +1178,8 @@ std::set<std::string> Follower::recover_rotated(std::uint32_t index) {
     }
     lines.push_back(line);
   }
+  // Copies of what was cut come before what is left of it, and are nothing between.
+  recover_cut(index);
   // What lies between is what no place is of.
   for (auto& [path, last, next, found, gone] : lines) {
     // Who knew the newest one knew all between.
@@ -1198,7 +1202,7 @@ std::set<std::string> Follower::recover_rotated(std::uint32_t index) {
   }
   // One that a pattern finds under its new name still comes before what has its old name.
   for (const std::unique_ptr<Tail>& tail : tails_) {
-    if (tail->source != index || tail->resumed || tail->predecessor != nullptr || tail->file == nullptr)
+    if (tail->source != index || tail->resumed || tail->copy || tail->predecessor != nullptr || tail->file == nullptr)
       continue;
     for (const std::unique_ptr<Tail>& other : tails_) {
       if (other->resumed && other->source == index && other->former == tail->real && other->linked)
@@ -1214,7 +1218,7 @@ std::set<std::string> Follower::recover_rotated(std::uint32_t index) {
 // Files that were cut while nobody looked. A copy of what they held before (copytruncate), compressed or not,
 // has the rest of it, and those made after it are whole; without one the rest is missing.
 void Follower::recover_cut(std::uint32_t index) {
-  std::vector<std::pair<Tail*, Tail*>> live;  // and the copy of what each held
+  std::vector<std::pair<Tail*, Tail*>> cut;  // and the copy of what each held
   for (std::size_t i = tails_.size(); i-- > 0;) {
     Tail& tail = *tails_[i];
     if (tail.source != index || !tail.cut) continue;
@@ -1226,11 +1230,18 @@ void Follower::recover_cut(std::uint32_t index) {
       continue;
     }
     copy->predecessor = std::exchange(tail.predecessor, copy);
-    if (tail.linked) live.emplace_back(&tail, copy);
+    cut.emplace_back(&tail, copy);
   }
-  // It was copied and cut more than once: all copies that came later are of what nobody has read.
-  for (const auto& [tail, copy] : live) {
-    Tail* last = follow_between(index, tail->path, copy, nullptr, Packed::kToo);
+  // It was copied and cut more than once: all copies that came later are of what nobody has read. Of what was renamed since
+  // they were made before it was written to last.
+  for (const auto& [tail, copy] : cut) {
+    std::optional<std::int64_t> made_until;
+    if (!tail->linked) {
+      const rules::Result<FileStat> stat = tail->file->stat();
+      if (!stat) continue;
+      made_until = stat->modified_ns;
+    }
+    Tail* last = follow_between(index, tail->path, copy, nullptr, Packed::kToo, made_until);
     if (tail->predecessor == copy) tail->predecessor = last;
   }
 }
@@ -1315,6 +1326,21 @@ Tail* Follower::recover(std::uint32_t index, const Saved& saved, Tail* before) {
     if (sibling.stat.id.inode != position.id.inode || tail_of(sibling.stat.id) != nullptr) continue;
     rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(sibling.path);
     if (!opened || !(*opened)->is_file_of(position)) continue;
+    if (Tail* tail = adopt_recovered(index, saved, std::move(*opened), before)) return tail;
+  }
+  // Its inode and what it holds show it under any name; what a pattern means by that name is another log.
+  const std::string directory = directory_of(position.path);
+  for (const std::string& beside : names_in(directory)) {
+    const std::string path = directory + '/' + beside;
+    const rules::Result<FileStat> stat = stat_path(path);
+    if (!stat || !stat->is_regular() || stat->id.inode != position.id.inode || tail_of(stat->id) != nullptr) continue;
+    if (std::any_of(plan_->sources.begin(), plan_->sources.end(), [&](const rules::SourceSpec& spec) {
+          return std::any_of(spec.files.begin(), spec.files.end(),
+                             [&](const std::string& pattern) { return could_match(pattern, path); });
+        }))
+      continue;
+    rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(path);
+    if (!opened || !(*opened)->is_file_of(position) || !(*opened)->begins_with(content_of(position))) continue;
     if (Tail* tail = adopt_recovered(index, saved, std::move(*opened), before)) return tail;
   }
   for (const FoundFile& sibling : packed) {

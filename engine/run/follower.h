@@ -233,7 +233,7 @@ class Follower {
     std::int64_t packed_from = 0;  // compressed ones were modified then, or later
   };
   Tail* follow_between(std::uint32_t index, const std::string& path, Tail* before, const FileSource* newest,
-                       Packed packed = Packed::kIgnored);
+                       Packed packed = Packed::kIgnored, std::optional<std::int64_t> made_until = std::nullopt);
   Tail* follow_after(std::uint32_t index, const std::string& path, const Former& former, Tail* before,
                      const FileSource* newest, Packed packed, std::vector<FoundFile> between);
   struct CopyOf {

@@ -56,8 +56,8 @@ TEST_CASE("restart: the file was renamed meanwhile: its rest comes first, then t
     world.restart();
     CHECK(world.lines() == Texts{"two", "three", "four"});
   }
-  SECTION("and a dated name was given") {
-    world.dir.rename("app.log.1", "app.log-20260501");
+  SECTION("and another name was given") {
+    world.dir.rename("app.log.1", GENERATE("app.log-20260501", "app.log-20260501-1200.log", "app-20260501.log", "app.1.log", "yesterday"));
     world.restart();
     CHECK(world.lines() == Texts{"two", "three"});
   }
@@ -75,7 +75,7 @@ TEST_CASE("restart: rotated away for good is a gap, and said", "[run][restart][F
   fresh(world);
   const auto before = world.statuses[0].watched_from;
   world.dir.append("app.log", "lost\n");
-  world.dir.rename("app.log", "gone");
+  world.dir.remove("app.log");
   world.dir.append("app.log", "three\n");
   world.restart();
   CHECK(world.lines() == Texts{"three"});
@@ -583,6 +583,9 @@ TEST_CASE("restart: what is compressed beside a log, and is another log's, is no
   std::tie(name, other) = GENERATE(table<std::string, std::string>({{"app.log", "app.log-audit.1"},
                                                                     {"app.log", "app.logger.1"},
                                                                     {"app.log", "app.log.api"},
+                                                                    {"app.log", "app-2.log"},
+                                                                    {"app.log", "app-web-20260501.log"},
+                                                                    {"app.log", "app-2-20260501.log"},
                                                                     {"worker.2", "worker.1"},
                                                                     {"worker.2", "worker.21.1"}}));
   CAPTURE(name, other);
@@ -606,7 +609,7 @@ TEST_CASE("restart: what is compressed beside a log, and is another log's, is no
 TEST_CASE("restart: what was born beside a log while nobody looked, and is another log's, is not read",
           "[run][restart]") {
   const bool known = GENERATE(true, false);  // the name, or only that there is nothing of it
-  const std::string other = GENERATE("app.log-audit", "app.logger", "app.log.api");
+  const std::string other = GENERATE("app.log-audit", "app.logger", "app.log.api", "app-2.log", "app-123456.log", "app-2-20260501.log");
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   if (known) world.dir.append("app.log", "one\n");
   world.settle();
@@ -740,13 +743,50 @@ TEST_CASE("restart: copied and cut meanwhile, of which the first copy holds noth
     world.restart();
     CHECK(world.lines() == Texts{"two two", "3"});
   }
-  SECTION("twice, under dated names") {
-    world.dir.rename("app.log.1", "app.log-20261127");
-    world.dir.copy("app.log", "app.log-20261128");
+  CHECK(all_gaps(world) == 0);
+  world.restart();
+  CHECK(world.lines().empty());
+  CHECK(all_gaps(world) == 0);
+}
+
+TEST_CASE("restart: copied and cut meanwhile, under dated names", "[run][restart][F3]") {
+  const auto [first, second] = GENERATE(table<const char*, const char*>({{"app.log-20261127", "app.log-20261128"},
+                                                                         {"app.log-20261127-1200.log", "app.log-20261127-1300.log"},
+                                                                         {"app-20261127.log", "app-20261128.log"},
+                                                                         {"app-2026-11-27T12-00-00.000.log", "app-2026-11-27T13-00-00.000.log"}}));
+  CAPTURE(first, second);
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  fresh(world);
+  const bool more = GENERATE(false, true);
+  if (more) world.dir.append("app.log", "rest\n");
+  world.dir.copy("app.log", first);
+  LogDir::wait_for_another_birth();
+  world.dir.write("app.log", "two two two\n");
+  Texts last{"3"};
+  SECTION("twice") {
+    const bool packed = GENERATE(false, true);
+    if (packed) compress(world, first, ".gz");
+    world.dir.copy("app.log", second);
     world.dir.write("app.log", "3\n");
-    world.restart();
-    CHECK(world.lines() == Texts{"two two", "3"});
   }
+  SECTION("and then renamed") {
+    world.dir.rename("app.log", second);
+    world.dir.append("app.log", "3\n");
+  }
+  SECTION("and once more, and then renamed") {
+    world.dir.rename(first, "app.log-20261126");
+    world.dir.copy("app.log", first);
+    LogDir::wait_for_another_birth();
+    world.dir.write("app.log", "3 3\n");
+    world.dir.rename("app.log", second);
+    world.dir.append("app.log", "4\n");
+    last.insert(last.begin(), "3 3");
+    last.back() = "4";
+  }
+  world.restart();
+  last.insert(last.begin(), "two two two");
+  if (more) last.insert(last.begin(), "rest");
+  CHECK(world.lines() == last);
   CHECK(all_gaps(world) == 0);
   world.restart();
   CHECK(world.lines().empty());
