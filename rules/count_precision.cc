@@ -103,6 +103,7 @@ void add_ends(const Expr& call, CountPrecision& precision) {
   }
   if (call.range_offset <= CountPrecision::kMostLag) precision.lag = std::max(precision.lag, call.range_offset);
   precision.past = precision.past > Duration(0) ? std::min(precision.past, call.window) : call.window;
+  precision.past_reach = std::max(precision.past_reach, call.reach());
 }
 
 void add_precision(const Expr& expr, std::vector<CountPrecision>& of_patterns) {

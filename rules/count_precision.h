@@ -22,6 +22,7 @@ struct CountPrecision {
   std::uint64_t exact = 0;
   Duration lag{0};   // of the windows that end at most kMostLag before now, the longest time before it
   Duration past{0};  // of those that end earlier (`offset 1w`, a baseline), the shortest window; 0: there are none
+  Duration past_reach{0};  // how long before now the earliest of those begins
 
   friend bool operator==(const CountPrecision&, const CountPrecision&) = default;
 };

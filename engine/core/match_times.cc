@@ -109,7 +109,8 @@ std::optional<Timestamp> MatchTimes::thin(const Thinning& thinning) {
     kept.push_back(point);
     if (all - point.total < thinning.exact) continue;
     std::uint64_t most = (all - point.total) / kMergedShare;
-    if (thinning.past > Duration(0)) {
+    const bool in_past = thinning.past > Duration(0) && point.at > thinning.past_from;
+    if (in_past) {
       while (later > i + 1 && points_[later - 1].at > point.at + (thinning.past - slack))
         --later;
       most = std::min(most, (total_before(later) - point.total) / kMergedShare);
@@ -120,7 +121,7 @@ std::optional<Timestamp> MatchTimes::thin(const Thinning& thinning) {
       // With its own: of those it may be one that others have become before.
       const std::uint64_t merged = point.total - total_before(j);
       if (merged > most) return false;
-      if (thinning.past == Duration(0)) return true;
+      if (!in_past) return true;
       return point.at - points_[j].at <= slack &&
              merged <= (total_before(j) - total_before(std::min(earlier, j))) / kMergedShare;
     };

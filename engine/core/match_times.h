@@ -34,13 +34,15 @@ class MatchTimes {
 
   // Keeps less of what is at or before `until`: neighbours become one, at the time of the last of them. A window that
   // ends later than `until` counts at most one in kMergedShare too many, and none where it holds fewer than `exact`.
-  // One that ends earlier and is no shorter than `past` counts at most so many too many or too few; 0: there is none.
+  // One that ends earlier, begins no earlier than `past_from` and is no shorter than `past` counts at most so many too many or
+  // too few; 0: there is none.
   // Buckets by what came after them, not by time: Datar, Gionis, Indyk, Motwani, Maintaining Stream Statistics over
   // Sliding Windows, 2002.
   struct Thinning {
     rules::Timestamp until;
     std::uint64_t exact = 0;
     rules::Duration past{0};
+    rules::Timestamp past_from = rules::kLongAgo;
   };
   static constexpr std::uint64_t kMergedShare = 100;  // one in so many
   // The time of the newest that others have become; unset: nothing was merged.

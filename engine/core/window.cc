@@ -227,12 +227,13 @@ std::size_t PatternWindow::make_room(Timestamp clock) {
   for (auto& [values, series] : series_) {
     const std::size_t size = series.times.size();
     const std::optional<Timestamp> newest =
-        series.times.thin({clock - precision_.lag, precision_.exact, precision_.past});
+        series.times.thin({clock - precision_.lag, precision_.exact, precision_.past, clock - precision_.past_reach});
     if (!newest) continue;
     points_ -= size - series.times.size();
-    if (!merged_) merged_ = Merged{*newest, precision_.past, rules::kLongAgo, precision_.lag, rules::kLongAgo};
+    if (!merged_) merged_ = Merged{*newest, precision_.past, rules::kLongAgo, precision_.lag, rules::kLongAgo, precision_.past_reach};
     merged_->until = std::max(merged_->until, *newest);
     merged_->past = precision_.past;
+    merged_->past_reach = precision_.past_reach;
     merged_->lag = precision_.lag;
     touch(series, *newest);
     for (const std::int64_t block : stored_blocks_[values]) {
@@ -255,8 +256,10 @@ void PatternWindow::find_coarse() {
     merged_->lag_coarse_until = merged_->until;
   }
   if (precision_.past == Duration(0)) return;
-  if (merged_->past > Duration(0) && merged_->past <= precision_.past) return;
+  const bool fine_enough = merged_->past > Duration(0) && merged_->past <= precision_.past;
+  if (fine_enough && merged_->past_reach >= precision_.past_reach) return;
   merged_->past = precision_.past;
+  merged_->past_reach = precision_.past_reach;
   merged_->coarse_until = merged_->until;
 }
 

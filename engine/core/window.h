@@ -95,6 +95,7 @@ class PatternWindow {
     // The same of windows that end a while ago, but not so long: nothing was merged that they end in.
     rules::Duration lag{0};
     rules::Timestamp lag_coarse_until = rules::kLongAgo;
+    rules::Duration past_reach{0};  // what windows of the past looked back to: beyond it they were not thought of
   };
   const std::optional<Merged>& merged() const { return merged_; }
   // As it was when what is restored was saved.

@@ -77,21 +77,23 @@ TEST_CASE("count precision: windows that ended long ago, and those that did not"
     const char* expr;
     Duration lag;
     Duration past;
+    Duration past_reach;
   } rows[] = {
-      {"now", "count_over_time(x[7d]) > 300", 0s, 0s},
-      {"a while ago", "count_over_time(x[5m]) > 3 * count_over_time(x[5m] offset 5m)", 5min, 0s},
-      {"a week ago", "count_over_time(x[5m]) > 3 * count_over_time(x[5m] offset 1w)", 0s, 5min},
-      {"the shortest", "count_over_time(x[10m] offset 1d) > 3 * count_over_time(x[5m] offset 1w)", 0s, 5min},
-      {"a baseline", "count_over_time(x[5m]) > 3 * baseline_over_time(x[5m], 1d, 7)", 0s, 5min},
-      {"a baseline of near times", "count_over_time(x[5m]) > 3 * baseline_over_time(x[5m], 10m, 6)", 1h, 0s},
-      {"looks", "m_of_n(count_over_time(x[5m]) > 3, 2, 5, 1m)", 4min, 0s},
-      {"looks from near to far", "m_of_n(count_over_time(x[5m]) > 3, 2, 5, 1h)", 0s, 5min},
-      {"values are looked at by themselves", "avg_over_time(x[5m] offset 1w) > 3", 0s, 0s},
+      {"now", "count_over_time(x[7d]) > 300", 0s, 0s, 0s},
+      {"a while ago", "count_over_time(x[5m]) > 3 * count_over_time(x[5m] offset 5m)", 5min, 0s, 0s},
+      {"a week ago", "count_over_time(x[5m]) > 3 * count_over_time(x[5m] offset 1w)", 0s, 5min, 168h + 5min},
+      {"the shortest", "count_over_time(x[10m] offset 1d) > 3 * count_over_time(x[5m] offset 1w)", 0s, 5min, 168h + 5min},
+      {"a baseline", "count_over_time(x[5m]) > 3 * baseline_over_time(x[5m], 1d, 7)", 0s, 5min, 168h + 5min},
+      {"a baseline of near times", "count_over_time(x[5m]) > 3 * baseline_over_time(x[5m], 10m, 6)", 1h, 0s, 0s},
+      {"looks", "m_of_n(count_over_time(x[5m]) > 3, 2, 5, 1m)", 4min, 0s, 0s},
+      {"looks from near to far", "m_of_n(count_over_time(x[5m]) > 3, 2, 5, 1h)", 0s, 5min, 4h + 5min},
+      {"values are looked at by themselves", "avg_over_time(x[5m] offset 1w) > 3", 0s, 0s, 0s},
   };
   for (const auto& row : rows) {
     CAPTURE(row.why, row.expr);
     const CountPrecision precision = of(std::string(row.expr) + " or count_over_time(y[1m]) > 1");
     CHECK(precision.lag == row.lag);
     CHECK(precision.past == row.past);
+    CHECK(precision.past_reach == row.past_reach);
   }
 }
