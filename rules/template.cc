@@ -420,7 +420,11 @@ std::string format_number(double value) {
   if (std::isinf(value)) return value > 0 ? "+Inf" : "-Inf";
   if (value == 0) return "0";
   std::array<char, 64> buffer{};
-  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value);
+  // People read a whole number as one: 200000, not 2e+05.
+  constexpr double kMostInFull = 1e15;
+  const bool whole = std::abs(value) < kMostInFull && value == std::floor(value);
+  const auto end = whole ? std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::fixed)
+                         : std::to_chars(buffer.data(), buffer.data() + buffer.size(), value);
   return {buffer.data(), end.ptr};
 }
 

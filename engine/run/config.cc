@@ -290,15 +290,17 @@ class Compiler {
 
   // Where people reach `listen:`, as a proxy before it shows it: links in messages begin with it.
   static std::string external_url(const Fields& top, const Text& written) {
-    static constexpr const char* kFix = "as in https://logbell.example.com, without what follows a \"?\"";
+    static constexpr const char* kFix = "as in https://logbell.example.com, without user, password and what follows a \"?\"";
     if (written.assumed) return written.value;
-    if (rules::is_placeholder(written.value)) {
-      top.error("external_url", fmt::format("\"{}\" is a placeholder", written.value), kFix);
-      return {};
-    }
+    const bool placeholder = rules::is_placeholder(written.value);
     const rules::Result<sinks::Url> url = sinks::parse_url(written.value);
-    if (!url || url->path.find('?') != std::string::npos || !sinks::LinkUrl::from(written.value)) {
-      top.error("external_url", fmt::format("\"{}\" is not a URL that links can begin with", written.value), kFix);
+    if (placeholder || !url || url->path.find('?') != std::string::npos || !sinks::LinkUrl::from(written.value)) {
+      // A password or a token may be in it.
+      const bool secret = written.value.find_first_of("@?") != std::string::npos;
+      top.error("external_url",
+                fmt::format("{} is {}", secret ? "what is written here" : fmt::format("\"{}\"", written.value),
+                            placeholder ? "a placeholder" : "not a URL that links can begin with"),
+                kFix);
       return {};
     }
     std::string address = written.value;

@@ -57,6 +57,9 @@ TEST_CASE("template: numbers print the shortest form that reads back", "[rules][
   CHECK(format_number(3) == "3");
   CHECK(format_number(0.05) == "0.05");
   CHECK(format_number(-0.0) == "0");
+  CHECK(format_number(200'000) == "200000");
+  CHECK(format_number(-3e6) == "-3000000");
+  CHECK(format_number(200'000.5) == "200000.5");
   CHECK(format_number(1e21) == "1e+21");
 }
 

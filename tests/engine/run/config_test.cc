@@ -235,12 +235,14 @@ TEST_CASE("config: where people reach logbell begins each link, and lets them sa
   CHECK(config->external_url == "https://logbell.example.com/orders");
   CHECK(config->plan->sinks.begin()->second.acknowledges);
   for (const char* url : {"ftp://logbell.example.com", "logbell", "https://", "'https://a.example.com/?x=1'",
-                          "'https://user:pass@a.example.com'", "'https://a.example.com/#x'",
+                          "'https://user:pass@a.example.com'", "'https://user:pass@changeme'", "'https://a.example.com/#x'",
                           "'https://changeme'", "'<url>'", "'https://a b.example.com'"}) {
     INFO(url);
     Problems bad;
     CHECK_FALSE(load(url, bad));
     CHECK(said(bad).find("as in https://logbell.example.com") != std::string::npos);
+    for (const char* secret : {"user:", "pass@", "x=1"})
+      CHECK(said(bad).find(secret) == std::string::npos);
   }
 }
 
