@@ -98,6 +98,13 @@ Json backtest_json(const BacktestReport& report, bool suggest) {
   for (const auto& [what, lines] : report.amiss)
     amiss.set(what, lines);
   out.set("amiss", std::move(amiss));
+  Json bounds = Json::Array{};
+  for (const BacktestReport::AtBound& bound : report.bounds) {
+    Json one;
+    one.set("pattern", bound.pattern).set("metric", bound.metric).set("count", bound.count).set("what", bound.what);
+    bounds.push(std::move(one));
+  }
+  out.set("bounds", std::move(bounds));
   Json patterns = Json::Array{};
   for (const BacktestReport::Pattern& pattern : report.patterns) {
     Json one;

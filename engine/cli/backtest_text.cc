@@ -44,7 +44,7 @@ std::string rounded(Duration duration) {
 }
 
 std::string short_number(double value) {
-  return std::abs(value) < 1e6 && value == std::floor(value) ? format_number(value)
+  return std::abs(value) < 1e15 && value == std::floor(value) ? format_number(value)
                                                              : fmt::format("{:.4g}", value);
 }
 
@@ -180,6 +180,8 @@ std::string backtest_text(const BacktestReport& report, bool suggest, const Scre
                        rounded(report.last_line - report.first_line));
   for (const auto& [what, lines] : report.amiss)
     out += fmt::format("{} {}\n", plural(lines, "line"), what);
+  for (const BacktestReport::AtBound& bound : report.bounds)
+    out += fmt::format("pattern {}: {} {}\n", bound.pattern, bound.count, bound.what);
   out += "\n";
   Table patterns({"PATTERN", "LINES"});
   for (const BacktestReport::Pattern& pattern : report.patterns)

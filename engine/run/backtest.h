@@ -124,6 +124,14 @@ struct BacktestReport {
   std::vector<ReaderNote> notes;  // what could not be read, or not as it was meant
   // Lines that were not taken as they stand, by what was amiss: "say no time", "say a time in the future" …
   std::map<std::string, std::uint64_t> amiss;
+  // What came to a bound, so that counts are not exact, or something was not told.
+  struct AtBound {
+    std::string pattern;
+    std::string metric;       // the counter that `run` has of it
+    std::uint64_t count = 0;  // its value
+    std::string what;         // "matches had no room …"
+  };
+  std::vector<AtBound> bounds;
   std::uint64_t bytes = 0;  // unpacked
   std::uint64_t lines = 0;
   rules::Timestamp first_line = rules::kLongAgo;  // what is told is from here: the earliest line, or `since`

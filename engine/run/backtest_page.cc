@@ -63,7 +63,7 @@ std::string shown(Duration duration) {
 }
 
 std::string short_number(double value) {
-  return std::abs(value) < 1e6 && value == std::floor(value) ? format_number(value)
+  return std::abs(value) < 1e15 && value == std::floor(value) ? format_number(value)
                                                              : fmt::format("{:.4g}", value);
 }
 
@@ -421,6 +421,8 @@ std::string backtest_page(const Report& report, bool suggest, std::string_view c
   out += "</p>\n";
   for (const auto& [what, lines] : report.amiss)
     out += fmt::format("<p class=\"faint\">{} lines {}</p>\n", lines, html(what));
+  for (const BacktestReport::AtBound& bound : report.bounds)
+    out += fmt::format("<p class=\"fires\">Pattern {}: {} {}</p>\n", html(bound.pattern), bound.count, html(bound.what));
   for (const ReaderNote& note : report.notes) {
     if (note.level != ReaderNote::Level::kInfo)
       out += fmt::format("<p class=\"fires\">{}: {}</p>\n", html(note.path), html(note.message));

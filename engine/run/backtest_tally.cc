@@ -41,6 +41,21 @@ std::string_view amiss(const CounterDelta& counter) {
   return {};
 }
 
+std::string_view bound_of(std::string_view metric) {
+  constexpr std::pair<std::string_view, std::string_view> kBounds[] = {
+      {"logbell_series_dropped_total", "matches had label values on top of max_series: they count as __other__"},
+      {"logbell_keys_dropped_total", "values of a capture were too many to be kept: the rules that ask for them by key were unknown until the window had passed"},
+      {"logbell_elements_untold_total", "elements came on top of those that are told one by one: they are in no alert"},
+      {"logbell_window_merged_total", "old matches were merged for want of room: counts are within 1 %, comparisons with numbers exact"},
+      {"logbell_window_full_total", "matches had no room: the rules were unknown until the window had passed"},
+      {"logbell_matches_too_late_total", "matches came when their own time had left every window: they let nothing fire"},
+      {"logbell_values_negative_total", "values below 0 are not in the counter"}};
+  for (const auto& [name, words] : kBounds) {
+    if (metric == name) return words;
+  }
+  return {};
+}
+
 }  // namespace
 
 void BacktestReport::Span::add(const Span& later) {
@@ -217,6 +232,11 @@ void BacktestTally::end(const Pipeline& core) {
   if (last != rules::kLongAgo) notices_.pass_to(last);
   for (const RuleView& view : core.rules()) {
     if (view.unknown) report_.rules.at(view.rule).unknown = view.unknown_reason;
+  }
+  for (const MetricValue& metric : core.metrics()) {
+    const std::string_view what = bound_of(metric.name);
+    if (what.empty() || metric.value <= 0) continue;
+    report_.bounds.push_back({std::string(metric.labels.get("pattern")), metric.name, static_cast<std::uint64_t>(metric.value), std::string(what)});
   }
   find_top_values();
 }

@@ -422,6 +422,10 @@ TEST_CASE("backtest: label values are counted up to a bound, the rest together",
   for (const auto& [value, lines] : top.values)
     all += lines;
   CHECK(all == 1500);
+  REQUIRE(report.bounds.size() == 1);
+  CHECK(report.bounds[0].pattern == "p0");
+  CHECK(report.bounds[0].metric == "logbell_series_dropped_total");
+  CHECK(report.bounds[0].count == 200);
 }
 
 // --- suggestions
