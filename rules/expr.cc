@@ -2364,6 +2364,11 @@ Duration Expr::reach() const {
   return asks_keys() ? keyed_need().reach : window + range_offset + (looks - 1) * again;
 }
 
+Duration Expr::lets_fire_for() const {
+  const bool is_short = asks_keys() && (keyed == KeyedFunction::kFirstSeen || keyed == KeyedFunction::kNewTemplate);
+  return is_short ? keyed_need().exact : reach();
+}
+
 KeyedNeed Expr::keyed_need() const {
   LOGBELL_CHECK(asks_keys());
   KeyedNeed need{key, kept_labels, false, window, window};
@@ -2504,9 +2509,19 @@ std::string format_expr(const Expr& expr, const PartText& part_text) {
   return out;
 }
 
+namespace {
+
+bool divides_by_matches(const Expr& expr) {
+  if (expr.kind == Kind::kBinary && expr.op == Op::kDiv && moves_of(expr).ratio) return true;
+  const std::vector<const Expr*> parts = parts_of(expr);
+  return std::any_of(parts.begin(), parts.end(), [](const Expr* part) { return divides_by_matches(*part); });
+}
+
+}  // namespace
+
 Polarity polarity(const Expr& expr) {
   const Moves moves = moves_of(expr);
-  return {moves.appears, moves.disappears};
+  return {moves.appears, moves.disappears, divides_by_matches(expr)};
 }
 
 std::vector<std::string> result_labels(const Expr& expr, const std::vector<PatternSpec>& patterns) {

@@ -131,6 +131,8 @@ struct Expr {
 
   // How long what a match says is asked for: of kRangeCall.
   Duration reach() const;
+  // Of a kRangeCall: a match that comes so long after its own time can let nothing fire any more.
+  Duration lets_fire_for() const;
   // How long it must have been watched for: of kBaselineOverTime enough_looks() of its windows.
   Duration known_after() const {
     if (asks_keys()) return reach();
@@ -198,6 +200,7 @@ struct Polarity {
   bool presence = false;  // more matches can make it true: >, >=, ratios, present_over_time
   bool absence =
       false;  // fewer matches can make it true: == 0, <, absent_over_time, the right side of unless
+  bool ratio = false;  // it divides by a number of matches: without those it is higher than it should be
 };
 Polarity polarity(const Expr& expr);
 

@@ -35,8 +35,8 @@ void ActiveAlerts::step(Timestamp at, const std::vector<Sample>& result, Certain
       ++it;
       continue;
     }
-    // What is not known well enough to resolve is left as it is, the pending ones too.
-    if (!certainty.may_resolve) {
+    // What is not known well enough to end is left as it is.
+    if (alert.state == AlertState::kPending ? !certainty.may_cancel : !certainty.may_resolve) {
       ++it;
       continue;
     }

@@ -23,6 +23,7 @@ namespace logbell::engine {
 struct Certainty {
   bool may_fire = true;
   bool may_resolve = true;
+  bool may_cancel = true;  // what is pending may end: else its `for` goes on, whatever is seen
 };
 
 // Which firing alerts may end that the result no longer has: `resolve_when:` at an instant.

@@ -21,6 +21,7 @@ struct TimedMatch {
   std::uint32_t line = 0;           // index into MatchBatch::lines
   rules::Timestamp at;              // event time, already believed or replaced (DESIGN.md §3 "Event time")
   double value = 0;                 // NaN: none
+  bool live = false;                // its stream had been read to its end before: it was written just now
   std::vector<std::string> labels;  // parallel to PatternSpec::labels
   std::vector<std::string> keys;    // parallel to PatternSpec::keys; "": it has none
 };

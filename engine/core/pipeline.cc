@@ -39,6 +39,9 @@ constexpr Duration kMaxAhead = std::chrono::seconds(10);
 constexpr Duration kUnreadableFor = std::chrono::minutes(5);
 // A lost state is told for so long; there is nothing that could end it.
 constexpr Duration kStateLostShown = std::chrono::hours(1);
+// And a match that came too late for a rule's windows; what is said of them is brought up to date so often.
+constexpr Duration kTooLateShown = std::chrono::hours(1);
+constexpr Duration kTooLateSaid = std::chrono::minutes(1);
 // Lines that went missing are told for so long after the last of them: by then whoever looks into it has
 // begun.
 constexpr Duration kGapShown = std::chrono::hours(1);
@@ -215,6 +218,8 @@ struct PatternState {
   std::string stored_under;
   PatternWindow window;
   std::vector<std::size_t> used_by;          // rules
+  std::vector<std::vector<const rules::Expr*>> calls_of;  // of each of them, that look at it
+  Duration reach{0};                         // how far back the longest of them looks
   Timestamp since = rules::kLongAgo;         // its matches are known from here on
   Timestamp no_room_at = rules::kLongAgo;    // of the latest match that was not kept, for want of room
   Timestamp merged_at = rules::kLongAgo;     // when old matches were merged last, for want of room, by its rules' clock
@@ -246,6 +251,22 @@ struct PatternState {
   }
 };
 
+// Matches of a live log that came when their own time had left a window of a rule, until none did for an hour.
+struct TooLate {
+  static constexpr std::uint64_t kMany = 10;
+
+  std::uint64_t count = 0;           // 0: before this process
+  Duration most{0};                  // how far behind the rule's clock
+  std::string pattern;               // of the last
+  Duration window{0};                // the one that it had left
+  Timestamp last = rules::kLongAgo;  // wall time
+  std::optional<Timestamp> missed_at;  // when it would have fired
+  bool told = false;
+
+  // One may be a line of a request that took long; many, or one that should have rung, are not.
+  bool is_due() const { return told || missed_at || count >= kMany; }
+};
+
 struct RuleSlot {
   Fingerprint identity = 0;
   std::unique_ptr<RuleState> state;
@@ -260,6 +281,8 @@ struct RuleSlot {
   bool unknown = true;                     // as of the last advance
   std::optional<Timestamp> unknown_since;  // wall time
   std::uint64_t failures_seen = 0;
+  std::optional<TooLate> too_late;  // MatchesTooLate shows it
+  bool is_new = true;               // what showed before it was made is not known yet to be over
 };
 
 struct SourceState {
@@ -369,6 +392,8 @@ struct Pipeline::Impl {
     std::vector<bool> asks_baseline(plan->patterns.size(), false);
     std::vector<std::vector<rules::KeyedNeed>> keyed(plan->patterns.size());
     std::vector<std::vector<std::size_t>> used_by(plan->patterns.size());
+    std::vector<std::vector<std::vector<const rules::Expr*>>> calls_of(plan->patterns.size());
+    std::vector<Duration> reach(plan->patterns.size(), Duration(0));
     for (std::size_t i = 0; i < plan->rules.size(); ++i) {
       for (const rules::Expr* call : rules::range_calls(plan->rules[i])) {
         // Of what is asked by key the keys are kept, not the matches of the series.
@@ -381,7 +406,12 @@ struct Pipeline::Impl {
         if (call->function == rules::Expr::RangeFunction::kBaselineOverTime)
           asks_baseline[call->pattern_index] = true;
         auto& users = used_by[call->pattern_index];
-        if (users.empty() || users.back() != i) users.push_back(i);
+        if (users.empty() || users.back() != i) {
+          users.push_back(i);
+          calls_of[call->pattern_index].emplace_back();
+        }
+        calls_of[call->pattern_index].back().push_back(call);
+        reach[call->pattern_index] = std::max(reach[call->pattern_index], call->reach());
       }
       // The lines of an alert are those that made it fire.
       const std::vector<const rules::Expr*> calls = rules::range_calls(*plan->rules[i].expr);
@@ -402,6 +432,8 @@ struct Pipeline::Impl {
       while (!taken.insert(identity).second)
         identity = rules::hash_bytes(hex(identity) + " again");
       patterns.emplace_back(identity, PatternWindow(spec, longest[i], keeps_values[i], keyed[i], precision[i]), used_by[i]);
+      patterns.back().calls_of = std::move(calls_of[i]);
+      patterns.back().reach = reach[i];
       patterns.back().lines_for = lines_for[i];
       patterns.back().asks_baseline = asks_baseline[i];
       for (std::size_t source = 0; source < plan->sources.size(); ++source) {
@@ -672,7 +704,10 @@ struct Pipeline::Impl {
                                      Duration(std::clamp((*json)["merged_past"].integer(), std::int64_t{0}, rules::kMaxStoredMs)),
                                      rules::from_stored_ms((*json)["coarse_until"].integer()),
                                      Duration(std::clamp((*json)["merged_lag"].integer(), std::int64_t{0}, rules::kMaxStoredMs)),
-                                     rules::from_stored_ms((*json)["lag_coarse_until"].integer())});
+                                     rules::from_stored_ms((*json)["lag_coarse_until"].integer()),
+                                     Duration((*json)["merged_past_reach"].is_integer()
+                                                  ? std::clamp((*json)["merged_past_reach"].integer(), std::int64_t{0}, rules::kMaxStoredMs)
+                                                  : rules::kMaxStoredMs)});  // by versions that thought of them everywhere
         pattern.since = rules::from_stored_ms((*json)["since"].integer());
         pattern.meta_changed = (*json)["shape"].string() != shape(plan->patterns[found->second]);
         if (pattern.meta_changed) reshaped.insert(pattern.id_text);
@@ -1043,13 +1078,16 @@ struct Pipeline::Impl {
       PatternState& pattern = patterns[match.pattern];
       if (pattern.earliest == Timestamp::max()) continue;
       Timestamp slowest = Timestamp::max();
+      bool late = false;
       for (const std::size_t i : pattern.used_by) {
+        const Timestamp clock = rules[i].state->clock();
         rules[i].dirty = true;
-        if (pattern.earliest <= rules[i].state->clock()) rules[i].late = true;
-        slowest = std::min(slowest, rules[i].state->clock());
+        if (pattern.earliest <= clock) late = rules[i].late = true;
+        slowest = std::min(slowest, clock);
       }
-      if (slowest != rules::kLongAgo && pattern.earliest <= slowest - pattern.window.longest())
-        count_too_late(batch, match.pattern, slowest - pattern.window.longest());
+      if (late) note_too_late(batch, match.pattern);
+      if (slowest != rules::kLongAgo && pattern.earliest <= slowest - pattern.reach)
+        count_too_late(batch, match.pattern, slowest - pattern.reach);
       pattern.earliest = Timestamp::max();
     }
   }
@@ -1060,6 +1098,48 @@ struct Pipeline::Impl {
       return match.pattern == pattern && match.at <= until;
     });
     add(std::string(kTooLate), Labels{{"pattern", plan->patterns[pattern].name}}, static_cast<double>(late));
+  }
+
+  // Their own time has left a window of some rules that select them, though they were written just now.
+  void note_too_late(const MatchBatch& batch, std::uint32_t index) {
+    const PatternState& pattern = patterns[index];
+    for (std::size_t user = 0; user < pattern.used_by.size(); ++user) {
+      RuleSlot& rule = rules[pattern.used_by[user]];
+      const Timestamp clock = rule.state->clock();
+      // What is ahead of the wall clock is about to be set back.
+      if (clock == rules::kLongAgo || clock > batch.read_at + kMaxAhead) continue;
+      TooLate found;
+      Timestamp newest = rules::kLongAgo;
+      for (const rules::Expr* call : pattern.calls_of[user]) {
+        const Timestamp left = clock - call->lets_fire_for();
+        if (pattern.earliest > left) continue;
+        for (const TimedMatch& match : batch.matches) {
+          if (match.pattern != index || !match.live || match.at > left || !selects(*call, match)) continue;
+          ++found.count;
+          found.most = std::max(found.most, Duration(clock - match.at));
+          found.window = call->lets_fire_for();
+          newest = std::max(newest, match.at);
+        }
+      }
+      if (found.count == 0) continue;
+      if (!rule.too_late) rule.too_late.emplace();
+      TooLate& late = *rule.too_late;
+      late.count += found.count;
+      late.most = std::max(late.most, found.most);
+      late.pattern = plan->patterns[index].name;
+      late.window = found.window;
+      late.last = std::max(late.last, batch.read_at);
+      if (!late.missed_at && rule.state->rule().polarity.presence && rule.state->would_fire(newest)) late.missed_at = newest;
+      if (late.is_due() && !std::exchange(late.told, true)) built_in_dirty = true;
+    }
+  }
+
+  bool selects(const rules::Expr& call, const TimedMatch& match) const {
+    const std::vector<std::string>& names = plan->patterns[match.pattern].labels;
+    return std::all_of(call.matchers.begin(), call.matchers.end(), [&](const rules::LabelMatcher& matcher) {
+      const auto name = std::find(names.begin(), names.end(), matcher.name);
+      return name == names.end() || matcher.matches(match.labels[static_cast<std::size_t>(name - names.begin())]);
+    });
   }
 
   void count_keys(PatternState& pattern, const rules::PatternSpec& spec, const TimedMatch& match,
@@ -1283,11 +1363,13 @@ struct Pipeline::Impl {
     inputs = RuleInputs{};
     inputs.clock = Timestamp::max();
     inputs.watched_from = rules::kLongAgo;
+    inputs.sees = set.sources.empty();
     set.live = true;
     for (const std::uint32_t index : set.sources) {
       const SourceState& source = sources[index];
-      const bool readable = source.seen && source.status.readable && !source.status.stalled;
+      const bool readable = is_readable(index);
       inputs.readable = inputs.readable && readable;
+      inputs.sees = inputs.sees || readable;
       // Not heard of yet: nothing moves until every source has said how far it is.
       if (!source.seen) {
         inputs.clock = rules::kLongAgo;
@@ -1310,8 +1392,19 @@ struct Pipeline::Impl {
     if (inputs.clock == Timestamp::max()) inputs.clock = rules::kLongAgo;
   }
 
+  bool is_readable(std::uint32_t source) const {
+    return sources[source].seen && sources[source].status.readable && !sources[source].status.stalled;
+  }
+
+  // What one of several sources has is there, whatever the others have. But a ratio of which one part is seen less than the
+  // other is none.
   RuleInputs inputs_of(const RuleSlot& rule) const {
     RuleInputs inputs = source_sets[rule.source_set].inputs;
+    if (!inputs.readable && inputs.sees && rule.state->rule().polarity.ratio) {
+      const std::vector<std::uint32_t>& sources_of_first = patterns[rule.patterns.front()].read_from;
+      inputs.sees = std::all_of(rule.patterns.begin(), rule.patterns.end(),
+                                [&](std::uint32_t pattern) { return patterns[pattern].read_from == sources_of_first; });
+    }
     if (inputs.watched_from) inputs.watched_from = std::max(*inputs.watched_from, rule.since);
     return inputs;
   }
@@ -1319,6 +1412,7 @@ struct Pipeline::Impl {
   // Whether nothing became known, or unknown, that a change could wait for.
   static bool same_knowledge(const RuleSlot& rule, const RuleInputs& inputs) {
     return inputs.watched_from == rule.inputs.watched_from && inputs.readable == rule.inputs.readable &&
+           inputs.sees == rule.inputs.sees &&
            (inputs.resolve_up_to == rule.inputs.resolve_up_to || !rule.state->held());
   }
 
@@ -1353,8 +1447,10 @@ struct Pipeline::Impl {
       }
       source.uncovered.set_back(now);
     }
-    for (RuleSlot& rule : rules)
+    for (RuleSlot& rule : rules) {
       clamp(rule.unknown_since);
+      if (rule.too_late) rule.too_late->last = std::min(rule.too_late->last, now);
+    }
     for (auto& [key, known] : conditions)
       known.since = std::min(known.since, now);
     built_in_dirty = true;
@@ -1594,7 +1690,7 @@ struct Pipeline::Impl {
       const std::string where = rules::describe_inputs(spec);
       if (source.unreadable_since && (showed || now - *source.unreadable_since >= kUnreadableFor)) {
         wanted.push_back({"InputSilent", labels,
-                          fmt::format("source {} has had no readable {} ({}) since {}: its rules see nothing",
+                          fmt::format("source {} has had no readable {} ({}) since {}: rules see nothing of it",
                                       spec.name, spec.streams.empty() ? "file" : "input", where,
                                       rules::format_rfc3339(*source.unreadable_since)),
                           "critical"});
@@ -1654,6 +1750,7 @@ struct Pipeline::Impl {
                                     rules::format_rfc3339(*rule.unknown_since), unknown_reason(rule)),
                         "warning"});
     }
+    want_too_late(now, wanted, shows, later);
     for (PatternState& pattern : patterns) {
       pattern.overflowing_keys = has_too_many_keys(pattern);
       for (const KeyedWindow& keyed : pattern.window.keyed()) {
@@ -1727,6 +1824,40 @@ struct Pipeline::Impl {
       announce(AlertState::kResolved, std::move(alert), now);
       at = built_in.erase(at);
     }
+  }
+
+  template <class Shows, class Later>
+  void want_too_late(Timestamp now, std::vector<Wanted>& wanted, const Shows& shows, const Later& later) {
+    std::set<std::string> names;  // rules may share one
+    for (std::size_t i = 0; i < rules.size(); ++i) {
+      std::optional<TooLate>& late = rules[i].too_late;
+      const std::string& name = plan->rules[i].name;
+      const Labels labels{{"rule", name}};
+      if (std::exchange(rules[i].is_new, false) && !late && shows("MatchesTooLate", labels)) {
+        late.emplace();
+        late->last = now;
+        late->told = true;
+      }
+      if (!late) continue;
+      if (now - late->last >= kTooLateShown) {
+        late.reset();
+        continue;
+      }
+      later(late->last + kTooLateShown);
+      if (!late->is_due() || !names.insert(name).second) continue;
+      later(now + kTooLateSaid);
+      wanted.push_back({"MatchesTooLate", labels, describe(name, *late), "warning", late->count > 0});
+    }
+  }
+
+  static std::string describe(const std::string& rule, const TooLate& late) {
+    const bool one = late.count == 1;
+    return fmt::format(
+        "rule {} does not see what is logged late: {} of pattern {} came up to {} after the time in {}, when a window of {} had passed{}. Widen the window, or let "
+        "the program write its lines at once and mend its clock",
+        rule, one ? std::string("a match") : fmt::format("{} matches", late.count), late.pattern, rules::format_duration(late.most),
+        one ? "its line" : "their lines", rules::format_duration(late.window),
+        late.missed_at ? fmt::format("; it would have fired at {}", rules::format_rfc3339(*late.missed_at)) : "");
   }
 
   // One that the rule looks at and that had no room for its matches; null: there is none.
@@ -1971,7 +2102,8 @@ struct Pipeline::Impl {
               .set("merged_past", static_cast<std::int64_t>(merged->past.count()))
               .set("coarse_until", rules::to_unix_ms(merged->coarse_until))
               .set("merged_lag", static_cast<std::int64_t>(merged->lag.count()))
-              .set("lag_coarse_until", rules::to_unix_ms(merged->lag_coarse_until));
+              .set("lag_coarse_until", rules::to_unix_ms(merged->lag_coarse_until))
+              .set("merged_past_reach", static_cast<std::int64_t>(merged->past_reach.count()));
         if (!pattern.window.keyed().empty()) json.set("keyed", keyed_json(pattern.window));
         json.set("shape", shape(plan->patterns[i]));
         tick.entries.push_back({"core/p/" + pattern.id_text, json.dump()});
@@ -2165,6 +2297,8 @@ struct Pipeline::Impl {
         rule.labels_of = before.labels_of;
         rule.unknown = before.unknown;
         rule.unknown_since = before.unknown_since;
+        rule.too_late = before.too_late;
+        rule.is_new = before.is_new;
         for (const auto& [element, alert] : before.state->alerts().all()) {
           rule.state->alerts().restore(alert);
           if (alert.state == AlertState::kFiring)
@@ -2270,7 +2404,7 @@ std::optional<Timestamp> Pipeline::next_instant() const {
   consider(impl_->next_built_in);
   for (const RuleSlot& rule : impl_->rules) {
     // A source that is behind moves its rules by its lines, not by the wall clock.
-    if (rule.inputs.readable && impl_->source_sets[rule.source_set].live) consider(rule.next);
+    if (rule.inputs.sees && impl_->source_sets[rule.source_set].live) consider(rule.next);
   }
   return next;
 }

@@ -15,16 +15,24 @@ RuleState::RuleState(const rules::AlertingRule& rule, WindowOf window_of)
 
 Certainty RuleState::certainty(Timestamp at, const RuleInputs& inputs) const {
   // Unreadable: nothing fires and nothing resolves.
-  if (!inputs.readable) return {false, false};
+  if (!inputs.readable && !inputs.sees) return {false, false, false};
   Certainty certainty;
-  const bool watched = inputs.watched_from && at - known_after_ >= *inputs.watched_from;
+  const bool watched = inputs.readable && inputs.watched_from && at - known_after_ >= *inputs.watched_from;
   if (!watched) {
     // What is missing could only add matches: they make presence true, and absence false.
     certainty.may_fire = !rule_->polarity.absence;
     certainty.may_resolve = !rule_->polarity.presence;
   }
   if (inputs.resolve_up_to && at > *inputs.resolve_up_to) certainty.may_resolve = false;
+  // Of several sources one may be out of sight for good: what is seen in the others decides over `for`.
+  certainty.may_cancel = certainty.may_resolve || (!inputs.readable && certainty.may_fire);
   return certainty;
+}
+
+bool RuleState::would_fire(Timestamp at) const {
+  const auto result = evaluate(*rule_->expr, at, window_of_, Elements::kTold);
+  return result && std::any_of(result->begin(), result->end(),
+                               [&](const Sample& sample) { return alerts_.all().count(sample.labels) == 0; });
 }
 
 bool RuleState::unknown(const RuleInputs& inputs) const {
@@ -47,7 +55,8 @@ Endings RuleState::endings(Timestamp at, const std::vector<Sample>& result, cons
   for (const Sample& sample : *found)
     endings.elements.insert(sample.labels);
   // What is missing could only add matches: they would end what rests on absence.
-  const bool watched = inputs.watched_from && at - resolve_known_after_ >= *inputs.watched_from;
+  const bool watched =
+      inputs.readable && inputs.watched_from && at - resolve_known_after_ >= *inputs.watched_from;
   endings.known = watched || !resolve.polarity.absence;
   return endings;
 }

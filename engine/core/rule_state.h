@@ -23,6 +23,7 @@ struct RuleInputs {
   std::optional<rules::Timestamp>
       watched_from;      // the latest of its sources'; unset: one is not watched at all
   bool readable = true;  // all of them are, and none is stalled
+  bool sees = true;      // as many of them as it takes for what comes there to count: see Pipeline's inputs_of()
   std::optional<rules::Timestamp> resolve_up_to;  // with max_silence: the latest line; no resolve beyond it
 };
 
@@ -42,6 +43,9 @@ class RuleState {
   void skip_to(rules::Timestamp clock) { clock_ = std::max(clock_, clock); }
   // A change waits for knowledge: advance() must be called whenever something may have become known.
   bool held() const { return held_; }
+
+  // Whether there is something at `at`, which its windows still cover, that no alert of mine is about.
+  bool would_fire(rules::Timestamp at) const;
 
   rules::Timestamp clock() const { return clock_; }
   // The windows are not known in full, or the last evaluation failed.

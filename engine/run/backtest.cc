@@ -263,6 +263,9 @@ BacktestReport backtest(const std::shared_ptr<const rules::Plan>& plan, const Ba
         bytes += weight(batch);
         matches += batch.matches.size();
         reporting([&] { tally.take(batch); });
+        // Of a source whose logs these are not nothing is known: a rule that reads it, too, is unknown, and does not fire on
+        // the others alone.
+        std::erase_if(batch.sources, [&](const SourceStatus& source) { return plan->sources[source.source].files.empty(); });
         for (const SourceStatus& source : batch.sources)
           sources[source.source] = source;
         core.ingest(batch);

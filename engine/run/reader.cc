@@ -561,6 +561,7 @@ struct Reader::Impl {
       timed.line = static_cast<std::uint32_t>(batch.lines.size() - 1);
       timed.at = time.at;
       timed.value = match.value;
+      timed.live = facts.live;
       timed.labels = std::move(match.labels);
       timed.keys = std::move(match.keys);
       if (match.labels_cut > 0)

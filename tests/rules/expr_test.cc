@@ -692,6 +692,16 @@ TEST_CASE("expr: polarity says what a rule's truth rests on", "[rules][expr]") {
   }
 }
 
+TEST_CASE("expr: polarity knows what is divided by matches", "[rules][expr]") {
+  const auto is_ratio = [](const char* text) { return polarity(*good(text)).ratio; };
+  CHECK(is_ratio("count_over_time(plain[1m]) / count_over_time(plain[5m]) > 0.5"));
+  CHECK(is_ratio("sum(rate(errors[1m])) > 2 and 1 - (rate(plain[1m]) / rate(plain[5m])) < 0.5"));
+  CHECK(is_ratio("m_of_n(rate(plain[1m]) / rate(plain[5m]) > 0.5, 3, 5, 1m)"));
+  CHECK(is_ratio("clamp_min(rate(plain[1m]), scalar(1 / sum(rate(plain[5m])))) > 3"));
+  CHECK_FALSE(is_ratio("count_over_time(plain[1m]) / 60 > 0.5"));
+  CHECK_FALSE(is_ratio("count_over_time(plain[1m]) >= 3"));
+}
+
 TEST_CASE("expr: the labels that a result can have", "[rules][expr]") {
   using Names = std::vector<std::string>;
   CHECK(result_labels(*good("count_over_time(errors[1m]) > 1"), patterns()) == Names{"queue", "zone"});

@@ -115,6 +115,7 @@ class CoreWorld {
     }
     match.at = at(when);
     match.value = value;
+    match.live = true;
     match.labels = std::move(labels);
     match.keys = std::move(keys);
     match.line = static_cast<std::uint32_t>(batch.lines.size());

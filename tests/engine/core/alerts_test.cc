@@ -21,7 +21,7 @@ class Story {
     return *this;
   }
   Story& certainty(bool may_fire, bool may_resolve) {
-    certainty_ = {may_fire, may_resolve};
+    certainty_ = {may_fire, may_resolve, may_resolve};
     return *this;
   }
   Story& holds() { return step({Sample{{{"queue", "a"}}, 5}}); }

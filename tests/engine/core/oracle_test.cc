@@ -263,16 +263,16 @@ class NaiveRule {
   void look(const std::vector<NaiveMatch>& matches, std::int64_t now, const RuleInputs& inputs,
             std::vector<std::string>& out) {
     const Result result = kind_.value({matches, now});
-    bool may_fire = inputs.readable;
-    bool may_resolve = inputs.readable;
+    bool may_fire = inputs.readable || inputs.sees;
+    bool may_resolve = may_fire;
     const std::int64_t longest = *std::max_element(kind_.windows.begin(), kind_.windows.end());
-    if (!inputs.watched_from || now - longest < to_unix_ms(*inputs.watched_from)) {
+    if (!inputs.readable || !inputs.watched_from || now - longest < to_unix_ms(*inputs.watched_from)) {
       may_fire = may_fire && !kind_.absence;
       may_resolve = may_resolve && !kind_.presence;
     }
     const Result ends = end_ == nullptr ? Result{} : end_->value({matches, now});
     const bool ends_known = end_ == nullptr || !end_->absence ||
-                            (inputs.watched_from && now - end_->window >= to_unix_ms(*inputs.watched_from));
+                            (inputs.readable && inputs.watched_from && now - end_->window >= to_unix_ms(*inputs.watched_from));
     std::set<std::string> names;
     for (const auto& [queue, alert] : active_)
       names.insert(queue);
@@ -297,7 +297,7 @@ class NaiveRule {
           alert.firing = true;
           say("firing");
         }
-      } else if (may_resolve) {
+      } else if (alert.firing ? may_resolve : may_resolve || (!inputs.readable && may_fire)) {
         if (alert.firing && end_ != nullptr) {
           if (!ends_known) continue;
           if (ends.count(end_->by_queue ? queue : "") == 0) {
@@ -399,6 +399,7 @@ std::string run_timeline(std::uint64_t seed, std::size_t& transitions) {
     }
     if (pick(15) == 0) inputs.watched_from = from_unix_ms(clock);  // a gap
     inputs.readable = pick(12) != 0;
+    inputs.sees = inputs.readable || pick(2) != 0;
     inputs.clock = from_unix_ms(next);
     if (!started) {
       const std::int64_t start = std::min(to_unix_ms(*inputs.watched_from), next);

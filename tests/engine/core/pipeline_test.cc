@@ -518,6 +518,60 @@ TEST_CASE("unknown: an unreadable source neither fires nor resolves; after 5 min
   CHECK(std::count(back.begin(), back.end(), "ops: all_resolved QueueUnreachable-") == 1);
 }
 
+TEST_CASE("unknown: where one of two sources cannot be read, what comes in the other fires and nothing resolves", "[core][pipeline]") {
+  CoreWorld world;
+  for (const char* pattern : {"errors", "requests"})
+    world.pattern(pattern);
+  rules::SourceSpec second;
+  second.name = "other";
+  world.written.sources.push_back(second);
+  world.rule("Errors", "count_over_time(errors[1m]) >= 3");
+  world.rule("Either", "count_over_time(errors[1m]) >= 3 or count_over_time(requests[1m]) >= 9");
+  world.rule("NoErrors", "count_over_time(errors[1m]) == 0");
+  world.rule("Ratio", "count_over_time(errors[1m]) / count_over_time(requests[1m]) > 0.5");
+  world.rule("RatioOfOne", "count_over_time(errors[1m]) / count_over_time(errors[2m]) > 0.5");
+  world.rule("Lasting", "count_over_time(errors[1m]) >= 3").for_ = 90s;
+  world.sink("ops");
+  world.route({"ops"});
+  world.written.patterns[1].sources = {"other"};
+  for (rules::AlertingRule& rule : world.written.rules)
+    rule.sources = {0, 1};
+  world.start();
+  engine::SourceStatus other;
+  other.source = 1;
+  const auto tick = [&](std::int64_t at) {
+    engine::MatchBatch batch;
+    batch.generation = 1;
+    batch.sources = {other};
+    world.pipeline->ingest(batch);
+    std::set<std::string> told;
+    for (const rules::Transition& t : world.tick(at).transitions) {
+      if (t.to == rules::AlertState::kFiring) told.insert(std::string(t.alert.name()) + "+");
+      if (t.to == rules::AlertState::kResolved) told.insert(std::string(t.alert.name()) + "-");
+    }
+    return told;
+  };
+  using Told = std::set<std::string>;
+  CHECK(tick(0).empty());
+  for (std::int64_t i = 0; i < 3; ++i)
+    world.match("errors", kSecond + i);
+  // Of the requests nobody sees any: an infinite ratio is not one.
+  CHECK(tick(2 * kSecond) == Told{"Errors+", "Either+", "RatioOfOne+"});
+  for (const auto& rule : world.pipeline->rules())
+    CHECK(rule.unknown);
+  CHECK(world.pipeline->rules()[5].pending == 1);
+  CHECK(world.pipeline->rules()[0].unknown_reason == "source other has no readable file");
+  // It is not known whether errors came there: none ends, and NoErrors does not fire.
+  CHECK(tick(3 * kMinute) == Told{"RuleUnknown+"});
+  // What lasts is what is seen: its `for` begins anew.
+  CHECK(world.pipeline->rules()[5].pending == 0);
+  other.readable = true;
+  other.watched_from = rules::kLongAgo;
+  other.watermark = CoreWorld::at(3 * kMinute);
+  other.read_to_end_at = CoreWorld::at(3 * kMinute);
+  CHECK(tick(3 * kMinute + 1) == Told{"Errors-", "Either-", "NoErrors+", "RatioOfOne-", "RuleUnknown-"});
+}
+
 TEST_CASE(
     "unknown: an evaluation that fails is no silence: the alert stays, flagged, and RuleUnknown tells of it",
     "[core][pipeline]") {
@@ -1707,6 +1761,91 @@ TEST_CASE("metrics: what comes when no window can hold it any more is counted as
   world.match("queue_error", 0, {"b"});
   world.tick(100 * kSecond);
   CHECK(too_late() == 2);
+}
+
+TEST_CASE("late: matches that a rule's windows had left when they came are an alert for an hour, over a restart, too", "[core][pipeline]") {
+  CoreWorld world;
+  world.pattern("errors");
+  world.pattern("kinds", {"kind"});
+  world.rule("Minute", "count_over_time(errors[1m]) >= 3");
+  world.rule("Minute", "count_over_time(errors[1m]) >= 4");
+  world.rule("Both", "count_over_time(errors[1h]) >= 99 and count_over_time(errors[5m]) >= 9");
+  world.rule("Hour", "count_over_time(errors[1h]) >= 99");
+  world.rule("Selected", "count_over_time(kinds{kind=\"x\"}[1m]) > 0");
+  world.rule("Keys", "first_seen(\"kind\", kinds[10m])");
+  world.rule("Nothing", "count_over_time(errors[1m]) == 0");
+  world.sink("ops");
+  world.route({"ops"});
+  world.start();
+  const auto shown = [&] {
+    std::map<std::string, std::string> found;
+    for (const auto& alert : world.pipeline->alerts()) {
+      if (alert.alert.name() == "MatchesTooLate") found[std::string(alert.alert.labels.get("rule"))] = alert.alert.annotation("summary");
+    }
+    return found;
+  };
+  const auto names = [&] {
+    Lines lines;
+    for (const auto& [rule, summary] : shown())
+      lines.push_back(rule);
+    return lines;
+  };
+  const auto late = [&](const char* pattern, std::int64_t when, const char* kind = nullptr) {
+    const std::vector<std::string> kinds = kind == nullptr ? std::vector<std::string>{} : std::vector<std::string>{kind};
+    world.match(pattern, when, kinds, "a line", 1, kinds);
+    world.batch.read_at = CoreWorld::at(kHour);
+  };
+  world.tick(kHour);
+  late("errors", kHour - 59 * kSecond);
+  late("kinds", kHour - 4 * kMinute, "a");
+  late("errors", kHour - 2 * kMinute);
+  late("errors", kHour - 3 * kMinute);
+  world.tick(kHour + 1);
+  // One or two may be of requests that took long: no rule would have fired then.
+  CHECK(names().empty());
+  for (std::int64_t i = 0; i < 20; ++i) {
+    late("errors", kHour - 2 * kMinute + i);
+    world.batch.matches.back().live = false;  // of a log that is caught up with
+  }
+  world.tick(kHour + 2);
+  CHECK(names().empty());
+  for (std::int64_t i = 1; i <= 3; ++i)
+    late("errors", kHour - 4 * kMinute + i);
+  world.tick(kHour + 3);
+  CHECK(names() == Lines{"Minute"});
+  CHECK(shown()["Minute"].find("5 matches of pattern errors came up to 4m") != std::string::npos);
+  CHECK(shown()["Minute"].find("; it would have fired at 2") != std::string::npos);
+  // Many are told of though none would have let a rule fire.
+  for (std::int64_t i = 1; i <= 10; ++i) {
+    CHECK(names() == (i <= 5 ? Lines{"Minute"} : Lines{"Minute", "Nothing"}));
+    late("errors", kHour - 5 * kMinute - i * 3);
+    world.tick(kHour + 3 + i);
+  }
+  CHECK(names() == Lines{"Both", "Minute", "Nothing"});
+  late("kinds", kHour - 6 * kMinute, "b");
+  world.tick(kHour + 2 * kSecond);
+  CHECK(names() == Lines{"Both", "Keys", "Minute", "Nothing"});
+  CHECK(metric(world, "logbell_matches_too_late_total", "errors") == 0);  // Hour has them
+  CHECK(metric(world, "logbell_matches_too_late_total", "kinds") == 0);   // and so has the window of first_seen
+  // What is said is brought up to date once a minute.
+  world.wait(kHour + 2 * kMinute);
+  CHECK(shown()["Minute"].find("came up to 5m") != std::string::npos);
+  const auto said = shown();
+  const std::int64_t again = kHour + 30 * kMinute;
+  if (GENERATE(false, true)) {
+    world.restart();
+    world.tick(again);
+    CHECK(shown() == said);
+    world.tick(again + 59 * kMinute);
+    CHECK(names().size() == 4);
+    world.tick(again + 60 * kMinute);
+  } else {
+    world.reload(again);
+    world.tick(2 * kHour - 1);
+    CHECK(names().size() == 4);
+    world.tick(2 * kHour + 2 * kSecond);
+  }
+  CHECK(names().empty());
 }
 
 TEST_CASE("metrics: a counter of values never decreases", "[core][pipeline]") {
