@@ -24,6 +24,9 @@ using Kind = VariablePart::Kind;
 constexpr std::size_t kLeastLetters = 4;  // that stay the same: of fewer it would match nearly every line
 constexpr std::size_t kMostFields = 4;    // that are tested
 constexpr std::size_t kNameWords = 4;
+// Of a line that goes on and on, as a query with a list of a hundred numbers, its beginning says what it is.
+constexpr std::size_t kMostCaptures = 20;
+constexpr std::size_t kMostDrafted = 4096;  // bytes
 constexpr std::array<std::string_view, 7> kLevelKeys{"level",     "lvl",       "severity",     "loglevel",
                                                      "levelname", "log.level", "severity_text"};
 // What says what a line is about, where it has no message.
@@ -180,6 +183,12 @@ std::string name_of(const VariablePart& part, std::string_view line) {
 
 DraftedRegex regex_from(std::string_view line, Names& names, bool whole) {
   DraftedRegex out;
+  if (line.size() > kMostDrafted) {
+    std::size_t end = kMostDrafted;
+    while (end > 0 && (static_cast<unsigned char>(line[end]) & 0xC0) == 0x80)
+      --end;
+    line = line.substr(0, end);
+  }
   std::size_t done = 0;
   std::vector<VariablePart> parts = variable_parts(line);
   // The time at the beginning is the line's, and a pattern matches anywhere behind it.
@@ -198,6 +207,7 @@ DraftedRegex regex_from(std::string_view line, Names& names, bool whole) {
     --end;
   for (const VariablePart& part : parts) {
     if (part.offset < done) continue;
+    if (out.captures.size() == kMostCaptures) return out;
     keep(line.substr(done, part.offset - done));
     const std::string name = names.take(name_of(part, line));
     out.regex +=

@@ -2448,6 +2448,65 @@ tl::expected<ExprPtr, ExprError> bind_expr(const ExprPtr& expr, const std::vecto
   }
 }
 
+namespace {
+
+std::optional<ExprError> impossible_quantile(const Expr& expr) {
+  const bool is_quantile =
+      (expr.kind == Kind::kRangeCall && expr.function == Range::kQuantileOverTime && !expr.asks_keys()) ||
+      (expr.kind == Kind::kAggregate && expr.aggregation == Aggregation::kQuantile);
+  if (is_quantile && !expr.parameters.empty()) {
+    const Interval phi = range_of(*expr.parameters.front());
+    if (phi.is_constant() && !(phi.low >= 0 && phi.low <= 1))
+      return ExprError{expr.offset, fmt::format("there is no quantile {}: it is from 0 to 1", format_number(phi.low)),
+                       phi.low > 1 && phi.low <= 100 ? fmt::format("write {}", format_number(phi.low / 100)) : "as in 0.99"};
+  }
+  for (const Expr* part : parts_of(expr)) {
+    if (auto error = impossible_quantile(*part)) return error;
+  }
+  return std::nullopt;
+}
+
+Op contrary_of(Op op) {
+  switch (op) {
+    case Op::kGt:
+      return Op::kLe;
+    case Op::kGe:
+      return Op::kLt;
+    case Op::kLt:
+      return Op::kGe;
+    case Op::kLe:
+      return Op::kGt;
+    case Op::kEq:
+      return Op::kNe;
+    default:
+      return Op::kEq;
+  }
+}
+
+}  // namespace
+
+std::optional<ExprError> cannot_be_meant(const Expr& expr) {
+  if (auto error = impossible_quantile(expr)) return error;
+  Expr node = bare(expr);
+  if (!node.is_comparison() || node.return_bool || node.type != Type::kVector) return std::nullopt;
+  if (node.left->type == Type::kScalar) {
+    std::swap(node.left, node.right);
+    node.op = mirrored(node.op);
+  }
+  if (node.right->type != Type::kScalar) return std::nullopt;
+  const Interval left = range_of(*node.left);
+  const Interval right = range_of(*node.right);
+  if (!is_single(*node.left) || left.may_be_nan || !right.is_constant()) return std::nullopt;
+  node.op = contrary_of(node.op);
+  if (can_hold(node.op, left, right)) return std::nullopt;
+  return ExprError{node.offset, "it is always true, so it would fire all the time: " + why_values_never_hold(node, left, right),
+                   "compare with a number that it does not always reach, as in … > 3"};
+}
+
+bool may_hold(const ExprPtr& value, Op op, double number) {
+  return can_hold(op, range_of(*value), constant(number));
+}
+
 bool is_true_only_with(const ExprPtr& ends, const ExprPtr& fires) {
   Expr rest;
   rest.kind = Kind::kBinary;

@@ -195,6 +195,12 @@ bool is_true_only_with(const ExprPtr& ends, const ExprPtr& fires);
 // Canonical text: the same for the same meaning, whatever the spacing; parses back to an equal tree.
 std::string format_expr(const Expr& expr);
 
+// What PromQL allows and no author of a rule can mean: that a bound one is always true where it has an element at every
+// instant, or asks for a quantile beyond 0 to 1, which is infinite. Unset: nothing of that kind.
+std::optional<ExprError> cannot_be_meant(const Expr& expr);
+// Whether `value OP number` can be true at all, of a bound one.
+bool may_hold(const ExprPtr& value, Expr::BinaryOp op, double number);
+
 // What a rule's truth rests on: DESIGN.md §3 "Unknown". A rule may rest on both.
 struct Polarity {
   bool presence = false;  // more matches can make it true: >, >=, ratios, present_over_time

@@ -22,6 +22,8 @@ using Range = Expr::RangeFunction;
 constexpr std::string_view kMatches = "logbell_pattern_matches_total";
 // Is there while a logbell is scraped, and only then.
 constexpr std::string_view kAlive = "logbell_build_info";
+// Recorded: 0 while one is.
+constexpr std::string_view kNothing = "logbell:nothing";
 
 // Why a rule cannot be said. Never leaves prometheus_rules().
 struct CannotBeSaid {
@@ -90,6 +92,10 @@ class Writer {
     if (rule.polarity.absence && !rule.polarity.presence)
       text = fmt::format("({}) and on () ({} offset {})", text, series(kAlive),
                          format_duration(longest_window(*rule.expr)));
+    // Nor of a time that was not recorded whole.
+    const std::vector<const Expr*> calls = range_calls(*rule.expr);
+    if (std::any_of(calls.begin(), calls.end(), [](const Expr* call) { return call->range_offset > Duration{0}; }))
+      text = fmt::format("({}) and on () ({})", text, nothing(longest_window(*rule.expr)));
     return text;
   }
 
@@ -135,7 +141,10 @@ class Writer {
     const bool always = operand.kind == Kind::kRangeCall &&
                         plan_->patterns[operand.pattern_index].labels.empty() &&
                         (operand.function == Range::kCountOverTime || operand.function == Range::kRate);
-    return always ? sum : fmt::format("({} or {})", sum, nothing());
+    Duration offset{0};
+    for (const Expr* call : range_calls(*part.left))
+      offset = std::max(offset, call->range_offset);
+    return always ? sum : fmt::format("({} or {})", sum, nothing(offset));
   }
 
   std::string range_call(const Expr& call) {
@@ -162,7 +171,7 @@ class Writer {
         return fmt::format("(sgn({}) > 0)", selected(call, count(call)));
       case Range::kAbsentOverTime:
         return fmt::format("({})", labelled(fmt::format("((sum({}) or {}) == 0) + 1",
-                                                        selected(call, count(call)), nothing()),
+                                                        selected(call, count(call)), nothing(call.range_offset)),
                                             fixed_by(call)));
       case Range::kSumOverTime:
       case Range::kAvgOverTime: {
@@ -188,13 +197,13 @@ class Writer {
   }
 
   // A selector with `=` on every label counts 0 when nothing matched.
-  std::string counted(const Expr& call, std::string text) const {
+  std::string counted(const Expr& call, std::string text) {
     const PatternSpec& pattern = plan_->patterns[call.pattern_index];
     const Labels fixed = fixed_by(call);
     const bool names_one = std::all_of(pattern.labels.begin(), pattern.labels.end(),
                                        [&](const std::string& label) { return fixed.has(label); });
     if (pattern.labels.empty() || !names_one) return text;
-    return fmt::format("({} or {})", text, labelled(nothing(), fixed));
+    return fmt::format("({} or {})", text, labelled(nothing(call.range_offset), fixed));
   }
 
   static std::string selected(const Expr& call, const std::string& record) {
@@ -274,8 +283,14 @@ class Writer {
                             : fmt::format("{}{{{}}}", metric, fmt::join(matchers, ", "));
   }
 
-  // What counts 0 when nothing came is a number only while somebody counts.
-  std::string nothing() const { return fmt::format("0 * sum({})", series(kAlive)); }
+  // What counts 0 when nothing came is a number only while somebody counts; of the past, only where these rules had
+  // recorded as well.
+  std::string nothing(Duration offset) {
+    const std::string now = fmt::format("0 * sum({})", series(kAlive));
+    if (offset == Duration{0}) return now;
+    records_[std::string(kNothing)] = now;
+    return fmt::format("{} offset {}", kNothing, format_duration(offset));
+  }
 
   const Plan* plan_;
   const PrometheusOptions* options_;
@@ -303,6 +318,11 @@ std::string template_text(const Template& written, const Labels& external) {
   return text;
 }
 
+// What says the same in a template.
+std::string literal_text(std::string_view text) {
+  return text.find("{{") == std::string_view::npos ? std::string(text) : fmt::format("{{{{ {} }}}}", quoted(text));
+}
+
 void add_texts(std::string_view key, const std::vector<std::pair<std::string, std::string>>& texts,
                std::string& out) {
   if (texts.empty()) return;
@@ -326,7 +346,7 @@ std::string alert_text(const AlertingRule& rule, const Plan& plan, const std::st
   for (const auto& [name, value] : plan.external_labels) {
     const bool has = std::any_of(labels.begin(), labels.end(),
                                  [&name = name](const auto& label) { return label.first == name; });
-    if (name != "instance" && !has && !contains(from_logs, name)) labels.emplace_back(name, value);
+    if (name != "instance" && !has && !contains(from_logs, name)) labels.emplace_back(name, literal_text(value));
   }
   std::sort(labels.begin(), labels.end());
   add_texts("labels", labels, out);

@@ -963,6 +963,11 @@ bool RuleReader::bind(Draft& draft, const std::vector<PatternSpec>& patterns) {
     return false;
   }
   if (!check_keys(draft, draft.expr, **bound, patterns)) return false;
+  const std::optional<ExprError> meant = draft.expr.assumed ? std::nullopt : cannot_be_meant(**bound);
+  if (meant) {
+    reading_->problems->error(reading_->place_in(draft.expr, meant->offset), quoted("rule", draft.rule.name), meant->reason, meant->fix);
+    return false;
+  }
   draft.rule.expr = *bound;
   draft.rule.expr_text = format_expr(*draft.rule.expr);
   draft.rule.polarity = polarity(*draft.rule.expr);

@@ -78,7 +78,8 @@ Json rule_json(const BacktestReport::Rule& rule, bool suggest) {
     one.set("beyond_what_was_seen", each.beyond);
     suggestions.push(std::move(one));
   }
-  out.set("suggestions", std::move(suggestions)).set("exact", !rule.thinned);
+  out.set("suggestions", std::move(suggestions)).set("exact", !rule.thinned && !rule.at_most);
+  out.set("at_most", rule.at_most);
   return out;
 }
 

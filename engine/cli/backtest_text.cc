@@ -148,9 +148,12 @@ std::string suggestions_text(const BacktestReport& report) {
     for (const BacktestReport::Suggestion& one : rule.suggestions) {
       out +=
           fmt::format("  at most {:>2} a month: {} {}", one.a_month, rule.op, format_number(one.threshold));
-      out += one.beyond ? " (the first that never fired: these logs are too short to tell so few)\n"
-                        : fmt::format(" ({} in these logs)\n", one.firings);
+      out += one.beyond ? fmt::format(" ({} never fired: these logs are too short to tell so few)\n", rule.at_most ? "it" : "the first that")
+                        : fmt::format(" ({}{} in these logs)\n", rule.at_most ? "at most " : "", one.firings);
     }
+    if (rule.suggestions.size() < 3)
+      out += "  For fewer there is none: with each threshold with which it can fire at all it fired more often.\n";
+    if (rule.at_most) out += "  It had many values: thresholds are of three digits.\n";
     if (rule.thinned)
       out += "  Its value changed too often, or had too many values: these are near, not exact.\n";
   }

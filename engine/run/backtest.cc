@@ -220,7 +220,7 @@ BacktestReport backtest(const std::shared_ptr<const rules::Plan>& plan, const Ba
   std::vector<BacktestValues> values;
   values.reserve(plan->rules.size());
   for (std::size_t i = 0; i < plan->rules.size(); ++i)
-    values.emplace_back(plan->rules[i], settings.values, report.rules[i]);
+    values.emplace_back(plan->rules[i], settings.values, report.rules[i], plan->rules.size());
   Pipeline core(without_sinks(*plan), {}, Pipeline::kMaxPoints, Pipeline::Stores::kNothing);
   std::vector<SourceStatus> sources(plan->sources.size());
   const auto tick = [&] {

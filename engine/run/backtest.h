@@ -107,6 +107,7 @@ struct BacktestReport {
     TimeBuckets<Span> spans{kMostSpans};
     std::vector<Suggestion> suggestions;
     std::string no_suggestion;  // why there is none; "": there is, or none was asked for
+    bool at_most = false;       // it had too many values: suggestions are of three digits, and fire at most so often
     bool thinned = false;       // it changed too often, or had too many values: suggestions and drawing are near
   };
   struct Sink {

@@ -301,7 +301,8 @@ std::string suggestions(const Report::Rule& rule) {
   for (const Report::Suggestion& one : rule.suggestions) {
     out += fmt::format("{}{} a month: <code>{} {}</code> ({})", before, one.a_month, html(rule.op),
                        format_number(one.threshold),
-                       one.beyond ? "beyond all that is here" : fmt::format("{} here", times(one.firings)));
+                       one.beyond ? "beyond all that is here"
+                                  : fmt::format("{}{} here", rule.at_most ? "at most " : "", times(one.firings)));
     before = "; ";
   }
   out += ".</p>\n";

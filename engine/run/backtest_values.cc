@@ -20,7 +20,9 @@ constexpr double kNone = -std::numeric_limits<double>::infinity();
 // Firings a month that a threshold is proposed for.
 constexpr double kAMonth[] = {1, 5, 20};
 constexpr Duration kMonth = std::chrono::hours(24 * 30);
-// Where no bounds are known, a value is looked at so often between two ticks.
+// Where no bounds are known, a value is looked at wherever it changes as long as that is no more often than this, between
+// two ticks, for all rules together; else so often.
+constexpr std::size_t kMostBlindLooks = 50'000;
 constexpr int kBlindLooks = 64;
 // Distinct values in a sliding window; of more, only the extremes and the newest.
 constexpr std::size_t kMostHeld = 4096;
@@ -82,25 +84,23 @@ Compared compared_by(const ExprPtr& expr) {
 
 // --- levels
 
-double Levels::round(double value) {
+double Levels::round(double value, Towards towards) {
   if (value == 0 || !std::isfinite(value)) return value;
   const double unit = std::pow(10.0, std::floor(std::log10(std::abs(value))) - 2);
-  return std::floor(value / unit) * unit;
+  const double units = value / unit;
+  return (towards == Towards::kLess ? std::floor(units) : std::ceil(units)) * unit;
 }
 
 void Levels::rise(double low, double high) {
-  if (rounded_) {
-    low = round(low);
-    high = round(high);
-  }
   if (!(low < high)) return;
-  ++steps_[low];
-  --steps_[high];
+  // Each a little longer than it was: no threshold is said to fire less often than it did.
+  ++steps_[rounded_ ? round(low, Towards::kLess) : low];
+  --steps_[rounded_ ? round(high, Towards::kMore) : high];
   if (rounded_ || steps_.size() <= kMostLevels) return;
   rounded_ = true;
   std::map<double, std::int64_t> coarse;
   for (const auto& [value, step] : steps_)
-    coarse[round(value)] += step;
+    coarse[round(value, step > 0 ? Towards::kLess : Towards::kMore)] += step;
   steps_ = std::move(coarse);
 }
 
@@ -186,8 +186,12 @@ void ElementFirings::settle(Levels& levels) {
 
 // --- one rule
 
-BacktestValues::BacktestValues(const rules::AlertingRule& rule, bool everywhere, BacktestReport::Rule& into)
-    : rule_(rule), everywhere_(everywhere), report_(into), compared_(compared_by(rule.expr)) {
+BacktestValues::BacktestValues(const rules::AlertingRule& rule, bool everywhere, BacktestReport::Rule& into, std::size_t rules)
+    : rule_(rule),
+      everywhere_(everywhere),
+      report_(into),
+      compared_(compared_by(rule.expr)),
+      most_looks_(kMostBlindLooks / std::max<std::size_t>(rules, 1)) {
   if (compared_.value == nullptr) return;
   if (rule.resolve_when && compared_.no_threshold.empty())
     compared_.no_threshold = "its `resolve_when` decides when an alert ends, and so how often another threshold would fire";
@@ -241,14 +245,20 @@ bool BacktestValues::may_exceed(const WindowOf& windows, Timestamp from, Timesta
 void BacktestValues::find_peak(const WindowOf& windows, Timestamp from, Timestamp to) {
   bool known = false;
   if (!may_exceed(windows, from, to, known)) return;
+  Instants instants;
+  change_instants(*compared_.value, from, to, windows, instants);
   if (!known) {
+    const std::vector<Timestamp>& all = instants.in_order();
+    if (all.size() <= most_looks_ / std::max<std::size_t>(elements_seen_, 1)) {
+      for (const Timestamp at : all)
+        see(windows, at);
+      return;
+    }
     exact_ = false;
     for (int i = 1; i <= kBlindLooks; ++i)
       see(windows, from + (to - from) * i / kBlindLooks);
     return;
   }
-  Instants instants;
-  change_instants(*compared_.value, from, to, windows, instants);
   search(windows, instants.in_order(), from, to);
 }
 
@@ -334,7 +344,7 @@ void BacktestValues::end(Timestamp last, Duration span) {
   if (!report_.no_suggestion.empty()) return;
   for (auto& [labels, element] : elements_)
     element.end(last, levels_);
-  report_.thinned = report_.thinned || levels_.is_rounded();
+  report_.at_most = levels_.is_rounded();
   if (!clock_ || span <= Duration(0)) {
     report_.no_suggestion = "its windows were never known in these logs";
     return;
@@ -371,8 +381,10 @@ void BacktestValues::suggest(Duration span) {
                                     : std::nextafter(level, std::numeric_limits<double>::infinity());
     }
     one.threshold = score(level);
-    report_.suggestions.push_back(one);
+    if (std::isfinite(one.threshold) && rules::may_hold(compared_.value, compared_.op, one.threshold)) report_.suggestions.push_back(one);
   }
+  if (report_.suggestions.empty())
+    report_.no_suggestion = fmt::format("with each threshold with which it can fire at all it would have fired more often than {} times a month", kAMonth[2]);
 }
 
 }  // namespace logbell::engine

@@ -52,7 +52,7 @@ std::string_view text_of(rules::Expr::BinaryOp comparison);
 // How often something would have gone above each threshold.
 class Levels {
  public:
-  // Distinct values kept exactly; of more, three digits of each.
+  // Distinct values kept exactly; of more, three digits of each, and what is counted is no less than what was.
   static constexpr std::size_t kMostLevels = 4096;
 
   // It went from `low` up to `high`.
@@ -62,7 +62,8 @@ class Levels {
   bool is_rounded() const { return rounded_; }
 
  private:
-  static double round(double value);
+  enum class Towards { kLess, kMore };
+  static double round(double value, Towards towards);
   std::map<double, std::int64_t> steps_;
   bool rounded_ = false;
 };
@@ -121,8 +122,8 @@ class BacktestValues {
   static constexpr std::size_t kMostElements = 1000;
 
   // `everywhere`: at each change, for suggestions and drawings; else only where it may exceed what was seen.
-  // Both must outlive me.
-  BacktestValues(const rules::AlertingRule& rule, bool everywhere, BacktestReport::Rule& into);
+  // `rules`: with how many others, and itself, it shares the looks. Both must outlive me.
+  BacktestValues(const rules::AlertingRule& rule, bool everywhere, BacktestReport::Rule& into, std::size_t rules = 1);
 
   // Its sources are known from `known_from` on; nothing before `since` counts.
   void look(const WindowOf& windows, rules::Timestamp known_from, rules::Timestamp since,
@@ -150,6 +151,7 @@ class BacktestValues {
   bool everywhere_;
   BacktestReport::Rule& report_;
   Compared compared_;
+  std::size_t most_looks_;
   rules::Duration unknown_for_{0};  // of what rests on absence: before, nothing fires
   std::optional<rules::Timestamp> clock_;
   std::size_t elements_seen_ = 1;

@@ -148,6 +148,21 @@ TEST_CASE("draft: of what says nothing there is none", "[rules][draft]") {
   }
 }
 
+TEST_CASE("draft: of a line that goes on and on its beginning is what it is known by", "[rules][draft]") {
+  std::string line = "ERROR query failed for order 7: SELECT * FROM orders WHERE id IN (1";
+  for (int i = 0; i < 3000; ++i)
+    line += ", " + std::to_string(i);
+  const std::string text = draft(line, {}).yaml;
+  CHECK(text.find("query failed for order (?P<order>") != std::string::npos);
+  const auto captures = [&] {
+    std::size_t found = 0;
+    for (std::size_t at = text.find("(?P<"); at != std::string::npos; at = text.find("(?P<", at + 1))
+      ++found;
+    return found;
+  };
+  CHECK(captures() == 20);
+}
+
 TEST_CASE("draft: whatever the line, what is drafted loads and matches it", "[rules][draft]") {
   const std::vector<std::string> pieces{"ERROR",  "order",    "7",     " ",
                                         " ",      " ",        "=",     "\"",

@@ -692,6 +692,27 @@ TEST_CASE("expr: polarity says what a rule's truth rests on", "[rules][expr]") {
   }
 }
 
+TEST_CASE("expr: what fires all the time and quantiles that are none cannot be meant", "[rules][expr]") {
+  const auto why = [](const char* text) {
+    const auto error = cannot_be_meant(*good(text));
+    return error ? error->reason : std::string();
+  };
+  CHECK(why("sum(count_over_time(errors[1m])) >= 0").find("it is always true, so it would fire all the time: ") == 0);
+  CHECK(why("(0 <= sum(count_over_time(errors[1m])))").find("always true") != std::string::npos);
+  CHECK(why("count_over_time(plain[1m]) > -1").find("always true") != std::string::npos);
+  CHECK(why("count_over_time(plain[1m]) != 0.5").find("always true") != std::string::npos);
+  CHECK(why("quantile_over_time(99, request[5m]) > 500") == "there is no quantile 99: it is from 0 to 1");
+  CHECK(cannot_be_meant(*good("quantile_over_time(99, request[5m]) > 500"))->fix == "write 0.99");
+  CHECK(why("quantile(1.5, count_over_time(errors[1m])) > 3 and count_over_time(plain[1m]) > 1") == "there is no quantile 1.5: it is from 0 to 1");
+  CHECK(why("quantile_over_time(-0.1, request[5m]) > 500").find("there is no quantile") == 0);
+  for (const char* text : {"quantile_over_time(1, request[5m]) > 500", "quantile_over_time(0, request[5m]) > 500", "count_over_time(plain[1m]) > 0",
+                           "absent_over_time(plain[1m]) == 1", "present_over_time(errors[1m]) >= 1", "count_over_time(errors[1m]) >= 0",
+                           "sum(count_over_time(errors[1m])) / sum(count_over_time(plain[1m])) >= 0", "sum(count_over_time(errors[1m])) < 3"}) {
+    INFO(text);
+    CHECK(why(text).empty());
+  }
+}
+
 TEST_CASE("expr: polarity knows what is divided by matches", "[rules][expr]") {
   const auto is_ratio = [](const char* text) { return polarity(*good(text)).ratio; };
   CHECK(is_ratio("count_over_time(plain[1m]) / count_over_time(plain[5m]) > 0.5"));

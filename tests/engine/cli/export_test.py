@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 LOGBELL = os.path.abspath(sys.argv.pop(1))
 EXAMPLES = [os.path.abspath(path) for path in sys.argv[1:]]
@@ -145,12 +146,28 @@ class Export(unittest.TestCase):
                       {("4m45s", "NoOrder"): [], ("5m", "NoOrder"): [{"outcome": "paid"}], ("5m", "Gone"): [{"outcome": "paid"}],
                        ("5m", "NoneAtAll"): [{}]})
 
+    # Of a time that nobody recorded it is not known that nothing came.
+    def test_a_comparison_with_before_waits_until_that_was_recorded(self):
+        self.exported(Spike="sum(count_over_time(queue_error[1m])) > 3 * sum(count_over_time(queue_error[1m] offset 10m))")
+        alive = {'up{instance="a",job="l"}': "1x160", 'logbell_build_info{instance="a",job="l"}': "1x160"}
+        count = 'logbell_pattern_matches_total{pattern="queue_error",queue="orders",instance="a",job="l"}'
+        self.timeline({**alive, count: "0+1x160"}, {(f"{minutes}m", "Spike"): [] for minutes in range(1, 40)})
+        self.timeline({**alive, count: "_x64 1+1x90"}, {("15m", "Spike"): [], ("18m", "Spike"): [{}]})
+
+    def test_labels_of_the_configuration_are_no_templates(self):
+        config = CONFIG.replace("{service: orders-api}", "{service: orders-api, team: 'sre {{ x }}'}")
+        with unittest.mock.patch(f"{__name__}.CONFIG", config):
+            self.exported(Any="sum(count_over_time(queue_error[1m])) > 3")
+        alive = {'up{instance="a",job="l"}': "1x60", 'logbell_build_info{instance="a",job="l"}': "1x60"}
+        count = 'logbell_pattern_matches_total{pattern="queue_error",queue="orders",instance="a",job="l"}'
+        self.timeline({**alive, count: "0+9x60"}, {("10m", "Any"): [{"team": "sre {{ x }}"}]})
+
     def test_values_of_a_histogram(self):
         self.exported(Slow="quantile_over_time(0.9, request[5m]) > 90", Sum='sum_over_time(request{status="500"}[5m]) >= 50',
                       Mean="sum by (status) (avg_over_time(request[5m])) > 5", Rate="rate(request[1m]) >= 0.1",
                       Some="present_over_time(request[1m]) == 1", Before="count_over_time(request[1m] offset 5m) > 5")
         labels = 'status="500",instance="a",job="l"'
-        self.timeline({'up{instance="a",job="l"}': "1x80", f'orders_ms_bucket{{le="10",{labels}}}': "0x80", f'orders_ms_bucket{{le="100",{labels}}}': "0x20 10x59",
+        self.timeline({'up{instance="a",job="l"}': "1x80", 'logbell_build_info{instance="a",job="l"}': "1x80", f'orders_ms_bucket{{le="10",{labels}}}': "0x80", f'orders_ms_bucket{{le="100",{labels}}}': "0x20 10x59",
                        f'orders_ms_bucket{{le="1000",{labels}}}': "0x20 10x59", f'orders_ms_bucket{{le="+Inf",{labels}}}': "0x20 10x59",
                        f'logbell_pattern_matches_total{{pattern="request",{labels}}}': "0x20 10x59", f"orders_ms_count{{{labels}}}": "0x20 10x59", f"orders_ms_sum{{{labels}}}": "0x20 900x59"},
                       {("5m", name): [] for name in ("Slow", "Sum", "Mean", "Rate", "Some", "Before")} |

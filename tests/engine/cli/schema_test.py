@@ -22,7 +22,7 @@ pattern.label_without_capture pattern.metric pattern.metric_twice pattern.name p
 pattern.regex_group_twice pattern.regex_in_where pattern.regex_lookahead pattern.regex_named_group pattern.unknown_source
 pattern.where_on_text route.always_muted route.from_logs route.interval route.matchers route.no_sinks route.only_a_file_on_one_way
 route.sink_undefined rule.built_in_name rule.expr_and_match rule.expr_apart rule.expr_arguments rule.expr_contradiction
-rule.expr_ill_typed rule.expr_key rule.expr_many_to_one rule.expr_never_true rule.expr_no_comparison rule.expr_no_pattern rule.expr_no_value
+rule.expr_always_true rule.expr_ill_typed rule.expr_key rule.expr_many_to_one rule.expr_never_true rule.expr_no_comparison rule.expr_no_pattern rule.expr_no_value
 rule.expr_not_supported rule.expr_offset rule.expr_syntax rule.expr_syntax_in_block rule.expr_template rule.expr_unknown_key rule.expr_unknown_label rule.expr_unknown_pattern
 rule.location rule.no_sink rule.only_files rule.own_sink_misspelt rule.own_sink_undefined rule.reason_without_silence rule.resolve_when
 rule.silent_expired rule.silent_in_a_list rule.silent_not_a_date rule.silent_without_reason rule.template_syntax

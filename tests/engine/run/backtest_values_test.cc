@@ -108,6 +108,25 @@ TEST_CASE("backtest_values: of too many values three digits are kept, in their o
   CHECK(counted(levels, 2) == 0);
 }
 
+TEST_CASE("backtest_values: of too many values no threshold is said to fire less often than it did", "[run][backtest]") {
+  std::mt19937 random(3);
+  Levels levels;
+  std::vector<std::pair<double, double>> rises;
+  for (int i = 0; i < 6000; ++i) {
+    const double low = static_cast<double>(random() % 2'000'000) / 1000 - 700;
+    rises.emplace_back(low, low + static_cast<double>(random() % 90'000) / 1000);
+    levels.rise(rises.back().first, rises.back().second);
+  }
+  REQUIRE(levels.is_rounded());
+  for (const auto& [level, firings] : levels.counts()) {
+    const auto did = std::count_if(rises.begin(), rises.end(), [&, &level = level](const auto& rise) {
+      return rise.first <= level && level < rise.second;
+    });
+    INFO(level);
+    REQUIRE(firings >= static_cast<std::uint64_t>(did));
+  }
+}
+
 TEST_CASE("backtest_values: what a rule compares with what", "[run][backtest]") {
   const std::vector<rules::PatternSpec> patterns = [] {
     rules::PatternSpec pattern;

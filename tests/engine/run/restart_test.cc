@@ -773,6 +773,14 @@ TEST_CASE("restart: copied and cut meanwhile, under dated names", "[run][restart
     world.dir.rename("app.log", second);
     world.dir.append("app.log", "3\n");
   }
+  SECTION("and then renamed, and what came next as well") {
+    world.dir.rename("app.log", second);
+    LogDir::wait_for_another_birth();
+    world.dir.append("app.log", "3 3\n");
+    world.dir.rename("app.log", "app.log.1");
+    world.dir.append("app.log", "4\n");
+    last = {"3 3", "4"};
+  }
   SECTION("and once more, and then renamed") {
     world.dir.rename(first, "app.log-20261126");
     world.dir.copy("app.log", first);
