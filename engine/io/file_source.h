@@ -74,7 +74,7 @@ rules::Result<FilePosition> decode_position(std::string_view text);
 
 class FileSource final : public Source {
  public:
-  static constexpr std::size_t kMarkBytes = 256;   // enough to tell lines that carry a time apart
+  static constexpr std::size_t kMarkBytes = 1024;  // enough to tell lines that carry a time apart
   static constexpr std::size_t kHeadBytes = 1024;  // a banner may be longer: the head alone proves nothing
   static constexpr std::size_t kRememberedMarks = 8;
   static constexpr std::size_t kRememberedContents = 8;  // copies of the last seconds are looked for
@@ -102,7 +102,7 @@ class FileSource final : public Source {
   // beginning and what is before the place tell; of a position that has neither, nothing does.
   bool holds(const FilePosition& position) const;
   // Whether all that it holds is in `original` now, at the same place: a copy of it. Its beginning and its
-  // end tell.
+  // end tell, and what is between as far as that is read quickly.
   bool is_copy_of(const FileSource& original) const;
   // Whether it holds so little that another may have begun alike (a banner, or the beginning of a time), and
   // may go on.
@@ -164,6 +164,7 @@ class FileSource final : public Source {
   Mark mark_before(std::uint64_t offset) const;
   std::string_view read_together(const ReadAhead::Place& place, const ReadBuffer& buffer) const;
   bool matches(const Mark& mark, std::uint64_t end) const;
+  bool is_alike(const FileSource& original, std::uint64_t size) const;
   ReadStatus restart(std::uint64_t size, bool hole);
   void refresh_head(std::uint64_t known_end);
   void note_read();

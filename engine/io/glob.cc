@@ -218,8 +218,10 @@ std::string_view extension_of(std::string_view log) {
   return dot == std::string_view::npos || dot == 0 ? std::string_view() : log.substr(dot);
 }
 
-// "20260501", "2026-05-01T10"
+// "20260501", "2026-05-01T10", "1796022121"
 bool begins_with_date(std::string_view text) {
+  const bool seconds = text.size() == 10 && text[0] == '1' && text.find_first_not_of("0123456789") == std::string_view::npos;
+  if (seconds) return true;
   std::string digits;
   for (const char c : text.substr(0, 10)) {
     if (c >= '0' && c <= '9') {
@@ -231,13 +233,16 @@ bool begins_with_date(std::string_view text) {
   return digits.size() >= 8 && digits.starts_with("20") && digits.substr(4, 2) <= "12" && digits.substr(6, 2) <= "31";
 }
 
-// app-20260501.log of app.log. With a number there it may be the log of a second program, app-2.log.
-bool has_date_before_extension(std::string_view name, std::string_view log) {
+// app-20260501.log of app.log, and app.1.log, as logrotate's `extension` has it; app-2.log may be the log of a second
+// program.
+bool has_turn_before_extension(std::string_view name, std::string_view log) {
   const std::string_view extension = extension_of(log);
   const std::string_view stem = log.substr(0, log.size() - extension.size());
   if (extension.empty() || name.size() <= log.size() || !name.starts_with(stem) || !name.ends_with(extension)) return false;
   const std::string_view turn = name.substr(stem.size(), name.size() - log.size());
-  return is_turn(turn) && begins_with_date(turn.substr(1));
+  if (!is_turn(turn)) return false;
+  const bool numbered = turn[0] == '.' && turn.find_first_not_of("0123456789", 1) == std::string_view::npos;
+  return numbered || begins_with_date(turn.substr(1));
 }
 
 // Calls `take` with each of the names in `directory` that begins with `name` and says more, or is it with a date before
@@ -250,7 +255,7 @@ void each_longer_name(const std::vector<std::string>& names, const std::string& 
     // "app.logger.1" is of another word.
     const bool longer = at->starts_with(name) && at->size() > name.size() &&
                         std::isalpha(static_cast<unsigned char>((*at)[name.size()])) == 0;
-    if (!longer && !has_date_before_extension(std::string_view(*at).substr(0, at->size() - packed_ending(*at)), name)) continue;
+    if (!longer && !has_turn_before_extension(std::string_view(*at).substr(0, at->size() - packed_ending(*at)), name)) continue;
     const std::string sibling = directory + '/' + *at;
     if (is_symlink(sibling)) continue;
     const rules::Result<FileStat> stat = stat_path(sibling);
@@ -266,7 +271,7 @@ bool has_packed_name(std::string_view path) {
 
 bool has_rotated_name(std::string_view name, std::string_view log) {
   name.remove_suffix(packed_ending(name));
-  if (!name.starts_with(log)) return has_date_before_extension(name, log);
+  if (!name.starts_with(log)) return has_turn_before_extension(name, log);
   name.remove_prefix(log.size());
   const std::string_view extension = extension_of(log);
   return is_turn(name) || (!extension.empty() && name.ends_with(extension) && is_turn(name.substr(0, name.size() - extension.size())));

@@ -45,7 +45,7 @@ bool could_match(const std::string& pattern, const std::string& path);
 bool has_component(const std::string& pattern, const std::string& name);
 
 // The regular files beside `path` whose names begin with its name, or have a date before its extension: what it is called
-// once it is rotated (app.log.1, app.log-20260501, app-20260501.log). Compressed ones are left out: their bytes are not the ones we know.
+// once it is rotated (app.log.1, app.log-20260501, app-20260501.log, app.1.log). Compressed ones are left out: their bytes are not the ones we know.
 std::vector<FoundFile> rotated_siblings(const std::string& path);
 // Of those that a listing of its directory names.
 std::vector<FoundFile> rotated_siblings(const std::string& path, const std::vector<std::string>& names);

@@ -1378,6 +1378,19 @@ void Follower::follow_unseen(std::uint32_t index, const std::set<std::string>& k
   Listings listed;
   for (Tail* tail : fresh)
     tail->predecessor = follow_since(index, tail->path, *source.seen_ns, tail->file, listed);
+  // One of which nothing was read, as it had just been cut: it shows nothing of what was written into it since, copied
+  // and cut once more.
+  std::vector<Tail*> empty;
+  for (const std::unique_ptr<Tail>& tail : tails_) {
+    if (tail->source == index && tail->file != nullptr && tail->linked && tail->resumed && !tail->orphan && tail->predecessor == nullptr &&
+        !tail->file->is_packed() && tail->file->offset() == 0)
+      empty.push_back(tail.get());
+  }
+  for (Tail* tail : empty) {
+    Former former{.real = tail->real, .file = {tail->real, {}}, .held = tail->file->cut(), .copy = true, .packed_from = *source.seen_ns};
+    former.file.stat.id.born_ns = *source.seen_ns;
+    tail->predecessor = follow_after(index, tail->path, former, nullptr, nullptr, Packed::kToo, rotated_siblings(tail->real));
+  }
   // A name that nobody has at the moment may have been had, too.
   std::set<std::string> names;
   for (const std::string& path : source.spec->files) {

@@ -801,6 +801,99 @@ TEST_CASE("restart: copied and cut meanwhile, under dated names", "[run][restart
   CHECK(all_gaps(world) == 0);
 }
 
+TEST_CASE("restart: rotated twice meanwhile, to names that keep the extension", "[run][restart][F1]") {
+  std::string first;
+  std::string second;
+  std::tie(first, second) = GENERATE(table<std::string, std::string>(
+      {{"app.2.log", "app.1.log"}, {"app-1796022121.log", "app-1796022181.log"}, {"app-2026-11-27.log", "app-2026-11-28.log"}}));
+  const bool packed = GENERATE(false, true);
+  CAPTURE(first, second, packed);
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  fresh(world);
+  LogDir::wait_for_another_birth();
+  world.dir.append("app.log", "two\n");
+  world.dir.rename("app.log", first);
+  world.dir.append("app.log", "three\n");
+  LogDir::wait_for_another_birth();
+  world.dir.rename("app.log", second);
+  world.dir.append("app.log", "four\n");
+  if (packed) {
+    compress(world, first, ".gz");
+    compress(world, second, ".gz");
+  }
+  world.restart();
+  CHECK(world.lines() == Texts{"two", "three", "four"});
+  CHECK(all_gaps(world) == 0);
+}
+
+TEST_CASE("restart: files that begin alike are told apart, shorter ones too", "[run][restart][F8]") {
+  ReaderWorld world({.sources = {{.files = {GENERATE("app.log", "*.log")}}}});
+  const std::string banner = std::string(2800, '#') + "\n";
+  const auto line = [](std::size_t i) { return "line " + std::to_string(10 + i) + std::string(1200, '.') + "\n"; };
+  world.dir.append("app.log", banner + line(1) + line(2) + line(3) + line(4));
+  world.settle();
+  world.pass(seconds(10));
+  static_cast<void>(world.lines());
+  world.reader.reset();
+  world.clock.advance(minutes(3));
+  LogDir::wait_for_another_birth();
+  world.dir.append("app.log", line(5));
+  world.dir.rename("app.log", "app.log.1");
+  LogDir::wait_for_another_birth();
+  const std::size_t between = GENERATE(1, 6);
+  std::string text = banner;
+  for (std::size_t i = 0; i < between; ++i)
+    text += line(6 + i);
+  world.dir.append("app.log", text);
+  world.dir.rename("app.log.1", "app.log.2");
+  world.dir.rename("app.log", "app.log.1");
+  const bool more = GENERATE(false, true);
+  LogDir::wait_for_another_birth();
+  if (more) world.dir.append("app.log", banner + line(20));
+  CAPTURE(between, more);
+  world.restart();
+  Texts lines = world.lines();
+  std::erase_if(lines, [](const std::string& text_of) { return text_of.front() == '#'; });
+  CHECK(lines.size() == 1 + between + std::size_t{more});
+  CHECK(all_gaps(world) == 0);
+}
+
+TEST_CASE("restart: copied and cut before, so that nothing was there, and again meanwhile", "[run][restart][F3]") {
+  ReaderWorld world({.sources = {{.files = {GENERATE("app.log", "*.log")}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.dir.copy("app.log", "app.log.1");
+  world.dir.write("app.log", "");
+  world.settle();
+  CHECK(world.lines() == Texts{"one"});
+  world.pass(seconds(10));
+  world.reader.reset();
+  world.clock.advance(minutes(3));
+  LogDir::wait_for_another_birth();
+  Texts expected;
+  const int times = GENERATE(1, 2);
+  const bool packed = GENERATE(false, true);
+  for (int i = 0; i < times; ++i) {
+    const std::string line(static_cast<std::size_t>(9 - i), static_cast<char>('a' + i));
+    world.dir.append("app.log", line + "\n");
+    const std::string name = "app.log-2026112" + std::to_string(7 + i);
+    world.dir.copy("app.log", name);
+    if (packed) compress(world, name, ".gz");
+    world.dir.write("app.log", "");
+    LogDir::wait_for_another_birth();
+    expected.push_back(line);
+  }
+  if (GENERATE(false, true)) {
+    world.dir.append("app.log", "last\n");
+    expected.emplace_back("last");
+  }
+  world.restart();
+  CHECK(world.lines() == expected);
+  CHECK(all_gaps(world) == 0);
+  world.restart();
+  CHECK(world.lines().empty());
+}
+
 TEST_CASE("restart: the rest of what was cut away is read from its copy once", "[run][restart][F3]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   fresh(world);
