@@ -57,7 +57,7 @@ Result<Duration> parse_duration(std::string_view text) {
     if (!is_digit(text[pos])) return refuse("a number is missing before the unit");
     std::int64_t number = 0;
     while (pos < text.size() && is_digit(text[pos])) {
-      if (number > std::numeric_limits<std::int32_t>::max()) return refuse("the number is too large");
+      if (number > std::numeric_limits<std::int64_t>::max() / 40) return refuse("the number is too large");
       number = number * 10 + (text[pos++] - '0');
     }
     const std::size_t start = pos;

@@ -264,6 +264,12 @@ Result<std::uint64_t> FileSource::size_now() const {
   return now->size;
 }
 
+Result<std::uint64_t> FileSource::look_again() {
+  Result<std::uint64_t> size = size_now();
+  if (size && !is_packed()) refresh_head(*size);
+  return size;
+}
+
 bool FileSource::looks_changed(const FileStat& stat) const {
   return (!is_packed() && stat.size != known_size_) || stat.modified_ns != modified_ns_;
 }

@@ -124,6 +124,8 @@ class FileSource final : public Source {
   // The size at the moment; of what is compressed, of what it holds: to know that, all of it is unpacked
   // once.
   rules::Result<std::uint64_t> size_now() const;
+  // The same; its beginning is known from here on as far as it is there.
+  rules::Result<std::uint64_t> look_again();
   // Bytes from anywhere; fewer at the end. Does not move the place.
   rules::Result<std::size_t> read_at(std::uint64_t offset, char* into, std::size_t bytes) const;
 

@@ -915,7 +915,9 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
     last = follow_since(index, file.path, source.looked_ns, opened->get(), listed);
   }
   Tail* tail = adopt(index, file.path, std::move(*opened), last);
-  if (tail != nullptr) tail->scan = scans_;
+  if (tail == nullptr) return;
+  tail->scan = scans_;
+  tail->may_be_copy = !tail->resumed && !tail->file->is_packed() && tail->file->offset() == 0;
 }
 
 // What `file` is a copy of: of what one of `tails` holds, or held before it was cut; or of what was `held` by
@@ -1252,7 +1254,18 @@ Follower::InCopy Follower::go_on_in_copy(const Tail& tail, const Content& conten
   for (FoundFile& sibling : rotated_siblings(tail.real))
     candidates.push_back(std::move(sibling));
   for (const FoundFile& sibling : candidates) {
-    if (tail_of(sibling.stat.id) != nullptr) continue;
+    if (Tail* const known = tail_of(sibling.stat.id)) {
+      // A pattern finds it, too: what it has of this was passed, if anything.
+      if (!known->may_be_copy || known->source != tail.source) continue;
+      const rules::Result<std::uint64_t> size = known->file->look_again();
+      if (!size || *size < content.offset || !known->file->begins_with(content)) continue;
+      known->may_be_copy = false;
+      known->copy = true;
+      static_cast<void>(known->file->go_on_from(content));
+      mark_dirty(*known);
+      mark_changed(*known);
+      return {true, *size > content.offset || read_too ? known : nullptr, sibling.stat.id};
+    }
     rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(sibling.path);
     if (!opened || !(*opened)->begins_with(content)) continue;
     const rules::Result<std::uint64_t> size = (*opened)->size_now();
@@ -1267,6 +1280,39 @@ Follower::InCopy Follower::go_on_in_copy(const Tail& tail, const Content& conten
     return {true, copy, sibling.stat.id};
   }
   return {};
+}
+
+void Follower::pass_copied(Tail& tail) {
+  if (!tail.may_be_copy) return;
+  const auto log = std::find_if(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& other) {
+    return other.get() != &tail && other->source == tail.source && other->file != nullptr && other->linked && !other->orphan &&
+           directory_of(other->real) == directory_of(tail.real) && has_rotated_name(name_of(tail.real), name_of(other->real));
+  });
+  if (log == tails_.end()) {
+    tail.may_be_copy = false;
+    return;
+  }
+  const FileSource& original = *(*log)->file;
+  const rules::Result<std::uint64_t> size = tail.file->look_again();
+  if (!size || *size == 0) return;
+  if (tail.file->is_copy_of(original)) {
+    tail.copy = true;
+    static_cast<void>(tail.file->start_behind_lines());
+    mark_changed(tail);
+    return;  // more of it may come
+  }
+  std::vector<Content> contents = original.cut();
+  const Content read = original.content();
+  if (!original.begins_with(read)) contents.push_back(read);  // cut, and not noticed yet
+  std::reverse(contents.begin(), contents.end());
+  const auto held = std::find_if(contents.begin(), contents.end(), [&](const Content& content) {
+    return content.offset > 0 && tail.file->begins_with(content);
+  });
+  tail.may_be_copy = held != contents.end() && *size < held->offset;
+  if (held == contents.end()) return;
+  tail.copy = true;
+  static_cast<void>(tail.may_be_copy ? tail.file->start_behind_lines() : tail.file->go_on_from(*held));
+  mark_changed(tail);
 }
 
 void Follower::find_copy(Tail& tail, ReadStatus& status) {

@@ -74,6 +74,7 @@ struct Tail {
   bool live = false;              // was read to its end before: what comes now was written now
   bool ended = false;             // for good
   bool copy = false;              // of what another file held before it was cut: it never had the name
+  bool may_be_copy = false;       // new, and nothing of it was read; another that is followed may hold the same
   bool orphan = false;            // a reload took its source away; another may claim it
   bool resumed = false;           // a former process, or an earlier look, knew it
   std::optional<FileStat> was;    // what it was, as far as that was stored, before it was compressed
@@ -167,6 +168,9 @@ class Follower {
   // A read of `tail` found it cut. If what it held goes on in a copy of it (copytruncate), that is read
   // before what it holds now, and `status` says of nothing that it is lost.
   void find_copy(Tail& tail, ReadStatus& status);
+  // Before a read: of a new file with the name of a rotated one, as a pattern such as `app.log*` finds them, passes what
+  // was read, or will be, where it was copied from.
+  void pass_copied(Tail& tail);
   // Tells what a read of `tail` found.
   void after_read(Tail& tail, const ReadStatus& status, rules::Timestamp now, rules::Instant instant);
   void after_failure(Tail& tail, const rules::Error& error, rules::Instant instant);

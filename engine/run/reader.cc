@@ -263,6 +263,7 @@ struct Reader::Impl {
       tail.watermark = std::max(tail.watermark, tail.predecessor->watermark);
       if (tail.last_time == kLongAgo) tail.last_time = tail.predecessor->last_time;
     }
+    follower.pass_copied(tail);
     Chunk chunk;
     if (tail.decoder == nullptr && RecordDecoder::is_needed(*source.spec)) prepare(tail);
     const std::uint64_t from = tail.stream->offset();

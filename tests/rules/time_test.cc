@@ -17,6 +17,7 @@ TEST_CASE("time: a duration reads as in PromQL and prints in its shortest form",
       {"1w", 168h, "1w"},
       {"1d12h", 36h, "1d12h"},
       {"1m5ms", 60005ms, "1m5ms"},
+      {"62010000y1s", Duration(8760h) * 62'010'000 + 1s, "22633650000d1s"},
   }));
   const auto read = parse_duration(text);
   REQUIRE(read);

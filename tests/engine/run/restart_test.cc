@@ -801,6 +801,44 @@ TEST_CASE("restart: copied and cut meanwhile, under dated names", "[run][restart
   CHECK(all_gaps(world) == 0);
 }
 
+TEST_CASE("restart: copies that the pattern finds are not read again", "[run][restart][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log*"}}}});
+  fresh(world);
+  const bool unread = GENERATE(false, true);
+  const int times = GENERATE(1, 2);
+  const bool cut = GENERATE(false, true);
+  CAPTURE(unread, times, cut);
+  Texts expected;
+  if (unread) {
+    world.dir.append("app.log", "two\n");
+    expected.emplace_back("two");
+  }
+  world.dir.copy("app.log", "app.log.1");
+  LogDir::wait_for_another_birth();
+  if (cut) {
+    world.dir.write("app.log", "three three three\n");
+  } else {
+    world.dir.append("app.log", "three three three\n");
+  }
+  expected.emplace_back("three three three");
+  if (times == 2) {
+    world.dir.rename("app.log.1", "app.log.2");
+    world.dir.copy("app.log", "app.log.1");
+    if (cut) world.dir.write("app.log", "");
+    world.dir.append("app.log", "4\n");
+    expected.emplace_back("4");
+  }
+  world.restart();
+  Texts lines = world.lines();
+  std::sort(lines.begin(), lines.end());
+  std::sort(expected.begin(), expected.end());
+  CHECK(lines == expected);
+  CHECK(all_gaps(world) == 0);
+  world.restart();
+  CHECK(world.lines().empty());
+  CHECK(all_gaps(world) == 0);
+}
+
 TEST_CASE("restart: rotated twice meanwhile, to names that keep the extension", "[run][restart][F1]") {
   std::string first;
   std::string second;

@@ -1,4 +1,5 @@
 // Logs are renamed, cut, deleted and linked while somebody reads them: every line is counted once.
+#include <tuple>
 #include <cstdlib>
 #include <ctime>
 
@@ -119,6 +120,53 @@ TEST_CASE("rotation: many in a row between two looks lose nothing that is still 
   for (int i = 0; i < 10; ++i)
     world.pass(seconds(3));
   CHECK(world.reader->streams().size() == 1);
+}
+
+TEST_CASE("rotation: a copy that the pattern finds is not read again", "[run][rotation][F3]") {
+  std::string pattern;
+  std::string name;
+  std::tie(pattern, name) = GENERATE(
+      table<std::string, std::string>({{"app.log*", "app.log.1"}, {"*", "app.log-20261127"}, {"*.log", "app-20261127.log"}}));
+  ReaderWorld world({.sources = {{.files = {pattern}}}});
+  world.dir.append("app.log", "one\ntwo\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one", "two"});
+  const bool slowly = GENERATE(false, true);
+  const bool unread = GENERATE(false, true);
+  const bool cut = GENERATE(false, true);
+  const bool after = GENERATE(false, true);
+  CAPTURE(name, slowly, unread, cut, after);
+  Texts expected;
+  if (slowly) {
+    world.dir.append(name, "");
+    world.settle();
+    world.dir.append(name, "one\n");
+    world.settle();
+    CHECK(world.lines().empty());
+  }
+  if (unread) {
+    world.dir.append("app.log", "three\n");
+    expected.emplace_back("three");
+  }
+  world.dir.append(name, std::string(slowly ? "" : "one\n") + "two\n" + (unread ? "three\n" : ""));
+  if (!cut) {
+    world.settle();
+    CHECK(world.lines() == expected);
+    expected.clear();
+    world.dir.append("app.log", "later\n");
+    expected.emplace_back("later");
+  } else {
+    world.dir.write("app.log", after ? "4\n" : "");
+    if (after) expected.emplace_back("4");
+  }
+  world.settle();
+  CHECK(world.lines() == expected);
+  CHECK(world.counter("logbell_source_gaps_total{cause=\"truncated\", source=\"app\"}") <= 0);
+  world.restart();
+  CHECK(world.lines().empty());
+  world.dir.append("app.log", "five\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"five"});
 }
 
 TEST_CASE("rotation: copytruncate starts again at the beginning", "[run][rotation][F3]") {
