@@ -965,7 +965,10 @@ Tail* Follower::follow_after(std::uint32_t index, const std::string& path, const
                              const FileSource* newest, Packed packed, std::vector<FoundFile> between) {
   if (former.file.stat.id.born_ns == 0) return before;
   // Born while or after the former was last written to; a copy of a log is older than what the log says next.
-  const std::int64_t earliest = former.file.stat.modified_ns - in_ns(kRotateWait);
+  // Who had the name while a former process looked was known to it: what was there is another log.
+  const FollowedSource& source = sources_[index];
+  const std::int64_t seen = source.scanned ? 0 : source.seen_ns.value_or(0);
+  const std::int64_t earliest = std::max(former.file.stat.modified_ns - in_ns(kRotateWait), seen);
   std::erase_if(between, [&](const FoundFile& file) {
     return tail_of(file.stat.id) != nullptr || file.stat.id.born_ns < earliest ||
            age_of(file) <= age_of(former.file) ||

@@ -801,6 +801,23 @@ TEST_CASE("restart: copied and cut meanwhile, under dated names", "[run][restart
   CHECK(all_gaps(world) == 0);
 }
 
+TEST_CASE("restart: a log beside, with the name of a rotated one, that was there before is not read", "[run][restart]") {
+  const std::string other = GENERATE("app.log.old", "app-20261130.log", "app.1.log");
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append(other, "another's\n");
+  LogDir::wait_for_another_birth();
+  fresh(world);
+  LogDir::wait_for_another_birth();
+  world.dir.append("app.log", "two\n");
+  world.dir.rename("app.log", "app.log.1");
+  LogDir::wait_for_another_birth();
+  world.dir.append(other, "another's again\n");
+  world.dir.append("app.log", "three\n");
+  world.restart();
+  CHECK(world.lines() == Texts{"two", "three"});
+  CHECK(all_gaps(world) == 0);
+}
+
 TEST_CASE("restart: copies that the pattern finds are not read again", "[run][restart][F3]") {
   ReaderWorld world({.sources = {{.files = {"app.log*"}}}});
   fresh(world);
