@@ -286,9 +286,9 @@ class Writer {
   // What counts 0 when nothing came is a number only while somebody counts; of the past, only where these rules had
   // recorded as well.
   std::string nothing(Duration offset) {
-    const std::string now = fmt::format("0 * sum({})", series(kAlive));
+    std::string now = fmt::format("0 * sum({})", series(kAlive));
     if (offset == Duration{0}) return now;
-    records_[std::string(kNothing)] = now;
+    records_[std::string(kNothing)] = std::move(now);
     return fmt::format("{} offset {}", kNothing, format_duration(offset));
   }
 

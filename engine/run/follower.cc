@@ -1380,7 +1380,8 @@ Tail* Follower::recover(std::uint32_t index, const Saved& saved, Tail* before) {
   // Its inode and what it holds show it under any name; what a pattern means by that name is another log.
   const std::string directory = directory_of(position.path);
   for (const std::string& beside : names_in(directory)) {
-    const std::string path = directory + '/' + beside;
+    std::string path = directory;
+    path.append("/").append(beside);
     const rules::Result<FileStat> stat = stat_path(path);
     if (!stat || !stat->is_regular() || stat->id.inode != position.id.inode || tail_of(stat->id) != nullptr) continue;
     if (std::any_of(plan_->sources.begin(), plan_->sources.end(), [&](const rules::SourceSpec& spec) {

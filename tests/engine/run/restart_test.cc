@@ -895,7 +895,7 @@ TEST_CASE("restart: files that begin alike are told apart, shorter ones too", "[
   world.dir.append("app.log", line(5));
   world.dir.rename("app.log", "app.log.1");
   LogDir::wait_for_another_birth();
-  const std::size_t between = GENERATE(1, 6);
+  const std::size_t between = GENERATE(std::size_t{1}, std::size_t{6});
   std::string text = banner;
   for (std::size_t i = 0; i < between; ++i)
     text += line(6 + i);
