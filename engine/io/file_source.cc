@@ -373,14 +373,18 @@ bool FileSource::is_copy_of(const FileSource& original) const {
 // Long lines may differ in a few bytes only: a beginning and an end alone do not tell. All of what is not large, and
 // parts of what is.
 bool FileSource::is_alike(const FileSource& original, std::uint64_t size) const {
-  if (is_packed() || original.is_packed()) return true;  // to look into the midst, all before it would be unpacked again
   constexpr std::size_t kPart = 16 * 1024;
   constexpr std::uint64_t kMostParts = 256;  // 4 MiB
-  const std::uint64_t stride = std::max<std::uint64_t>(kPart, size / kMostParts);
-  std::vector<char> mine(kPart);
-  std::vector<char> its(kPart);
+  // To look into the midst of what is compressed, all before it is unpacked again: at once, or not at all.
+  constexpr std::size_t kMostUnpacked = 1024 * 1024;
+  const bool packed = is_packed() || original.is_packed();
+  if (packed && size > kMostUnpacked) return true;
+  const std::size_t part = packed ? kMostUnpacked : kPart;
+  const std::uint64_t stride = std::max<std::uint64_t>(part, size / kMostParts);
+  std::vector<char> mine(std::min<std::uint64_t>(part, size));
+  std::vector<char> its(mine.size());
   for (std::uint64_t from = 0; from < size; from += stride) {
-    const std::size_t wanted = std::min<std::uint64_t>(kPart, size - from);
+    const std::size_t wanted = std::min<std::uint64_t>(part, size - from);
     const Result<std::size_t> got = read_at(from, mine.data(), wanted);
     const Result<std::size_t> of_original = original.read_at(from, its.data(), wanted);
     if (!got || !of_original || *got != wanted || *of_original != wanted) return false;
@@ -407,10 +411,11 @@ Result<void> FileSource::start_behind_lines() {
   return start_at(*size - wanted + last + 1);
 }
 
-bool FileSource::begins_with(const Content& content) const {
+bool FileSource::begins_with(const Content& content, bool shorter_too) const {
   // Of what could not be read nothing is known: better counted twice than lost.
   if (content.head.bytes == 0 || !matches(content.head, content.head.bytes)) return false;
   if (matches(content.before, content.offset)) return true;
+  if (!shorter_too) return false;
   const Result<std::uint64_t> size = size_now();
   return size && *size < content.offset;
 }

@@ -108,7 +108,8 @@ class FileSource final : public Source {
   // may go on.
   bool is_small() const;
   // Whether it begins with what another file held before it was cut.
-  bool begins_with(const Content& content) const;
+  // `shorter_too`: what begins like it and is shorter may be copied into still, or have missed the last lines.
+  bool begins_with(const Content& content, bool shorter_too = true) const;
   // Goes on in such a copy where reading of the original stood; from its end if it holds no more.
   rules::Result<void> go_on_from(const Content& content);
   // What was read of such a copy counts as read of what this file held. False: it did already.

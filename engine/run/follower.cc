@@ -921,9 +921,9 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
 }
 
 // What `file` is a copy of: of what one of `tails` holds, or held before it was cut; or of what was `held` by
-// one that is gone.
+// one that is gone. `shorter_too`: it may have been made before all of that was read.
 Follower::CopyOf Follower::copied(const FileSource& file, const std::vector<const Tail*>& tails,
-                                  const std::vector<Content>& held) {
+                                  const std::vector<Content>& held, bool shorter_too) {
   if (std::any_of(tails.begin(), tails.end(), [&](const Tail* tail) { return file.is_copy_of(*tail->file); }))
     return {.all = true, .cut = std::nullopt};
   std::vector<Content> contents = held;
@@ -937,7 +937,7 @@ Follower::CopyOf Follower::copied(const FileSource& file, const std::vector<cons
   std::sort(contents.begin(), contents.end(),
             [](const Content& x, const Content& y) { return x.offset > y.offset; });
   for (const Content& content : contents) {
-    if (content.offset > 0 && file.begins_with(content)) return {.all = false, .cut = content};
+    if (content.offset > 0 && file.begins_with(content, shorter_too)) return {.all = false, .cut = content};
   }
   return {};
 }
@@ -1034,7 +1034,7 @@ Tail* Follower::follow_after(std::uint32_t index, const std::string& path, const
       for (const Tail* tail = last; tail != nullptr; tail = tail->predecessor)
         known.push_back(tail);
     }
-    const CopyOf copy = copied(*file, known, former.held);
+    const CopyOf copy = copied(*file, known, former.held, sources_[index].scanned);
     bool known_already = copy.all;
     if (!known_already && !copy.cut && by_content.count(inode_of(file->id())) > 0) continue;
     // All of it was read before it was cut.

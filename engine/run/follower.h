@@ -245,7 +245,7 @@ class Follower {
     std::optional<Content> cut;  // it begins with this, which its original does not hold any more
   };
   static CopyOf copied(const FileSource& file, const std::vector<const Tail*>& tails,
-                       const std::vector<Content>& held);
+                       const std::vector<Content>& held, bool shorter_too);
   bool is_superseded(const Tail& tail) const;
   static bool is_read(const Tail& tail);
   static rules::Instant leaves_at(const Tail& tail);

@@ -904,8 +904,13 @@ TEST_CASE("restart: files that begin alike are told apart, shorter ones too", "[
   world.dir.rename("app.log", "app.log.1");
   const bool more = GENERATE(false, true);
   LogDir::wait_for_another_birth();
+  const bool packed = GENERATE(false, true);
+  if (packed) {
+    compress(world, "app.log.2", ".gz");
+    compress(world, "app.log.1", ".gz");
+  }
   if (more) world.dir.append("app.log", banner + line(20));
-  CAPTURE(between, more);
+  CAPTURE(between, more, packed);
   world.restart();
   Texts lines = world.lines();
   std::erase_if(lines, [](const std::string& text_of) { return text_of.front() == '#'; });
