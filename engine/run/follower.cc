@@ -917,7 +917,8 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
   Tail* tail = adopt(index, file.path, std::move(*opened), last);
   if (tail == nullptr) return;
   tail->scan = scans_;
-  tail->may_be_copy = !tail->resumed && !tail->file->is_packed() && tail->file->offset() == 0;
+  // A former process may have found it before anything was copied into it, or have passed the beginning of the copy.
+  tail->may_be_copy = !tail->file->is_packed() && (tail->file->offset() == 0 || (tail->resumed && tail->copy));
 }
 
 // What `file` is a copy of: of what one of `tails` holds, or held before it was cut; or of what was `held` by
@@ -1264,7 +1265,7 @@ Follower::InCopy Follower::go_on_in_copy(const Tail& tail, const Content& conten
       if (!size || *size < content.offset || !known->file->begins_with(content)) continue;
       known->may_be_copy = false;
       known->copy = true;
-      static_cast<void>(known->file->go_on_from(content));
+      if (known->file->offset() < content.offset) static_cast<void>(known->file->go_on_from(content));
       mark_dirty(*known);
       mark_changed(*known);
       return {true, *size > content.offset || read_too ? known : nullptr, sibling.stat.id};
@@ -1314,7 +1315,11 @@ void Follower::pass_copied(Tail& tail) {
   tail.may_be_copy = held != contents.end() && *size < held->offset;
   if (held == contents.end()) return;
   tail.copy = true;
-  static_cast<void>(tail.may_be_copy ? tail.file->start_behind_lines() : tail.file->go_on_from(*held));
+  if (tail.may_be_copy) {
+    static_cast<void>(tail.file->start_behind_lines());
+  } else if (tail.file->offset() < held->offset) {
+    static_cast<void>(tail.file->go_on_from(*held));
+  }
   mark_changed(tail);
 }
 

@@ -818,6 +818,33 @@ TEST_CASE("restart: a log beside, with the name of a rotated one, that was there
   CHECK(all_gaps(world) == 0);
 }
 
+TEST_CASE("restart: a copy that the pattern found before it was whole is not read again", "[run][restart][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log*"}}}});
+  world.dir.append("app.log", "one\ntwo\n");
+  world.settle();
+  world.dir.append("app.log.1", GENERATE("", "one\n"));
+  world.settle();
+  CHECK(world.lines() == Texts{"one", "two"});
+  world.pass(seconds(1));
+  world.reader.reset();
+  Texts expected;
+  if (GENERATE(false, true)) {
+    world.dir.append("app.log", "three\n");
+    expected.emplace_back("three");
+  }
+  const auto size = engine::stat_path(world.dir.path("app.log.1"))->size;
+  world.dir.append("app.log.1", std::string("one\ntwo\n").substr(size) + (expected.empty() ? "" : "three\n"));
+  if (GENERATE(false, true)) {
+    world.dir.write("app.log", "4\n");
+    expected.emplace_back("4");
+  }
+  world.restart();
+  CHECK(world.lines() == expected);
+  CHECK(all_gaps(world) == 0);
+  world.restart();
+  CHECK(world.lines().empty());
+}
+
 TEST_CASE("restart: copies that the pattern finds are not read again", "[run][restart][F3]") {
   ReaderWorld world({.sources = {{.files = {"app.log*"}}}});
   fresh(world);
