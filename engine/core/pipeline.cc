@@ -1129,7 +1129,7 @@ struct Pipeline::Impl {
       late.pattern = plan->patterns[index].name;
       late.window = found.window;
       late.last = std::max(late.last, batch.read_at);
-      if (!late.missed_at && rule.state->rule().polarity.presence && rule.state->would_fire(newest)) late.missed_at = newest;
+      if (!late.missed_at && rule.state->rule().polarity.presence && rule.state->would_fire(newest, inputs_of(rule))) late.missed_at = newest;
       if (late.is_due() && !std::exchange(late.told, true)) built_in_dirty = true;
     }
   }

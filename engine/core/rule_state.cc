@@ -29,7 +29,8 @@ Certainty RuleState::certainty(Timestamp at, const RuleInputs& inputs) const {
   return certainty;
 }
 
-bool RuleState::would_fire(Timestamp at) const {
+bool RuleState::would_fire(Timestamp at, const RuleInputs& inputs) const {
+  if (!certainty(clock_, inputs).may_fire) return false;
   const auto result = evaluate(*rule_->expr, at, window_of_, Elements::kTold);
   return result && std::any_of(result->begin(), result->end(),
                                [&](const Sample& sample) { return alerts_.all().count(sample.labels) == 0; });

@@ -44,8 +44,8 @@ class RuleState {
   // A change waits for knowledge: advance() must be called whenever something may have become known.
   bool held() const { return held_; }
 
-  // Whether there is something at `at`, which its windows still cover, that no alert of mine is about.
-  bool would_fire(rules::Timestamp at) const;
+  // Whether there is something at `at`, which its windows still cover, that no alert of mine is about, and I may fire.
+  bool would_fire(rules::Timestamp at, const RuleInputs& inputs) const;
 
   rules::Timestamp clock() const { return clock_; }
   // The windows are not known in full, or the last evaluation failed.

@@ -918,6 +918,7 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
   if (tail == nullptr) return;
   tail->scan = scans_;
   // A former process may have found it before anything was copied into it, or have passed the beginning of the copy.
+  tail->came_unseen = !source.scanned && source.seen_ns && tail->file->id().born_ns > *source.seen_ns;
   tail->may_be_copy = !tail->file->is_packed() && (tail->file->offset() == 0 || (tail->resumed && tail->copy));
 }
 
@@ -1310,7 +1311,7 @@ void Follower::pass_copied(Tail& tail) {
   if (!original.begins_with(read)) contents.push_back(read);  // cut, and not noticed yet
   std::reverse(contents.begin(), contents.end());
   const auto held = std::find_if(contents.begin(), contents.end(), [&](const Content& content) {
-    return content.offset > 0 && tail.file->begins_with(content);
+    return content.offset > 0 && tail.file->begins_with(content, !tail.came_unseen);
   });
   tail.may_be_copy = held != contents.end() && *size < held->offset;
   if (held == contents.end()) return;

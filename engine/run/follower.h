@@ -74,6 +74,7 @@ struct Tail {
   bool live = false;              // was read to its end before: what comes now was written now
   bool ended = false;             // for good
   bool copy = false;              // of what another file held before it was cut: it never had the name
+  bool came_unseen = false;       // while nobody looked: as a copy it holds all that had been read
   bool may_be_copy = false;       // new, and nothing of it was read; another that is followed may hold the same
   bool orphan = false;            // a reload took its source away; another may claim it
   bool resumed = false;           // a former process, or an earlier look, knew it

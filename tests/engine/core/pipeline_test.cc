@@ -563,6 +563,10 @@ TEST_CASE("unknown: where one of two sources cannot be read, what comes in the o
   CHECK(world.pipeline->rules()[0].unknown_reason == "source other has no readable file");
   // It is not known whether errors came there: none ends, and NoErrors does not fire.
   CHECK(tick(3 * kMinute) == Told{"RuleUnknown+"});
+  // One that comes too late would have let nothing fire: not even a ratio by nothing.
+  world.match("errors", kSecond);
+  world.batch.read_at = CoreWorld::at(3 * kMinute);
+  CHECK(tick(3 * kMinute).empty());
   // What lasts is what is seen: its `for` begins anew.
   CHECK(world.pipeline->rules()[5].pending == 0);
   other.readable = true;

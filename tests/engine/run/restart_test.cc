@@ -801,6 +801,30 @@ TEST_CASE("restart: copied and cut meanwhile, under dated names", "[run][restart
   CHECK(all_gaps(world) == 0);
 }
 
+TEST_CASE("restart: a copy that the pattern finds is not passed for beginning like what was read", "[run][restart][F8]") {
+  ReaderWorld world({.sources = {{.files = {"app.log*"}}}});
+  const std::string banner = std::string(2800, '#') + "\n";
+  world.dir.append("app.log", banner + "1\n2\n3\n4\n");
+  world.settle();
+  world.pass(seconds(10));
+  static_cast<void>(world.lines());
+  world.reader.reset();
+  world.clock.advance(minutes(3));
+  LogDir::wait_for_another_birth();
+  world.dir.copy("app.log", "app.log.1");
+  world.dir.write("app.log", banner + "5\n");
+  LogDir::wait_for_another_birth();
+  world.dir.rename("app.log.1", "app.log.2");
+  world.dir.copy("app.log", "app.log.1");
+  world.dir.write("app.log", banner + "6\n");
+  world.restart();
+  Texts lines = world.lines();
+  std::erase_if(lines, [](const std::string& line) { return line.front() == '#'; });
+  std::sort(lines.begin(), lines.end());
+  CHECK(lines == Texts{"5", "6"});
+  CHECK(all_gaps(world) == 0);
+}
+
 TEST_CASE("restart: a log beside, with the name of a rotated one, that was there before is not read", "[run][restart]") {
   const std::string other = GENERATE("app.log.old", "app-20261130.log", "app.1.log");
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
