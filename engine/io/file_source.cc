@@ -317,7 +317,8 @@ bool FileSource::is_file_of(const FilePosition& position) const {
 }
 
 bool FileSource::holds(const FilePosition& position) const {
-  return is_packed() && position.head.bytes > 0 && matches(position.head, position.head.bytes) &&
+  if (!is_packed() || (position.head.bytes == 0 && position.offset > 0)) return false;
+  return (position.head.bytes == 0 || matches(position.head, position.head.bytes)) &&
          matches(position.before, position.offset);
 }
 
@@ -397,6 +398,16 @@ bool FileSource::is_small() const {
   if (is_packed()) return false;  // to know it, all of it would be unpacked
   const Result<std::uint64_t> size = size_now();
   return size && *size < kHeadBytes;
+}
+
+bool FileSource::says_one_line() const {
+  constexpr std::size_t kLooked = 4096;
+  std::array<char, kLooked> first;
+  const Result<std::size_t> got = read_at(0, first.data(), first.size());
+  if (!got) return false;
+  const std::string_view text(first.data(), *got);
+  const std::size_t line = text.find('\n') + 1;
+  return line > 0 && 2 * line <= text.size() && text.substr(line) == text.substr(0, text.size() - line);
 }
 
 Result<void> FileSource::start_behind_lines() {

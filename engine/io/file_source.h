@@ -99,7 +99,7 @@ class FileSource final : public Source {
   // Whether the position can be of this file: same inode, born at the same moment, or the same beginning.
   bool is_file_of(const FilePosition& position) const;
   // Whether it is compressed, and holds what the position is of: a file that was compressed meanwhile. Its
-  // beginning and what is before the place tell; of a position that has neither, nothing does.
+  // beginning and what is before the place tell; of a position that has neither, anything does.
   bool holds(const FilePosition& position) const;
   // Whether all that it holds is in `original` now, at the same place: a copy of it. Its beginning and its
   // end tell, and what is between as far as that is read quickly.
@@ -107,6 +107,8 @@ class FileSource final : public Source {
   // Whether it holds so little that another may have begun alike (a banner, or the beginning of a time), and
   // may go on.
   bool is_small() const;
+  // Whether it says one line again and again, as far as its first lines tell: then what holds the same may be no copy.
+  bool says_one_line() const;
   // Whether it begins with what another file held before it was cut.
   // `shorter_too`: what begins like it and is shorter may be copied into still, or have missed the last lines.
   bool begins_with(const Content& content, bool shorter_too = true) const;

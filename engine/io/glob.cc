@@ -277,29 +277,42 @@ bool has_rotated_name(std::string_view name, std::string_view log) {
   return is_turn(name) || (!extension.empty() && name.ends_with(extension) && is_turn(name.substr(0, name.size() - extension.size())));
 }
 
+namespace {
+
+// What `name` may have been before it was rotated, the shortest first.
+std::vector<std::string> unrotated_names(const std::string& name) {
+  std::vector<std::string> found;
+  const std::string_view whole = std::string_view(name).substr(0, name.size() - packed_ending(name));
+  const std::string extension(extension_of(whole));
+  for (std::size_t end = name.find_first_of(".-_", 1); end != std::string::npos; end = name.find_first_of(".-_", end + 1)) {
+    for (const std::string& log : {name.substr(0, end), name.substr(0, end) + extension}) {
+      if (has_rotated_name(name, log)) found.push_back(log);
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
 std::set<std::string> rotated_names(const std::string& pattern) {
   std::set<std::string> found;
   for (const GlobResult::Directory& directory : find_files(pattern).directories) {
     for (const std::string& name : names_in(directory.path)) {
-      for (std::size_t end = name.find_first_of(".-_", 1); end != std::string::npos;
-           end = name.find_first_of(".-_", end + 1)) {
-        const std::string stem = name.substr(0, end);
-        const std::string_view whole = std::string_view(name).substr(0, name.size() - packed_ending(name));
-        for (const std::string& log : {stem, stem + std::string(extension_of(whole))}) {
-          const std::string path = directory.path + '/' + log;
-          if (has_rotated_name(name, log) && could_match(pattern, path)) found.insert(path);
-        }
+      for (const std::string& log : unrotated_names(name)) {
+        const std::string path = directory.path + '/' + log;
+        if (!could_match(pattern, path)) continue;
+        found.insert(path);
+        break;
       }
     }
   }
   return found;
 }
 
-std::string without_number(const std::string& path) {
-  const std::size_t last = path.find_last_not_of("0123456789");
-  const bool numbered = last != std::string::npos && last > 0 && last + 1 < path.size() &&
-                        path[last] == '.' && path[last - 1] != '/';
-  return numbered ? path.substr(0, last) : path;
+std::string unrotated(const std::string& path) {
+  const std::string name = name_of(path);
+  const std::vector<std::string> logs = unrotated_names(name);
+  return logs.empty() ? path : path.substr(0, path.size() - name.size()) + logs.front();
 }
 
 std::vector<std::string> names_in(const std::string& directory) {
@@ -337,14 +350,14 @@ std::vector<FoundFile> rotated_siblings(const std::string& path) {
   return found;
 }
 
-std::vector<FoundFile> packed_siblings(const std::string& path) {
+std::vector<FoundFile> packed_siblings(const std::string& path, const std::vector<std::string>& names) {
   const std::string real = real_path(path);
   std::vector<FoundFile> found;
-  const std::string directory = directory_of(real);
   const std::string log = name_of(real);
-  each_longer_name(names_in(directory), directory, log, [&](std::string_view name, FoundFile file) {
+  each_longer_name(names, directory_of(real), log, [&](std::string_view name, FoundFile file) {
     const std::size_t ending = packed_ending(name);
-    if (ending > 0 && has_rotated_name(name, log) &&
+    const bool same = name.size() - ending == log.size() && name.starts_with(log);
+    if (ending > 0 && (same || has_rotated_name(name, log)) &&
         !stat_path(file.path.substr(0, file.path.size() - ending)))
       found.push_back(std::move(file));
   });
@@ -353,6 +366,10 @@ std::vector<FoundFile> packed_siblings(const std::string& path) {
            std::tie(b.stat.modified_ns, b.stat.id.born_ns, b.path);
   });
   return found;
+}
+
+std::vector<FoundFile> packed_siblings(const std::string& path) {
+  return packed_siblings(path, names_in(directory_of(real_path(path))));
 }
 
 std::string directory_of(const std::string& path) {

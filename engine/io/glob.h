@@ -55,14 +55,16 @@ std::vector<std::string> names_in(const std::string& directory);
 // making. By modification, which compressors keep, or make that of the compressing. Only has_rotated_name():
 // app.log-audit.1.gz is another log's.
 std::vector<FoundFile> packed_siblings(const std::string& path);
+std::vector<FoundFile> packed_siblings(const std::string& path, const std::vector<std::string>& names);
 // Whether `name`, without the ending of a compressor, is `log` with numbers and dates behind it, or old, bak
 // or prev, and perhaps its extension again, or with a date before its extension, as rotation names files.
 bool has_rotated_name(std::string_view name, std::string_view log);
 // What files that lie in the directories of a pattern were called before they were rotated, as far as the pattern means
 // those names, in order: whether any file has such a name now or not.
 std::set<std::string> rotated_names(const std::string& pattern);
-// "/log/app.log" of "/log/app.log.1": the number moves on with each rotation.
-std::string without_number(const std::string& path);
+// "/log/app.log" of "/log/app.log.1", of "/log/app.log-20260501" and of "/log/app-20260501.log": what it may have been called
+// before it was rotated; `path` itself if it has no such name.
+std::string unrotated(const std::string& path);
 // Whether the name says that the file is compressed, in whatever format.
 bool has_packed_name(std::string_view path);
 

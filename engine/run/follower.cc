@@ -118,11 +118,26 @@ std::string reason_of(std::string_view error) {
   return error.find("it is ") != std::string_view::npos ? "not_a_file" : "other";
 }
 
+// The compressed ones of paths that one log may have had, in a directory with these names; each once.
+std::vector<FoundFile> packed_of(const std::set<std::string>& paths, const std::vector<std::string>& names) {
+  std::vector<FoundFile> found;
+  for (const std::string& path : paths) {
+    for (FoundFile& file : packed_siblings(path, names)) {
+      if (std::none_of(found.begin(), found.end(), [&](const FoundFile& known) { return known.path == file.path; }))
+        found.push_back(std::move(file));
+    }
+  }
+  std::stable_sort(found.begin(), found.end(),
+                   [](const FoundFile& a, const FoundFile& b) { return a.stat.modified_ns < b.stat.modified_ns; });
+  return found;
+}
+
 // Of several files with the same in them, one stays: that which holds the most, the oldest of equals.
 void drop_copies(std::vector<std::unique_ptr<FileSource>>& files, const FileSource* newest) {
   std::vector<bool> dropped(files.size(), false);
   for (std::size_t i = 0; i < files.size(); ++i) {
     if (files[i]->is_small()) continue;  // its writer may go on
+    if (files[i]->says_one_line()) continue;
     dropped[i] = newest != nullptr && files[i]->is_copy_of(*newest);
     for (std::size_t j = 0; j < files.size() && !dropped[i]; ++j)
       dropped[i] = i != j && !dropped[j] && files[i]->is_copy_of(*files[j]) &&
@@ -307,6 +322,24 @@ bool Follower::is_read(const Tail& tail) {
   return !tail.file->is_packed() && size && *size == tail.file->offset();
 }
 
+// The log that it was, or is a copy of, as its name says; null: it is one by itself.
+Tail* Follower::log_of(const Tail& tail) const {
+  if (unrotated(tail.real) == tail.real) return nullptr;
+  const auto log = std::find_if(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& other) {
+    return other.get() != &tail && other->source == tail.source && other->file != nullptr && other->linked && !other->orphan &&
+           directory_of(other->real) == directory_of(tail.real) && has_rotated_name(name_of(tail.real), name_of(other->real));
+  });
+  return log == tails_.end() ? nullptr : log->get();
+}
+
+// Whether its writer has turned to another file, or never was.
+bool Follower::is_left(const Tail& tail) const {
+  if (tail.copy) return true;
+  if (!tail.linked) return tail.deleted || is_superseded(tail);
+  const Tail* const log = log_of(tail);
+  return log != nullptr && log->stream->known_size() > 0;
+}
+
 std::vector<StoredEntry> Follower::take_entries() {
   found_files_ = false;
   std::vector<StoredEntry> entries;
@@ -327,7 +360,7 @@ std::vector<StoredEntry> Follower::take_entries() {
     }
     position.path = tail->real;
     position.unlinked = !tail->linked;
-    position.rotated = !tail->linked && (!tail->dirty || is_read(*tail));
+    position.rotated = is_left(*tail) && (!tail->dirty || is_read(*tail));
     position.copy = tail->copy;
     position.watermark = tail->watermark;
     entries.push_back({key_of(*tail), encode(position)});
@@ -466,7 +499,7 @@ void Follower::poll(bool all) {
 // was cut away before it was read, and who writes here still does.
 bool Follower::is_superseded(const Tail& tail) const {
   return std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& other) {
-    return other->linked && other->stream->known_size() > 0 && comes_after(*other, tail);
+    return other->linked && (other->stream->known_size() > 0 || other->stream->offset() > 0) && comes_after(*other, tail);
   });
 }
 
@@ -947,7 +980,7 @@ Follower::CopyOf Follower::copied(const FileSource& file, const std::vector<cons
 // Files that had the name between `before` and the newest one, oldest first; they are read from their
 // beginnings and let go. Returns the last of them.
 Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tail* before,
-                               const FileSource* newest, Packed packed, std::optional<std::int64_t> made_until) {
+                               const FileSource* newest, std::optional<std::int64_t> made_until) {
   const rules::Result<FileStat> is = before->file->stat();
   const rules::Result<FileStat> was = before->was ? rules::Result<FileStat>(*before->was) : is;
   if (!was) return before;
@@ -959,12 +992,13 @@ Tail* Follower::follow_between(std::uint32_t index, const std::string& path, Tai
                        .held = {},
                        .copy = before->copy,
                        .packed_from = is ? is->modified_ns : 0},
-                      before, newest, packed, std::move(between));
+                      before, newest, std::move(between), names_in(directory_of(before->real)));
 }
 
 // The same, of a former that may be gone: then `before` is null.
 Tail* Follower::follow_after(std::uint32_t index, const std::string& path, const Former& former, Tail* before,
-                             const FileSource* newest, Packed packed, std::vector<FoundFile> between) {
+                             const FileSource* newest, std::vector<FoundFile> between,
+                             const std::vector<std::string>& names) {
   if (former.file.stat.id.born_ns == 0) return before;
   // Born while or after the former was last written to; a copy of a log is older than what the log says next.
   // Who had the name while a former process looked was known to it: what was there is another log.
@@ -983,30 +1017,31 @@ Tail* Follower::follow_after(std::uint32_t index, const std::string& path, const
             [](const FoundFile& a, const FoundFile& b) { return age_of(a) < age_of(b); });
   // "app.log.1" is a rotated app.log where a pattern finds both, and else a log by itself.
   const std::vector<std::string>& patterns = sources_[index].spec->files;
-  const std::string unnumbered = without_number(former.real);
+  const std::string original = unrotated(former.real);
   const bool rotated = std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
-    return could_match(pattern, unnumbered);
+    return could_match(pattern, original);
   });
-  const std::string& log = rotated ? unnumbered : former.real;
-  if (packed == Packed::kToo) {
-    // What was born with the compressing; the latest are compressed last, if at all.
-    // Who knew a later one knew them as well, and has read and forgotten them.
-    std::int64_t known_to = former.packed_from;
-    for (const std::unique_ptr<Tail>& tail : tails_) {
-      if (tail->source != index || tail->file == nullptr || !tail->resumed ||
-          without_number(tail->real) != without_number(former.real))
-        continue;
-      // What was copied and cut goes on, and knows nothing of the copies.
-      if (former.copy && !tail->copy) continue;
-      if (const rules::Result<FileStat> stat = tail->file->stat())
-        known_to = std::max(known_to, stat->modified_ns);
-    }
-    std::vector<FoundFile> older = packed_siblings(log);
-    std::erase_if(older, [&](const FoundFile& file) {
-      return tail_of(file.stat.id) != nullptr || file.stat.modified_ns < known_to;
-    });
-    between.insert(between.begin(), older.begin(), older.end());
+  const std::string& log = rotated ? original : former.real;
+  // There may be thousands of others.
+  const std::string_view stem = std::string_view(original).substr(0, original.rfind('.'));
+  std::vector<const Tail*> of_log;
+  for (const std::unique_ptr<Tail>& tail : tails_) {
+    if (tail->source == index && tail->file != nullptr && tail->real.starts_with(stem) && unrotated(tail->real) == original)
+      of_log.push_back(tail.get());
   }
+  // What was born with the compressing; the latest are compressed last, if at all.
+  // Who knew a later one knew them as well, and has read and forgotten them.
+  std::int64_t known_to = former.packed_from;
+  for (const Tail* tail : of_log) {
+    // What was copied and cut goes on, and knows nothing of the copies.
+    if (!tail->resumed || (former.copy && !tail->copy)) continue;
+    if (const rules::Result<FileStat> stat = tail->file->stat()) known_to = std::max(known_to, stat->modified_ns);
+  }
+  std::vector<FoundFile> older = packed_of({log, former.real}, names);
+  std::erase_if(older, [&](const FoundFile& file) {
+    return tail_of(file.stat.id) != nullptr || file.stat.modified_ns < known_to;
+  });
+  between.insert(between.begin(), older.begin(), older.end());
   // What was born in the long time in which nobody looked may be another log's.
   const bool unseen = !sources_[index].scanned || before == nullptr;
   std::set<std::pair<std::uint64_t, std::uint64_t>> by_content;  // unless that shows whose it is
@@ -1027,16 +1062,7 @@ Tail* Follower::follow_after(std::uint32_t index, const std::string& path, const
   drop_copies(files, newest);
   Tail* last = before;
   for (std::unique_ptr<FileSource>& file : files) {
-    std::vector<const Tail*> known;
-    if (packed == Packed::kToo) {
-      for (const std::unique_ptr<Tail>& tail : tails_) {
-        if (tail->source == index && tail->file != nullptr) known.push_back(tail.get());
-      }
-    } else {
-      for (const Tail* tail = last; tail != nullptr; tail = tail->predecessor)
-        known.push_back(tail);
-    }
-    const CopyOf copy = copied(*file, known, former.held, sources_[index].scanned);
+    const CopyOf copy = copied(*file, of_log, former.held, sources_[index].scanned);
     bool known_already = copy.all;
     if (!known_already && !copy.cut && by_content.count(inode_of(file->id())) > 0) continue;
     // All of it was read before it was cut.
@@ -1046,6 +1072,8 @@ Tail* Follower::follow_after(std::uint32_t index, const std::string& path, const
     }
     const bool small = file->is_small();
     known_already = known_already || (small && newest != nullptr && file->is_copy_of(*newest));
+    // Of two that say nothing but one line, over and over, nobody can tell.
+    if ((known_already || copy.cut) && file->says_one_line()) gap(index, "rotated_away_while_down", now_);
     // Nobody writes to a copy. But what another began with as well may be the beginning of a log, and go on.
     if (known_already && !small) continue;
     Tail* tail = adopt(index, path, std::move(file), last);
@@ -1059,6 +1087,7 @@ Tail* Follower::follow_after(std::uint32_t index, const std::string& path, const
     tail->copy = (copy.cut && !known_already) || former.copy;
     tail->real = former.real;
     unlink(*tail);
+    of_log.push_back(tail);
     last = tail;
   }
   return last;
@@ -1109,6 +1138,7 @@ void Follower::place(Tail& tail, FollowedSource& source) {
     tail.copy = found->position.copy;
     tail.former = found->position.path;
     if (rewrite && *rewrite == Rewrite::kNone) {
+      if (found->position.offset == 0) tail.empty_since_ns = found->position.modified_ns;
       tail.watermark = found->position.watermark;
       tail.last_time = found->position.watermark;
       source.watermark = std::max(source.watermark, tail.watermark);
@@ -1123,6 +1153,9 @@ void Follower::place(Tail& tail, FollowedSource& source) {
       } else {
         tail.cut = content_of(found->position);
       }
+    }
+    if (tail.file->offset() == 0 && !tail.file->cut().empty()) {
+      if (const rules::Result<FileStat> stat = tail.file->stat()) tail.emptied_ns = stat->modified_ns;
     }
     if (!found->key.empty() && found->key != key_of(tail)) erased_.push_back(found->key);
     places->erase(found);
@@ -1143,11 +1176,13 @@ void Follower::place(Tail& tail, FollowedSource& source) {
 std::set<std::string> Follower::recover_rotated(std::uint32_t index) {
   const std::string& name = sources_[index].spec->name;
   std::map<std::string, std::vector<Saved>> lost;  // by path
+  std::vector<FilePosition> positions;
   for (auto it = saved_.begin(); it != saved_.end();) {
     if (it->source != name) {
       ++it;
       continue;
     }
+    positions.push_back(it->position);
     lost[it->position.path].push_back(std::move(*it));
     it = saved_.erase(it);
   }
@@ -1156,6 +1191,7 @@ std::set<std::string> Follower::recover_rotated(std::uint32_t index) {
     Tail* last = nullptr;
     Tail* next = nullptr;            // what has the name now comes after them
     bool found = false;              // the youngest of them was: it is the last
+    bool lost = false;               // something of them, and that is said
     std::vector<Content> gone = {};  // what was read of the others
   };
   std::vector<Line> lines;
@@ -1171,24 +1207,34 @@ std::set<std::string> Follower::recover_rotated(std::uint32_t index) {
         line.next = tail.get();
     }
     for (Saved& saved : places) {
-      if (Tail* tail = recover(index, saved, line.last)) {
+      const bool older = line.last != nullptr;
+      if (Tail* tail = recover(index, saved, positions, line.last)) {
         line.last = tail;
         line.found = &saved == &places.back();
+        // Of what was compressed, and nothing was read of, only its age shows which it is. The oldest are the first to go.
+        if (tail->was && saved.position.offset == 0 && !older && !has_older(path, saved.position)) {
+          report_lost(index, tail);
+          line.lost = true;
+        }
         continue;
       }
       erased_.push_back(saved.key);
       line.gone.insert(line.gone.end(), saved.position.cut.begin(), saved.position.cut.end());
       line.gone.push_back(content_of(saved.position));
       // Unless it was read to its end and its writer had left it, lines may be missing.
-      const bool left = &saved != &places.back() || line.next == nullptr || line.next->resumed;
-      if (!saved.position.rotated || !left) report_lost(index, line.next);
+      const bool turned = saved.position.copy || unrotated(path) != path;
+      const bool left = turned || &saved != &places.back() || line.next == nullptr || line.next->resumed;
+      if (!saved.position.rotated || !left) {
+        report_lost(index, line.next);
+        line.lost = true;
+      }
     }
     lines.push_back(line);
   }
   // Copies of what was cut come before what is left of it, and are nothing between.
   recover_cut(index);
   // What lies between is what no place is of.
-  for (auto& [path, last, next, found, gone] : lines) {
+  for (auto& [path, last, next, found, lost_some, gone] : lines) {
     // Who knew the newest one knew all between.
     const FilePosition& youngest = lost.at(path).back().position;
     if (!found && !youngest.copy && (next == nullptr || !next->resumed)) {
@@ -1197,13 +1243,16 @@ std::set<std::string> Follower::recover_rotated(std::uint32_t index) {
       former.file.stat.modified_ns = youngest.modified_ns;
       former.packed_from = youngest.modified_ns;
       former.held.push_back(content_of(youngest));
+      Tail* const before = last;
       last = follow_after(index, path, former, last, next == nullptr ? nullptr : next->file,
-                          last == nullptr ? Packed::kIgnored : Packed::kToo, rotated_siblings(path));
+                          rotated_siblings(path), names_in(directory_of(path)));
+      // It is gone, as the oldest are the first to go: so may be others that came after it.
+      if (before == nullptr && last != nullptr && !lost_some && !has_older(path, youngest)) report_lost(index, last);
     }
     const bool named = found && !last->copy;
-    if (named && next == nullptr) last = follow_between(index, path, last, nullptr, Packed::kToo);
+    if (named && next == nullptr) last = follow_between(index, path, last, nullptr);
     if (named && next != nullptr && !next->resumed)
-      last = follow_between(index, path, last, next->file, Packed::kToo);
+      last = follow_between(index, path, last, next->file);
     if (next != nullptr && next->predecessor == nullptr) next->predecessor = last;
     remember_gone(last == nullptr ? next : last, gone);
   }
@@ -1248,7 +1297,7 @@ void Follower::recover_cut(std::uint32_t index) {
       if (!stat) continue;
       made_until = stat->modified_ns;
     }
-    Tail* last = follow_between(index, tail->path, copy, nullptr, Packed::kToo, made_until);
+    Tail* last = follow_between(index, tail->path, copy, nullptr, made_until);
     if (tail->predecessor == copy) tail->predecessor = last;
   }
 }
@@ -1269,35 +1318,32 @@ Follower::InCopy Follower::go_on_in_copy(const Tail& tail, const Content& conten
       if (known->file->offset() < content.offset) static_cast<void>(known->file->go_on_from(content));
       mark_dirty(*known);
       mark_changed(*known);
-      return {true, *size > content.offset || read_too ? known : nullptr, sibling.stat.id};
+      return {true, *size > content.offset || read_too ? known : nullptr, sibling};
     }
     rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(sibling.path);
     if (!opened || !(*opened)->begins_with(content)) continue;
     const rules::Result<std::uint64_t> size = (*opened)->size_now();
     if (!size || *size < content.offset) continue;
-    if (*size == content.offset && !read_too) return {true, nullptr, sibling.stat.id};
+    if (*size == content.offset && !read_too) return {true, nullptr, sibling};
     Tail* copy = adopt(tail.source, tail.path, std::move(*opened), nullptr);
     if (copy == nullptr) continue;
     if (!copy->resumed) static_cast<void>(copy->file->go_on_from(content));
     copy->copy = true;
     copy->real = tail.real;
     unlink(*copy, true);
-    return {true, copy, sibling.stat.id};
+    return {true, copy, sibling};
   }
   return {};
 }
 
 void Follower::pass_copied(Tail& tail) {
   if (!tail.may_be_copy) return;
-  const auto log = std::find_if(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& other) {
-    return other.get() != &tail && other->source == tail.source && other->file != nullptr && other->linked && !other->orphan &&
-           directory_of(other->real) == directory_of(tail.real) && has_rotated_name(name_of(tail.real), name_of(other->real));
-  });
-  if (log == tails_.end()) {
+  const Tail* const log = log_of(tail);
+  if (log == nullptr) {
     tail.may_be_copy = false;
     return;
   }
-  const FileSource& original = *(*log)->file;
+  const FileSource& original = *log->file;
   const rules::Result<std::uint64_t> size = tail.file->look_again();
   if (!size || *size == 0) return;
   if (tail.file->is_copy_of(original)) {
@@ -1324,6 +1370,34 @@ void Follower::pass_copied(Tail& tail) {
   mark_changed(tail);
 }
 
+// Whether beside it lies a copy that nobody knows, born, or if it is compressed modified, after these.
+bool Follower::has_younger_copy(const Tail& tail, std::int64_t born_ns, std::int64_t modified_ns) const {
+  const auto is_unread = [&](const FoundFile& copy) {
+    if (copy.stat.size == 0 || tail_of(copy.stat.id) != nullptr) return false;
+    if (!has_packed_name(copy.path)) return true;
+    const rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(copy.path);
+    return !opened || (*opened)->size_now().value_or(1) > 0;
+  };
+  const std::vector<FoundFile> copies = rotated_siblings(tail.real);
+  const std::vector<FoundFile> packed = packed_siblings(tail.real);
+  return std::any_of(copies.begin(), copies.end(),
+                     [&](const FoundFile& copy) { return copy.stat.id.born_ns > born_ns && is_unread(copy); }) ||
+         std::any_of(packed.begin(), packed.end(),
+                     [&](const FoundFile& copy) { return copy.stat.modified_ns > modified_ns && is_unread(copy); });
+}
+
+void Follower::find_copy_of_unread(Tail& tail, ReadStatus& status) {
+  if (!tail.emptied_ns) return;
+  const rules::Result<FileStat> stat = tail.file->stat();
+  if (!stat) return;
+  if (stat->modified_ns != *tail.emptied_ns) status.may_miss = has_younger_copy(tail, *tail.emptied_ns, *tail.emptied_ns);
+  if (status.bytes == 0) {
+    tail.emptied_ns = stat->modified_ns;
+  } else {
+    tail.emptied_ns.reset();
+  }
+}
+
 void Follower::find_copy(Tail& tail, ReadStatus& status) {
   if (!status.cut_away || tail.file == nullptr || tail.file->is_packed() || tail.orphan) return;
   if (tail.copy) {
@@ -1333,16 +1407,16 @@ void Follower::find_copy(Tail& tail, ReadStatus& status) {
     status.may_miss = true;
     return;
   }
+  if (const rules::Result<FileStat> stat = tail.file->stat()) tail.emptied_ns = stat->modified_ns;
   const InCopy in_copy = go_on_in_copy(tail, tail.file->cut().back(), false);
   if (!in_copy.found) return;
   status.bytes_lost = 0;
   // Copied and cut once more before anybody looked: of what that copy holds nothing was read, and nobody can
   // tell it from the copy of another log of this name. A restart reads it.
-  const std::vector<FoundFile> siblings = rotated_siblings(tail.real);
-  status.may_miss = std::any_of(siblings.begin(), siblings.end(), [&](const FoundFile& sibling) {
-    return sibling.stat.id.born_ns > in_copy.file.born_ns && sibling.stat.size > 0 &&
-           tail_of(sibling.stat.id) == nullptr;
-  });
+  // A compressed one is older than its birth.
+  const bool packed = has_packed_name(in_copy.file.path);
+  const FileStat& made = in_copy.file.stat;
+  status.may_miss = has_younger_copy(tail, packed ? made.modified_ns : made.id.born_ns, made.modified_ns);
   Tail* copy = in_copy.rest;
   if (copy == nullptr) return;
   copy->predecessor = tail.predecessor;
@@ -1367,12 +1441,12 @@ Tail* Follower::adopt_recovered(std::uint32_t index, const Saved& saved, std::un
   return tail;
 }
 
-// The file of a place, if it lies beside its old name: itself, or compressed.
-Tail* Follower::recover(std::uint32_t index, const Saved& saved, Tail* before) {
+// The file of a place, if it lies beside its old name: itself, or compressed; then no other of `places` is of it.
+Tail* Follower::recover(std::uint32_t index, const Saved& saved, const std::vector<FilePosition>& places, Tail* before) {
   const FilePosition& position = saved.position;
   std::vector<FoundFile> candidates = rotated_siblings(position.path);
   // What they hold tells which it is, so a number may have moved on.
-  const std::vector<FoundFile> packed = packed_siblings(without_number(position.path));
+  std::vector<FoundFile> packed = packed_of({unrotated(position.path), position.path}, names_in(directory_of(position.path)));
   candidates.insert(candidates.end(), packed.begin(), packed.end());
   // Behind a link that leads elsewhere now it has its old name still.
   if (const rules::Result<FileStat> stat = stat_path(position.path))
@@ -1399,6 +1473,9 @@ Tail* Follower::recover(std::uint32_t index, const Saved& saved, Tail* before) {
     if (!opened || !(*opened)->is_file_of(position) || !(*opened)->begins_with(content_of(position))) continue;
     if (Tail* tail = adopt_recovered(index, saved, std::move(*opened), before)) return tail;
   }
+  if (position.offset == 0 && position.rotated) return nullptr;  // it was empty, and nothing came into it any more
+  std::stable_partition(packed.begin(), packed.end(),
+                        [&](const FoundFile& file) { return file.stat.modified_ns >= position.modified_ns; });
   for (const FoundFile& sibling : packed) {
     // Older than what was read: it is one of before.
     if (sibling.stat.modified_ns < position.modified_ns - kModifiedPrecision ||
@@ -1406,6 +1483,15 @@ Tail* Follower::recover(std::uint32_t index, const Saved& saved, Tail* before) {
       continue;
     rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(sibling.path);
     if (!opened || !(*opened)->holds(position)) continue;
+    const bool is_of_other = std::any_of(places.begin(), places.end(), [&](const FilePosition& other) {
+      return other.id == (*opened)->id() || (position.offset == 0 && other.offset > 0 && (*opened)->holds(other));
+    });
+    if (is_of_other) continue;
+    // Of a log that is copied and not cut each copy begins like the next.
+    if (position.copy && std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& tail) {
+          return tail->source == index && tail->file != nullptr && tail->linked && (*opened)->is_copy_of(*tail->file);
+        }))
+      continue;
     Saved now = saved;
     now.position.id = (*opened)->id();
     Tail* tail = adopt_recovered(index, now, std::move(*opened), before);
@@ -1438,14 +1524,16 @@ void Follower::follow_unseen(std::uint32_t index, const std::set<std::string>& k
   // and cut once more.
   std::vector<Tail*> empty;
   for (const std::unique_ptr<Tail>& tail : tails_) {
-    if (tail->source == index && tail->file != nullptr && tail->linked && tail->resumed && !tail->orphan && tail->predecessor == nullptr &&
-        !tail->file->is_packed() && tail->file->offset() == 0)
+    if (tail->source == index && tail->file != nullptr && tail->linked && tail->empty_since_ns && !tail->orphan &&
+        !tail->file->is_packed() && (tail->predecessor == nullptr || tail->predecessor->copy))
       empty.push_back(tail.get());
   }
   for (Tail* tail : empty) {
     Former former{.real = tail->real, .file = {tail->real, {}}, .held = tail->file->cut(), .copy = true, .packed_from = *source.seen_ns};
     former.file.stat.id.born_ns = *source.seen_ns;
-    tail->predecessor = follow_after(index, tail->path, former, nullptr, nullptr, Packed::kToo, rotated_siblings(tail->real));
+    tail->predecessor = follow_after(index, tail->path, former, tail->predecessor, nullptr, rotated_siblings(tail->real),
+                                      names_in(directory_of(tail->real)));
+    if (may_have_lost_copies(*tail, *source.seen_ns)) gap(index, "rotated_away_while_down", now_);
   }
   // A name that nobody has at the moment may have been had, too.
   std::set<std::string> names;
@@ -1463,6 +1551,26 @@ void Follower::follow_unseen(std::uint32_t index, const std::set<std::string>& k
   }
 }
 
+// Whether copies may be gone again that were made of what was known as empty. The oldest is the first to go: not if one is
+// there that is older than the last look, or of what was read.
+bool Follower::may_have_lost_copies(const Tail& tail, std::int64_t seen_ns) const {
+  const rules::Result<FileStat> stat = tail.file->stat();
+  if (!stat || stat->modified_ns <= *tail.empty_since_ns || tail.file->cut().empty()) return false;
+  std::vector<FoundFile> copies = rotated_siblings(tail.real);
+  const std::vector<FoundFile> packed = packed_siblings(tail.real);
+  // Without any it is not that: but what is empty and was written to has been cut.
+  if (copies.empty() && packed.empty()) return stat->size == 0;
+  if (std::any_of(copies.begin(), copies.end(), [&](const FoundFile& copy) { return copy.stat.id.born_ns <= seen_ns; }) ||
+      std::any_of(packed.begin(), packed.end(), [&](const FoundFile& copy) { return copy.stat.modified_ns <= seen_ns; }))
+    return false;
+  copies.insert(copies.end(), packed.begin(), packed.end());
+  return std::none_of(copies.begin(), copies.end(), [&](const FoundFile& copy) {
+    const rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(copy.path);
+    return opened && std::any_of(tail.file->cut().begin(), tail.file->cut().end(),
+                                 [&](const Content& content) { return (*opened)->begins_with(content, false); });
+  });
+}
+
 // Files that had the name of `newest` before it and were born since `seen_ns`. Returns the last of them.
 Tail* Follower::follow_since(std::uint32_t index, const std::string& path, std::int64_t seen_ns,
                              const FileSource* newest, Listings& listed) {
@@ -1471,8 +1579,19 @@ Tail* Follower::follow_since(std::uint32_t index, const std::string& path, std::
   if (is_new) directory->second = names_in(directory->first);
   Former former{.real = real, .file = {real, {}}, .held = {}};
   former.file.stat.id.born_ns = seen_ns;
-  return follow_after(index, path, former, nullptr, newest, Packed::kIgnored,
-                      rotated_siblings(real, directory->second));
+  former.packed_from = seen_ns;
+  return follow_after(index, path, former, nullptr, newest, rotated_siblings(real, directory->second),
+                      directory->second);
+}
+
+// Whether beside `path` lies a rotated file that had the name before that of `position`.
+bool Follower::has_older(const std::string& path, const FilePosition& position) {
+  const std::vector<FoundFile> files = rotated_siblings(unrotated(path));
+  const std::vector<FoundFile> packed = packed_of({unrotated(path), path}, names_in(directory_of(path)));
+  return std::any_of(files.begin(), files.end(),
+                     [&](const FoundFile& file) { return file.stat.id.born_ns < position.id.born_ns; }) ||
+         std::any_of(packed.begin(), packed.end(),
+                     [&](const FoundFile& file) { return file.stat.modified_ns < position.modified_ns; });
 }
 
 void Follower::report_lost(std::uint32_t index, const Tail* next) {
@@ -1501,6 +1620,7 @@ void Follower::close(Tail& tail) {
     --source->polled;
   }
   if (source != nullptr) --source->open;
+  if (source != nullptr && source->looked_ns != 0) source->changed = true;  // what it was is known as read, and forgotten
   if (!tail.orphan && (tail.file != nullptr || tail.stream->place())) erased_.push_back(key_of(tail));
   if (tail.file != nullptr) {
     by_inode_.erase(inode_of(tail.file->id()));
@@ -1560,6 +1680,8 @@ void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, I
   if (status.bytes > 0 || status.rewrite != Rewrite::kNone || tail.flush || tail.flush_records ||
       tail.flush_everything || (!tail.linked && status.at_end))
     mark_changed(tail);
+  // Who had its name before is left from here on.
+  if (status.bytes > 0 && tail.predecessor != nullptr && tail.stream->offset() == status.bytes) mark_changed(*tail.predecessor);
   tail.flush_records = false;
   if (status.at_end) tail.flush = tail.flush_everything = false;
   if (status.grew) tail.grown_at = instant;

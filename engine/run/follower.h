@@ -82,6 +82,8 @@ struct Tail {
   std::optional<Content> cut;     // a former process knew it with this, which it does not hold any more
   std::string trouble;            // why what is compressed ended early: said once
   std::string former;             // where it was then
+  std::optional<std::int64_t> emptied_ns;  // nothing was read since it was cut; when it was modified last, as it was looked at
+  std::optional<std::int64_t> empty_since_ns;  // a former process had read nothing of it; when it was modified last
   bool changed = false;           // its position is not in a batch yet
   std::uint64_t scan = 0;         // the last one that found it
   Tail* predecessor = nullptr;    // what its name meant before: read first
@@ -169,6 +171,9 @@ class Follower {
   // A read of `tail` found it cut. If what it held goes on in a copy of it (copytruncate), that is read
   // before what it holds now, and `status` says of nothing that it is lost.
   void find_copy(Tail& tail, ReadStatus& status);
+  // A read of `tail` began at its beginning. If it had been cut before, and what was written since was copied and cut as
+  // well, lines may be missing.
+  void find_copy_of_unread(Tail& tail, ReadStatus& status);
   // Before a read: of a new file with the name of a rotated one, as a pattern such as `app.log*` finds them, passes what
   // was read, or will be, where it was copied from.
   void pass_copied(Tail& tail);
@@ -212,23 +217,24 @@ class Follower {
   using Listings = std::map<std::string, std::vector<std::string>>;  // each directory once: many may be in it
   void follow_fresh(std::uint32_t index, const FoundFile& file, Tail* before, Listings& listed);
   std::set<std::string> recover_rotated(std::uint32_t index);
-  Tail* recover(std::uint32_t index, const Saved& saved, Tail* before);
+  Tail* recover(std::uint32_t index, const Saved& saved, const std::vector<FilePosition>& places, Tail* before);
   Tail* adopt_recovered(std::uint32_t index, const Saved& saved, std::unique_ptr<FileSource> file,
                         Tail* before);
   void recover_cut(std::uint32_t index);
   struct InCopy {
     bool found = false;
     Tail* rest = nullptr;  // null: there is no more in it
-    FileId file = {};
+    FoundFile file = {};
   };
   // `read_too`: also where there is no more in it, for what was copied after it.
   InCopy go_on_in_copy(const Tail& tail, const Content& content, bool read_too);
   void follow_unseen(std::uint32_t index, const std::set<std::string>& known);
   Tail* follow_since(std::uint32_t index, const std::string& path, std::int64_t seen_ns,
                      const FileSource* newest, Listings& listed);
+  static bool has_older(const std::string& path, const FilePosition& position);
+  bool may_have_lost_copies(const Tail& tail, std::int64_t seen_ns) const;
   void report_lost(std::uint32_t index, const Tail* next);
   void remember_gone(Tail* before, const std::vector<Content>& gone);
-  enum class Packed { kIgnored, kToo };
   // What is known of the file that had a name: others had it after that one.
   struct Former {
     std::string real;
@@ -238,16 +244,19 @@ class Follower {
     std::int64_t packed_from = 0;  // compressed ones were modified then, or later
   };
   Tail* follow_between(std::uint32_t index, const std::string& path, Tail* before, const FileSource* newest,
-                       Packed packed = Packed::kIgnored, std::optional<std::int64_t> made_until = std::nullopt);
+                       std::optional<std::int64_t> made_until = std::nullopt);
   Tail* follow_after(std::uint32_t index, const std::string& path, const Former& former, Tail* before,
-                     const FileSource* newest, Packed packed, std::vector<FoundFile> between);
+                     const FileSource* newest, std::vector<FoundFile> between, const std::vector<std::string>& names);
   struct CopyOf {
     bool all = false;            // all of it is read, or will be, where it was copied from
     std::optional<Content> cut;  // it begins with this, which its original does not hold any more
   };
   static CopyOf copied(const FileSource& file, const std::vector<const Tail*>& tails,
                        const std::vector<Content>& held, bool shorter_too);
+  bool has_younger_copy(const Tail& tail, std::int64_t born_ns, std::int64_t modified_ns) const;
   bool is_superseded(const Tail& tail) const;
+  Tail* log_of(const Tail& tail) const;
+  bool is_left(const Tail& tail) const;
   static bool is_read(const Tail& tail);
   static rules::Instant leaves_at(const Tail& tail);
   bool let_go(Tail& tail);

@@ -280,7 +280,11 @@ struct Reader::Impl {
     }
     if (packed && tail.file->offset() <= kUnpackedAnew && follower.tails().size() > kFewFiles) tail.file->rest();
     if (options.threads > 1 && crew == nullptr && !status->at_end) hire();
-    if (status->rewrite != Rewrite::kNone) follower.find_copy(tail, *status);
+    if (status->rewrite != Rewrite::kNone) {
+      follower.find_copy(tail, *status);
+    } else if (from == 0) {
+      follower.find_copy_of_unread(tail, *status);
+    }
     if (status->bytes > 0) LOGBELL_FAULT("reader.read");
     Text text;
     if (tail.decoder != nullptr) {

@@ -478,6 +478,7 @@ TEST_CASE("restart: rotated and compressed meanwhile: the rest is read once, the
   CHECK(world.lines().empty());
   CHECK(all_gaps(world) == 0);
   // It is let go like any other, and nothing of it is read again.
+  LogDir::wait_for_another_birth();
   world.clock.advance(seconds(6));
   world.settle();
   world.clock.advance(seconds(6));
@@ -1003,6 +1004,174 @@ TEST_CASE("restart: copied and cut before, so that nothing was there, and again 
   CHECK(all_gaps(world) == 0);
   world.restart();
   CHECK(world.lines().empty());
+}
+
+TEST_CASE("restart: copied and cut, of which a copy is known still, and again meanwhile", "[run][restart][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  fresh(world);
+  world.dir.append("app.log", "two\n");
+  world.dir.copy("app.log", "app.log-20261126");
+  world.dir.write("app.log", "");
+  world.restart();
+  CHECK(world.lines() == Texts{"two"});
+  world.reader.reset();  // before that copy is let go
+  LogDir::wait_for_another_birth();
+  world.dir.append("app.log", "three\n");
+  world.dir.copy("app.log", "app.log-20261127");
+  world.dir.write("app.log", "4\n");
+  world.restart();
+  CHECK(world.lines() == Texts{"three", "4"});
+  CHECK(all_gaps(world) == 0);
+}
+
+TEST_CASE("restart: copies that are gone again are a gap where nothing shows that none was", "[run][restart][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.dir.copy("app.log", "app.log.1");
+  world.dir.write("app.log", "");
+  world.settle();
+  world.pass(seconds(10));
+  static_cast<void>(world.lines());
+  world.reader.reset();
+  LogDir::wait_for_another_birth();
+  const bool older = GENERATE(false, true);
+  world.dir.append("app.log", "two\n");
+  if (older) {
+    world.dir.rename("app.log.1", "app.log.2");
+  } else {
+    world.dir.remove("app.log.1");
+  }
+  world.dir.copy("app.log", "app.log.1");
+  world.dir.write("app.log", "");
+  if (!older) world.dir.write("app.log.1", "3 3\n");  // that of "two" is gone
+  world.restart();
+  CHECK(world.lines() == (older ? Texts{"two"} : Texts{"3 3"}));
+  CHECK(gaps(world, "rotated_away_while_down") == (older ? 0 : 1));
+}
+
+TEST_CASE("restart: a rotated file that the pattern finds goes on where it was read when it is compressed", "[run][restart][F13]") {
+  const std::string rotated = GENERATE("app-20261127.log", "app.log-20261127.log", "app.1.log");
+  ReaderWorld world({.sources = {{.files = {"*.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.dir.rename("app.log", rotated);
+  world.dir.append("app.log", "two\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one", "two"});
+  world.pass(seconds(1));
+  world.reader.reset();
+  const bool more = GENERATE(false, true);
+  if (more) world.dir.append(rotated, "more\n");
+  compress(world, rotated, ".gz");
+  world.restart();
+  CHECK(world.lines() == (more ? Texts{"more"} : Texts{}));
+  CHECK(all_gaps(world) == 0);
+}
+
+TEST_CASE("restart: a rotated file that the pattern finds, was read and is gone is no gap", "[run][restart]") {
+  ReaderWorld world({.sources = {{.files = {"app.log*"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "two\n");
+  world.settle();
+  world.dir.append("app.log", "three\n");
+  world.settle();
+  const bool unread = GENERATE(false, true);
+  if (unread) world.dir.append("app.log.1", "late\n");
+  world.pass(seconds(1));
+  world.reader.reset();
+  static_cast<void>(world.lines());
+  world.dir.remove("app.log.1");
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "four\n");
+  world.restart();
+  CHECK(world.lines() == Texts{"four"});
+  CHECK(all_gaps(world) == 0);
+}
+
+TEST_CASE("restart: of compressed files that begin alike none is taken for the one of which nothing was read",
+          "[run][restart][F8]") {
+  const std::string banner = std::string(2800, '#') + "\n";
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", banner + "1\n");
+  world.settle();
+  // The next one is known, and nothing of it was read when it dies.
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", banner + "2\n");
+  world.chunk_bytes = 100;
+  world.reader.reset();
+  world.start();
+  world.step();
+  world.reader.reset();
+  static_cast<void>(world.lines());
+  LogDir::wait_for_another_birth();
+  const bool gone = GENERATE(false, true);
+  world.dir.rename("app.log.1", "app.log.3");
+  world.dir.rename("app.log", "app.log.2");
+  world.dir.append("app.log.1", banner + "3\n");
+  if (gone) {
+    world.dir.remove("app.log.3");
+    world.dir.remove("app.log.2");
+  } else {
+    compress(world, "app.log.3", ".gz");
+    compress(world, "app.log.2", ".gz");
+  }
+  compress(world, "app.log.1", ".gz");
+  world.dir.append("app.log", banner + "4\n");
+  world.restart();
+  Texts lines = world.lines();
+  std::erase_if(lines, [](const std::string& line) { return line.front() == '#'; });
+  CHECK(lines == (gone ? Texts{"3", "4"} : Texts{"2", "3", "4"}));
+  CHECK((all_gaps(world) > 0) == gone);
+}
+
+TEST_CASE("restart: what came while its name was free, and was compressed at once, is read", "[run][restart][F13]") {
+  ReaderWorld world({.sources = {{.files = {GENERATE("app.log", "app*.log")}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.dir.rename("app.log", "app.log.1");
+  world.settle();
+  LogDir::wait_for_another_birth();
+  for (int i = 0; i < 100 && !world.reader->streams().empty(); ++i)
+    world.pass(minutes(1));
+  CHECK(world.reader->streams().empty());
+  static_cast<void>(world.lines());
+  world.reader.reset();
+  LogDir::wait_for_another_birth();
+  world.dir.rename("app.log.1", "app.log.2");
+  world.dir.append("app.log", "two\n");
+  world.dir.rename("app.log", "app.log.1");
+  if (GENERATE(false, true)) compress(world, "app.log.2", ".gz");
+  compress(world, "app.log.1", ".gz");
+  LogDir::wait_for_another_birth();
+  world.dir.append("app.log", "three\n");
+  world.restart();
+  CHECK(world.lines() == Texts{"two", "three"});
+  CHECK(all_gaps(world) == 0);
+}
+
+TEST_CASE("restart: files that say one line again and again may be copies or not, which is a gap", "[run][restart][F8]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  std::string text;
+  for (int i = 0; i < 300; ++i)
+    text += "no connection\n";
+  world.dir.append("app.log", text);
+  world.settle();
+  world.pass(seconds(1));
+  CHECK(world.lines().size() == 300);
+  world.reader.reset();
+  const bool other = GENERATE(false, true);
+  LogDir::wait_for_another_birth();
+  world.dir.rename("app.log", "app.log.2");
+  world.dir.append("app.log", other ? text + "another\n" : text);
+  LogDir::wait_for_another_birth();
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "last\n");
+  world.restart();
+  CHECK(world.lines().size() == (other ? 302 : 1));
+  CHECK(gaps(world, "rotated_away_while_down") == (other ? 0 : 1));
 }
 
 TEST_CASE("restart: the rest of what was cut away is read from its copy once", "[run][restart][F3]") {

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "tests/engine/run/reader_world.h"
+#include "tests/support/pack.h"
 
 namespace logbell::tests {
 namespace {
@@ -361,6 +362,45 @@ TEST_CASE("rotation: of two copies between two reads the second is missed, which
   world.settle();
   CHECK(world.lines() == wanted);
   CHECK(world.counter("logbell_source_gaps_total{cause=\"truncated\", source=\"app\"}") == 1);
+}
+
+TEST_CASE("rotation: what was written, copied and cut between two looks at a log that is empty is missed, which is said",
+          "[run][rotation][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  const auto gaps = [&] { return world.counter("logbell_source_gaps_total{cause=\"truncated\", source=\"app\"}"); };
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.dir.copy("app.log", "app.log.1");
+  world.dir.write("app.log", "");
+  world.settle();
+  CHECK(gaps() == 0);
+  LogDir::wait_for_another_birth();
+  world.dir.append("app.log", GENERATE("two\n", ""));
+  const bool lines = engine::stat_path(world.dir.path("app.log"))->size > 0;
+  world.dir.copy("app.log", "app.log.2");
+  world.dir.write("app.log", GENERATE("", "3\n"));
+  world.settle();
+  CHECK(gaps() == (lines ? 1 : 0));
+  world.dir.append("app.log", "4\n");
+  world.settle();
+  CHECK(gaps() == (lines ? 1 : 0));
+}
+
+TEST_CASE("rotation: twice between two looks, and compressed at once", "[run][rotation][F1]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "two\n");
+  for (const auto& [from, to] : {std::pair{"app.log.1", "app.log.2"}, std::pair{"app.log", "app.log.1"}}) {
+    world.dir.rename(from, to);
+    std::ofstream(world.dir.path(std::string(to) + ".gz"), std::ios::binary) << gzip(to == std::string("app.log.2") ? "one\n" : "two\n");
+    fs::last_write_time(world.dir.path(std::string(to) + ".gz"), fs::last_write_time(world.dir.path(to)));
+    world.dir.remove(to);
+  }
+  world.dir.append("app.log", "three\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one", "two", "three"});
 }
 
 TEST_CASE("rotation: what is cut away without a copy is lost, and another's copy is none",
