@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <map>
 
 #include <fmt/format.h>
 
@@ -163,6 +164,13 @@ class TestReader {
     if (list != nullptr) {
       for (std::size_t i = 0; i < list->items.size(); ++i)
         out.tests.push_back(read_test(list->items[i], i + 1));
+    }
+    std::map<std::string, std::string> places;  // by name
+    for (const RuleTest& test : out.tests) {
+      const auto [first, is_new] = places.try_emplace(test.name, test.place.format());
+      if (!is_new)
+        fields.error(test.place, fmt::format("a test named \"{}\" stands at {} already", test.name, first->second),
+                     "give it another name: a failure is called by it");
     }
     if (root.is_map() && (!fields.has("tests") || (list != nullptr && list->items.empty())))
       fields.error("tests", "there are no tests", "write at least one under `tests:`");

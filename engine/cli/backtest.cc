@@ -19,6 +19,7 @@
 #include "engine/cli/exit_status.h"
 #include "engine/cli/progress.h"
 #include "engine/io/crew.h"
+#include "engine/io/glob.h"
 #include "engine/io/unpack.h"
 #include "engine/run/backtest_compare.h"
 #include "engine/run/backtest_page.h"
@@ -92,6 +93,17 @@ bool tell_notes(const BacktestReport& report) {
   return whole;
 }
 
+// Whether each pattern among them finds something; says which does not.
+bool all_found(const std::vector<std::string>& logs) {
+  bool found = true;
+  for (const std::string& log : logs) {
+    if (!is_pattern(log) || !find_files(log).files.empty()) continue;
+    std::fprintf(stderr, "logbell backtest: %s: no file has such a name.\n", log.c_str());
+    found = false;
+  }
+  return found;
+}
+
 BacktestReport run(const std::shared_ptr<const rules::Plan>& plan, BacktestSettings settings) {
   ProgressLine line;
   if (line.is_wanted()) settings.progress = [&](const BacktestProgress& progress) { line.show(progress); };
@@ -132,7 +144,8 @@ int command_backtest(const BacktestOptions& options) {
   if (!plan) return usage(plan.error().message);
 
   const BacktestReport report = run(*plan, settings);
-  bool whole = tell_notes(report);
+  bool whole = all_found(options.logs);
+  whole = tell_notes(report) && whole;
   Json json;
   std::string text;
   if (options.format == BacktestFormat::kJson) json = backtest_json(report, options.suggest);

@@ -174,10 +174,12 @@ Screen screen_of_stdout() {
 
 std::string backtest_text(const BacktestReport& report, bool suggest, const Screen& screen) {
   const bool timed = report.last_line != rules::kLongAgo;
-  std::string out = fmt::format("{} lines, {:.1f} MB in {:.2f} s ({:.0f} MB/s); the last says {}\n",
-                                report.lines, static_cast<double>(report.bytes) / 1e6, report.seconds,
-                                static_cast<double>(report.bytes) / 1e6 / report.seconds,
-                                timed ? format_rfc3339(report.last_line) : "no time");
+  const std::string last = timed            ? "the last says " + format_rfc3339(report.last_line)
+                           : report.in_part ? "none says a time between --since and --until"
+                                            : "the last says no time";
+  std::string out = fmt::format("{} lines, {:.1f} MB in {:.2f} s ({:.0f} MB/s); {}\n", report.lines,
+                                static_cast<double>(report.bytes) / 1e6, report.seconds,
+                                static_cast<double>(report.bytes) / 1e6 / report.seconds, last);
   if (timed && report.first_line != rules::kLongAgo && report.last_line >= report.first_line)
     out += fmt::format("What happened from {} on, in {}\n", format_rfc3339(report.first_line),
                        rounded(report.last_line - report.first_line));

@@ -136,7 +136,8 @@ struct BacktestReport {
   std::uint64_t bytes = 0;  // unpacked
   std::uint64_t lines = 0;
   rules::Timestamp first_line = rules::kLongAgo;  // what is told is from here: the earliest line, or `since`
-  rules::Timestamp last_line = rules::kLongAgo;   // the latest time that a line said
+  rules::Timestamp last_line = rules::kLongAgo;   // the latest time that a line said, of those that are told
+  bool in_part = false;                           // only what happened since a time, or until one, is told
   double seconds = 0;                             // that it took, by a monotonic clock
   // Of the processor's time: what a running process would need, too, and what only this report does.
   struct Cpu {

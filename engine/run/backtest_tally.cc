@@ -105,6 +105,7 @@ BacktestTally::BacktestTally(const rules::Plan& plan, const BacktestSettings& se
     from_ = since_ - longest;
   }
   if (settings.until) until_ = *settings.until;
+  report_.in_part = settings.since || settings.until;
 }
 
 void BacktestTally::take(MatchBatch& batch) {

@@ -141,7 +141,8 @@ class TestCommandTest(Case):
 
     def test_many_tests(self):
         one = GOOD.split("tests:\n")[1]
-        path = self.write("tests/many.test.yaml", "config: ../logbell.yaml\ntests:\n" + one * 1000)
+        path = self.write("tests/many.test.yaml", "config: ../logbell.yaml\ntests:\n"
+                          + "".join(one.replace("name: ", f"name: {i} ", 1) for i in range(1000)))
         began = time.monotonic()
         done = self.logbell(path)
         self.assertEqual(0, done.returncode)

@@ -187,6 +187,10 @@ TEST_CASE("test_file: every mistake has its place, its reason and its fix", "[ru
        "[{eval_time: 1s, alertname: Boom, exp_alerts: []}]}\n",
        "t.yaml:2:1: rules are tested with their patterns, sources and sinks; write `config: logbell.yaml`\n"
        "t.yaml:4:4: test \"test 1\": a test is made of lines; write `input:` with a list of `lines:`\n"},
+      {"two of one name",
+       "config: a\ntests:\n- {name: one, alert_rule_test: [{eval_time: 1s, alertname: Boom, exp_alerts: []}]}\n"
+       "- {name: one, alert_rule_test: [{eval_time: 2s, alertname: Boom, exp_alerts: []}]}\n",
+       "t.yaml:4:3: a test named \"one\" stands at t.yaml:3:3 already; give it another name: a failure is called by it\n"},
       {"nothing is expected", "config: a\ntests:\n- name: one\n  input: []\n",
        "t.yaml:3:3: test \"one\": it expects nothing, so it can never fail; say what must be so, with "
        "`alert_rule_test:`, `exp_notifications:` or `exp_metrics:`\n"},
