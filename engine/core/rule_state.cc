@@ -1,16 +1,53 @@
 #include "engine/core/rule_state.h"
 
 #include <algorithm>
+#include <memory>
+#include <utility>
 
 namespace logbell::engine {
 
 using rules::Timestamp;
+
+namespace {
+
+const rules::Expr& bare(const rules::Expr& expr) {
+  return expr.kind == rules::Expr::Kind::kParen ? bare(*expr.left) : expr;
+}
+
+bool is_newest(const rules::Expr& expr) {
+  const rules::Expr& call = bare(expr);
+  return call.kind == rules::Expr::Kind::kRangeCall && call.function == rules::Expr::RangeFunction::kLastOverTime &&
+         call.range_offset == rules::Duration{0};
+}
+
+// Whether it compares the newest value of each series with a number: what was before that value changes nothing.
+bool compares_newest(const rules::Expr& expr) {
+  const rules::Expr& node = bare(expr);
+  return node.is_comparison() && !node.return_bool && node.type == rules::Expr::Type::kVector &&
+         ((is_newest(*node.left) && bare(*node.right).kind == rules::Expr::Kind::kNumber) ||
+          (is_newest(*node.right) && bare(*node.left).kind == rules::Expr::Kind::kNumber));
+}
+
+// The same of the lines of the last `window` alone.
+rules::Expr within(const rules::Expr& expr, rules::Duration window) {
+  rules::Expr node = bare(expr);
+  for (rules::ExprPtr* side : {&node.left, &node.right}) {
+    if (!is_newest(**side)) continue;
+    rules::Expr call = bare(**side);
+    call.window = std::min(call.window, window);
+    *side = std::make_shared<const rules::Expr>(std::move(call));
+  }
+  return node;
+}
+
+}  // namespace
 
 RuleState::RuleState(const rules::AlertingRule& rule, WindowOf window_of)
     : rule_(&rule),
       window_of_(std::move(window_of)),
       known_after_(rules::known_after(*rule.expr)),
       resolve_known_after_(rule.resolve_when ? rules::known_after(*rule.resolve_when->expr) : rules::Duration{0}),
+      newest_(compares_newest(*rule.expr)),
       alerts_(rule.for_, rule.keep_firing_for) {}
 
 Certainty RuleState::certainty(Timestamp at, const RuleInputs& inputs) const {
@@ -63,7 +100,12 @@ Endings RuleState::endings(Timestamp at, const std::vector<Sample>& result, cons
 }
 
 void RuleState::evaluate_at(Timestamp at, const RuleInputs& inputs, std::vector<Step>& out) {
-  const auto result = evaluate(*rule_->expr, at, window_of_, Elements::kTold);
+  Certainty certain = certainty(at, inputs);
+  // Of what was seen in full the newest value is certain, however much more the window would hold.
+  const bool in_part = newest_ && !certain.may_fire && inputs.readable && inputs.watched_from && *inputs.watched_from < at;
+  certain.may_fire = certain.may_fire || in_part;
+  const auto result = evaluate(in_part ? within(*rule_->expr, at - *inputs.watched_from) : *rule_->expr, at, window_of_,
+                               Elements::kTold);
   if (!result) {
     // The alerts stay as they are, and whoever looks sees the rule unknown; the next change is tried again.
     ++failures_;
@@ -71,7 +113,6 @@ void RuleState::evaluate_at(Timestamp at, const RuleInputs& inputs, std::vector<
     return;
   }
   failure_.clear();
-  const Certainty certain = certainty(at, inputs);
   const Endings ends = endings(at, *result, inputs);
   alerts_.step(at, *result, certain, out, ends);
   held_ = !certain.may_fire || !certain.may_resolve || !ends.known;

@@ -87,6 +87,7 @@ class RuleState {
   WindowOf window_of_;
   rules::Duration known_after_;  // so long after they began to be watched, its windows are known
   rules::Duration resolve_known_after_;  // and those of resolve_when
+  bool newest_;                          // it compares the newest value of each series with a number
   ActiveAlerts alerts_;
   rules::Timestamp clock_ = rules::kLongAgo;
   bool held_ = false;  // a change could not be shown for want of knowledge: look again at every advance

@@ -628,6 +628,44 @@ TEST_CASE("unknown: with max_silence the wall clock alone resolves nothing, and 
   CHECK(std::count(back.begin(), back.end(), "ops: all_resolved InputSilent-") == 1);
 }
 
+TEST_CASE("unknown: the newest value fires at once, whatever was before it, and is no reason to resolve", "[core][pipeline]") {
+  CoreWorld world;
+  world.pattern("certificate");
+  world.written.patterns[0].value = "days";
+  world.rule("Ends", GENERATE("last_over_time(certificate[2m]) < 14", "(14 > (last_over_time(certificate[2m])))"));
+  world.rule("Mean", "avg_over_time(certificate[2m]) < 14");
+  world.rule("Drop", "last_over_time(certificate[2m]) < 0.5 * last_over_time(certificate[2m] offset 1m)");
+  world.sink("ops");
+  world.route({"ops"});
+  world.start();
+  const auto told = [&](const engine::Tick& tick) {
+    Lines lines;
+    for (const rules::Transition& t : tick.transitions) {
+      if (t.to == rules::AlertState::kFiring) lines.push_back(std::string(t.alert.name()) + "+");
+      if (t.to == rules::AlertState::kResolved) lines.push_back(std::string(t.alert.name()) + "-");
+    }
+    return lines;
+  };
+  const auto say = [&](std::int64_t at, double days) {
+    world.match("certificate", at, {}, "a line", days);
+    return told(world.tick(at + kSecond));
+  };
+  world.status.watched_from = CoreWorld::at(0);
+  CHECK(told(world.tick(0)).empty());
+  CHECK(say(10 * kSecond, 30).empty());
+  CHECK(say(20 * kSecond, 5) == Lines{"Ends+"});
+  CHECK(say(30 * kSecond, 40).empty());
+  // Watched in full: what is so ends it.
+  CHECK(told(world.tick(2 * kMinute + 2 * kSecond)) == Lines{"Ends-"});
+  // A gap: what was before it may not be the newest.
+  CHECK(say(140 * kSecond, 5) == Lines{"Ends+"});
+  CHECK(say(145 * kSecond, 20) == Lines{"Ends-"});
+  world.match("certificate", 150 * kSecond, {}, "a line", 5);
+  world.status.watched_from = CoreWorld::at(155 * kSecond);
+  CHECK(told(world.tick(156 * kSecond)).empty());
+  CHECK(say(160 * kSecond, 5) == Lines{"Ends+"});
+}
+
 TEST_CASE("unknown: a baseline is compared with once enough of its windows were watched, and anew after a gap",
           "[core][pipeline]") {
   CoreWorld world;
