@@ -1486,7 +1486,10 @@ Tail* Follower::recover(std::uint32_t index, const Saved& saved, const std::vect
     const bool is_of_other = std::any_of(places.begin(), places.end(), [&](const FilePosition& other) {
       return other.id == (*opened)->id() || (position.offset == 0 && other.offset > 0 && (*opened)->holds(other));
     });
-    if (is_of_other) continue;
+    const bool is_of_cut = std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& tail) {
+      return tail->source == index && tail->cut && (*opened)->begins_with(*tail->cut, false);
+    });
+    if (is_of_other || (position.offset == 0 && is_of_cut)) continue;
     // Of a log that is copied and not cut each copy begins like the next.
     if (position.copy && std::any_of(tails_.begin(), tails_.end(), [&](const std::unique_ptr<Tail>& tail) {
           return tail->source == index && tail->file != nullptr && tail->linked && (*opened)->is_copy_of(*tail->file);
