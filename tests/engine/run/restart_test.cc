@@ -1174,26 +1174,6 @@ TEST_CASE("restart: files that say one line again and again may be copies or not
   CHECK(gaps(world, "rotated_away_while_down") == (other ? 0 : 1));
 }
 
-TEST_CASE("restart: a copy of what was cut is none of a file of which nothing was read", "[run][restart][F3]") {
-  ReaderWorld world({.sources = {{.files = {"*.log"}}}});
-  world.dir.append("app.log", "one\n");
-  world.settle();
-  world.dir.append("app.1.log", "");  // known, and empty
-  world.settle();
-  world.dir.append("app.log", "two\n");
-  world.settle();
-  static_cast<void>(world.lines());
-  world.reader.reset();
-  LogDir::wait_for_another_birth();
-  world.dir.append("app.log", "three\n");
-  world.dir.remove("app.1.log");
-  world.dir.copy("app.log", "app.2.log");
-  world.dir.write("app.log", "4\n");
-  compress(world, "app.2.log", ".gz");
-  world.restart();
-  CHECK(world.lines() == Texts{"three", "4"});
-}
-
 TEST_CASE("restart: the rest of what was cut away is read from its copy once", "[run][restart][F3]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   fresh(world);

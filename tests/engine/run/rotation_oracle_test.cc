@@ -358,7 +358,11 @@ TEST_CASE("rotation oracle: whatever logrotate does, no line is counted twice or
   const std::uint64_t base = wanted != nullptr ? std::stoull(wanted) : 1;
   const char* many = std::getenv("LOGBELL_SEEDS");
   const int rounds = many != nullptr ? std::stoi(many) : wanted != nullptr ? 1 : 100;
-  for (std::uint64_t seed = base; seed < base + static_cast<std::uint64_t>(rounds); ++seed) {
+  std::vector<std::uint64_t> seeds;
+  if (wanted == nullptr) seeds = {60684, 7099, 7518, 5519, 2084, 1950, 1398, 1235, 1022};  // failed once, the last ones that did
+  for (std::uint64_t seed = base; seed < base + static_cast<std::uint64_t>(rounds); ++seed)
+    seeds.push_back(seed);
+  for (const std::uint64_t seed : seeds) {
     RotatedLife life(seed);
     const Outcome found = life.live();
     INFO("LOGBELL_SEED=" << seed << " " << life.policy());
