@@ -233,9 +233,9 @@ void add_single(Blocks& blocks, const rules::Notification& notification, const A
   std::vector<Payload> details;
   const PlainText labels = labels_text(other_labels(alert.labels).without({"instance"}));
   if (!labels.empty()) details.push_back(text_element(labels));
-  if (!alert.expr.empty()) {
+  if (const PlainText expr(alert.expr, 1000); !expr.empty()) {
     if (!details.empty()) details.push_back(text_element(Literal("\n")));
-    details.push_back(text_element(PlainText(alert.expr, 1000), Style::kCode));
+    details.push_back(text_element(expr, Style::kCode));
   }
   blocks.add_section(std::move(details));
   // What is over needs no evidence any more.

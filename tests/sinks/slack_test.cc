@@ -94,6 +94,27 @@ TEST_CASE("slack: every message is within Slack's limits", "[sinks][slack][F48]"
   }
 }
 
+TEST_CASE("slack: what is nothing once it is clean leaves no empty text, which Slack refuses", "[sinks][slack][F48]") {
+  for (const std::string& nothing : {std::string(), std::string("\x1b"), std::string("\u200b\u202e"), std::string(" \t")}) {
+    rules::Alert alert = tests::queue_alert(nothing);
+    alert.labels = {{"alertname", nothing}, {"severity", nothing}, {"queue", nothing}, {"instance", nothing}};
+    alert.annotations = {{"summary", nothing}, {"description", nothing + nothing}, {"runbook_url", nothing}};
+    alert.expr = alert.resolve_reason = nothing;
+    alert.first_line->text = nothing;
+    alert.top_values = {{nothing, {{nothing, 2}}}};
+    for (const std::size_t count : {1U, 2U}) {
+      rules::Notification notification = tests::notification();
+      notification.alerts.assign(count, alert);
+      notification.group_key = nothing;
+      notification.key = nothing;
+      check_limits(slack_payload(notification, tests::attempt(), tests::context()).json());
+      for (rules::Alert& each : notification.alerts)
+        each.state = rules::AlertState::kResolved;
+      check_limits(slack_payload(notification, tests::attempt(), tests::context()).json());
+    }
+  }
+}
+
 TEST_CASE("slack: the cut falls well for emoji and right-to-left text", "[sinks][slack][F48]") {
   for (const tests::SlackSample& sample : tests::slack_cut_samples()) {
     INFO(sample.name);
