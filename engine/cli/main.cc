@@ -65,7 +65,7 @@ int dispatch(int argc, char** argv) {
   backtest_command->add_option("--compare", backtest.compare,
                                "Another configuration: which firings and messages there would have been more or less");
   backtest_command->add_option("--source", backtest.source, "Whose logs these are, where there are several sources");
-  backtest_command->add_option("--threads", backtest.threads, "That read and match; 0: as many as there are cores")
+  backtest_command->add_option("--threads", backtest.threads, "That read, match and evaluate; 0: as many as there are cores")
       ->check(CLI::Range(0, 64))
       ->capture_default_str();
   std::string backtest_matcher = "fast";

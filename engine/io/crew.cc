@@ -117,7 +117,11 @@ Crew::Ticket Crew::begin(std::size_t pieces, Each each) {
   if (!threads_.empty()) {
     const MutexLock lock(mutex_);
     begun_.push_back(work);
-    if (pieces > 1) changed_.notify_all();  // for one, nobody need wake up
+    if (pieces > 1) {
+      changed_.notify_all();
+    } else {
+      changed_.notify_one();
+    }
   }
   ++unfinished_;
   return work;

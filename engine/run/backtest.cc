@@ -1,10 +1,7 @@
 #include "engine/run/backtest.h"
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
 #include <set>
-#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -12,10 +9,10 @@
 
 #include "engine/core/batch.h"
 #include "engine/core/pipeline.h"
+#include "engine/io/crew.h"
 #include "engine/run/backtest_tally.h"
 #include "engine/run/backtest_values.h"
 #include "engine/run/clock.h"
-#include "engine/run/queue.h"
 #include "engine/run/reader.h"
 
 namespace logbell::engine {
@@ -31,10 +28,8 @@ using rules::Timestamp;
 constexpr std::size_t kChunkBytes = 512 * 1024;
 // Shared by several threads: of each, what it reads ahead has to stay in its core's cache too.
 constexpr std::size_t kChunkBytesAThread = 256 * 1024;
-// Matches wait for the core in at most this, as in a running process.
-constexpr std::size_t kQueueBytes = 64 * 1024 * 1024;
-// So much is handed over at once: two threads that share a core change places for each.
-constexpr std::size_t kHandBytes = 4 * 1024 * 1024;
+// So much is handed over at once: little enough that it is in a cache still when the core takes it.
+constexpr std::size_t kHandBytes = 512 * 1024;
 // So much of what was read is evaluated at once.
 constexpr std::size_t kStepBytes = 16 * 1024 * 1024;
 // And of matches, where each change of a value is looked at.
@@ -44,7 +39,6 @@ constexpr Duration kPatience{std::chrono::minutes(10)};
 // A line that comes later than others is believed so long.
 constexpr Duration kLate{std::chrono::hours(1)};
 constexpr std::chrono::milliseconds kShowEvery{250};
-constexpr int kLookForTheEnd = 200;  // ms: whether nobody wants more of a stream that is silent
 
 // The wall clock stands; patience passes as it is asked.
 class BacktestClock final : public Clock {
@@ -62,37 +56,16 @@ class BacktestClock final : public Clock {
 // Batches in the order in which they were read.
 using Hand = std::vector<MatchBatch>;
 
-// How far the reader is, for whoever draws it. Thread-safe.
-struct Shown {
-  std::atomic<std::uint64_t> bytes{0};
-  std::atomic<std::uint64_t> total{0};
-};
-
-struct Read {
-  std::vector<ReaderNote> notes;
-  std::exception_ptr failure;
-};
-
-// A stream that cannot be read again (standard input) has said something, or ended.
-void wait_for_streams(const Reader& reader, const BoundedQueue<Hand>& out) {
-  for (const int fd : reader.wake_fds()) {
-    pollfd ready{fd, POLLIN, 0};
-    while (::poll(&ready, 1, kLookForTheEnd) == 0 && !out.closed()) {
-    }
-  }
-}
-
-void show(const Reader& reader, Shown& shown) {
-  std::uint64_t bytes = 0;
-  std::uint64_t total = 0;
+BacktestProgress progress_of(const Reader& reader) {
+  BacktestProgress out;
   bool known = true;
   for (const StreamView& stream : reader.streams()) {
-    bytes += stream.disk_offset;
-    total += stream.disk_size;
+    out.bytes += stream.disk_offset;
+    out.total += stream.disk_size;
     known = known && stream.path != "-";
   }
-  shown.bytes = bytes;
-  shown.total = known ? total : 0;
+  if (!known) out.total = 0;
+  return out;
 }
 
 // Whether everything up to `until` was read: of lines that come late, too.
@@ -100,61 +73,6 @@ bool is_past(const MatchBatch& batch, Timestamp until) {
   return std::any_of(batch.sources.begin(), batch.sources.end(), [&](const SourceStatus& source) {
     return source.watermark != rules::kLongAgo && source.watermark - kLate > until;
   });
-}
-
-// Reads everything there is, then closes the queue.
-void read_all(const std::shared_ptr<const rules::Plan>& plan, const BacktestSettings& settings,
-              BoundedQueue<Hand>& out, Read& read, Shown& shown) {
-  Hand hand;
-  std::size_t bytes = 0;  // in it
-  const auto pass = [&] {
-    if (!hand.empty()) out.push(std::exchange(hand, {}), std::exchange(bytes, 0));
-  };
-  try {
-    BacktestClock clock(settings.now);
-    const SystemClock system;
-    rules::Instant shown_at = rules::Instant::min();
-    Reader::Options options;
-    options.clock = &clock;
-    options.chunk_bytes = settings.threads > 1 ? settings.threads * kChunkBytesAThread : kChunkBytes;
-    options.use_inotify = false;
-    options.only_past = true;
-    options.threads = settings.threads;
-    options.stdin_fd = settings.stdin_fd;
-    Reader reader(plan, options);
-    // Twice at the end: what was held back, and then nothing.
-    for (int ends = 0; ends < 2 && !out.closed();) {
-      // All streams take part in each choice of what comes next, or their lines would be late.
-      wait_for_streams(reader, out);
-      Reader::StepResult step = reader.step();
-      std::move(step.notes.begin(), step.notes.end(), std::back_inserter(read.notes));
-      const bool something = step.more || (step.batch && step.batch->bytes > 0);
-      const bool past = settings.until && step.batch && is_past(*step.batch, *settings.until);
-      if (settings.progress && system.instant() >= shown_at) {
-        show(reader, shown);
-        shown_at = system.instant() + kShowEvery;
-      }
-      if (step.batch) {
-        bytes += weight(*step.batch);
-        hand.push_back(*std::move(step.batch));
-      }
-      // What comes next may be long in coming, of a pipe.
-      if (!something || bytes >= kHandBytes || !reader.wake_fds().empty()) pass();
-      if (past) break;
-      if (something || !reader.wake_fds().empty()) continue;
-      ++ends;
-      reader.finish();
-      clock.pass(kPatience);
-    }
-    for (const StreamView& stream : reader.streams()) {
-      if (!stream.error.empty())
-        read.notes.push_back({ReaderNote::Level::kError, stream.source, stream.path, stream.error});
-    }
-    pass();
-  } catch (...) {
-    read.failure = std::current_exception();
-  }
-  out.close();
 }
 
 // What is said of one file in the same words is said once.
@@ -175,6 +93,123 @@ std::shared_ptr<const rules::Plan> without_sinks(const rules::Plan& plan) {
     rule.sinks.clear();
   return out;
 }
+
+// What the core makes of the batches. One thread at a time, whichever.
+class Evaluation {
+ public:
+  Evaluation(const std::shared_ptr<const rules::Plan>& plan, const BacktestSettings& settings, BacktestReport& report)
+      : plan_(plan),
+        settings_(settings),
+        report_(report),
+        tally_(*plan, settings, report),
+        core_(without_sinks(*plan), {}, Pipeline::kMaxPoints, Pipeline::Stores::kNothing),
+        sources_(plan->sources.size()) {
+    values_.reserve(plan->rules.size());
+    for (std::size_t i = 0; i < plan->rules.size(); ++i)
+      values_.emplace_back(plan->rules[i], settings.values, report.rules[i], plan->rules.size());
+  }
+
+  void take(Hand& hand) {
+    const double from = thread_cpu_seconds();
+    for (MatchBatch& batch : hand) {
+      bytes_ += weight(batch);
+      matches_ += batch.matches.size();
+      reporting([&] { tally_.take(batch); });
+      // Of a source whose logs these are not nothing is known: a rule that reads it, too, is unknown, and does
+      // not fire on the others alone.
+      std::erase_if(batch.sources,
+                    [&](const SourceStatus& source) { return plan_->sources[source.source].files.empty(); });
+      for (const SourceStatus& source : batch.sources)
+        sources_[source.source] = source;
+      core_.ingest(batch);
+      if (bytes_ >= kStepBytes || (settings_.values && matches_ >= kStepMatches)) tick();
+    }
+    hand.clear();
+    used_ += thread_cpu_seconds() - from;
+  }
+  void end() {
+    const double from = thread_cpu_seconds();
+    tick();
+    used_ += thread_cpu_seconds() - from;
+    report_.cpu.evaluating = used_ - report_.cpu.reporting;
+    reporting([&] {
+      tally_.end(core_);
+      for (BacktestValues& each : values_)
+        each.end(report_.last_line, report_.last_line - report_.first_line);
+    });
+  }
+  // CPU seconds that were spent here, the report's included.
+  double used() const { return used_; }
+
+ private:
+  template <class What>
+  void reporting(What&& what) {
+    const double from = thread_cpu_seconds();
+    what();
+    report_.cpu.reporting += thread_cpu_seconds() - from;
+  }
+  void tick() {
+    bytes_ = matches_ = 0;
+    reporting([&] {
+      const WindowOf windows = core_.windows();
+      for (std::size_t i = 0; i < values_.size(); ++i) {
+        // A rule that reads more than these logs is unknown.
+        if (plan_->rules[i].sources.size() != 1) continue;
+        const SourceStatus& source = sources_[plan_->rules[i].sources.front()];
+        if (source.watched_from)
+          values_[i].look(windows, *source.watched_from, settings_.since.value_or(rules::kLongAgo), source.watermark);
+      }
+    });
+    const Tick told = core_.tick(settings_.now);
+    reporting([&] { tally_.add(told); });
+  }
+
+  std::shared_ptr<const rules::Plan> plan_;
+  const BacktestSettings& settings_;
+  BacktestReport& report_;
+  BacktestTally tally_;
+  std::vector<BacktestValues> values_;
+  Pipeline core_;
+  std::vector<SourceStatus> sources_;
+  std::size_t bytes_ = 0;  // since the last evaluation
+  std::size_t matches_ = 0;
+  double used_ = 0;
+};
+
+// Hands batches to the evaluation, which the reader's crew does: whoever of it is free, beside the reading. A
+// thread of its own would be one more than there are cores, and take one away from whom the others wait for.
+class Evaluator {
+ public:
+  explicit Evaluator(Evaluation& evaluation) : evaluation_(evaluation) {}
+
+  // `crew`: null: there is none yet.
+  void add(MatchBatch batch, Crew* crew) {
+    bytes_ += weight(batch);
+    next_.push_back(std::move(batch));
+    if (bytes_ >= kHandBytes) pass(crew);
+  }
+  void pass(Crew* crew) {
+    finish();
+    if (next_.empty()) return;
+    handed_.swap(next_);
+    bytes_ = 0;
+    if (crew == nullptr) return evaluation_.take(handed_);
+    crew_ = crew;
+    work_ = crew->begin(1, [this](std::size_t, std::size_t) { evaluation_.take(handed_); });
+  }
+  // Everything that was handed over is evaluated.
+  void finish() {
+    if (work_ != nullptr) crew_->finish(std::exchange(work_, nullptr));
+  }
+
+ private:
+  Evaluation& evaluation_;
+  Hand next_;
+  std::size_t bytes_ = 0;  // in it
+  Hand handed_;            // the evaluation's until it is finished
+  Crew* crew_ = nullptr;
+  Crew::Ticket work_;
+};
 
 }  // namespace
 
@@ -204,93 +239,61 @@ rules::Result<std::shared_ptr<const rules::Plan>> backtest_plan(const rules::Pla
 
 BacktestReport backtest(const std::shared_ptr<const rules::Plan>& plan, const BacktestSettings& settings) {
   BacktestReport report;
-  const SystemClock clock;
-  const rules::Instant began = clock.instant();
+  const SystemClock system;
+  const rules::Instant began = system.instant();
   const double cpu_before = process_cpu_seconds();
-  const double evaluating_from = thread_cpu_seconds();
-  const auto reporting = [&](auto&& what) {
-    const double from = thread_cpu_seconds();
-    what();
-    report.cpu.reporting += thread_cpu_seconds() - from;
+  Evaluation evaluation(plan, settings, report);
+  Evaluator evaluator(evaluation);
+  BacktestClock clock(settings.now);
+  Reader::Options options;
+  options.clock = &clock;
+  options.chunk_bytes = settings.threads > 1 ? settings.threads * kChunkBytesAThread : kChunkBytes;
+  options.use_inotify = false;
+  options.only_past = true;
+  options.threads = settings.threads;
+  options.stdin_fd = settings.stdin_fd;
+  Reader reader(plan, options);
+  rules::Instant shown_at = rules::Instant::min();
+  const auto show = [&] {
+    const rules::Instant instant = system.instant();
+    if (!settings.progress || instant < shown_at) return;
+    shown_at = instant + kShowEvery;
+    BacktestProgress progress = progress_of(reader);
+    progress.seconds = std::chrono::duration<double>(instant - began).count();
+    settings.progress(progress);
   };
-  BoundedQueue<Hand> queue(kQueueBytes);
-  Read read;
-  Shown shown;
-  BacktestTally tally(*plan, settings, report);
-  std::vector<BacktestValues> values;
-  values.reserve(plan->rules.size());
-  for (std::size_t i = 0; i < plan->rules.size(); ++i)
-    values.emplace_back(plan->rules[i], settings.values, report.rules[i], plan->rules.size());
-  Pipeline core(without_sinks(*plan), {}, Pipeline::kMaxPoints, Pipeline::Stores::kNothing);
-  std::vector<SourceStatus> sources(plan->sources.size());
-  const auto tick = [&] {
-    reporting([&] {
-      const WindowOf windows = core.windows();
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        // A rule that reads more than these logs is unknown.
-        if (plan->rules[i].sources.size() != 1) continue;
-        const SourceStatus& source = sources[plan->rules[i].sources.front()];
-        if (source.watched_from)
-          values[i].look(windows, *source.watched_from, settings.since.value_or(rules::kLongAgo),
-                         source.watermark);
-      }
-    });
-    const Tick told = core.tick(settings.now);
-    reporting([&] { tally.add(told); });
-  };
-  const auto say = [&] {
-    settings.progress(
-        {shown.bytes, shown.total, std::chrono::duration<double>(clock.instant() - began).count()});
-  };
-  std::thread reader([&] { read_all(plan, settings, queue, read, shown); });
-  try {
-    std::size_t bytes = 0;  // since the last evaluation
-    std::size_t matches = 0;
-    rules::Instant said_at = began;
-    for (;;) {
-      std::optional<Hand> hand = settings.progress ? queue.pop_for(std::chrono::microseconds(kShowEvery))
-                                                   : queue.pop_unless([] { return false; });
-      if (settings.progress && clock.instant() - said_at >= kShowEvery) {
-        said_at = clock.instant();
-        say();
-      }
-      if (!hand) {
-        if (!queue.closed()) continue;
-        hand = queue.try_pop();  // it may have come since
-        if (!hand) break;
-      }
-      for (MatchBatch& batch : *hand) {
-        bytes += weight(batch);
-        matches += batch.matches.size();
-        reporting([&] { tally.take(batch); });
-        // Of a source whose logs these are not nothing is known: a rule that reads it, too, is unknown, and does not fire on
-        // the others alone.
-        std::erase_if(batch.sources, [&](const SourceStatus& source) { return plan->sources[source.source].files.empty(); });
-        for (const SourceStatus& source : batch.sources)
-          sources[source.source] = source;
-        core.ingest(batch);
-        if (bytes < kStepBytes && (!settings.values || matches < kStepMatches)) continue;
-        tick();
-        bytes = matches = 0;
-      }
+  std::vector<ReaderNote> notes;
+  // Twice at the end: what was held back, and then nothing.
+  for (int ends = 0; ends < 2;) {
+    // All streams take part in each choice of what comes next, or their lines would be late: one that cannot be
+    // read again (standard input) has said something, or ended.
+    for (const int fd : reader.wake_fds()) {
+      evaluator.pass(reader.crew());  // what comes next may be long in coming
+      evaluator.finish();
+      for (pollfd ready{fd, POLLIN, 0}; ::poll(&ready, 1, static_cast<int>(kShowEvery.count())) == 0;)
+        show();
     }
-    tick();
-  } catch (...) {
-    queue.close();
-    reader.join();
-    throw;
+    Reader::StepResult step = reader.step();
+    std::move(step.notes.begin(), step.notes.end(), std::back_inserter(notes));
+    const bool something = step.more || (step.batch && step.batch->bytes > 0);
+    const bool past = settings.until && step.batch && is_past(*step.batch, *settings.until);
+    show();
+    if (step.batch) evaluator.add(*std::move(step.batch), reader.crew());
+    if (past) break;
+    if (something || !reader.wake_fds().empty()) continue;
+    ++ends;
+    reader.finish();
+    clock.pass(kPatience);
   }
-  reader.join();
-  if (read.failure) std::rethrow_exception(read.failure);
-  report.cpu.evaluating = thread_cpu_seconds() - evaluating_from - report.cpu.reporting;
-  report.cpu.reading = process_cpu_seconds() - cpu_before - (thread_cpu_seconds() - evaluating_from);
-  reporting([&] {
-    tally.end(core);
-    for (BacktestValues& each : values)
-      each.end(report.last_line, report.last_line - report.first_line);
-  });
-  report.notes = each_once(std::move(read.notes));
-  report.seconds = std::chrono::duration<double>(clock.instant() - began).count();
+  for (const StreamView& stream : reader.streams()) {
+    if (!stream.error.empty()) notes.push_back({ReaderNote::Level::kError, stream.source, stream.path, stream.error});
+  }
+  evaluator.pass(reader.crew());
+  evaluator.finish();
+  evaluation.end();
+  report.cpu.reading = process_cpu_seconds() - cpu_before - evaluation.used();
+  report.notes = each_once(std::move(notes));
+  report.seconds = std::chrono::duration<double>(system.instant() - began).count();
   return report;
 }
 

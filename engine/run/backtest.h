@@ -33,7 +33,7 @@ struct BacktestProgress {
 
 struct BacktestSettings {
   rules::Timestamp now;     // the wall clock; lines that claim to be later are not believed
-  std::size_t threads = 1;  // that read and match; the caller's evaluates
+  std::size_t threads = 1;  // that read, match and evaluate, the caller's included
   // Only what happens in [since, until) is told. Lines before it fill the windows; those behind it are left
   // out.
   std::optional<rules::Timestamp> since = std::nullopt;

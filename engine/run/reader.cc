@@ -863,6 +863,10 @@ Reader::StepResult Reader::step() {
   return impl_->step();
 }
 
+Crew* Reader::crew() const {
+  return impl_->crew.get();
+}
+
 void Reader::request_confirmation() {
   impl_->confirmation_wanted = true;
 }

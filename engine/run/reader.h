@@ -18,6 +18,8 @@
 
 namespace logbell::engine {
 
+class Crew;
+
 // One followed file or stream, for /api/v1/sources and the metrics.
 struct StreamView {
   std::string source;
@@ -73,6 +75,9 @@ class Reader {
 
   std::vector<int> wake_fds() const;  // inotify, stdin while it has not ended
   std::vector<StreamView> streams() const;
+  // The threads that read with me, for what their owner, my thread, begins beside the reading and finishes before I end;
+  // null: there are none yet.
+  Crew* crew() const;
 
  private:
   struct Impl;
