@@ -79,7 +79,7 @@ class SampleCounts {
 };
 
 // Nanoseconds, about, on a machine of 2026: only their ratios matter.
-inline constexpr double kWindowCost = 5;   // to compare a run where the sieve has passed it
+inline constexpr double kWindowCost = 12;  // that the sieve passes a place (a branch that was guessed wrong), and to compare a run there
 inline constexpr double kLineCost = 100;   // to find a line's ends, and its grams
 inline constexpr double kPatternCost = 3;  // to ask for the grams of one pattern
 inline constexpr double kRegexCost = 300;  // to ask RE2
