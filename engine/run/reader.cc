@@ -458,12 +458,14 @@ struct Reader::Impl {
       found[i].line_offset += static_cast<std::uint32_t>(from - block.data());
   }
 
-  // A large block in pieces of whole lines, each by whoever of the crew is free; found in order nevertheless.
+  // A large block in pieces of whole lines, each by whoever of the crew is free; found in order nevertheless. What is
+  // rare in the log is learned of all of it, not of the piece that somebody looks at first.
   void match_large(const rules::PatternSet& patterns, std::string_view block) {
     if (crew == nullptr || crew->is_busy() || block.size() < 2 * kMatchPiece) {
       patterns.match(block, scratch, found);
       return;
     }
+    patterns.accelerate(block);
     pieces.clear();
     for (std::size_t from = 0; from < block.size();) {
       std::size_t to = block.size();
