@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <charconv>
 #include <cstring>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <system_error>
 
@@ -175,19 +178,42 @@ std::string for_bytes(std::string_view pattern) {
   return out;
 }
 
+// Whether its bytewise form might be refused though RE2 takes it as UTF-8: it names a character that is no byte, itself or by
+// its number (`\x{4e2d}`, `\777`). Else the form is the same text, and no larger when compiled.
+bool may_differ_in_bytes(std::string_view pattern) {
+  for (std::size_t at = 0; at < pattern.size(); ++at) {
+    if (static_cast<unsigned char>(pattern[at]) >= 0x80) return true;
+    if (pattern[at] != '\\' || at + 1 == pattern.size()) continue;
+    ++at;
+    if (std::isdigit(static_cast<unsigned char>(pattern[at])) != 0 || pattern.substr(at, 2) == "x{") return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 struct Regex::Impl {
   Impl(std::string_view pattern, bool anchored)
       : utf8(anchored ? "^(?:" + std::string(pattern) + ")$" : std::string(pattern),
-             options_for(RE2::Options::EncodingUTF8)),
-        latin1(for_bytes(utf8.pattern()), options_for(RE2::Options::EncodingLatin1)) {}
+             options_for(RE2::Options::EncodingUTF8)) {}
 
-  // Only a pattern that reads UTF-8 well-formed can be compiled bytewise as well; the same groups come out.
-  const RE2& for_text(std::string_view text) const { return is_valid_utf8(text) ? utf8 : latin1; }
+  const RE2& for_text(std::string_view text) const {
+    if (is_valid_utf8(text)) return utf8;
+    const RE2& bytes = bytewise();
+    return bytes.ok() ? bytes : utf8;
+  }
+  // Only a pattern that reads UTF-8 well-formed can be compiled bytewise as well; the same groups come out. Made when the
+  // first text asks for it: for most patterns none ever does.
+  const RE2& bytewise() const {
+    std::call_once(asked_for_bytes, [&] {
+      latin1.emplace(for_bytes(utf8.pattern()), options_for(RE2::Options::EncodingLatin1));
+    });
+    return *latin1;
+  }
 
   RE2 utf8;
-  RE2 latin1;
+  mutable std::once_flag asked_for_bytes;
+  mutable std::optional<RE2> latin1;
   std::vector<std::string> names;
 };
 
@@ -214,8 +240,8 @@ tl::expected<Regex, Regex::CompileError> Regex::compile(std::string_view pattern
     if (alone.error_code() == RE2::ErrorRepeatSize && !error.fragment.empty()) explain_repetition(error);
     return tl::unexpected<CompileError>(std::move(error));
   }
-  if (!impl->utf8.ok() || !impl->latin1.ok()) {
-    const RE2& bad = impl->utf8.ok() ? impl->latin1 : impl->utf8;
+  if (!impl->utf8.ok() || (may_differ_in_bytes(pattern) && !impl->bytewise().ok())) {
+    const RE2& bad = impl->utf8.ok() ? impl->bytewise() : impl->utf8;
     return tl::unexpected<CompileError>(
         CompileError{bad.error(), bad.error_arg(), std::string::npos, "", true});
   }
