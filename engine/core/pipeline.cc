@@ -2451,6 +2451,14 @@ std::vector<RuleView> Pipeline::rules() const {
   return views;
 }
 
+std::vector<MetricValue> Pipeline::moved_counters() const {
+  std::vector<MetricValue> values;
+  for (const auto& [key, value] : impl_->counters) {
+    if (value.value > 0) values.push_back(value);
+  }
+  return values;
+}
+
 std::vector<MetricValue> Pipeline::metrics() const {
   std::vector<MetricValue> values;
   for (std::size_t i = 0; i < impl_->patterns.size(); ++i) {

@@ -117,6 +117,9 @@ class Pipeline {
   std::vector<RuleView> rules() const;
   // Every counter total and the gauges logbell_alerts, logbell_rule_unknown …, complete.
   std::vector<MetricValue> metrics() const;
+  // Of these, the counters that say what came to a bound or went wrong, where something did; those of the patterns' matches
+  // are not among them.
+  std::vector<MetricValue> moved_counters() const;
   const rules::Plan& plan() const;
   // What an expression over my plan's patterns is at a moment that their windows still cover: for whoever
   // looks at a part of a rule.

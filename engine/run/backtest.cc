@@ -211,38 +211,11 @@ class Evaluator {
   Crew::Ticket work_;
 };
 
-}  // namespace
-
-rules::Result<std::shared_ptr<const rules::Plan>> backtest_plan(const rules::Plan& plan,
-                                                                const std::string& source,
-                                                                const std::vector<std::string>& files) {
-  auto out = std::make_shared<rules::Plan>(plan);
-  // Lines of any age count, and are evaluated at their own times.
-  out->max_replay_age = std::chrono::hours(24 * 365 * 200);
-  bool found = false;
-  for (rules::SourceSpec& spec : out->sources) {
-    const bool meant = source.empty() ? out->sources.size() == 1 : spec.name == source;
-    spec.files = meant ? files : std::vector<std::string>();
-    spec.streams.clear();
-    spec.is_stdin = false;
-    spec.read_from = rules::ReadFrom::kBeginning;
-    spec.uncovered_errors.reset();  // nobody would be told
-    found = found || meant;
-  }
-  if (found) return out;
-  std::string names;
-  for (const rules::SourceSpec& spec : plan.sources)
-    names += (names.empty() ? "" : ", ") + spec.name;
-  if (source.empty()) return fail(ErrorCode::kInvalid, "say with --source whose logs these are: " + names);
-  return fail(ErrorCode::kInvalid, fmt::format("there is no source \"{}\"; there are: {}", source, names));
-}
-
-BacktestReport backtest(const std::shared_ptr<const rules::Plan>& plan, const BacktestSettings& settings) {
-  BacktestReport report;
+// Reads everything there is, and has it evaluated.
+std::vector<ReaderNote> read_all(const std::shared_ptr<const rules::Plan>& plan, const BacktestSettings& settings,
+                                 Evaluation& evaluation) {
   const SystemClock system;
   const rules::Instant began = system.instant();
-  const double cpu_before = process_cpu_seconds();
-  Evaluation evaluation(plan, settings, report);
   Evaluator evaluator(evaluation);
   BacktestClock clock(settings.now);
   Reader::Options options;
@@ -290,9 +263,44 @@ BacktestReport backtest(const std::shared_ptr<const rules::Plan>& plan, const Ba
   }
   evaluator.pass(reader.crew());
   evaluator.finish();
+  return notes;
+}
+
+}  // namespace
+
+rules::Result<std::shared_ptr<const rules::Plan>> backtest_plan(const rules::Plan& plan,
+                                                                const std::string& source,
+                                                                const std::vector<std::string>& files) {
+  auto out = std::make_shared<rules::Plan>(plan);
+  // Lines of any age count, and are evaluated at their own times.
+  out->max_replay_age = std::chrono::hours(24 * 365 * 200);
+  bool found = false;
+  for (rules::SourceSpec& spec : out->sources) {
+    const bool meant = source.empty() ? out->sources.size() == 1 : spec.name == source;
+    spec.files = meant ? files : std::vector<std::string>();
+    spec.streams.clear();
+    spec.is_stdin = false;
+    spec.read_from = rules::ReadFrom::kBeginning;
+    spec.uncovered_errors.reset();  // nobody would be told
+    found = found || meant;
+  }
+  if (found) return out;
+  std::string names;
+  for (const rules::SourceSpec& spec : plan.sources)
+    names += (names.empty() ? "" : ", ") + spec.name;
+  if (source.empty()) return fail(ErrorCode::kInvalid, "say with --source whose logs these are: " + names);
+  return fail(ErrorCode::kInvalid, fmt::format("there is no source \"{}\"; there are: {}", source, names));
+}
+
+BacktestReport backtest(const std::shared_ptr<const rules::Plan>& plan, const BacktestSettings& settings) {
+  BacktestReport report;
+  const SystemClock system;
+  const rules::Instant began = system.instant();
+  const double cpu_before = process_cpu_seconds();
+  Evaluation evaluation(plan, settings, report);
+  report.notes = each_once(read_all(plan, settings, evaluation));
   evaluation.end();
   report.cpu.reading = process_cpu_seconds() - cpu_before - evaluation.used();
-  report.notes = each_once(std::move(notes));
   report.seconds = std::chrono::duration<double>(system.instant() - began).count();
   return report;
 }

@@ -234,9 +234,9 @@ void BacktestTally::end(const Pipeline& core) {
   for (const RuleView& view : core.rules()) {
     if (view.unknown) report_.rules.at(view.rule).unknown = view.unknown_reason;
   }
-  for (const MetricValue& metric : core.metrics()) {
+  for (const MetricValue& metric : core.moved_counters()) {
     const std::string_view what = bound_of(metric.name);
-    if (what.empty() || metric.value <= 0) continue;
+    if (what.empty()) continue;
     report_.bounds.push_back({std::string(metric.labels.get("pattern")), metric.name, static_cast<std::uint64_t>(metric.value), std::string(what)});
   }
   find_top_values();
