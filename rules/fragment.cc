@@ -97,10 +97,10 @@ class Reader {
   Run run_;
 };
 
-std::size_t grams_in(const Fragment& fragment) {
+std::size_t grams_in(const Run& run, std::size_t window) {
   std::size_t grams = 1;
-  for (std::size_t i = fragment.window; i < fragment.window + kGramBytes; ++i)
-    grams *= i < fragment.run.size() ? fragment.run[i].count() : 256;
+  for (std::size_t i = window; i < window + kGramBytes; ++i)
+    grams *= i < run.size() ? run[i].count() : 256;
   return grams;
 }
 
@@ -115,13 +115,24 @@ std::bitset<256> set_at(std::string_view key, std::size_t at) {
   return bytes;
 }
 
-// As many bytes of the run around `window` as are looked at.
+// As many bytes of the run around `window` as are looked at: where they begin. The same for all windows of a short run.
+std::size_t cut_from(std::size_t window) {
+  return window + kGramBytes > kMostFragmentBytes ? window + kGramBytes - kMostFragmentBytes : 0;
+}
 Fragment cut(const Run& run, std::size_t window) {
-  const std::size_t from =
-      window + kGramBytes > kMostFragmentBytes ? window + kGramBytes - kMostFragmentBytes : 0;
+  const std::size_t from = cut_from(window);
   const std::size_t to = std::min(run.size(), from + kMostFragmentBytes);
   return {Run(run.begin() + static_cast<std::ptrdiff_t>(from), run.begin() + static_cast<std::ptrdiff_t>(to)),
           window - from};
+}
+
+std::string key_of(const Run& run, std::size_t from, std::size_t bytes) {
+  std::string out;
+  const std::size_t to = std::min(run.size(), from + bytes);
+  out.reserve((to - from) * sizeof run.front());
+  for (std::size_t i = from; i < to; ++i)
+    append_set(run[i], out);
+  return out;
 }
 
 template <class Each>
@@ -153,21 +164,27 @@ std::optional<WeighedClause> best_clause(const Need& need, const SampleCounts& c
 void all_clauses(const Need& need, const SampleCounts& counts, std::vector<WeighedClause>& out) {
   // Of each run its best window: the others say the same.
   const Run* last = nullptr;
+  std::size_t last_from = 0;
+  double found = 0;
   windows(need, [&](const Run& run, std::size_t at) {
-    Fragment fragment = cut(run, at);
+    const std::size_t from = cut_from(at);
     // What the sample does not hold is guessed, from how many grams there are and from how much is compared.
+    if (last != &run || last_from != from)
+      found = static_cast<double>(counts.runs(key_of(run, from, kMostFragmentBytes))) +
+              0.5 / static_cast<double>(std::min(run.size() - from, kMostFragmentBytes) + 1);
+    last_from = from;
     const double looked =
-        static_cast<double>(counts.windows(fragment)) +
-        static_cast<double>(grams_in(fragment)) * static_cast<double>(counts.bytes() + 1) / (1 << 24);
-    const double found =
-        static_cast<double>(counts.runs(fragment)) + 0.5 / static_cast<double>(fragment.run.size() + 1);
-    WeighedClause clause{{std::move(fragment)}, looked, found};
-    if (last != &run) {
+        static_cast<double>(counts.windows(key_of(run, at, kGramBytes))) +
+        static_cast<double>(grams_in(run, at)) * static_cast<double>(counts.bytes() + 1) / (1 << 24);
+    WeighedClause clause{{}, looked, found};
+    const bool is_first = std::exchange(last, &run) != &run;
+    if (!is_first && clause.cost() >= out.back().cost()) return;
+    clause.clause.push_back(cut(run, at));
+    if (is_first) {
       out.push_back(std::move(clause));
-    } else if (clause.cost() < out.back().cost()) {
+    } else {
       out.back() = std::move(clause);
     }
-    last = &run;
   });
   for (const std::vector<Need>& alternatives : need.any) {
     WeighedClause together;
@@ -197,14 +214,15 @@ std::vector<Gram> Fragment::grams() const {
   std::vector<Gram> all{0};
   for (std::size_t i = 0; i < kGramBytes; ++i) {
     const std::size_t at = window + i;
+    const std::bitset<256> bytes = at < run.size() ? run[at] : std::bitset<256>().set();
     std::vector<Gram> longer;
-    for (unsigned byte = 0; byte < 256; ++byte) {
-      if (at < run.size() && !run[at][byte]) continue;
+    longer.reserve(all.size() * bytes.count());
+    for (std::size_t byte = bytes._Find_first(); byte < bytes.size(); byte = bytes._Find_next(byte)) {
       for (const Gram gram : all) {
-        char bytes[kGramBytes];
-        std::memcpy(bytes, &gram, sizeof gram);
-        bytes[i] = static_cast<char>(static_cast<unsigned char>(byte));
-        longer.push_back(gram_at(bytes));
+        char text[kGramBytes];
+        std::memcpy(text, &gram, sizeof gram);
+        text[i] = static_cast<char>(static_cast<unsigned char>(byte));
+        longer.push_back(gram_at(text));
       }
     }
     all = std::move(longer);
@@ -222,18 +240,8 @@ bool Fragment::is_at(std::string_view text, std::size_t at) const {
   return true;
 }
 
-std::string Fragment::run_key() const {
-  std::string out;
-  for (const std::bitset<256>& bytes : run)
-    append_set(bytes, out);
-  return out;
-}
-
-std::string Fragment::window_key() const {
-  std::string out;
-  for (std::size_t i = window; i < window + kGramBytes && i < run.size(); ++i)
-    append_set(run[i], out);
-  return out;
+std::string Fragment::key() const {
+  return static_cast<char>(window) + key_of(run, 0, run.size());
 }
 
 namespace {
@@ -281,12 +289,20 @@ class GramCounts {
 }  // namespace
 
 void SampleCounts::want(const Need& need) {
+  const rules::Run* last = nullptr;
+  std::size_t last_from = 0;
+  Run* known = nullptr;
   logbell::rules::windows(need, [&](const rules::Run& run, std::size_t at) {
-    Fragment fragment = cut(run, at);
-    windows_.try_emplace(fragment.window_key(), 0);
-    const auto [known, is_new] = runs_.try_emplace(fragment.run_key(), Run{fragment, 0});
-    if (!is_new && grams_in(fragment) < grams_in(known->second.fragment))
-      known->second.fragment = std::move(fragment);
+    windows_.try_emplace(key_of(run, at, kGramBytes), 0);
+    const std::size_t from = cut_from(at);
+    if (last != &run || last_from != from) {
+      const auto [place, is_new] = runs_.try_emplace(key_of(run, from, kMostFragmentBytes));
+      known = &place->second;
+      if (is_new) known->fragment = cut(run, at);
+      last = &run;
+      last_from = from;
+    }
+    if (grams_in(run, at) < grams_in(known->fragment.run, known->fragment.window)) known->fragment.window = at - from;
   });
   for (const std::vector<Need>& alternatives : need.any) {
     for (const Need& alternative : alternatives)
@@ -315,13 +331,13 @@ void SampleCounts::count(std::string_view sample) {
       .scan(sample, [&](std::uint32_t run, std::size_t) { ++runs[run]->count; });
 }
 
-std::uint64_t SampleCounts::windows(const Fragment& fragment) const {
-  const auto found = windows_.find(fragment.window_key());
+std::uint64_t SampleCounts::windows(const std::string& key) const {
+  const auto found = windows_.find(key);
   return found == windows_.end() ? 0 : found->second;
 }
 
-std::uint64_t SampleCounts::runs(const Fragment& fragment) const {
-  const auto found = runs_.find(fragment.run_key());
+std::uint64_t SampleCounts::runs(const std::string& key) const {
+  const auto found = runs_.find(key);
   return found == runs_.end() ? 0 : found->second.count;
 }
 

@@ -45,9 +45,7 @@ struct Fragment {
   std::size_t window = 0;  // where the four bytes begin; in a run of three, the fourth is any
   friend bool operator==(const Fragment&, const Fragment&) = default;
 
-  std::string run_key() const;     // equal where the runs are
-  std::string window_key() const;  // equal where the four sets are
-  std::string key() const { return static_cast<char>(window) + run_key(); }
+  std::string key() const;  // equal where they are
   std::vector<Gram> grams() const;
   // Whether the run stands in `text` with its window at `at`. What lies outside of `text` is a newline.
   bool is_at(std::string_view text, std::size_t at) const;
@@ -64,8 +62,8 @@ class SampleCounts {
   void want(const Need& need);
   void count(std::string_view sample);
   // In the sample; 0 for what was not wanted before count().
-  std::uint64_t windows(const Fragment& fragment) const;  // its window
-  std::uint64_t runs(const Fragment& fragment) const;     // all of it
+  std::uint64_t windows(const std::string& key) const;  // a window, by its four sets of bytes
+  std::uint64_t runs(const std::string& key) const;     // all that is looked at of a run, by its sets
   std::size_t bytes() const { return bytes_; }            // of the sample
 
  private:
