@@ -19,6 +19,10 @@ struct Survey {
   }
 };
 
-Survey survey(std::string_view block);
+// Bytes that are looked at together: 64 where the processor has AVX-512, 32 with AVX2, else 16. What it has not
+// becomes what it has.
+enum class Lanes : std::uint8_t { kBest, k64, k32, k16 };
+
+Survey survey(std::string_view block, Lanes lanes = Lanes::kBest);
 
 }  // namespace logbell::engine

@@ -1,6 +1,7 @@
 // From bytes to lines: ends, halves, lengths, holes, encodings.
 #include "engine/io/chunk.h"
 
+#include <array>
 #include <random>
 #include <string>
 #include <vector>
@@ -220,22 +221,26 @@ TEST_CASE("chunk: however the bytes come in, the lines are the same", "[io][chun
 }
 
 }  // namespace
-TEST_CASE("survey: as counted byte by byte, whatever the length", "[io][chunk]") {
+TEST_CASE("survey: as counted byte by byte, whatever the length and the processor", "[io][chunk]") {
+  constexpr std::array kAll = {Lanes::kBest, Lanes::k64, Lanes::k32, Lanes::k16};
   std::mt19937 random(5);
   for (std::size_t length = 0; length < 40'000; length += length < 300 ? 1 : 4001) {
     std::string block;
     std::uint64_t newlines = 0;
     for (std::size_t i = 0; i < length; ++i) {
-      block += random() % 3 == 0 ? '\n' : 'x';
+      block += "\nx\xff\x8a\v\x01\n"[random() % 7];
       newlines += block.back() == '\n' ? 1 : 0;
     }
-    CHECK(survey(block).newlines == newlines);
-    CHECK_FALSE(survey(block).has_nul);
-    if (length == 0) continue;
-    block[random() % length] = '\0';
-    CHECK(survey(block).has_nul);
+    std::string with_nul = block;
+    if (length > 0) with_nul[random() % length] = '\0';
+    for (const Lanes lanes : kAll) {
+      CHECK(survey(block, lanes).newlines == newlines);
+      CHECK_FALSE(survey(block, lanes).has_nul);
+      CHECK(survey(with_nul, lanes).has_nul == (length > 0));
+    }
   }
-  CHECK(survey(std::string(100'000, '\n')).newlines == 100'000);
+  for (const Lanes lanes : kAll)
+    CHECK(survey(std::string(100'000, '\n'), lanes).newlines == 100'000);
 }
 
 }  // namespace logbell::engine
