@@ -13,7 +13,7 @@ ReadAhead::ReadAhead(Crew& crew, std::span<Onlooker* const> onlookers) : crew_(c
   LOGBELL_CHECK(onlookers.size() == kMostReads + 1);
   reads_.reserve(onlookers.size());
   for (Onlooker* const onlooker : onlookers)
-    reads_.push_back({SharedRead(onlooker), {}, {}, {}});
+    reads_.emplace_back(onlooker, &buffers_);
 }
 
 ReadAhead::Read* ReadAhead::first_of(const FileId& file) {
@@ -88,7 +88,7 @@ Onlooker* ReadAhead::onlooker() const {
 
 void ReadAhead::go_on(const Place& last, std::uint64_t from, std::string_view left, std::uint64_t end,
                       std::uint64_t size) {
-  const std::size_t wanted = in_a_row_ >= kReadsBefore ? kMostOfOneFile : last.reads >= kReadsBefore ? 1 : 0;
+  const std::size_t wanted = in_a_row_ >= kReadsBefore ? 2 * crew_.size() + kSpareOfOneFile : last.reads >= kReadsBefore ? 1 : 0;
   const Read* const first = first_of(last.file);
   if (left.size() < kOverlap || left.size() - kOverlap > SharedRead::kMostCarried ||
       (first != nullptr && first->shared.offset() + kOverlap != end))
@@ -102,7 +102,7 @@ void ReadAhead::go_on(const Place& last, std::uint64_t from, std::string_view le
        count < wanted && begun_.size() < kMostReads && begin + last.bytes < size; ++count) {
     Read& read = free_read();
     // Without a descriptor for it, it is read when its turn comes.
-    if (!read.shared.begin(crew_, last.fd, begin - kOverlap, last.bytes + kOverlap, kOverlap, false)) break;
+    if (!read.shared.begin(crew_, last.fd, begin - kOverlap, last.bytes + kOverlap, kOverlap, false, SharedRead::By::kOne)) break;
     read.file = last.file;
     read.from.reset();
     begun_.push_back(&read);

@@ -4,9 +4,9 @@
 // the beginning of a line, is put before it when its turn comes. The last bytes of that are read again with
 // it: where they are others, the file was written anew, and nothing that was read ahead of it is believed.
 //
-// All is the reader thread's, which owns the crew too. Few and small reads are begun, so that what is read is
-// still in the cache of the core that counts and matches it: copied into memory that is not, it takes a fifth
-// longer.
+// All is the reader thread's, which owns the crew too. Each read is done by one of the crew, into memory that
+// this one wrote before: shared by two, each piece of it moved from one core's cache to the other's, which cost
+// up to a fifth of the time.
 #pragma once
 
 #include <cstddef>
@@ -27,8 +27,10 @@ namespace logbell::engine {
 
 class ReadAhead {
  public:
-  static constexpr std::size_t kMostReads = 8;      // that are begun at once
-  static constexpr std::size_t kMostOfOneFile = 3;  // and of one that is read on and on; of others one each
+  static constexpr std::size_t kMostReads = 36;  // that are begun at once
+  // Of a file that is read on and on, two are begun for each of the crew, and so many more: whoever is held up with one
+  // is then waited for by nobody. Of others one each.
+  static constexpr std::size_t kSpareOfOneFile = 4;
   // Reads of a file before it is read ahead at all: one that is not far behind is soon at its end.
   static constexpr std::size_t kReadsBefore = 3;
   static constexpr std::size_t kOverlap = 256;  // bytes that are read again
@@ -64,6 +66,7 @@ class ReadAhead {
 
  private:
   struct Read {
+    Read(Onlooker* onlooker, MemberBuffers* buffers) : shared(onlooker, buffers) {}
     SharedRead shared;
     FileId file;
     std::optional<std::uint64_t> from;  // where `left` begins
@@ -75,6 +78,7 @@ class ReadAhead {
   void drop(const FileId& file);
 
   Crew& crew_;
+  MemberBuffers buffers_;
   std::vector<Read> reads_;
   std::deque<Read*> begun_;  // of a file, in the order of its places
   Read* now_ = nullptr;      // what is handed over

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <utility>
 
 #include <fcntl.h>
@@ -16,11 +17,14 @@ using rules::Result;
 
 struct SharedRead::State {
   Onlooker* onlooker = nullptr;
+  MemberBuffers* buffers = nullptr;
   int fd = -1;
   std::uint64_t offset = 0;
   std::size_t bytes = 0;
   std::size_t before = 0;
   std::vector<char> raw;  // kMostCarried of room, and what is read
+  std::optional<std::size_t> raw_of;  // whose of `buffers` it is
+  std::size_t piece_bytes = kPieceBytes;
   std::size_t begin = kMostCarried;  // of the text in it
   std::vector<Result<std::size_t>> got;  // by piece
   std::vector<Survey> surveys;
@@ -28,14 +32,22 @@ struct SharedRead::State {
   Crew::Ticket work;
 
   ~State() { close(); }
+  void make_room() {
+    if (raw.size() < kMostCarried + bytes) raw.resize(kMostCarried + bytes);
+  }
   void close() {
     if (fd >= 0) ::close(std::exchange(fd, -1));
   }
   void read(std::size_t piece, std::size_t member) {
-    const std::size_t from = piece * kPieceBytes;
+    if (buffers != nullptr && got.size() == 1) {
+      raw = buffers->take(member);
+      raw_of = member;
+      make_room();
+    }
+    const std::size_t from = piece * piece_bytes;
     char* const into = raw.data() + kMostCarried + from;
     const bool last = piece + 1 == got.size();
-    got[piece] = read_fully(fd, offset + from, into, last ? bytes - from : kPieceBytes);
+    got[piece] = read_fully(fd, offset + from, into, last ? bytes - from : piece_bytes);
     if (!got[piece]) return;
     const std::string_view text(into, *got[piece]);
     surveys[piece] = engine::survey(text);
@@ -56,14 +68,30 @@ Result<std::size_t> read_fully(int fd, std::uint64_t offset, char* into, std::si
   return got;
 }
 
-SharedRead::SharedRead(Onlooker* onlooker) : state_(std::make_unique<State>()) {
+std::vector<char> MemberBuffers::take(std::size_t member) {
+  const MutexLock lock(mutex_);
+  std::vector<std::vector<char>>& free = free_[member];
+  if (free.empty()) return {};
+  std::vector<char> buffer = std::move(free.back());
+  free.pop_back();
+  return buffer;
+}
+
+void MemberBuffers::give(std::size_t member, std::vector<char> buffer) {
+  const MutexLock lock(mutex_);
+  std::vector<std::vector<char>>& free = free_[member];
+  if (free.size() < kMostFree) free.push_back(std::move(buffer));
+}
+
+SharedRead::SharedRead(Onlooker* onlooker, MemberBuffers* buffers) : state_(std::make_unique<State>()) {
   state_->onlooker = onlooker;
+  state_->buffers = buffers;
 }
 SharedRead::~SharedRead() = default;
 SharedRead::SharedRead(SharedRead&&) noexcept = default;
 SharedRead& SharedRead::operator=(SharedRead&&) noexcept = default;
 
-bool SharedRead::begin(Crew& crew, int fd, std::uint64_t offset, std::size_t bytes, std::size_t before, bool at_line) {
+bool SharedRead::begin(Crew& crew, int fd, std::uint64_t offset, std::size_t bytes, std::size_t before, bool at_line, By by) {
   State& state = *state_;
   LOGBELL_CHECK(state.work == nullptr && bytes >= 2 * kPieceBytes);
   state.close();  // of one that did not come to begin
@@ -74,8 +102,11 @@ bool SharedRead::begin(Crew& crew, int fd, std::uint64_t offset, std::size_t byt
   state.bytes = bytes;
   state.before = before;
   state.begin = kMostCarried;
-  if (state.raw.size() < kMostCarried + bytes) state.raw.resize(kMostCarried + bytes);
-  const std::size_t pieces = bytes / kPieceBytes;
+  if (state.raw_of) state.buffers->give(*std::exchange(state.raw_of, std::nullopt), std::move(state.raw));
+  const bool alone = by == By::kOne && state.buffers != nullptr;
+  state.piece_bytes = alone ? bytes : kPieceBytes;
+  if (!alone) state.make_room();
+  const std::size_t pieces = bytes / state.piece_bytes;
   state.got.assign(pieces, std::size_t{0});
   state.surveys.assign(pieces, {});
   if (state.onlooker != nullptr) state.onlooker->expect(pieces, at_line);
@@ -92,7 +123,7 @@ Result<std::size_t> SharedRead::finish(Crew& crew) {
   for (std::size_t piece = 0; piece < state.got.size(); ++piece) {
     if (!state.got[piece]) return state.got[piece];
     state.whole += *state.got[piece];
-    if (state.whole >= std::min(state.bytes, (piece + 1) * kPieceBytes)) continue;
+    if (state.whole >= std::min(state.bytes, (piece + 1) * state.piece_bytes)) continue;
     state.surveys.resize(piece + 1);
     break;
   }

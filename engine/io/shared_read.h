@@ -7,12 +7,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string_view>
 #include <vector>
 
 #include "engine/io/crew.h"
 #include "engine/io/survey.h"
+#include "engine/io/thread_annotations.h"
 #include "rules/result.h"
 
 namespace logbell::engine {
@@ -31,21 +33,39 @@ class Onlooker {
 // `bytes` of a file from `offset` on; fewer at its end.
 rules::Result<std::size_t> read_fully(int fd, std::uint64_t offset, char* into, std::size_t bytes);
 
+// Memory that was read into, by the member who did: while it is in that member's cache, nobody else had better write
+// there. Thread-safe.
+class MemberBuffers {
+ public:
+  static constexpr std::size_t kMostFree = 4;  // of a member that are kept: with two reads each on an average, more are hardly used
+
+  std::vector<char> take(std::size_t member);
+  void give(std::size_t member, std::vector<char> buffer);
+
+ private:
+  Mutex mutex_;
+  std::map<std::size_t, std::vector<std::vector<char>>> free_ GUARDED_BY(mutex_);
+};
+
 class SharedRead {
  public:
   static constexpr std::size_t kPieceBytes = 128 * 1024;  // that one member reads
   static constexpr std::size_t kMostCarried = 64 * 1024;  // of what is put before a read: a longer line is read once more
 
-  // `onlooker`: null: none. Must outlive the read.
-  explicit SharedRead(Onlooker* onlooker = nullptr);
+  // `onlooker`: null: none.
+  // `buffers`: of reads that one member does alone; null: it keeps its own. Both must outlive the read.
+  explicit SharedRead(Onlooker* onlooker = nullptr, MemberBuffers* buffers = nullptr);
   ~SharedRead();  // with nothing under way, or the crew gone
   SharedRead(SharedRead&&) noexcept;
   SharedRead& operator=(SharedRead&&) noexcept;
 
+  // By whom: all together, in pieces; or whoever is free first, alone.
+  enum class By { kAll, kOne };
   // Reads `bytes`, two pieces at least, from `offset` of the file, through a descriptor of its own. Of the
   // first `before` bytes the onlooker sees nothing; what comes then begins with a line, or `at_line` is false. False: there is
   // no descriptor for it; nothing has begun.
-  bool begin(Crew& crew, int fd, std::uint64_t offset, std::size_t bytes, std::size_t before, bool at_line);
+  bool begin(Crew& crew, int fd, std::uint64_t offset, std::size_t bytes, std::size_t before, bool at_line,
+             By by = By::kAll);
   // Takes part until all is read. How much there was: fewer bytes at the file's end.
   rules::Result<std::size_t> finish(Crew& crew);
 

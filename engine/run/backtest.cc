@@ -26,8 +26,6 @@ using rules::Timestamp;
 // Read at once: enough that what is done for each read is nothing beside it, little enough to stay in a
 // core's own cache, its search included.
 constexpr std::size_t kChunkBytes = 512 * 1024;
-// Shared by several threads: of each, what it reads ahead has to stay in its core's cache too.
-constexpr std::size_t kChunkBytesAThread = 256 * 1024;
 // So much is handed over at once: little enough that it is in a cache still when the core takes it.
 constexpr std::size_t kHandBytes = 512 * 1024;
 // So much of what was read is evaluated at once.
@@ -220,7 +218,7 @@ std::vector<ReaderNote> read_all(const std::shared_ptr<const rules::Plan>& plan,
   BacktestClock clock(settings.now);
   Reader::Options options;
   options.clock = &clock;
-  options.chunk_bytes = settings.threads > 1 ? settings.threads * kChunkBytesAThread : kChunkBytes;
+  options.chunk_bytes = kChunkBytes;
   options.use_inotify = false;
   options.only_past = true;
   options.threads = settings.threads;

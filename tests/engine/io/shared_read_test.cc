@@ -2,6 +2,7 @@
 #include "engine/io/shared_read.h"
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -70,6 +71,44 @@ TEST_CASE("shared_read: what there is, from anywhere, by any number of members",
         CHECK(read.survey().newlines == static_cast<std::uint64_t>(std::count(wanted.begin(), wanted.end(), '\n')));
       }
     }
+  }
+  ::close(fd);
+}
+
+TEST_CASE("shared_read: by one member alone, into memory of its own that nobody else holds", "[io][crew]") {
+  const std::string text = some_text(40 * kPiece);
+  const int fd = file_of(text);
+  for (const std::size_t members : {1U, 2U, 4U}) {
+    MemberBuffers buffers;
+    Crew crew(members);
+    std::vector<Seen> seen(4);
+    std::vector<SharedRead> reads;
+    for (Seen& each : seen)
+      reads.emplace_back(&each, &buffers);
+    std::set<const char*> memory;
+    for (std::size_t round = 0; round < 30; ++round) {
+      const auto bytes_of = [&](std::size_t i) { return 2 * kPiece + 1000 * ((round + i) % 3); };
+      for (std::size_t i = 0; i < reads.size(); ++i)
+        REQUIRE(reads[i].begin(crew, fd, round * kPiece + i, bytes_of(i), 10, false, SharedRead::By::kOne));
+      std::set<const char*> now;
+      for (std::size_t i = 0; i < reads.size(); ++i) {
+        const auto got = reads[i].finish(crew);
+        REQUIRE(got);
+        const std::string wanted = text.substr(round * kPiece + i, bytes_of(i));
+        CHECK((reads[i].text() == wanted));
+        REQUIRE(seen[i].texts.size() == 1);
+        CHECK((seen[i].texts[0] == wanted.substr(10)));
+        CHECK(reads[i].survey().newlines == static_cast<std::uint64_t>(std::count(wanted.begin(), wanted.end(), '\n')));
+      }
+      for (std::size_t i = 0; i < reads.size(); ++i) {
+        CHECK((reads[i].text() == text.substr(round * kPiece + i, bytes_of(i))));  // nobody has written there since
+        now.insert(reads[i].text().data());
+      }
+      CHECK(now.size() == reads.size());
+      memory.merge(now);
+    }
+    // It is taken again; some grew.
+    if (members == 1) CHECK(memory.size() <= 3 * reads.size());
   }
   ::close(fd);
 }
