@@ -14,6 +14,7 @@
 
 #include "rules/expr_text.h"
 #include "rules/problems.h"
+#include "rules/quantity.h"
 #include "rules/template.h"
 #include "rules/text.h"
 
@@ -271,9 +272,16 @@ class Parser {
               "a number lies between 5e-324 and 1.7e308; infinity is Inf");
       at_ = static_cast<std::size_t>(stop - text_.data());
     }
-    if (at_ < text_.size() && is_word(text_[at_]))
-      wrong(from, fmt::format("`{}` is not a number", text_.substr(from, at_ - from + 1)),
-            "a number is expected, as in 3, 0.5, 1e3 or 5m");
+    if (at_ < text_.size() && is_word(text_[at_])) {
+      std::size_t end = at_;
+      while (end < text_.size() && is_word(text_[end]))
+        ++end;
+      const std::string_view word = text_.substr(from, end - from);
+      // Lines may say it so, expressions not.
+      const std::optional<double> size = parse_quantity(word);
+      wrong(from, fmt::format("`{}` is not a number", word),
+            size ? fmt::format("write a size in bytes: {}", format_number(*size)) : "a number is expected, as in 3, 0.5, 1e3 or 5m");
+    }
     token_.what = Token::What::kNumber;
     token_.text = text_.substr(from, at_ - from);
   }

@@ -218,6 +218,8 @@ TEST_CASE("expr: what is wrong is said, with its place and the fix", "[rules][ex
       {"count_over_time(plain[5m]) > 1e400", "beyond what a number can hold", "Inf", 29},
       {"count_over_time(plain[5m]) > 0x", "hexadecimal", "0x1f", 29},
       {"count_over_time(plain[5m]) > 3q", "is not a number", "as in 3", 29},
+      {"max_over_time(plain[5m]) > 4GiB", "`4GiB` is not a number", "in bytes: 4294967296", 27},
+      {"count_over_time(plain[5m]) > 4GiX", "`4GiX` is not a number", "as in 3", 29},
       {"count_over_time(errors[5m] offset -1h) > 3", "negative offset", "an hour ago", 34},
       {"count_over_time(errors[5m] offset 1) > 3", "needs a unit", "offset 1m or offset 1h", 34},
       {"count_over_time(errors[5m] offset) > 3", "`)` where a duration", "", 33},
