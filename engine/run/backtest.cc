@@ -128,13 +128,13 @@ class Evaluation {
   void end() {
     const double from = thread_cpu_seconds();
     tick();
-    used_ += thread_cpu_seconds() - from;
-    report_.cpu.evaluating = used_ - report_.cpu.reporting;
     reporting([&] {
       tally_.end(core_);
       for (BacktestValues& each : values_)
         each.end(report_.last_line, report_.last_line - report_.first_line);
     });
+    used_ += thread_cpu_seconds() - from;
+    report_.cpu.evaluating = used_ - report_.cpu.reporting;
   }
   // CPU seconds that were spent here, the report's included.
   double used() const { return used_; }
