@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
+#include <vector>
 
 #include <fcntl.h>
 #include <sched.h>
@@ -32,6 +34,29 @@ namespace {
   _exit(127);
 }
 
+// Keeps every core busy for a moment, whoever is measured then: one that slept since the last program that had two of them is
+// clocked lower, and a virtual one has first to be given a real one again.
+void wake_cores() {
+  constexpr std::chrono::milliseconds kBusy(50);
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof cores, &cores) != 0) return;
+  std::vector<std::thread> threads;
+  for (std::size_t core = 0; core < CPU_SETSIZE; ++core) {
+    if (!CPU_ISSET(core, &cores)) continue;
+    threads.emplace_back([core, kBusy] {
+      cpu_set_t mine;
+      CPU_ZERO(&mine);
+      CPU_SET(core, &mine);
+      static_cast<void>(sched_setaffinity(0, sizeof mine, &mine));
+      const auto until = std::chrono::steady_clock::now() + kBusy;
+      while (std::chrono::steady_clock::now() < until) {
+      }
+    });
+  }
+  for (std::thread& thread : threads)
+    thread.join();
+}
+
 }  // namespace
 
 int main(int count, char** values) {
@@ -39,6 +64,7 @@ int main(int count, char** values) {
     std::fputs("usage: measure CORE|all OUTPUT PROGRAM [ARGUMENT…]\n", stderr);
     return 64;
   }
+  wake_cores();
   const auto began = std::chrono::steady_clock::now();
   const pid_t child = fork();
   if (child < 0) return std::perror("fork"), 1;
