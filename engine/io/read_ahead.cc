@@ -9,7 +9,8 @@ namespace logbell::engine {
 
 using rules::Result;
 
-ReadAhead::ReadAhead(Crew& crew, std::span<Onlooker* const> onlookers) : crew_(crew) {
+ReadAhead::ReadAhead(Crew& crew, std::span<Onlooker* const> onlookers)
+    : crew_(crew), most_of_one_file_(std::min(2 * crew.size() + kSpareOfOneFile, kMostReads - kOthers)) {
   LOGBELL_CHECK(onlookers.size() == kMostReads + 1);
   reads_.reserve(onlookers.size());
   for (Onlooker* const onlooker : onlookers)
@@ -88,7 +89,7 @@ Onlooker* ReadAhead::onlooker() const {
 
 void ReadAhead::go_on(const Place& last, std::uint64_t from, std::string_view left, std::uint64_t end,
                       std::uint64_t size) {
-  const std::size_t wanted = in_a_row_ >= kReadsBefore ? 2 * crew_.size() + kSpareOfOneFile : last.reads >= kReadsBefore ? 1 : 0;
+  const std::size_t wanted = in_a_row_ >= kReadsBefore ? most_of_one_file_ : last.reads >= kReadsBefore ? 1 : 0;
   const Read* const first = first_of(last.file);
   if (left.size() < kOverlap || left.size() - kOverlap > SharedRead::kMostCarried ||
       (first != nullptr && first->shared.offset() + kOverlap != end))
@@ -99,7 +100,7 @@ void ReadAhead::go_on(const Place& last, std::uint64_t from, std::string_view le
   }
   // Where it ends, nothing is read ahead: it may grow.
   for (std::size_t count = count_of(last.file);
-       count < wanted && begun_.size() < kMostReads && begin + last.bytes < size; ++count) {
+       count < wanted && begun_.size() < most_of_one_file_ + kOthers && begin + last.bytes < size; ++count) {
     Read& read = free_read();
     // Without a descriptor for it, it is read when its turn comes.
     if (!read.shared.begin(crew_, last.fd, begin - kOverlap, last.bytes + kOverlap, kOverlap, false, SharedRead::By::kOne)) break;

@@ -27,10 +27,11 @@ namespace logbell::engine {
 
 class ReadAhead {
  public:
-  static constexpr std::size_t kMostReads = 36;  // that are begun at once
   // Of a file that is read on and on, two are begun for each of the crew, and so many more: whoever is held up with one
-  // is then waited for by nobody. Of others one each.
+  // is then waited for by nobody. Of others one each, of so many.
   static constexpr std::size_t kSpareOfOneFile = 4;
+  static constexpr std::size_t kOthers = 4;
+  static constexpr std::size_t kMostReads = 40;  // that are begun at once, however many the crew are
   // Reads of a file before it is read ahead at all: one that is not far behind is soon at its end.
   static constexpr std::size_t kReadsBefore = 3;
   static constexpr std::size_t kOverlap = 256;  // bytes that are read again
@@ -78,6 +79,7 @@ class ReadAhead {
   void drop(const FileId& file);
 
   Crew& crew_;
+  std::size_t most_of_one_file_;
   MemberBuffers buffers_;
   std::vector<Read> reads_;
   std::deque<Read*> begun_;  // of a file, in the order of its places
