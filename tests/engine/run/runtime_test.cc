@@ -811,7 +811,7 @@ TEST_CASE("runtime: a sink that is removed and comes back at once is told anew, 
   for (bool known = false; !known;) {
     const MutexLock lock(house.mutex);
     if (!house.woken) house.changed.wait_for(house.mutex, std::chrono::milliseconds(20));
-    known = house.woken && house.runtime->core_view()->plan->generation == 2;
+    known = house.woken && house.runtime->reload_done();
   }
   house.rules_text = rules_text;
   house.runtime->reload(house.load(3));
@@ -843,7 +843,7 @@ TEST_CASE("runtime: a sink that is removed while it asks for patience and comes 
   const auto changed = house.load_without_out(2);
   house.runtime->reload(changed);
   // Its lane is retired, and would try once more when that time is over.
-  house.tend_until([&] { return house.runtime->core_view()->plan->generation == 2; });
+  house.tend_until([&] { return house.runtime->reload_done(); });
   house.runtime->tend();
   CHECK(house.told().empty());
   house.rules_text = rules_text;
