@@ -966,17 +966,33 @@ struct Pipeline::Impl {
       source.format.keep_only(known);
   }
 
+  // A rule may well look at them, by fields that they do not have: a format that is right in staging alone.
+  static std::string describe_other_form(rules::LineFormat format, const std::vector<std::string>& samples) {
+    if (format == rules::LineFormat::kText) return "";
+    const bool json = format == rules::LineFormat::kJson;
+    const auto others = std::count_if(samples.begin(), samples.end(), [json](const std::string& sample) {
+      const std::size_t begin = sample.find_first_not_of(" \t");
+      return json ? begin == std::string::npos || sample[begin] != '{' : sample.find('=') == std::string::npos;
+    });
+    if (others == 0) return "";
+    const bool all = static_cast<std::size_t>(others) == samples.size();
+    return fmt::format(
+        "{} no {}, as `format: {}` has it, so that no `where:` finds anything in {}: correct the format, ",
+        others > 1 ? (all ? "these are" : "some of these are") : (all ? "this is" : "one of these is"),
+        json ? "JSON" : "logfmt", json ? "json" : "logfmt", others > 1 ? "them" : "it");
+  }
+
   static std::string describe_uncovered(const rules::SourceSpec& spec, const SourceState& source) {
     std::vector<std::string> shown;
     for (const std::string& sample : source.uncovered.samples())
       shown.push_back(fmt::format("\"{}\"", sample));
     return fmt::format(
         "lines of source {} ({}) look like errors and no rule looks at them, {} or more within {} since {}: "
-        "{}; write "
-        "a rule for them, or leave out what is known with `uncovered_errors: {{exclude: …}}`",
+        "{}; {}write a rule for them, or leave out what is known with `uncovered_errors: {{exclude: …}}`",
         spec.name, rules::describe_inputs(spec), spec.uncovered_errors->at_least,
         rules::format_duration(spec.uncovered_errors->within),
-        rules::format_rfc3339(source.uncovered.since()), fmt::join(shown, ", "));
+        rules::format_rfc3339(source.uncovered.since()), fmt::join(shown, ", "),
+        describe_other_form(spec.format, source.uncovered.samples()));
   }
 
   void count(const TimedMatch& match, const MatchBatch& batch) {

@@ -133,6 +133,27 @@ TEST_CASE("built in: errors that no rule looks at are told once, with samples, o
   CHECK(world.store.count("core/err/api") == 0);
 }
 
+TEST_CASE("built in: errors of a form that the source is not said to have are called that", "[core][uncovered]") {
+  const auto told = [](rules::LineFormat format, Lines samples) {
+    CoreWorld world = watched_world();
+    world.written.sources[0].format = format;
+    world.reload(0);
+    world.tick(0);
+    errors(world, 1, 10, std::move(samples));
+    return shown(world);
+  };
+  using rules::LineFormat;
+  CHECK(told(LineFormat::kJson, {R"({"level":"error"})", "ERROR a line"})
+            .find(R"("ERROR a line"; one of these is no JSON, as `format: json` has it, so that no `where:` finds )"
+                  "anything in it: correct the format, write a rule for them, or leave out") != std::string::npos);
+  CHECK(told(LineFormat::kLogfmt, {"ERROR a line", "FATAL another"})
+            .find("\"FATAL another\"; these are no logfmt, as `format: logfmt` has it, so that no `where:` finds "
+                  "anything in them: correct the format") != std::string::npos);
+  CHECK(told(LineFormat::kJson, {R"( {"level":"error"})"}).find("; write a rule for them") != std::string::npos);
+  CHECK(told(LineFormat::kLogfmt, {"level=error"}).find("; write a rule for them") != std::string::npos);
+  CHECK(told(LineFormat::kText, {R"({"level":"error"})"}).find("; write a rule for them") != std::string::npos);
+}
+
 TEST_CASE("built in: no commit is made for an error line, and its state is not written with each",
           "[core][uncovered]") {
   CoreWorld world = watched_world();
