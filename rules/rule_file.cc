@@ -188,7 +188,7 @@ const std::vector<std::string>& built_in_alerts() {
       "InputSilent",      "RuleUnknown",      "TimestampSkew",   "SinkDead",    "SinkUnverified",
       "StateLost",        "SeriesOverflow",   "DrillFailed",     "ProofExpired", "DeliveryDelayed",
       "HeartbeatUnheard", "HeartbeatMissing", "HeartbeatFailing", "InputGap",
-      "ConfigReloadFailed", "UncoveredErrors", "PatternWentSilent", "MatchesTooLate"};
+      "ConfigReloadFailed", "UncoveredErrors", "PatternWentSilent", "MatchesTooLate",  "AlertsMissed"};
   return kNames;
 }
 

@@ -198,6 +198,11 @@ bool Dispatcher::is_firing(Fingerprint fingerprint) const {
          });
 }
 
+bool Dispatcher::hears_of_the_past(const std::string& sink) const {
+  const auto spec = plan_->sinks.find(sink);
+  return spec != plan_->sinks.end() && spec->second.tells_people && !spec->second.pages && !spec->second.per_alert;
+}
+
 Dispatcher::Group& Dispatcher::group_for(const Destination& destination, const Labels& labels,
                                          const Alert& first, Timestamp now) {
   const RouteOptions& options = *destination.options;
@@ -313,18 +318,28 @@ void Dispatcher::insert(const rules::Transition& transition, std::optional<Finge
       ++before_start_;
     } else if (!known) {
       std::set<std::string> sinks;
+      std::set<std::string> deaf;  // rules
       for (const Fingerprint one : held->second.holders) {
+        std::set<std::string> of_rule;
         for (const Destination& destination : destinations(alert.labels, one, now))
-          sinks.insert(destination.sinks.begin(), destination.sinks.end());
+          of_rule.insert(destination.sinks.begin(), destination.sinks.end());
+        const auto known_rule = rules_.find(one);
+        if (known_rule != rules_.end() && !of_rule.empty() &&
+            std::none_of(of_rule.begin(), of_rule.end(), [&](const auto& sink) { return hears_of_the_past(sink); }))
+          deaf.insert(plan_->rules[known_rule->second].name);
+        sinks.merge(of_rule);
       }
-      for (const std::string& sink : sinks) {
-        Past& past = past_[sink];
+      const auto remember = [&](Past& past) {
         if (++past.count <= kMaxSummaryLines)
           past.lines.push_back(fmt::format("{} fired {}, resolved {}", alert.labels.format(),
                                            rules::format_rfc3339(alert.fired_at),
                                            rules::format_rfc3339(transition.at)));
         past_changed_ = true;
-      }
+      };
+      for (const std::string& sink : sinks)
+        remember(past_[sink]);
+      for (const std::string& name : deaf)
+        remember(missed_[name]);
     }
     held_.erase(held);
     changed_held_.insert(fingerprint);
@@ -366,10 +381,17 @@ void Dispatcher::release(const std::function<bool(Fingerprint)>& caught_up, bool
   if (!everything_caught_up) return;
   first_start_changed_ = first_start_changed_ || first_start_;
   first_start_ = false;
+  missed_due_ = true;
   if (!past_.empty()) {
     summary_due_ = true;
     touched_ = true;
   }
+}
+
+std::map<std::string, Dispatcher::Past> Dispatcher::take_missed() {
+  if (!std::exchange(missed_due_, false) || missed_.empty()) return {};
+  past_changed_ = true;
+  return std::exchange(missed_, {});
 }
 
 void Dispatcher::emit(const std::string& group_key, const Labels& labels, Timestamp began,
@@ -865,16 +887,20 @@ void Dispatcher::save(std::vector<StoredEntry>& out) {
     out.push_back({entry, json.dump()});
   }
   if (past_changed_) {
-    Json all{Json::Object{}};
-    for (const auto& [sink, past] : past_) {
-      Json lines{Json::Array{}};
-      for (const std::string& line : past.lines)
-        lines.push(Json(line));
-      Json one;
-      one.set("count", static_cast<std::int64_t>(past.count)).set("lines", std::move(lines));
-      all.set(sink, std::move(one));
-    }
-    out.push_back({prefix + "past", past_.empty() ? std::optional<std::string>() : all.dump()});
+    const auto save_past = [&](std::string_view key, const std::map<std::string, Past>& by_name) {
+      Json all{Json::Object{}};
+      for (const auto& [name, past] : by_name) {
+        Json lines{Json::Array{}};
+        for (const std::string& line : past.lines)
+          lines.push(Json(line));
+        Json one;
+        one.set("count", static_cast<std::int64_t>(past.count)).set("lines", std::move(lines));
+        all.set(name, std::move(one));
+      }
+      out.push_back({prefix + std::string(key), by_name.empty() ? std::optional<std::string>() : all.dump()});
+    };
+    save_past("past", past_);
+    save_past("missed", missed_);
   }
   if (sequence_changed_) out.push_back({prefix + "sequence", std::to_string(sequence_)});
   if (began_changed_) out.push_back({prefix + "began", std::to_string(rules::to_unix_ms(last_began_))});
@@ -949,9 +975,9 @@ void Dispatcher::restore(const std::vector<StoredEntry>& entries) {
       if (json["rule"].is_string()) entry_of.holders.insert(rules::parse_fingerprint(json["rule"].string()));
       for (const Json& rule : json["rules"].array())
         entry_of.holders.insert(rules::parse_fingerprint(rule.string()));
-    } else if (after(entry.key, "core/d/past")) {
-      for (const auto& [sink, of] : json.object()) {
-        Past& past = past_[sink];
+    } else if (entry.key == "core/d/past" || entry.key == "core/d/missed") {
+      for (const auto& [name, of] : json.object()) {
+        Past& past = (entry.key == "core/d/past" ? past_ : missed_)[name];
         past.count = static_cast<std::uint64_t>(of["count"].integer());
         for (const Json& line : of["lines"].array())
           past.lines.emplace_back(line.string());

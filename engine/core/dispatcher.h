@@ -56,6 +56,12 @@ class Dispatcher {
   static constexpr std::size_t kMaxAlertsPerNotification = 100;
   // Alerts named in a summary of the past; the rest are counted in it.
   static constexpr std::size_t kMaxSummaryLines = 30;
+
+  // What fired and ended while nobody read.
+  struct Past {
+    std::uint64_t count = 0;
+    std::vector<std::string> lines;  // the first kMaxSummaryLines
+  };
   // Alertmanager wants to hear of a resolve more than once: it may have been restarted in between.
   static constexpr rules::Duration kRefreshResolved{std::chrono::minutes(15)};
 
@@ -112,6 +118,10 @@ class Dispatcher {
     return before_start_ - std::exchange(before_start_taken_, before_start_);
   }
 
+  // What fired and ended in the past, of rules none of whose sinks tells people of it: by the rule's name, once everything is
+  // read. Forgotten with the call.
+  std::map<std::string, Past> take_missed();
+
   // Every alert that a group holds as firing: after a restart, those that no rule knows any more must end.
   std::vector<rules::Alert> firing() const;
 
@@ -147,18 +157,13 @@ class Dispatcher {
     rules::Alert alert;
     std::set<rules::Fingerprint> holders;
   };
-  // What fired and ended in that past, for one sink: told once, in a summary.
-  struct Past {
-    std::uint64_t count = 0;
-    std::vector<std::string> lines;  // the first kMaxSummaryLines
-  };
-
   std::vector<Destination> destinations(const rules::Labels& labels, std::optional<rules::Fingerprint> rule,
                                         rules::Timestamp now) const;
   std::vector<std::string> sinks_of(const std::string& id) const;
   const rules::RouteOptions& options_of(const std::string& id) const;
   bool is_silent(rules::Fingerprint rule, rules::Timestamp now) const;
   bool is_firing(rules::Fingerprint fingerprint) const;  // in some group
+  bool hears_of_the_past(const std::string& sink) const;
   Group& group_for(const Destination& destination, const rules::Labels& labels, const rules::Alert& first,
                    rules::Timestamp now);
   void place(const rules::Alert& alert, std::optional<rules::Fingerprint> rule, rules::Timestamp caused_at,
@@ -199,7 +204,9 @@ class Dispatcher {
   std::map<std::string, Group> groups_;                  // by key
   std::map<rules::Fingerprint, std::set<std::string>> groups_of_;
   std::map<rules::Fingerprint, Held> held_;
-  std::map<std::string, Past> past_;  // by sink
+  std::map<std::string, Past> past_;    // by sink: told once, in a summary
+  std::map<std::string, Past> missed_;  // by rule, see take_missed()
+  bool missed_due_ = false;
   bool summary_due_ = false;
   bool first_start_ = false;
   std::uint64_t before_start_ = 0;

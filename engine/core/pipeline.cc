@@ -38,7 +38,7 @@ constexpr Duration kMaxAhead = std::chrono::seconds(10);
 // Without a readable file for so long, a source is an alert: longer than any rotation takes.
 constexpr Duration kUnreadableFor = std::chrono::minutes(5);
 // A lost state is told for so long; there is nothing that could end it.
-constexpr Duration kStateLostShown = std::chrono::hours(1);
+constexpr Duration kHappenedShown = std::chrono::hours(1);
 // And a match that came too late for a rule's windows; what is said of them is brought up to date so often.
 constexpr Duration kTooLateShown = std::chrono::hours(1);
 constexpr Duration kTooLateSaid = std::chrono::minutes(1);
@@ -1631,11 +1631,23 @@ struct Pipeline::Impl {
     dispatcher->release(caught_up, everything, now);
     if (const std::uint64_t past = dispatcher->take_before_start(); past > 0)
       add(std::string(kBeforeStart), {}, static_cast<double>(past));
+    for (const auto& [rule, past] : dispatcher->take_missed())
+      set_condition({"AlertsMissed", Labels{{"rule", rule}}, describe_missed(rule, past), "warning", true, true}, now);
     dispatcher->flush(now, renew_alert, tick.notifications);
     for (Pending& pending : pending_transitions)
       tick.transitions.push_back(std::move(pending.transition));
     pending_transitions.clear();
     caused_at = rules::kLongAgo;
+  }
+
+  static std::string describe_missed(const std::string& rule, const Dispatcher::Past& past) {
+    constexpr std::size_t kShown = 3;
+    const std::size_t shown = std::min(kShown, past.lines.size());
+    return fmt::format(
+        "rule {} fired and resolved {} while logbell was not reading, and none of its sinks tells people of what is over: {}{}",
+        rule, past.count == 1 ? "once" : fmt::format("{} times", past.count),
+        fmt::join(past.lines.begin(), past.lines.begin() + static_cast<std::ptrdiff_t>(shown), "; "),
+        past.count > shown ? fmt::format(" and {} more", past.count - shown) : "");
   }
 
   // Why an alert has ended whose rule is not what it was.
@@ -1788,13 +1800,14 @@ struct Pipeline::Impl {
     }
     for (auto at = conditions.begin(); at != conditions.end();) {
       const Known& known = at->second;
-      if (known.condition.alertname == "StateLost") {
-        if (now - known.since >= kStateLostShown) {
+      // What has happened, and is not the case any longer.
+      if (known.condition.alertname == "StateLost" || known.condition.alertname == "AlertsMissed") {
+        if (now - known.since >= kHappenedShown) {
           pending_entries.push_back({at->first, std::nullopt});
           at = conditions.erase(at);
           continue;
         }
-        later(known.since + kStateLostShown);
+        later(known.since + kHappenedShown);
       }
       wanted.push_back({known.condition.alertname, known.condition.labels, known.condition.summary,
                         known.condition.severity, known.condition.renews});

@@ -389,6 +389,55 @@ TEST_CASE("downtime: what fired and ended long ago is told in a summary, however
   CHECK(CoreWorld::summary(caught_up) == Lines{"ops: summary"});
 }
 
+TEST_CASE("downtime: what is over of a rule whose sinks are told of nothing over is an alert of its own",
+          "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.sink("pager").pages = true;
+  world.sink("alertmanager").per_alert = true;
+  world.sink("record").tells_people = false;
+  world.written.rules[0].sinks = {"pager", "alertmanager", "record"};
+  world.start();
+  world.tick(0);
+  world.restart();
+  three_errors(world, kHour, "a");
+  CHECK(world.behind(kHour + 5 * kMinute, 3 * kHour).notifications.empty());
+  world.restart();  // and a crash in between forgets nothing
+  three_errors(world, kHour + 30 * kMinute, "b");
+  CHECK(world.behind(2 * kHour, 3 * kHour).notifications.empty());
+  Lines told = CoreWorld::summary(world.tick(3 * kHour));
+  CHECK(told == Lines{"record: summary"});
+  REQUIRE(world.pipeline->next_instant() == CoreWorld::at(3 * kHour));  // at once
+  told = CoreWorld::summary(world.wait(3 * kHour));
+  REQUIRE(told == Lines{"ops: first_firing AlertsMissed+"});
+  const rules::Alert& alert = world.told.back().alerts[0];
+  CHECK(alert.labels.get("rule") == "QueueUnreachable");
+  CHECK(alert.labels.get("severity") == "warning");
+  CHECK(alert.annotation("summary").find(
+            "rule QueueUnreachable fired and resolved 2 times while logbell was not reading, and none of its sinks tells "
+            "people of what is over: ") == 0);
+  CHECK(alert.annotation("summary").find("queue=\"a\"") != std::string::npos);
+  CHECK(alert.annotation("summary").find("fired 2026-05-01T09:30:00.002Z, resolved 2026-05-01T09:31:00Z") !=
+        std::string::npos);
+  world.restart();
+  CHECK(world.tick(4 * kHour - 1).notifications.empty());
+  CHECK(CoreWorld::summary(world.tick(4 * kHour)) == Lines{"ops: all_resolved AlertsMissed-"});
+  CHECK(world.tick(5 * kHour).notifications.empty());
+}
+
+TEST_CASE("downtime: what is over of a rule that tells nobody on purpose is nobody's alert", "[core][pipeline]") {
+  CoreWorld world = queue_world();
+  world.sink("pager").pages = true;
+  world.written.route.options.sinks = {"pager"};
+  world.written.rules[0].silent = {"a try", CoreWorld::at(24 * kHour)};
+  world.start();
+  world.tick(0);
+  world.restart();
+  three_errors(world, kHour, "a");
+  CHECK(world.behind(2 * kHour, 3 * kHour).notifications.empty());
+  CHECK(world.tick(3 * kHour).notifications.empty());
+  CHECK(world.wait(3 * kHour + 1).notifications.empty());
+}
+
 TEST_CASE("first start: a log read in one step sends nothing old", "[core][pipeline]") {
   CoreWorld world = queue_world();
   world.start();
