@@ -39,6 +39,8 @@ struct SourceStatus {
       watched_from;  // event time since which nothing is missing; moves forward at a gap
   std::optional<rules::Timestamp> last_line_at;  // wall time of the last line's arrival
   rules::Duration timestamp_offset{0};  // steady distance of line times from arrival, 0 when below 15 min
+  std::string unreadable = {};  // the first of what it names and cannot read, with why; "": there is none
+  bool blind = false;  // one of them has the name of what was read before: its lines are missing (its rules are unknown)
 };
 
 // Lines of one read that look like errors, that no rule looks at, and that are not older than max_replay_age.

@@ -853,7 +853,7 @@ struct Pipeline::Impl {
     for (const SourceStatus& status : batch.sources) {
       SourceState& source = sources[status.source];
       built_in_dirty = built_in_dirty || !source.seen || source.silent ||
-                       source.status.readable != status.readable ||
+                       source.status.readable != status.readable || source.status.unreadable != status.unreadable ||
                        source.status.timestamp_offset != status.timestamp_offset;
       source.status = status;
       source.seen = true;
@@ -964,6 +964,19 @@ struct Pipeline::Impl {
       known.insert(pattern.id_text);
     for (SourceState& source : sources)
       source.format.keep_only(known);
+  }
+
+  static std::string describe_unreadable(const rules::SourceSpec& spec, const SourceState& source) {
+    const std::string& why = source.status.unreadable;
+    const std::string since = rules::format_rfc3339(*source.unreadable_since);
+    if (source.seen && source.status.readable)
+      return fmt::format(
+          "source {} ({}) cannot read all that it names since {}: {}. Rules see nothing of it: let logbell read it, or "
+          "leave it out of `files:`",
+          spec.name, rules::describe_inputs(spec), since, why);
+    return fmt::format("source {} has had no readable {} ({}) since {}{} rules see nothing of it", spec.name,
+                       spec.streams.empty() ? "file" : "input", rules::describe_inputs(spec), since,
+                       why.empty() ? std::string(":") : fmt::format(", {}:", why));
   }
 
   // A rule may well look at them, by fields that they do not have: a format that is right in staging alone.
@@ -1384,7 +1397,7 @@ struct Pipeline::Impl {
     for (const std::uint32_t index : set.sources) {
       const SourceState& source = sources[index];
       const bool readable = is_readable(index);
-      inputs.readable = inputs.readable && readable;
+      inputs.readable = inputs.readable && readable && !source.status.blind;
       inputs.sees = inputs.sees || readable;
       // Not heard of yet: nothing moves until every source has said how far it is.
       if (!source.seen) {
@@ -1710,23 +1723,19 @@ struct Pipeline::Impl {
       if (source.status.last_line_at) source.heard_at = source.status.last_line_at;
       const bool readable = source.seen && source.status.readable;
       source.silent = true;
-      if (readable) {
+      if (readable && source.status.unreadable.empty()) {
         source.unreadable_since.reset();
       } else if (!source.unreadable_since) {
         source.unreadable_since = now;
       }
-      const std::string where = rules::describe_inputs(spec);
       if (source.unreadable_since && (showed || now - *source.unreadable_since >= kUnreadableFor)) {
-        wanted.push_back({"InputSilent", labels,
-                          fmt::format("source {} has had no readable {} ({}) since {}: rules see nothing of it",
-                                      spec.name, spec.streams.empty() ? "file" : "input", where,
-                                      rules::format_rfc3339(*source.unreadable_since)),
-                          "critical"});
+        wanted.push_back({"InputSilent", labels, describe_unreadable(spec, source),
+                          readable && !source.status.blind ? "warning" : "critical"});
       } else if (spec.max_silence &&
                  (now - *source.heard_at >= *spec.max_silence || (showed && !source.status.last_line_at))) {
         wanted.push_back(
             {"InputSilent", labels,
-             fmt::format("source {} ({}) has not written a line since {} (max_silence: {})", spec.name, where,
+             fmt::format("source {} ({}) has not written a line since {} (max_silence: {})", spec.name, rules::describe_inputs(spec),
                          rules::format_rfc3339(*source.heard_at), rules::format_duration(*spec.max_silence)),
              "critical"});
       } else {
@@ -1907,7 +1916,10 @@ struct Pipeline::Impl {
     for (const std::uint32_t index : source_sets[rule.source_set].sources) {
       const SourceState& source = sources[index];
       const std::string& name = plan->sources[index].name;
-      if (!source.seen || !source.status.readable) return fmt::format("source {} has no readable file", name);
+      const std::string& why = source.status.unreadable;
+      if (!source.seen || !source.status.readable)
+        return fmt::format("source {} has no readable file{}", name, why.empty() ? "" : ": " + why);
+      if (source.status.blind) return fmt::format("source {} cannot read: {}", name, why);
       if (source.status.stalled) return fmt::format("source {} is behind and does not get on", name);
       if (!source.status.watched_from) return fmt::format("source {} is not read yet", name);
     }

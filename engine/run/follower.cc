@@ -105,6 +105,7 @@ bool has_name(const rules::StreamSpec& input) {
 }
 
 constexpr std::string_view kTooMany = "files are open already";
+constexpr std::string_view kNotAFile = "not_a_file";
 
 // A closed set, for a label.
 std::string reason_of(std::string_view error) {
@@ -115,7 +116,7 @@ std::string reason_of(std::string_view error) {
     if (error.find(rules::errno_text(number)) != std::string_view::npos) return name;
   }
   if (error.find(kTooMany) != std::string_view::npos) return "too_many_files";
-  return error.find("it is ") != std::string_view::npos ? "not_a_file" : "other";
+  return error.find("it is ") != std::string_view::npos ? std::string(kNotAFile) : "other";
 }
 
 // The compressed ones of paths that one log may have had, in a directory with these names; each once.
@@ -661,11 +662,13 @@ bool Follower::is_own(std::uint32_t index, const FoundFile& file) {
   return true;
 }
 
-void Follower::trouble(std::uint32_t index, const std::string& path, const std::string& error, bool opening) {
+void Follower::trouble(std::uint32_t index, const std::string& path, const std::string& error, bool opening,
+                       bool succeeds) {
   FollowedSource& source = sources_[index];
   const auto [entry, is_new] = source.troubles.try_emplace(path);
   FollowedSource::Trouble& trouble = entry->second;
   trouble.scan = scans_;
+  trouble.succeeds = trouble.succeeds || succeeds;  // also once the one before is let go
   if (!is_new && instant_ < trouble.retry_at) return;
   if (is_new || trouble.error != error)
     ledger_.note({ReaderNote::Level::kError, source.spec->name, path, error});
@@ -676,6 +679,20 @@ void Follower::trouble(std::uint32_t index, const std::string& path, const std::
   ledger_.add("logbell_source_open_errors_total",
               {{"source", source.spec->name}, {"reason", reason_of(error)}}, 1);
   at(trouble.retry_at);
+}
+
+void Follower::describe_unreadable(const FollowedSource& source, SourceStatus& status) {
+  std::size_t more = 0;
+  for (const auto& [path, trouble] : source.troubles) {
+    status.blind = status.blind || trouble.succeeds;
+    if (!trouble.succeeds && reason_of(trouble.error) == kNotAFile) continue;  // it was never a log
+    if (status.unreadable.empty()) {
+      status.unreadable = trouble.error;
+    } else {
+      ++more;
+    }
+  }
+  if (more > 0) status.unreadable += fmt::format(", and {} more", more);
 }
 
 void Follower::scan(std::uint32_t index) {
@@ -919,14 +936,14 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
     return;
   }
   if (tails_.size() >= max_files_) {
-    trouble(index, file.path, fmt::format("open {}: {} {}", file.path, max_files_, kTooMany), true);
+    trouble(index, file.path, fmt::format("open {}: {} {}", file.path, max_files_, kTooMany), true, before != nullptr);
     return;
   }
   rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(file.path);
   if (!opened) {
     // Gone since it was found: the next scan knows.
     if (opened.error().code != rules::ErrorCode::kNotFound)
-      trouble(index, file.path, opened.error().message, true);
+      trouble(index, file.path, opened.error().message, true, before != nullptr);
     return;
   }
   if (past_) {

@@ -125,6 +125,7 @@ struct FollowedSource {
     rules::Duration back_off{0};
     std::uint64_t scan = 0;
     bool opening = false;  // it was found, but could not be opened: not tried again before retry_at
+    bool succeeds = false;  // it has the name of what was read
   };
   std::map<std::string, Trouble> troubles;  // by path
   std::set<std::string> duplicates;         // paths that lead to what is read already: said once
@@ -164,6 +165,9 @@ class Follower {
   void restore(const std::vector<StoredEntry>& entries);
   // Streams that the new plan still reads keep their place. Entries to write come with take_entries().
   void replace_plan(std::shared_ptr<const rules::Plan> plan);
+
+  // What of `source` cannot be read, and why.
+  static void describe_unreadable(const FollowedSource& source, SourceStatus& status);
 
   // Everything that was written before `now` is in a dirty stream afterwards (of what has no watch: only if
   // `everything`, or when it is due).
@@ -266,7 +270,8 @@ class Follower {
   void unwatchable(const std::string& path, int error);
   void duplicate(std::uint32_t index, const std::string& path, const Tail& first);
   bool is_own(std::uint32_t index, const FoundFile& file);
-  void trouble(std::uint32_t index, const std::string& path, const std::string& error, bool opening);
+  void trouble(std::uint32_t index, const std::string& path, const std::string& error, bool opening,
+               bool succeeds = false);
   void open_inputs(std::uint32_t index);
   void open_input(std::uint32_t index, const rules::StreamSpec& input);
   rules::Result<std::unique_ptr<Source>> open_journal_of(std::uint32_t index, const rules::StreamSpec& input);

@@ -74,7 +74,8 @@ std::size_t last_line_of(std::string_view block) {
 bool same_but_for_the_look(const SourceStatus& a, const SourceStatus& b) {
   return a.watermark == b.watermark && a.read_to_end_at.has_value() == b.read_to_end_at.has_value() &&
          a.readable == b.readable && a.stalled == b.stalled && a.watched_from == b.watched_from &&
-         a.last_line_at == b.last_line_at && a.timestamp_offset == b.timestamp_offset;
+         a.last_line_at == b.last_line_at && a.timestamp_offset == b.timestamp_offset &&
+         a.unreadable == b.unreadable && a.blind == b.blind;
 }
 
 }  // namespace
@@ -777,12 +778,14 @@ struct Reader::Impl {
         statuses[i].watched_from = past_from[i];
       statuses[i].last_line_at = sources[i].last_line_at;
       statuses[i].timestamp_offset = sources[i].offset.offset();
+      if (!options.only_past) Follower::describe_unreadable(sources[i], statuses[i]);
     }
     for (const Tail* tail : follower.dirty()) {
       if (tail->orphan) continue;
       SourceStatus& status = statuses[tail->source];
       if (!tail->error.empty() && instant - tail->failing_since >= kStallAfter) {
         status.stalled = true;
+        if (status.unreadable.empty()) status.unreadable = tail->error;
         continue;
       }
       // It goes on where the older one stands.

@@ -567,6 +567,64 @@ TEST_CASE("unknown: an unreadable source neither fires nor resolves; after 5 min
   CHECK(std::count(back.begin(), back.end(), "ops: all_resolved QueueUnreachable-") == 1);
 }
 
+TEST_CASE("unknown: what a source cannot read beside what it can is an alert after 5 minutes, and blinds no rule", "[core][pipeline][F25]") {
+  CoreWorld world = queue_world();
+  world.start();
+  three_errors(world, 0);
+  world.status.unreadable = "open /var/log/b.log: Permission denied";
+  CHECK(CoreWorld::summary(world.tick(10)) == Lines{"ops: first_firing QueueUnreachable+"});
+  CHECK(CoreWorld::summary(world.tick(5 * kMinute)) == Lines{"ops: all_resolved QueueUnreachable-"});
+  CHECK_FALSE(world.pipeline->rules()[0].unknown);
+  CHECK(CoreWorld::summary(world.tick(5 * kMinute + 10)) == Lines{"ops: first_firing InputSilent+"});
+  const rules::Alert alert = world.told.back().alerts[0];
+  CHECK(alert.labels.get("severity") == "warning");
+  CHECK(alert.annotation("summary") ==
+        "source api (/var/log/api.log) cannot read all that it names since 2026-05-01T08:00:00.010Z: open /var/log/b.log: Permission "
+        "denied. Rules see nothing of it: let logbell read it, or leave it out of `files:`");
+  world.status.unreadable.clear();
+  CHECK(CoreWorld::summary(world.tick(6 * kMinute)) == Lines{"ops: all_resolved InputSilent-"});
+}
+
+TEST_CASE("unknown: where the new file of a log cannot be read, what comes in the old one fires and nothing resolves",
+          "[core][pipeline][F25]") {
+  CoreWorld world = queue_world();
+  world.start();
+  three_errors(world, 0, "a");
+  CHECK(world.tick(10).notifications.size() == 1);
+  world.status.blind = true;
+  world.status.unreadable = "open /var/log/api.log: Permission denied";
+  three_errors(world, kMinute, "b");
+  CHECK(CoreWorld::summary(world.tick(kMinute + 10)) == Lines{"ops: new_alerts QueueUnreachable+ QueueUnreachable+"});
+  CHECK(world.pipeline->rules()[0].unknown);
+  CHECK(world.pipeline->rules()[0].unknown_reason == "source api cannot read: open /var/log/api.log: Permission denied");
+  CHECK(CoreWorld::summary(world.tick(4 * kMinute)) == Lines{"ops: first_firing RuleUnknown+"});
+  CHECK(CoreWorld::summary(world.tick(6 * kMinute + 10)) == Lines{"ops: first_firing InputSilent+"});
+  CHECK(world.told.back().alerts[0].labels.get("severity") == "critical");
+  // Nothing of it is open any more: the alert is the same.
+  world.status.readable = false;
+  CHECK(world.tick(7 * kMinute).notifications.empty());
+  world.status.readable = true;
+  world.status.blind = false;
+  world.status.unreadable.clear();
+  const Lines back = CoreWorld::summary(world.tick(8 * kMinute));
+  CHECK(std::count(back.begin(), back.end(), "ops: all_resolved InputSilent-") == 1);
+  CHECK(std::count(back.begin(), back.end(), "ops: all_resolved QueueUnreachable- QueueUnreachable-") == 1);
+}
+
+TEST_CASE("unknown: why a source has nothing readable is said where that is known", "[core][pipeline][F25]") {
+  CoreWorld world = queue_world();
+  world.start();
+  world.tick(0);
+  world.status.readable = false;
+  world.status.unreadable = "open /var/log/api.log: Permission denied";
+  world.tick(kSecond);
+  CHECK(world.pipeline->rules()[0].unknown_reason == "source api has no readable file: open /var/log/api.log: Permission denied");
+  world.tick(5 * kMinute + kSecond);
+  CHECK(built_in_summary(world, "InputSilent") ==
+        "source api has had no readable file (/var/log/api.log) since 2026-05-01T08:00:01Z, open /var/log/api.log: Permission denied: "
+        "rules see nothing of it");
+}
+
 TEST_CASE("unknown: where one of two sources cannot be read, what comes in the other fires and nothing resolves", "[core][pipeline]") {
   CoreWorld world;
   for (const char* pattern : {"errors", "requests"})

@@ -776,6 +776,53 @@ TEST_CASE("rotation: a file that may not be read is tried again, and said once",
   fs::permissions(world.dir.path(""), fs::perms::owner_all);
 }
 
+TEST_CASE("rotation: what may not be read beside what may is said, and whether it has the name of what was read", "[run][rotation][F25]") {
+  ReaderWorld world({.sources = {{.files = {"logs/*.log"}}}});
+  const fs::perms nobody = fs::perms::none;
+  const fs::perms all = static_cast<fs::perms>(0555);
+  fs::create_directory(world.dir.path("logs"));
+  world.dir.append("logs/app.log", "one\n");
+  world.dir.append("logs/b.log", "");
+  fs::permissions(world.dir.path(""), all);
+  const std::string closed = "open " + world.dir.path("logs") + "/app.log: Permission denied";
+  world.settle();
+  CHECK(world.statuses[0].unreadable.empty());
+  world.dir.rename("logs/app.log", "logs/app.log.1");
+  world.dir.append("logs/app.log", "two\n");
+  fs::permissions(world.dir.path("logs/app.log"), nobody);
+  {
+    const Unprivileged user;
+    world.settle();
+    CHECK(world.statuses[0].readable);
+    CHECK(world.statuses[0].blind);
+    CHECK(world.statuses[0].unreadable == closed);
+    // Long after the old file is let go.
+    LogDir::wait_for_another_birth();
+    for (int i = 0; i < 300; ++i)
+      world.pass(minutes(1));
+    CHECK(world.reader->streams().size() == 2);  // b.log, and the one that is closed
+    CHECK(world.statuses[0].blind);
+    CHECK(world.statuses[0].unreadable == closed);
+  }
+  {
+    // To a new process it is a file like any other.
+    const Unprivileged user;
+    world.restart();
+    CHECK(world.statuses[0].readable);
+    CHECK_FALSE(world.statuses[0].blind);
+    CHECK(world.statuses[0].unreadable == closed);
+  }
+  fs::permissions(world.dir.path("logs/app.log"), all);
+  {
+    const Unprivileged user;
+    world.pass(minutes(1));
+    CHECK(world.lines() == Texts{"one", "two"});
+    CHECK(world.statuses[0].unreadable.empty());
+  }
+  fs::permissions(world.dir.path("logs"), fs::perms::owner_all);
+  fs::permissions(world.dir.path(""), fs::perms::owner_all);
+}
+
 TEST_CASE("rotation: pipes, devices and directories are refused, others go on", "[run][rotation][F28]") {
   ReaderWorld world({.sources = {{.files = {"*", "/proc/self/status", "/dev/zero"}}}});
   REQUIRE(::mkfifo(world.dir.path("pipe").c_str(), 0600) == 0);
@@ -785,6 +832,7 @@ TEST_CASE("rotation: pipes, devices and directories are refused, others go on", 
   CHECK(world.lines() == Texts{"one"});
   CHECK(world.counter("logbell_source_open_errors_total{reason=\"not_a_file\", source=\"app\"}") == 3);
   CHECK(world.notes.size() == 3);
+  CHECK(world.statuses[0].unreadable.empty());  // it is no log
 }
 
 }  // namespace
