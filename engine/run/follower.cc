@@ -683,15 +683,20 @@ void Follower::trouble(std::uint32_t index, const std::string& path, const std::
 
 void Follower::describe_unreadable(const FollowedSource& source, SourceStatus& status) {
   std::size_t more = 0;
-  for (const auto& [path, trouble] : source.troubles) {
-    status.blind = status.blind || trouble.succeeds;
-    if (!trouble.succeeds && reason_of(trouble.error) == kNotAFile) continue;  // it was never a log
+  const auto add = [&](const std::string& what) {
     if (status.unreadable.empty()) {
-      status.unreadable = trouble.error;
+      status.unreadable = what;
     } else {
       ++more;
     }
+  };
+  for (const auto& [path, trouble] : source.troubles) {
+    status.blind = status.blind || trouble.succeeds;
+    if (!trouble.succeeds && reason_of(trouble.error) == kNotAFile) continue;  // it was never a log
+    add(trouble.error);
   }
+  for (const std::string& path : source.missing)
+    add(path + " does not exist");
   if (more > 0) status.unreadable += fmt::format(", and {} more", more);
 }
 
@@ -752,6 +757,7 @@ void Follower::scan(std::uint32_t index) {
 
 void Follower::find(std::uint32_t index, std::vector<FoundFile>& fresh) {
   FollowedSource& source = sources_[index];
+  source.missing.clear();
   for (const std::string& pattern : source.spec->files) {
     if (pattern == kStdin) continue;
     const GlobResult found = find_files(pattern);
@@ -762,6 +768,9 @@ void Follower::find(std::uint32_t index, std::vector<FoundFile>& fresh) {
     }
     for (const FoundFile& file : found.files)
       meet(index, file, fresh);
+    if (is_pattern(pattern)) continue;
+    if (!found.files.empty()) source.met.insert(pattern);
+    if (found.files.empty() && found.failures.empty() && source.met.count(pattern) == 0) source.missing.insert(pattern);
   }
 }
 

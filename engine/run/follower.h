@@ -128,6 +128,8 @@ struct FollowedSource {
     bool succeeds = false;  // it has the name of what was read
   };
   std::map<std::string, Trouble> troubles;  // by path
+  std::set<std::string> met;      // of `files:`: paths at which a file was found
+  std::set<std::string> missing;  // and those at which none ever was, by the last scan: a pattern may well match nothing
   std::set<std::string> duplicates;         // paths that lead to what is read already: said once
   std::set<std::string> own;                // paths that lead to what this process writes: said once
   bool told_packed = false;                 // that compressed files are not followed: said once

@@ -823,6 +823,30 @@ TEST_CASE("rotation: what may not be read beside what may is said, and whether i
   fs::permissions(world.dir.path(""), fs::perms::owner_all);
 }
 
+TEST_CASE("rotation: a file that is named and was never there is missed; a pattern may match nothing", "[run][rotation][F25]") {
+  ReaderWorld world({.sources = {{.files = {"app.log", "worker.log", "other.log", "*.err"}}, {.name = "errors", .files = {"*.err"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  CHECK(world.statuses[0].readable);
+  CHECK_FALSE(world.statuses[0].blind);
+  CHECK(world.statuses[0].unreadable == world.dir.path("other.log") + " does not exist, and 1 more");
+  CHECK_FALSE(world.statuses[1].readable);
+  CHECK(world.statuses[1].unreadable.empty());
+  world.dir.append("other.log", "two\n");
+  world.settle();
+  CHECK(world.statuses[0].unreadable == world.dir.path("worker.log") + " does not exist");
+  world.dir.append("worker.log", "three\n");
+  world.settle();
+  CHECK(world.statuses[0].unreadable.empty());
+  // Until its writer makes it anew.
+  world.dir.rename("worker.log", "worker.log.1");
+  world.settle();
+  CHECK(world.statuses[0].unreadable.empty());
+  world.reload({.sources = {{.files = {"app.log", "worker.log", "third.log"}}, {.name = "errors", .files = {"*.err"}}}});
+  CHECK(world.statuses[0].unreadable == world.dir.path("third.log") + " does not exist");
+  CHECK(world.notes.empty());
+}
+
 TEST_CASE("rotation: pipes, devices and directories are refused, others go on", "[run][rotation][F28]") {
   ReaderWorld world({.sources = {{.files = {"*", "/proc/self/status", "/dev/zero"}}}});
   REQUIRE(::mkfifo(world.dir.path("pipe").c_str(), 0600) == 0);
