@@ -82,6 +82,8 @@ class Life {
         break;
       case 6:
         world_.clock.advance(milliseconds(random_() % 7000));
+        // A file that is let go seconds after it grew is older than that look, also by the clock of births, which ours does not move.
+        LogDir::wait_for_another_birth();
         break;
       case 7:
         commit(random_() % (queue_.size() + 1));
