@@ -971,8 +971,8 @@ struct Pipeline::Impl {
     const std::string since = rules::format_rfc3339(*source.unreadable_since);
     if (source.seen && source.status.readable)
       return fmt::format(
-          "source {} ({}) cannot read all that it names since {}: {}. Rules see nothing of it: let logbell read it, or "
-          "leave it out of `files:`",
+          "source {} ({}) cannot read all that it names since {}: {}. Rules see nothing of it: mend that, or leave "
+          "it out of `files:`",
           spec.name, rules::describe_inputs(spec), since, why);
     return fmt::format("source {} has had no readable {} ({}) since {}{} rules see nothing of it", spec.name,
                        spec.streams.empty() ? "file" : "input", rules::describe_inputs(spec), since,

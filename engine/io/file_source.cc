@@ -47,6 +47,7 @@ Result<FileStat> stat_of(int dir, const char* path, int flags) {
   stat.links = found.stx_nlink;
   stat.mode = found.stx_mode;
   stat.modified_ns = in_ns(found.stx_mtime);
+  stat.mount_root = (found.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
   return stat;
 }
 

@@ -27,6 +27,7 @@ struct FileStat {
   std::uint64_t links = 0;
   std::uint32_t mode = 0;
   std::int64_t modified_ns = 0;
+  bool mount_root = false;  // the file itself is mounted there: its name leads to it whatever happens where it comes from
 
   bool is_regular() const;
   rules::Timestamp modified() const { return rules::from_unix_ms(modified_ns / 1'000'000); }

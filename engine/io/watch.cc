@@ -117,6 +117,7 @@ bool FileWatch::take(const std::function<void(const Event&)>& each) const {
       event.in_directory = raw.len > 0;
       event.written = raw.len == 0 && (raw.mask & IN_MODIFY) != 0;
       event.moved = raw.len == 0 && (raw.mask & (IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF)) != 0;
+      event.renamed = raw.len == 0 && (raw.mask & IN_MOVE_SELF) != 0;
       event.gone = (raw.mask & IN_IGNORED) != 0;
       if (raw.len > 0) event.name = name;
       each(event);

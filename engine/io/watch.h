@@ -22,6 +22,7 @@ class FileWatch {
     bool in_directory = false;  // a name in a watched directory came, went or changed its rights
     bool written = false;       // a watched file was written to or cut
     bool moved = false;         // a watched file or directory has another name, or one less
+    bool renamed = false;       // a watched file or directory has another name
     bool gone = false;          // the watch has ended with what it watched
     std::string_view name;      // in_directory: which
   };

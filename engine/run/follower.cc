@@ -458,6 +458,7 @@ void Follower::take_events() {
         by_watch_.erase(found);
       } else if (event.written || event.moved) {
         mark_dirty(tail);
+        tail.renamed = tail.renamed || event.renamed;
         if (event.moved && !tail.orphan) sources_[tail.source].scan_due = true;
       }
       return;
@@ -695,8 +696,10 @@ void Follower::describe_unreadable(const FollowedSource& source, SourceStatus& s
     if (!trouble.succeeds && reason_of(trouble.error) == kNotAFile) continue;  // it was never a log
     add(trouble.error);
   }
-  for (const std::string& path : source.missing)
-    add(path + " does not exist");
+  for (const auto& [what, succeeds] : source.missing) {
+    status.blind = status.blind || succeeds;
+    add(what);
+  }
   if (more > 0) status.unreadable += fmt::format(", and {} more", more);
 }
 
@@ -770,7 +773,11 @@ void Follower::find(std::uint32_t index, std::vector<FoundFile>& fresh) {
       meet(index, file, fresh);
     if (is_pattern(pattern)) continue;
     if (!found.files.empty()) source.met.insert(pattern);
-    if (found.files.empty() && found.failures.empty() && source.met.count(pattern) == 0) source.missing.insert(pattern);
+    if (!found.files.empty() || !found.failures.empty() || source.met.count(pattern) != 0) continue;
+    const rules::Result<FileStat> stat = stat_path(pattern);
+    source.missing.emplace(fmt::format("{} {}", pattern,
+                                       stat ? "is no file: mounting what is not there makes a directory" : "does not exist"),
+                           false);
   }
 }
 
@@ -819,6 +826,21 @@ void Follower::meet(std::uint32_t index, const FoundFile& file, std::vector<Foun
     tail->real = real_path(file.path);
     mark_changed(*tail);
   }
+  if (!past_) note_detached(*tail, file.stat);
+}
+
+// Where a file is mounted by itself, its name leads to it also when it is rotated away where it comes from, and what is made
+// there in its place is never seen here.
+void Follower::note_detached(Tail& tail, const FileStat& stat) {
+  constexpr std::int64_t kLastWords = std::chrono::nanoseconds(kRotateWait).count();
+  // Who goes on writing to it has not turned to another yet.
+  const bool left = stat.links == 0 || (tail.renamed && stat.modified_ns <= birth_clock_ns() - kLastWords);
+  const bool was = std::exchange(tail.detached, stat.mount_root && left);
+  if (!tail.detached) return;
+  const std::string what = fmt::format("{} is mounted by itself and was rotated away where it comes from: its new file cannot be "
+                                       "seen here, mount its directory instead", tail.path);
+  sources_[tail.source].missing.emplace(what, true);
+  if (!was) ledger_.note({ReaderNote::Level::kError, sources_[tail.source].spec->name, tail.path, what + "."});
 }
 
 // Sockets, named pipes, the journal: each is opened once, and again when its name leads elsewhere.
@@ -976,6 +998,10 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
   Tail* tail = adopt(index, file.path, std::move(*opened), last);
   if (tail == nullptr) return;
   tail->scan = scans_;
+  if (!past_ && file.stat.mount_root)
+    ledger_.note({ReaderNote::Level::kWarn, source.spec->name, file.path,
+                  "Is mounted by itself: once it is rotated by another name, its new file cannot be seen here. Mount its directory "
+                  "instead, or rotate it with copytruncate."});
   // A former process may have found it before anything was copied into it, or have passed the beginning of the copy.
   tail->came_unseen = !source.scanned && source.seen_ns && tail->file->id().born_ns > *source.seen_ns;
   tail->may_be_copy = !tail->file->is_packed() && (tail->file->offset() == 0 || (tail->resumed && tail->copy));

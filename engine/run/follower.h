@@ -84,6 +84,8 @@ struct Tail {
   std::string former;             // where it was then
   std::optional<std::int64_t> emptied_ns;  // nothing was read since it was cut; when it was modified last, as it was looked at
   std::optional<std::int64_t> empty_since_ns;  // a former process had read nothing of it; when it was modified last
+  bool renamed = false;           // by anyone, while it was followed
+  bool detached = false;          // it is mounted by itself, and its name where it comes from may be another file's
   bool changed = false;           // its position is not in a batch yet
   std::uint64_t scan = 0;         // the last one that found it
   Tail* predecessor = nullptr;    // what its name meant before: read first
@@ -128,8 +130,10 @@ struct FollowedSource {
     bool succeeds = false;  // it has the name of what was read
   };
   std::map<std::string, Trouble> troubles;  // by path
-  std::set<std::string> met;      // of `files:`: paths at which a file was found
-  std::set<std::string> missing;  // and those at which none ever was, by the last scan: a pattern may well match nothing
+  std::set<std::string> met;                // of `files:`: paths at which a file was found
+  // What cannot be read for another reason, by the last scan: paths at which no file ever was (a pattern may well match
+  // nothing), and, with their `succeeds`, files that are detached.
+  std::map<std::string, bool> missing;
   std::set<std::string> duplicates;         // paths that lead to what is read already: said once
   std::set<std::string> own;                // paths that lead to what this process writes: said once
   bool told_packed = false;                 // that compressed files are not followed: said once
@@ -274,6 +278,7 @@ class Follower {
   bool is_own(std::uint32_t index, const FoundFile& file);
   void trouble(std::uint32_t index, const std::string& path, const std::string& error, bool opening,
                bool succeeds = false);
+  void note_detached(Tail& tail, const FileStat& stat);
   void open_inputs(std::uint32_t index);
   void open_input(std::uint32_t index, const rules::StreamSpec& input);
   rules::Result<std::unique_ptr<Source>> open_journal_of(std::uint32_t index, const rules::StreamSpec& input);

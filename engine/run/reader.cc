@@ -916,6 +916,7 @@ std::vector<StreamView> Reader::streams() const {
     view.readable = tail->error.empty();
     view.polled = tail->file != nullptr && !tail->watch;
     view.error = tail->error;
+    if (tail->detached && view.error.empty()) view.error = "it was rotated away where it is mounted from";
     views.push_back(std::move(view));
   }
   for (const FollowedSource& source : impl_->follower.sources()) {

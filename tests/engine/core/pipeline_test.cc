@@ -580,7 +580,7 @@ TEST_CASE("unknown: what a source cannot read beside what it can is an alert aft
   CHECK(alert.labels.get("severity") == "warning");
   CHECK(alert.annotation("summary") ==
         "source api (/var/log/api.log) cannot read all that it names since 2026-05-01T08:00:00.010Z: open /var/log/b.log: Permission "
-        "denied. Rules see nothing of it: let logbell read it, or leave it out of `files:`");
+        "denied. Rules see nothing of it: mend that, or leave it out of `files:`");
   world.status.unreadable.clear();
   CHECK(CoreWorld::summary(world.tick(6 * kMinute)) == Lines{"ops: all_resolved InputSilent-"});
 }

@@ -844,6 +844,9 @@ TEST_CASE("rotation: a file that is named and was never there is missed; a patte
   CHECK(world.statuses[0].unreadable.empty());
   world.reload({.sources = {{.files = {"app.log", "worker.log", "third.log"}}, {.name = "errors", .files = {"*.err"}}}});
   CHECK(world.statuses[0].unreadable == world.dir.path("third.log") + " does not exist");
+  fs::create_directory(world.dir.path("third.log"));
+  world.settle();
+  CHECK(world.statuses[0].unreadable == world.dir.path("third.log") + " is no file: mounting what is not there makes a directory");
   CHECK(world.notes.empty());
 }
 
