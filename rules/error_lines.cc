@@ -9,8 +9,8 @@ namespace logbell::rules {
 namespace {
 
 // In small letters; of those that begin alike the longest first.
-constexpr std::array<std::string_view, 9> kWords{"error",  "err",       "fatal", "critical", "crit",
-                                                 "severe", "emergency", "emerg", "panic"};
+constexpr std::array<std::string_view, 11> kWords{"error", "erro",   "err",       "fatal", "fata", "critical",
+                                                  "crit",  "severe", "emergency", "emerg", "panic"};
 constexpr std::size_t kPrefix = 3;  // of each is looked for
 // Ends of the names of fields that hold a level: level, loglevel, log.level, levelname, lvl, severity.
 constexpr std::array<std::string_view, 6> kLevelKeys{"level",     "lvl",        "severity",
@@ -34,6 +34,18 @@ bool starts_with_folded(std::string_view text, std::string_view word) {
          std::equal(word.begin(), word.end(), text.begin(), [](char a, char b) { return a == lower(b); });
 }
 
+// How long the escape sequence is with which `text` ends and that turns a colour on or off (ECMA-48's SGR, "\x1b[1;31m"); 0: there is none.
+std::size_t colour_at_end(std::string_view text) {
+  constexpr std::size_t kLongest = 24;  // "\x1b[38;2;255;255;255m" and what else is seen
+  if (text.empty() || text.back() != 'm') return 0;
+  for (std::size_t length = 2; length <= std::min(kLongest, text.size()); ++length) {
+    const char c = text[text.size() - length];
+    if (c == '[') return length < text.size() && text[text.size() - length - 1] == '\x1b' ? length + 1 : 0;
+    if (!(c >= '0' && c <= '9') && c != ';') return 0;
+  }
+  return 0;
+}
+
 // What stands around a word in its line.
 class Place {
  public:
@@ -42,7 +54,7 @@ class Place {
 
   bool is_level() const {
     return (is_capitals() && stands_alone() && !names_nothing()) || in_brackets() || is_value_of_level() ||
-           begins_line();
+           begins_line() || is_coloured();
   }
 
  private:
@@ -85,8 +97,10 @@ class Place {
       --from;
     return from > 0 && line_[from - 1] == '[';
   }
+  // Nobody paints a word by itself that is no level.
+  bool is_coloured() const { return after() == '\x1b' && colour_at_end(line_.substr(0, at_)) > 0; }
   bool is_value_of_level() const {
-    std::size_t from = at_;
+    std::size_t from = at_ - colour_at_end(line_.substr(0, at_));
     const auto skip = [&](auto wanted) {
       while (from > 0 && wanted(line_[from - 1]))
         --from;
@@ -122,7 +136,7 @@ class Place {
 
 // The word that stands at `at` by itself; empty: none of ours.
 std::string_view word_at(std::string_view block, std::size_t at) {
-  if (at > 0 && is_word(block[at - 1])) return {};
+  if (at > 0 && is_word(block[at - 1]) && colour_at_end(block.substr(0, at)) == 0) return {};
   const std::string_view rest = block.substr(at);
   for (const std::string_view word : kWords) {
     if (starts_with_folded(rest, word))

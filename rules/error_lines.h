@@ -16,12 +16,13 @@ struct ErrorLine {
 };
 
 // Appends each such line of `block` once, in order. It looks like one if it holds
-// - a level in capitals as a word: ERROR, FATAL, CRITICAL, CRIT, PANIC, SEVERE, EMERGENCY, EMERG; not as the
+// - a level in capitals as a word: ERROR, ERRO, FATAL, FATA, CRITICAL, CRIT, PANIC, SEVERE, EMERGENCY, EMERG; not as the
 // name of
 //   something that is none (ERROR=0, "ERROR": null);
 // - one of these, or ERR, as the value of a level's field, however it is written: level=error, "severity":
 // "Critical";
 // - one in brackets, as nginx and Apache have it: [error], [core:crit];
+// - one of these, or ERR, small too, that is painted by itself: ESC[31merror ESC[0m;
 // - "panic: ", "fatal: " or "fatal error: " at its beginning.
 void find_error_lines(std::string_view block, std::vector<ErrorLine>& out);
 

@@ -995,6 +995,15 @@ struct Pipeline::Impl {
         json ? "JSON" : "logfmt", json ? "json" : "logfmt", others > 1 ? "them" : "it");
   }
 
+  // A colour that is turned on or off; what cannot be seen of it is gone from the sample.
+  static bool has_colours(const std::string& sample) {
+    for (std::size_t at = sample.find('['); at != std::string::npos; at = sample.find('[', at + 1)) {
+      const std::size_t end = sample.find_first_not_of("0123456789;", at + 1);
+      if (end != std::string::npos && end > at + 1 && sample[end] == 'm' && sample.compare(end + 1, 1, "]") != 0) return true;
+    }
+    return false;
+  }
+
   static std::string describe_uncovered(const rules::SourceSpec& spec, const SourceState& source) {
     std::vector<std::string> shown;
     for (const std::string& sample : source.uncovered.samples())
@@ -1005,7 +1014,10 @@ struct Pipeline::Impl {
         spec.name, rules::describe_inputs(spec), spec.uncovered_errors->at_least,
         rules::format_duration(spec.uncovered_errors->within),
         rules::format_rfc3339(source.uncovered.since()), fmt::join(shown, ", "),
-        describe_other_form(spec.format, source.uncovered.samples()));
+        describe_other_form(spec.format, source.uncovered.samples()) +
+            (std::any_of(source.uncovered.samples().begin(), source.uncovered.samples().end(), &has_colours)
+                 ? "they are written in colours (`ESC[31m`), which no pattern expects between words: turn them off in the API, or "
+                 : ""));
   }
 
   void count(const TimedMatch& match, const MatchBatch& batch) {

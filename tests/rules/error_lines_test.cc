@@ -39,6 +39,13 @@ TEST_CASE("error lines: what loggers write", "[rules][error_lines]") {
            "2026/05/01 10:00:00 [emerg] 7#7: no config",
            "[Fri May 01 10:00:00 2026] [proxy:error] [pid 7] AH01114: failed",
            "an ERROR at last\r",
+           // In colours: Spring Boot, winston, zap, zerolog, logrus.
+           "10:00 \x1b[31mERROR\x1b[0;39m \x1b[35m1\x1b[0;39m \x1b[2m---\x1b[0;39m gone",
+           "\x1b[31merror\x1b[39m: no queue",
+           "10:00\t\x1b[31mERROR\x1b[0m\tmain.go:7\tno queue",
+           "\x1b[90m10:00AM\x1b[0m \x1b[1m\x1b[31mERR\x1b[0m\x1b[0m no queue",
+           "\x1b[31mERRO\x1b[0m[0007] no queue",
+           "ts=1 level=\x1b[1;31merror\x1b[0m msg=x",
        }) {
     INFO(line);
     CHECK(looks_like_error(line));
@@ -66,6 +73,11 @@ TEST_CASE("error lines: what only sounds like one", "[rules][error_lines]") {
            "INFO panic: is not at the beginning",
            "INFO company expanded a catalogue of fatty cripes",
            "WARN [errors] [core:errors] [core error]",
+           "INFO \x1b[31mterror\x1b[0m",
+           "INFO \x1b[31merror count 0\x1b[0m",
+           "INFO \x1b[31mERRORS\x1b[0m 0",
+           "INFO [31mERROR[0m",  // no escape
+           "INFO 5mERROR x;1mERROR",
        }) {
     INFO(line);
     CHECK_FALSE(looks_like_error(line));

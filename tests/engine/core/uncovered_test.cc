@@ -154,6 +154,19 @@ TEST_CASE("built in: errors of a form that the source is not said to have are ca
   CHECK(told(LineFormat::kText, {R"({"level":"error"})"}).find("; write a rule for them") != std::string::npos);
 }
 
+TEST_CASE("built in: errors in colours are called that", "[core][uncovered]") {
+  const auto told = [](Lines samples) {
+    CoreWorld world = watched_world();
+    world.tick(0);
+    errors(world, 1, 10, std::move(samples));
+    return shown(world);
+  };
+  CHECK(told({"\x1b[31mERROR\x1b[0m a line", "ERROR\x1b[0m another"})
+            .find("; they are written in colours (`ESC[31m`), which no pattern expects between words: turn them off in the "
+                  "API, or write a rule for them, or leave out") != std::string::npos);
+  CHECK(told({"ERROR a line of count[5m]", "ERROR [main] b"}).find("; write a rule for them") != std::string::npos);
+}
+
 TEST_CASE("built in: no commit is made for an error line, and its state is not written with each",
           "[core][uncovered]") {
   CoreWorld world = watched_world();
