@@ -32,7 +32,7 @@ Verification verdict_on(std::string_view asked, const HttpResult& result, std::s
   const std::string evidence = fmt::format("{} -> {}", asked, describe(result, hide));
   if (result.kind != HttpResult::Kind::kAnswered) {
     // Where a name leads may change by itself: a resolver's mistake stops nobody.
-    if (result.permanent && result.reason != Reason::kBlocked)
+    if (result.distrusted || (result.permanent && result.reason != Reason::kBlocked))
       return Verification::dead(result.reason, ProofLevel::kStatic, evidence);
     const bool reached = result.kind == HttpResult::Kind::kLost;
     return Verification::unknown(result.reason, reached ? ProofLevel::kNetwork : ProofLevel::kStatic,
@@ -63,7 +63,7 @@ Verification judge(std::string_view asked, const SmtpResult& result, std::span<c
                    const std::vector<rules::Secret>& hide) {
   std::string evidence = fmt::format("{} -> {}", asked, describe(result, hide));
   if (result.kind != SmtpResult::Kind::kAnswered) {
-    if (result.permanent && result.reason != Reason::kBlocked)
+    if (result.distrusted || (result.permanent && result.reason != Reason::kBlocked))
       return Verification::dead(result.reason, ProofLevel::kStatic, std::move(evidence));
     return Verification::unknown(result.reason, ProofLevel::kStatic, std::move(evidence), result.retry_after);
   }

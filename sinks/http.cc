@@ -226,6 +226,28 @@ bool is_certificate_error(CURLcode code) {
   }
 }
 
+// Whether what is wrong with a certificate is whom it is of, or who vouches for it. Not that it is over, or not valid yet: our
+// clock may be wrong, or it is renewed.
+bool is_distrusted(CURL* easy, CURLcode code) {
+  constexpr long kNotYetValid = 9;  // X509_V_ERR_… of openssl's x509_vfy.h
+  constexpr long kExpired = 10;
+  if (code == CURLE_SSL_CACERT_BADFILE) return true;
+  if (code != CURLE_PEER_FAILED_VERIFICATION) return false;
+  for (const CURLINFO whose : {CURLINFO_SSL_VERIFYRESULT, CURLINFO_PROXY_SSL_VERIFYRESULT}) {
+    long why = 0;
+    curl_easy_getinfo(easy, whose, &why);
+    if (why == kNotYetValid || why == kExpired) return false;
+  }
+  return true;
+}
+
+// Whether nobody vouches for it whom this machine knows.
+bool has_unknown_authority(CURL* easy) {
+  long why = 0;
+  curl_easy_getinfo(easy, CURLINFO_SSL_VERIFYRESULT, &why);
+  return why > 1;  // 1 is curl's own: of a wrong host openssl is not asked
+}
+
 Reason reason_of(CURLcode code) {
   if (is_certificate_error(code)) return Reason::kTls;
   switch (code) {
@@ -297,6 +319,7 @@ std::string words_of(CURLcode code, const Call& call) {
 struct Failure {
   Reason reason = Reason::kConnect;
   bool permanent = false;
+  bool distrusted = false;
   std::string error;
   std::optional<Duration> retry_after;
 };
@@ -325,6 +348,10 @@ Failure why_not_sent(CURL* easy, CURLcode code, const Url& url, const Call& call
     failure.reason = Reason::kDns;
   } else if (is_certificate_error(code)) {
     failure.retry_after = kRetryAfterBadCertificate;
+    failure.distrusted = is_distrusted(easy, code);
+    if (failure.distrusted && has_unknown_authority(easy))
+      failure.error += " (nobody whom this machine trusts: `ca_file:` names an authority of your own, the package ca-certificates "
+                       "brings the usual ones)";
   }
   return failure;
 }
@@ -852,6 +879,7 @@ HttpResult HttpClient::perform(Method method, const HttpRequest& request) {
   result.kind = HttpResult::Kind::kNotSent;
   result.reason = failure.reason;
   result.permanent = failure.permanent;
+  result.distrusted = failure.distrusted;
   result.error = failure.error;
   result.retry_after = failure.retry_after;
   return result;
@@ -1080,6 +1108,7 @@ SmtpResult SmtpClient::Impl::read_greeting(CURLcode code, Greeting& greeting, bo
                                        quote(words_of(code, greeting.call), hide));
   SmtpResult result = failed(failure.reason, failure.error);
   result.permanent = failure.permanent;
+  result.distrusted = failure.distrusted;
   result.retry_after = failure.retry_after;
   return result;
 }

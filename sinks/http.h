@@ -94,7 +94,8 @@ struct HttpResult {
   };
   Kind kind = Kind::kNotSent;
   Reason reason = Reason::kOk;
-  bool permanent = false;  // kNotSent: a blocked address, a proxy that refuses: for a person to mend
+  bool permanent = false;   // kNotSent: a blocked address, a proxy that refuses: for a person to mend
+  bool distrusted = false;  // kNotSent: a certificate that no passing of time makes good; asked again slowly all the same
   int status = 0;
   std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
   std::string body;                                          // at most HttpOptions::max_body of it
@@ -153,7 +154,8 @@ struct SmtpResult {
   };
   Kind kind = Kind::kNotSent;
   Reason reason = Reason::kOk;
-  bool permanent = false;  // kNotSent: for a person to mend
+  bool permanent = false;   // kNotSent: for a person to mend
+  bool distrusted = false;  // as HttpResult's
   int code = 0;            // RFC 5321 §4.2: 250, 421, 550 …
   std::string text;        // of all its lines
   std::string error;       // of kNotSent and kLost; no secret in it

@@ -548,6 +548,11 @@ TEST_CASE("http: certificates are verified, and a bad one is asked again slowly"
     CHECK(outcome_of(result, {}).kind == Outcome::Kind::kRetry);
     CHECK(outcome_of(result, {}).retry_after == kRetryAfterBadCertificate);
     CHECK(stub.requests().empty());
+    const Verification verdict = judge("HEAD", result, "", {}, {});
+    CHECK(verdict.verdict == Verification::Verdict::kDead);
+    CHECK(verdict.evidence ==
+          "HEAD -> SSL certificate problem: self-signed certificate (nobody whom this machine trusts: `ca_file:` names an "
+          "authority of your own, the package ca-certificates brings the usual ones)");
   }
   SECTION("expired, or for another host") {
     const bool expired = GENERATE(true, false);
@@ -560,6 +565,10 @@ TEST_CASE("http: certificates are verified, and a bad one is asked again slowly"
     const HttpResult result = HttpClient{options}.post(request_to(stub.url()));
     CHECK(result.reason == Reason::kTls);
     CHECK(stub.requests().empty());
+    // What is over by our clock may be so by no other, or be renewed.
+    const Verification verdict = judge("HEAD", result, "", {}, {});
+    CHECK(verdict.verdict == (expired ? Verification::Verdict::kUnknown : Verification::Verdict::kDead));
+    CHECK(verdict.evidence.find("`ca_file:`") == std::string::npos);
   }
   SECTION("TLS older than 1.2") {
     tests::StubTls tls;
