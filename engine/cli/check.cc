@@ -86,6 +86,16 @@ std::string format_memory(const rules::Plan& plan) {
   return any ? "\n" + table.format() : "";
 }
 
+std::string how_they_reach(const rules::Plan& plan, const Verdicts& verdicts) {
+  std::vector<std::string> silent;
+  for (const auto& [lane, verdict] : verdicts) {
+    if (is_silent(verdict.found)) silent.push_back(lane);
+  }
+  const std::string_view who = plan.rules_without_sink > 0 ? "every other rule" : "every rule";
+  if (silent.empty()) return fmt::format(": {} reaches a sink.\n", who);
+  return fmt::format(": {} leads to a sink; whether a message would arrive at {} is not known.\n", who, rules::list_words(silent));
+}
+
 void print_text(const CheckOptions& options, const Config* config, const rules::Problems& problems,
                 const Verdicts& verdicts, int status) {
   const bool colour = wants_colour(STDERR_FILENO);
@@ -118,8 +128,7 @@ void print_text(const CheckOptions& options, const Config* config, const rules::
   if (problems.warnings() > 0) out += fmt::format("; {}", count(problems.warnings(), "warning"));
   out += status != kExitOk             ? ": refused, for --strict takes no warnings.\n"
          : plan.rules.empty()          ? ".\n"
-         : plan.rules_without_sink > 0 ? ": every other rule reaches a sink.\n"
-                                       : ": every rule reaches a sink.\n";
+                                       : how_they_reach(plan, verdicts);
   const std::vector<std::string> machines = rules::rules_for_machines(plan);
   if (!machines.empty())
     out += fmt::format("No person is told of {}, only a machine.\n", rules::list_words(machines, 20));
@@ -225,6 +234,7 @@ int command_check(const CheckOptions& options) {
   if (options.probe && config != nullptr) {
     verdicts = verify_sinks(*config, SystemClock(), "");
     report_dead(*config, verdicts, nullptr, {}, problems);
+    warn_of_silence(*config->plan, verdicts, problems);
   }
   int status = kExitOk;
   if (config == nullptr || problems.errors() > 0) {

@@ -287,6 +287,21 @@ void warn_of_certificates(const rules::Plan& plan, const Verdicts& verdicts, rul
 
 }  // namespace
 
+bool is_silent(const Verification& found) {
+  return found.verdict == Kind::kUnknown && found.level == ProofLevel::kStatic && found.reason != sinks::Reason::kOk;
+}
+
+void warn_of_silence(const rules::Plan& plan, const Verdicts& verdicts, rules::Problems& problems) {
+  for (const auto& [lane, verdict] : verdicts) {
+    const Verification& found = verdict.found;
+    const auto sink = plan.sinks.find(verdict.sink);
+    if (sink == plan.sinks.end() || !is_silent(found)) continue;
+    problems.warn(sink->second.place, fmt::format("sink \"{}\"", verdict.sink),
+                  "nobody answered there, so it is not known whether a message would arrive: " + found.evidence,
+                  "let this machine reach it: its name, its network, a proxy");
+  }
+}
+
 bool ends_soon(const Verdict& verdict) {
   return verdict.found.certificate_ends &&
          *verdict.found.certificate_ends - verdict.at < kCertificateEndsSoon;

@@ -87,6 +87,12 @@ Verdicts verify_sinks(const Config& config, const Clock& clock, const std::strin
 void report_dead(const Config& config, const Verdicts& verdicts, const Config* running, const Verdicts& known,
                  rules::Problems& problems);
 
+// Whether nobody answered there at all.
+bool is_silent(const sinks::Verification& found);
+
+// Warnings of such sinks: for who asks before a start, which goes on all the same.
+void warn_of_silence(const rules::Plan& plan, const Verdicts& verdicts, rules::Problems& problems);
+
 // Live, but not for everybody whom the sink is to tell: the evidence names the others.
 bool leaves_somebody_out(const sinks::Verification& found);
 

@@ -81,6 +81,12 @@ class VerifyTest(Case):
         bell = self.bell(self.config(log, {"ops": harness.slack(slack.hook()), "am": harness.alertmanager("http://127.0.0.1:9")}))
         self.assertEqual(("unknown", "unknown"), (self.verdict(bell, "ops"), self.verdict(bell, "am")))
         self.assertIn("sink ops has not said whether a message would arrive", bell.get("/-/ready")[1])
+        code, said = bell.check("--probe")
+        self.assertEqual(0, code, said)
+        self.assertRegex(said, r'warning: sink "am": nobody answered there, so it is not known whether a message would arrive: POST \[\] -> .*[Cc]onnect')
+        self.assertNotIn('sink "ops": nobody answered', said)
+        self.assertIn("2 warnings: every rule leads to a sink; whether a message would arrive at am is not known.", said)
+        self.assertEqual(1, bell.check("--probe", "--strict")[0])
         log.write("ERROR boom")
         wait_for(slack.messages, "message all the same", context=bell.tail)
         # It took one: that says more than what it did not say.

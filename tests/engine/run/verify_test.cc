@@ -382,6 +382,29 @@ TEST_CASE("verify: what is unknown refuses nothing", "[run][verify][F52]") {
   CHECK(world.problems(std::string(kRule) + "[a]}\nroute: {sinks: [b]}\n").empty());
 }
 
+TEST_CASE("verify: where nobody answers is a warning to who asks before a start", "[run][verify][F52]") {
+  World world;
+  const auto config = world.load(kRule + std::string("[a, b]}\nroute: {sinks: [a]}\n"));
+  const auto warnings = [&](const Verification& answer) {
+    world.script.answers = {{"a", live()}, {"b", answer}};
+    rules::Problems found;
+    warn_of_silence(*config->plan, verify_sinks(*config, world.clock, ""), found);
+    Lines lines;
+    for (const rules::Problem& problem : found.sorted()) {
+      CHECK(problem.severity == rules::Severity::kWarning);
+      lines.push_back(problem.subject + ": " + problem.reason);
+    }
+    return lines;
+  };
+  CHECK(warnings(Verification::unknown(Reason::kDns, ProofLevel::kStatic, "HEAD -> no such host")) ==
+        Lines{"sink \"b\": nobody answered there, so it is not known whether a message would arrive: HEAD -> no such host"});
+  // It answered; or it is one that cannot be asked.
+  CHECK(warnings(Verification::unknown(Reason::kServerError, ProofLevel::kNetwork, "HEAD -> HTTP 503")).empty());
+  CHECK(warnings(Verification::unknown(Reason::kOk, ProofLevel::kStatic, "cannot be asked")).empty());
+  CHECK(warnings(dead()).empty());
+  CHECK(warnings(live()).empty());
+}
+
 TEST_CASE("verify: a certificate that ends soon is told, also from memory", "[run][verify][F44]") {
   World world;
   const auto config = world.load(kRule + std::string("[a, b]}\nroute: {sinks: [a]}\n"));
