@@ -132,6 +132,8 @@ void print_text(const CheckOptions& options, const Config* config, const rules::
   const std::vector<std::string> machines = rules::rules_for_machines(plan);
   if (!machines.empty())
     out += fmt::format("No person is told of {}, only a machine.\n", rules::list_words(machines, 20));
+  if (!plan.rules.empty() && !config->heartbeat)
+    out += "If logbell itself ends, nobody is told: there is no `heartbeat:`.\n";
   if (options.assume_secrets)
     out += "The values of variables and secret files were left out: `logbell run` looks at them.\n";
   std::fputs(out.c_str(), stdout);

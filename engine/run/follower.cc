@@ -682,6 +682,10 @@ void Follower::trouble(std::uint32_t index, const std::string& path, const std::
   at(trouble.retry_at);
 }
 
+bool FollowedSource::is_missed(const Trouble& trouble) {
+  return trouble.succeeds || reason_of(trouble.error) != kNotAFile;
+}
+
 void Follower::describe_unreadable(const FollowedSource& source, SourceStatus& status) {
   std::size_t more = 0;
   const auto add = [&](const std::string& what) {
@@ -693,12 +697,11 @@ void Follower::describe_unreadable(const FollowedSource& source, SourceStatus& s
   };
   for (const auto& [path, trouble] : source.troubles) {
     status.blind = status.blind || trouble.succeeds;
-    if (!trouble.succeeds && reason_of(trouble.error) == kNotAFile) continue;  // it was never a log
-    add(trouble.error);
+    if (FollowedSource::is_missed(trouble)) add(trouble.error);
   }
-  for (const auto& [what, succeeds] : source.missing) {
-    status.blind = status.blind || succeeds;
-    add(what);
+  for (const auto& [path, missing] : source.missing) {
+    status.blind = status.blind || missing.succeeds;
+    add(path + " " + missing.why);
   }
   if (more > 0) status.unreadable += fmt::format(", and {} more", more);
 }
@@ -760,7 +763,7 @@ void Follower::scan(std::uint32_t index) {
 
 void Follower::find(std::uint32_t index, std::vector<FoundFile>& fresh) {
   FollowedSource& source = sources_[index];
-  source.missing.clear();
+  const std::map<std::string, FollowedSource::Missing> before = std::exchange(source.missing, {});
   for (const std::string& pattern : source.spec->files) {
     if (pattern == kStdin) continue;
     const GlobResult found = find_files(pattern);
@@ -775,9 +778,10 @@ void Follower::find(std::uint32_t index, std::vector<FoundFile>& fresh) {
     if (!found.files.empty()) source.met.insert(pattern);
     if (!found.files.empty() || !found.failures.empty() || source.met.count(pattern) != 0) continue;
     const rules::Result<FileStat> stat = stat_path(pattern);
-    source.missing.emplace(fmt::format("{} {}", pattern,
-                                       stat ? "is no file: mounting what is not there makes a directory" : "does not exist"),
-                           false);
+    const std::string_view why = stat ? "is no file: mounting what is not there makes a directory" : "does not exist";
+    source.missing.insert_or_assign(pattern, FollowedSource::Missing{std::string(why)});
+    if (before.count(pattern) == 0)
+      ledger_.note({ReaderNote::Level::kWarn, source.spec->name, pattern, "It is not there yet, and is read once it is."});
   }
 }
 
@@ -837,10 +841,10 @@ void Follower::note_detached(Tail& tail, const FileStat& stat) {
   const bool left = stat.links == 0 || (tail.renamed && stat.modified_ns <= birth_clock_ns() - kLastWords);
   const bool was = std::exchange(tail.detached, stat.mount_root && left);
   if (!tail.detached) return;
-  const std::string what = fmt::format("{} is mounted by itself and was rotated away where it comes from: its new file cannot be "
-                                       "seen here, mount its directory instead", tail.path);
-  sources_[tail.source].missing.emplace(what, true);
-  if (!was) ledger_.note({ReaderNote::Level::kError, sources_[tail.source].spec->name, tail.path, what + "."});
+  const std::string why =
+      "is mounted by itself and was rotated away where it comes from: its new file cannot be seen here, mount its directory instead";
+  sources_[tail.source].missing.insert_or_assign(tail.path, FollowedSource::Missing{why, true});
+  if (!was) ledger_.note({ReaderNote::Level::kError, sources_[tail.source].spec->name, tail.path, "It " + why + "."});
 }
 
 // Sockets, named pipes, the journal: each is opened once, and again when its name leads elsewhere.

@@ -129,11 +129,17 @@ struct FollowedSource {
     bool opening = false;  // it was found, but could not be opened: not tried again before retry_at
     bool succeeds = false;  // it has the name of what was read
   };
+  // Whether rules miss what may be in it: what was never a log is none.
+  static bool is_missed(const Trouble& trouble);
   std::map<std::string, Trouble> troubles;  // by path
   std::set<std::string> met;                // of `files:`: paths at which a file was found
-  // What cannot be read for another reason, by the last scan: paths at which no file ever was (a pattern may well match
-  // nothing), and, with their `succeeds`, files that are detached.
-  std::map<std::string, bool> missing;
+  // What cannot be read for another reason, by path, as of the last scan: paths at which no file ever was (a pattern may well
+  // match nothing), and files that are detached.
+  struct Missing {
+    std::string why;  // behind the path
+    bool succeeds = false;
+  };
+  std::map<std::string, Missing> missing;
   std::set<std::string> duplicates;         // paths that lead to what is read already: said once
   std::set<std::string> own;                // paths that lead to what this process writes: said once
   bool told_packed = false;                 // that compressed files are not followed: said once

@@ -917,6 +917,7 @@ std::vector<StreamView> Reader::streams() const {
     view.polled = tail->file != nullptr && !tail->watch;
     view.error = tail->error;
     if (tail->detached && view.error.empty()) view.error = "it was rotated away where it is mounted from";
+    view.missed = !view.error.empty();
     views.push_back(std::move(view));
   }
   for (const FollowedSource& source : impl_->follower.sources()) {
@@ -925,6 +926,16 @@ std::vector<StreamView> Reader::streams() const {
       view.source = source.spec->name;
       view.path = path;
       view.error = trouble.error;
+      view.missed = FollowedSource::is_missed(trouble);
+      views.push_back(std::move(view));
+    }
+    for (const auto& [path, missing] : source.missing) {
+      if (missing.succeeds) continue;  // its stream says so
+      StreamView view;
+      view.source = source.spec->name;
+      view.path = path;
+      view.error = "it " + missing.why;
+      view.missed = true;
       views.push_back(std::move(view));
     }
   }

@@ -29,6 +29,7 @@ struct StreamView {
   bool readable = false;
   std::string error;    // why not; "" = readable
   bool polled = false;  // it cannot be watched (no watches left, a network file system): looked at every second
+  bool missed = false;  // it may hold lines that nobody reads, and `error` says why
   // Of a file as it lies on the disk: other than the above where it is compressed.
   std::uint64_t disk_size = 0;
   std::uint64_t disk_offset = 0;

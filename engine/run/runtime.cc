@@ -1828,10 +1828,19 @@ Health Runtime::health() const {
   }
   const auto streams = stream_views_.get();
   for (const rules::SourceSpec& source : config->plan->sources) {
-    if (streams && std::none_of(streams->begin(), streams->end(), [&](const StreamView& stream) {
-          return stream.source == source.name && stream.readable;
-        }))
-      health.degraded.push_back(fmt::format("source {} has no readable file", source.name));
+    if (!streams) continue;
+    bool readable = false;
+    std::string why;
+    for (const StreamView& stream : *streams) {
+      if (stream.source != source.name) continue;
+      readable = readable || stream.readable;
+      if (stream.missed && why.empty()) why = fmt::format("{}: {}", stream.path, stream.error);
+    }
+    if (!readable) {
+      health.degraded.push_back(fmt::format("source {} has no readable file{}", source.name, why.empty() ? "" : ", " + why));
+    } else if (!why.empty()) {
+      health.degraded.push_back(fmt::format("source {} cannot read all that it names, {}", source.name, why));
+    }
   }
   return health;
 }

@@ -832,6 +832,9 @@ TEST_CASE("rotation: a file that is named and was never there is missed; a patte
   CHECK(world.statuses[0].unreadable == world.dir.path("other.log") + " does not exist, and 1 more");
   CHECK_FALSE(world.statuses[1].readable);
   CHECK(world.statuses[1].unreadable.empty());
+  CHECK(world.notes.size() == 2);
+  const auto streams = world.reader->streams();
+  CHECK(std::count_if(streams.begin(), streams.end(), [](const auto& stream) { return stream.error == "it does not exist"; }) == 2);
   world.dir.append("other.log", "two\n");
   world.settle();
   CHECK(world.statuses[0].unreadable == world.dir.path("worker.log") + " does not exist");
@@ -847,7 +850,7 @@ TEST_CASE("rotation: a file that is named and was never there is missed; a patte
   fs::create_directory(world.dir.path("third.log"));
   world.settle();
   CHECK(world.statuses[0].unreadable == world.dir.path("third.log") + " is no file: mounting what is not there makes a directory");
-  CHECK(world.notes.empty());
+  CHECK(world.notes.size() == 3);  // each once
 }
 
 TEST_CASE("rotation: pipes, devices and directories are refused, others go on", "[run][rotation][F28]") {
