@@ -188,7 +188,8 @@ const std::vector<std::string>& built_in_alerts() {
       "InputSilent",      "RuleUnknown",      "TimestampSkew",   "SinkDead",    "SinkUnverified",
       "StateLost",        "SeriesOverflow",   "DrillFailed",     "ProofExpired", "DeliveryDelayed",
       "HeartbeatUnheard", "HeartbeatMissing", "HeartbeatFailing", "InputGap",
-      "ConfigReloadFailed", "UncoveredErrors", "PatternWentSilent", "MatchesTooLate",  "AlertsMissed"};
+      "ConfigReloadFailed", "UncoveredErrors", "PatternWentSilent", "MatchesTooLate",  "AlertsMissed",
+      "InputIncomplete"};
   return kNames;
 }
 

@@ -288,7 +288,8 @@ struct RuleSlot {
 struct SourceState {
   SourceStatus status;
   bool seen = false;
-  std::optional<Timestamp> unreadable_since;  // wall time
+  std::optional<Timestamp> unreadable_since;  // wall time: all of it, or what was read before
+  std::optional<Timestamp> incomplete_since;  // wall time: else some of it
   std::optional<Timestamp> heard_at;          // wall time of the last line, or of the start
   bool silent = false;                        // InputSilent shows it
   std::optional<GapState> gap;                // InputGap shows it
@@ -966,9 +967,9 @@ struct Pipeline::Impl {
       source.format.keep_only(known);
   }
 
-  static std::string describe_unreadable(const rules::SourceSpec& spec, const SourceState& source) {
+  static std::string describe_unreadable(const rules::SourceSpec& spec, const SourceState& source, Timestamp from) {
     const std::string& why = source.status.unreadable;
-    const std::string since = rules::format_rfc3339(*source.unreadable_since);
+    const std::string since = rules::format_rfc3339(from);
     if (source.seen && source.status.readable)
       return fmt::format(
           "source {} ({}) cannot read all that it names since {}: {}. Rules see nothing of it: mend that, or leave "
@@ -1479,6 +1480,7 @@ struct Pipeline::Impl {
     };
     for (SourceState& source : sources) {
       clamp(source.unreadable_since);
+      clamp(source.incomplete_since);
       clamp(source.heard_at);
       clamp(source.status.last_line_at);
       if (source.gap) {
@@ -1735,14 +1737,21 @@ struct Pipeline::Impl {
       if (source.status.last_line_at) source.heard_at = source.status.last_line_at;
       const bool readable = source.seen && source.status.readable;
       source.silent = true;
-      if (readable && source.status.unreadable.empty()) {
-        source.unreadable_since.reset();
-      } else if (!source.unreadable_since) {
-        source.unreadable_since = now;
+      const auto holds_since = [now](std::optional<Timestamp>& since, bool holds) {
+        since = holds ? since.value_or(now) : std::optional<Timestamp>();
+      };
+      const bool is_blind = !readable || source.status.blind;
+      holds_since(source.unreadable_since, is_blind);
+      holds_since(source.incomplete_since, !is_blind && !source.status.unreadable.empty());
+      if (source.incomplete_since) {
+        if (shows("InputIncomplete", labels) || now - *source.incomplete_since >= kUnreadableFor) {
+          wanted.push_back({"InputIncomplete", labels, describe_unreadable(spec, source, *source.incomplete_since), "warning", true});
+        } else {
+          later(*source.incomplete_since + kUnreadableFor);
+        }
       }
       if (source.unreadable_since && (showed || now - *source.unreadable_since >= kUnreadableFor)) {
-        wanted.push_back({"InputSilent", labels, describe_unreadable(spec, source),
-                          readable && !source.status.blind ? "warning" : "critical"});
+        wanted.push_back({"InputSilent", labels, describe_unreadable(spec, source, *source.unreadable_since), "critical"});
       } else if (spec.max_silence &&
                  (now - *source.heard_at >= *spec.max_silence || (showed && !source.status.last_line_at))) {
         wanted.push_back(

@@ -21,7 +21,7 @@
 namespace logbell::engine {
 
 // A fact about logbell itself that a built-in alert rests on: SinkDead, StateLost, ConfigReloadFailed. The
-// core knows InputSilent, InputGap, RuleUnknown, MatchesTooLate, AlertsMissed, TimestampSkew and SeriesOverflow by itself.
+// core knows InputSilent, InputIncomplete, InputGap, RuleUnknown, MatchesTooLate, AlertsMissed, TimestampSkew and SeriesOverflow by itself.
 struct Condition {
   std::string alertname;
   rules::Labels labels;  // sink="ops-slack"

@@ -575,14 +575,35 @@ TEST_CASE("unknown: what a source cannot read beside what it can is an alert aft
   CHECK(CoreWorld::summary(world.tick(10)) == Lines{"ops: first_firing QueueUnreachable+"});
   CHECK(CoreWorld::summary(world.tick(5 * kMinute)) == Lines{"ops: all_resolved QueueUnreachable-"});
   CHECK_FALSE(world.pipeline->rules()[0].unknown);
-  CHECK(CoreWorld::summary(world.tick(5 * kMinute + 10)) == Lines{"ops: first_firing InputSilent+"});
+  CHECK(CoreWorld::summary(world.tick(5 * kMinute + 10)) == Lines{"ops: first_firing InputIncomplete+"});
   const rules::Alert alert = world.told.back().alerts[0];
   CHECK(alert.labels.get("severity") == "warning");
   CHECK(alert.annotation("summary") ==
         "source api (/var/log/api.log) cannot read all that it names since 2026-05-01T08:00:00.010Z: open /var/log/b.log: Permission "
         "denied. Rules see nothing of it: mend that, or leave it out of `files:`");
-  world.status.unreadable.clear();
-  CHECK(CoreWorld::summary(world.tick(6 * kMinute)) == Lines{"ops: all_resolved InputSilent-"});
+  // That nothing can be read any more, or nothing comes, is another thing, and worse.
+  SECTION("nothing can be read any more") {
+    world.status.readable = false;
+    CHECK(CoreWorld::summary(world.tick(6 * kMinute)) == Lines{"ops: all_resolved InputIncomplete-"});
+    world.tick(9 * kMinute);
+    CHECK(CoreWorld::summary(world.tick(11 * kMinute)) == Lines{"ops: first_firing InputSilent+"});
+    CHECK(world.told.back().alerts[0].labels.get("severity") == "critical");
+    world.status.readable = true;
+    CHECK(CoreWorld::summary(world.tick(12 * kMinute)).front() == "ops: all_resolved InputSilent-");
+    CHECK(world.tick(16 * kMinute).notifications.empty());
+    CHECK(CoreWorld::summary(world.tick(17 * kMinute)) == Lines{"ops: first_firing InputIncomplete+"});
+  }
+  SECTION("nothing comes any more") {
+    world.written.sources[0].max_silence = 2min;
+    world.reload(6 * kMinute);
+    world.status.last_line_at = CoreWorld::at(5 * kMinute);
+    CHECK(world.tick(6 * kMinute).notifications.empty());
+    CHECK(CoreWorld::summary(world.tick(8 * kMinute)) == Lines{"ops: first_firing InputSilent+"});
+  }
+  SECTION("it can be read") {
+    world.status.unreadable.clear();
+    CHECK(CoreWorld::summary(world.tick(6 * kMinute)) == Lines{"ops: all_resolved InputIncomplete-"});
+  }
 }
 
 TEST_CASE("unknown: where the new file of a log cannot be read, what comes in the old one fires and nothing resolves",
