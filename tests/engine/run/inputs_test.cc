@@ -1,11 +1,9 @@
 // Sockets and named pipes: what comes through them, what does not, and that nothing is lost without a count.
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "tests/engine/run/reader_world.h"
+#include "tests/engine/run/stream_writers.h"
 
 namespace logbell::tests {
 namespace {
@@ -50,54 +48,13 @@ std::string where(ReaderWorld& world) {
   return {};
 }
 
-class Sender {
+// Sends to where the world listens.
+class WorldSender : public Sender {
  public:
-  Sender(ReaderWorld& world, const rules::StreamSpec& spec) {
-    const bool datagrams = spec.kind == Kind::kUdp || spec.kind == Kind::kUnixDatagram;
-    const bool is_unix = spec.kind == Kind::kUnixStream || spec.kind == Kind::kUnixDatagram;
-    fd_ = ::socket(is_unix ? AF_UNIX : AF_INET, (datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
-    REQUIRE(fd_ >= 0);
-    if (is_unix) {
-      sockaddr_un to{};
-      to.sun_family = AF_UNIX;
-      const std::string path = world.dir.path(spec.address);
-      path.copy(to.sun_path, sizeof to.sun_path - 1);
-      connected_ = ::connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0;
-    } else {
-      const std::string text = where(world);
-      sockaddr_in to{};
-      to.sin_family = AF_INET;
-      to.sin_port = htons(static_cast<std::uint16_t>(std::stoi(text.substr(text.rfind(':') + 1))));
-      ::inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
-      connected_ = ::connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0;
-    }
-  }
-  ~Sender() { close(); }
-  Sender(const Sender&) = delete;
-  Sender& operator=(const Sender&) = delete;
-
-  bool connected() const { return connected_; }
-  bool send(const std::string& text) const {
-    return ::send(fd_, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT) ==
-           static_cast<ssize_t>(text.size());
-  }
-  void close() {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = -1;
-  }
-  void reset() {
-    const linger now{1, 0};
-    ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-    close();
-  }
-  bool is_closed_by_peer() const {
-    char byte = 0;
-    return ::recv(fd_, &byte, 1, MSG_DONTWAIT) == 0 || errno == ECONNRESET;
-  }
-
- private:
-  int fd_ = -1;
-  bool connected_ = false;
+  WorldSender(ReaderWorld& world, const rules::StreamSpec& spec)
+      : Sender(spec.kind, spec.kind == Kind::kUnixStream || spec.kind == Kind::kUnixDatagram
+                              ? world.dir.path(spec.address)
+                              : where(world)) {}
 };
 
 std::string counter_of(const std::string& name) {
@@ -115,7 +72,7 @@ TEST_CASE("sockets: a datagram is a record, whatever is in it", "[run][inputs]")
   CHECK(world.statuses[0].readable);
   CHECK(world.statuses[0].read_to_end_at == world.clock.now());
   CHECK(world.statuses[0].watched_from == world.clock.now());
-  const Sender sender(world, spec);
+  const WorldSender sender(world, spec);
   REQUIRE(sender.connected());
   CHECK(sender.send("<13>one"));
   CHECK(sender.send("<13>two\nlines\n"));
@@ -138,7 +95,7 @@ TEST_CASE("sockets: a datagram that is too long counts with its beginning, and i
   setting.sources[0].max_line_bytes = 100;
   ReaderWorld world(setting);
   world.settle();
-  const Sender sender(world, spec);
+  const WorldSender sender(world, spec);
   for (const std::size_t size : {100U, 101U, 104U, 105U, 5000U})
     CHECK(sender.send(std::string(size, 'x')));
   CHECK(sender.send(std::string(99, 'x') + "\xC3\xA4"));
@@ -158,7 +115,7 @@ TEST_CASE("sockets: a flood of datagrams: those that do not fit are counted, to 
   spec.receive_buffer = 8192;
   ReaderWorld world(reading(spec));
   world.settle();
-  const Sender sender(world, spec);
+  const WorldSender sender(world, spec);
   const rules::Timestamp before = world.clock.now();
   double came = 0;
   double sent = 0;
@@ -183,7 +140,7 @@ TEST_CASE("sockets: a flood of datagrams: those that do not fit are counted, to 
 TEST_CASE("sockets: what cannot be dropped holds its writer", "[run][inputs][F29]") {
   ReaderWorld world(reading(unix_datagram()));
   world.settle();
-  const Sender sender(world, unix_datagram());
+  const WorldSender sender(world, unix_datagram());
   std::size_t sent = 0;
   while (sender.send("<13>" + std::to_string(sent)))
     REQUIRE(++sent < 1'000'000);
@@ -199,8 +156,8 @@ TEST_CASE("sockets: each connection is a stream, in either framing", "[run][inpu
   CAPTURE(spec.text);
   ReaderWorld world(reading(spec));
   world.settle();
-  Sender lines(world, spec);
-  Sender octets(world, spec);
+  WorldSender lines(world, spec);
+  WorldSender octets(world, spec);
   REQUIRE(octets.connected());
   CHECK(lines.send("<13>one\n<13>tw"));
   CHECK(octets.send("7 <13>a\nb5 <1"));  // a count of 7, then of 5
@@ -228,7 +185,7 @@ TEST_CASE("sockets: each connection is a stream, in either framing", "[run][inpu
 TEST_CASE("sockets: what a connection said before it was reset counts", "[run][inputs]") {
   ReaderWorld world(reading(tcp()));
   world.settle();
-  Sender sender(world, tcp());
+  WorldSender sender(world, tcp());
   CHECK(sender.send("<13>one\n"));
   world.settle();
   CHECK(sender.send("<13>two"));
@@ -242,7 +199,7 @@ TEST_CASE("sockets: what a connection said before it was reset counts", "[run][i
 TEST_CASE("sockets: broken frames are counted, told and read as lines", "[run][inputs]") {
   ReaderWorld world(reading(tcp()));
   world.settle();
-  const Sender sender(world, tcp());
+  const WorldSender sender(world, tcp());
   CHECK(sender.send("5 <13>aoops\n5 <13>b"));
   world.settle();
   CHECK(world.lines() == Texts{"<13>a", "oops", "<13>b"});
@@ -256,9 +213,9 @@ TEST_CASE("sockets: more connections than there may be are refused, and said onc
   spec.max_connections = 2;
   ReaderWorld world(reading(spec));
   world.settle();
-  std::vector<std::unique_ptr<Sender>> senders;
+  std::vector<std::unique_ptr<WorldSender>> senders;
   for (int i = 0; i < 5; ++i)
-    senders.push_back(std::make_unique<Sender>(world, spec));
+    senders.push_back(std::make_unique<WorldSender>(world, spec));
   world.settle();
   CHECK(world.counter(counter_of("connections_total")) == 2);
   CHECK(world.counter(counter_of("connections_refused_total", "max_connections")) == 3);
@@ -271,7 +228,7 @@ TEST_CASE("sockets: more connections than there may be are refused, and said onc
   CHECK(warnings == 1);
   senders[0]->close();
   world.settle();
-  const Sender next(world, spec);
+  const WorldSender next(world, spec);
   CHECK(next.send("<13>now\n"));
   world.settle();
   CHECK(world.lines() == Texts{"<13>now"});
@@ -280,9 +237,9 @@ TEST_CASE("sockets: more connections than there may be are refused, and said onc
 TEST_CASE("sockets: a record that does not end holds its memory for a minute", "[run][inputs][F29]") {
   ReaderWorld world(reading(tcp()));
   world.settle();
-  const Sender slow_octets(world, tcp());
-  const Sender slow_line(world, tcp());
-  const Sender quiet(world, tcp());
+  const WorldSender slow_octets(world, tcp());
+  const WorldSender slow_line(world, tcp());
+  const WorldSender quiet(world, tcp());
   CHECK(slow_octets.send("50 <13>never"));
   CHECK(slow_line.send("<13>prompt> "));
   CHECK(quiet.send("<13>quiet\n"));
@@ -313,8 +270,8 @@ TEST_CASE("sockets: a silent connection is closed where that is asked for", "[ru
   spec.idle_timeout = minutes(10);
   ReaderWorld world(reading(spec));
   world.settle();
-  const Sender quiet(world, spec);
-  const Sender busy(world, spec);
+  const WorldSender quiet(world, spec);
+  const WorldSender busy(world, spec);
   world.settle();
   world.pass(minutes(9));
   CHECK(busy.send("<13>x\n"));
@@ -331,9 +288,9 @@ TEST_CASE("sockets: what connections hold of unfinished records is bounded", "[r
   ReaderWorld world(setting);
   world.settle();
   const std::string part(64 * 1024, 'x');
-  std::vector<std::unique_ptr<Sender>> senders;
+  std::vector<std::unique_ptr<WorldSender>> senders;
   for (int i = 0; i < 3; ++i) {
-    senders.push_back(std::make_unique<Sender>(world, unix_stream()));
+    senders.push_back(std::make_unique<WorldSender>(world, unix_stream()));
     for (int n = 0; n < 94 && senders.back()->send(part); ++n)
       world.settle();
   }
@@ -346,7 +303,7 @@ TEST_CASE("sockets: what connections hold of unfinished records is bounded", "[r
 TEST_CASE("sockets: without a descriptor a connection waits, and nothing spins", "[run][inputs]") {
   ReaderWorld world(reading(unix_stream()));
   world.settle();
-  const Sender sender(world, unix_stream());
+  const WorldSender sender(world, unix_stream());
   rlimit before{};
   REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
   const int probe = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -390,7 +347,7 @@ TEST_CASE("sockets: a unix socket's file: ours, somebody's, nobody's", "[run][in
       ::close(left);
     }
     world.settle();
-    CHECK(Sender(world, spec).send("<13>one\n"));
+    CHECK(WorldSender(world, spec).send("<13>one\n"));
     world.settle();
     CHECK(world.lines() == Texts{"<13>one"});
   }
@@ -401,7 +358,7 @@ TEST_CASE("sockets: a unix socket's file: ours, somebody's, nobody's", "[run][in
     world.settle();
     CHECK_FALSE(world.statuses[0].readable);
     CHECK(world.notes.back().message.find("another process listens there") != std::string::npos);
-    CHECK(Sender(world, spec).send("<13>one\n"));
+    CHECK(WorldSender(world, spec).send("<13>one\n"));
     other.settle();
     CHECK(other.lines() == Texts{"<13>one"});
     // It goes: then we are heard, within the usual time.
@@ -426,7 +383,7 @@ TEST_CASE("sockets: a unix socket's file: ours, somebody's, nobody's", "[run][in
     CHECK(fs::exists(path));
     CHECK(world.counter("logbell_source_gaps_total{cause=\"not_listening\", source=\"in\"}") == 1);
     CHECK(world.statuses[0].watched_from == world.clock.now());
-    CHECK(Sender(world, spec).send("<13>one\n"));
+    CHECK(WorldSender(world, spec).send("<13>one\n"));
     world.settle();
     CHECK(world.lines() == Texts{"<13>one"});
   }
@@ -459,7 +416,7 @@ TEST_CASE("sockets: a port that is taken is tried again, and told once", "[run][
 TEST_CASE("sockets: a reload keeps what stays, opens what is new, closes what is gone", "[run][inputs]") {
   ReaderWorld world(reading(unix_stream()));
   world.settle();
-  const Sender sender(world, unix_stream());
+  const WorldSender sender(world, unix_stream());
   CHECK(sender.send("<13>one\n<13>tw"));
   world.settle();
   CHECK(world.lines() == Texts{"<13>one"});
@@ -563,7 +520,7 @@ TEST_CASE("syslog: what the header says is beside the message: time, labels", "[
   const rules::StreamSpec spec = GENERATE(udp(), tcp());
   ReaderWorld world(with_header(spec));
   world.settle();
-  const Sender sender(world, spec);
+  const WorldSender sender(world, spec);
   const rules::Timestamp at = world.clock.now() - seconds(7);
   const bool octets = spec.kind == Kind::kTcp;
   const auto send = [&](const std::string& record) {
@@ -592,7 +549,7 @@ TEST_CASE("syslog: a time without a zone is the source's", "[run][inputs][syslog
   ReaderWorld world(with_header(udp()));
   world.clock.step_wall(*rules::parse_rfc3339("2026-11-28T04:03:00Z") - world.clock.now());
   world.settle();
-  const Sender sender(world, udp());
+  const WorldSender sender(world, udp());
   CHECK(sender.send("<13>Nov 28 05:02:51 vm a: x"));
   world.settle();
   REQUIRE(world.seen.size() == 1);
@@ -604,7 +561,7 @@ TEST_CASE("syslog: a long message is counted as cut once", "[run][inputs][syslog
   setting.sources[0].max_line_bytes = 100;
   ReaderWorld world(setting);
   world.settle();
-  const Sender sender(world, udp());
+  const WorldSender sender(world, udp());
   CHECK(sender.send("<13>1 - vm a - - - " + std::string(100, 'x')));  // it fits
   CHECK(sender.send("<13>1 - vm a - - - " + std::string(101, 'x')));
   CHECK(sender.send("<13>1 - vm a - - - " + std::string(5000, 'x')));  // it does not fit what is read

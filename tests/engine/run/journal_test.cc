@@ -1,18 +1,11 @@
 // The journal as it is on disk: written by systemd's own tool, followed, rotated, vacuumed.
-#include <array>
-#include <cstdlib>
-
 #include <fmt/format.h>
-#include <spawn.h>
-#include <sys/wait.h>
 
 #include "engine/io/journal_source.h"
-#include "tests/engine/run/reader_world.h"
+#include "tests/engine/run/stream_writers.h"
 
 namespace logbell::tests {
 namespace {
-
-constexpr const char* kRemote = "/lib/systemd/systemd-journal-remote";
 
 class JournalWorld : public ReaderWorld {
  public:
@@ -39,21 +32,7 @@ class JournalWorld : public ReaderWorld {
   }
   // Appends to a file of the journal.
   void write(const std::string& file, const std::string& exported) {
-    dir.write("export", exported);
-    const std::string to = dir.path("journal/" + file);
-    const std::string from = dir.path("export");
-    const std::array<const char*, 6> command{kRemote,      "-o",   to.c_str(), "--split-mode=none",
-                                             from.c_str(), nullptr};
-    pid_t child = 0;
-    posix_spawn_file_actions_t quiet{};
-    posix_spawn_file_actions_init(&quiet);
-    posix_spawn_file_actions_addopen(&quiet, 2, "/dev/null", O_WRONLY, 0);
-    REQUIRE(::posix_spawn(&child, kRemote, &quiet, nullptr, const_cast<char* const*>(command.data()),
-                          environ) == 0);
-    posix_spawn_file_actions_destroy(&quiet);
-    int status = 0;
-    REQUIRE(::waitpid(child, &status, 0) == child);
-    REQUIRE(status == 0);
+    write_journal(dir, dir.path("journal/" + file), exported);
   }
   Texts messages() { return lines(); }
 
