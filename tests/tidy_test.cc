@@ -6,8 +6,10 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <regex>
 #include <set>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -235,6 +237,57 @@ TEST_CASE("tidy: every fault point of the table is passed somewhere, under one n
   std::sort(in_code.begin(), in_code.end());
   std::sort(in_table.begin(), in_table.end());
   CHECK(in_code == in_table);
+}
+
+TEST_CASE("tidy: every fault has its row, and what proves it carries its number and is run by it", "[tidy]") {
+  const fs::path root = LOGBELL_SOURCE_DIR;
+  const auto numbers = [](const std::string& text, const std::regex& what) {
+    std::set<int> found;
+    for (std::sregex_iterator it(text.begin(), text.end(), what), end; it != end; ++it)
+      found.insert(std::stoi((*it)[1]));
+    return found;
+  };
+  const std::regex tag(R"(\[F(\d+)\])");
+  const std::regex entry(R"(\bF(\d+)\b)");
+  std::vector<std::string> wrong;
+
+  // A room's entries and the tags of its cases: `ctest -R F31` would pass over a case whose number is not
+  // listed.
+  std::map<std::string, std::set<int>> tagged;  // directory -> numbers
+  std::map<std::string, std::string> texts;     // a file's stem -> text of all that are called so
+  for (const SourceFile& file : tree()) {
+    if (!is_test(file) || !ends_with(file.path, "_test.cc")) continue;
+    const fs::path path = file.path;
+    texts[path.stem()] += file.text;
+    if (path.stem() != "tidy_test") tagged[path.parent_path()].merge(numbers(file.text, tag));
+  }
+  for (const auto& [room, cases] : tagged) {
+    if (numbers(read(root / room / "CMakeLists.txt"), entry) != cases)
+      wrong.push_back(room + "/CMakeLists.txt names others than its cases do");
+  }
+
+  int last = 0;
+  std::istringstream readme(read(root / "tests/README.md"));
+  const std::regex row(R"(^\| F(\d+) \|.*\|(.*)\|$)");
+  const std::regex test(R"((e2e/)?(\w+_test)(\.py)?)");
+  for (std::string line; std::getline(readme, line);) {
+    std::smatch parts;
+    if (!std::regex_match(line, parts, row)) continue;
+    const std::string fault = "F" + parts[1].str();
+    if (std::stoi(parts[1]) != ++last) wrong.push_back(fault + " does not stand in its place");
+    const std::string names = parts[2];
+    for (std::sregex_iterator it(names.begin(), names.end(), test), end; it != end; ++it) {
+      const std::string name = (*it)[2];
+      if ((*it)[1].matched || (*it)[3].matched) {
+        if (!fs::exists(root / "tests/e2e" / (name + ".py")))
+          wrong.push_back(std::string(fault).append(": there is no e2e/").append(name));
+      } else if (texts[name].find("[" + fault + "]") == std::string::npos) {
+        wrong.push_back(std::string(fault).append(" is no tag of a case of ").append(name));
+      }
+    }
+  }
+  CHECK(last == 56);
+  CHECK(wrong == kNowhere);
 }
 
 TEST_CASE("tidy: only the commands and the console write to the terminal", "[tidy]") {

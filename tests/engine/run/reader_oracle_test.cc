@@ -226,7 +226,7 @@ class Life {
 };
 
 TEST_CASE("oracle: each line is counted once, whatever becomes of its file and its reader",
-          "[run][reader][oracle]") {
+          "[run][reader][oracle][F1]") {
   const char* wanted = std::getenv("LOGBELL_SEED");
   const std::uint64_t base = wanted != nullptr ? std::stoull(wanted) : 1;
   const char* many = std::getenv("LOGBELL_SEEDS");

@@ -186,7 +186,7 @@ class ContainerLife {
 };
 
 TEST_CASE("oracle: each line of a container is counted once, in however many parts and files it came",
-          "[run][reader][records][oracle]") {
+          "[run][reader][records][oracle][F11]") {
   const char* wanted = std::getenv("LOGBELL_SEED");
   const std::uint64_t base = wanted != nullptr ? std::stoull(wanted) : 1;
   const char* many = std::getenv("LOGBELL_SEEDS");
