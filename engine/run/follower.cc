@@ -333,12 +333,18 @@ Tail* Follower::log_of(const Tail& tail) const {
   return log == tails_.end() ? nullptr : log->get();
 }
 
-// Whether its writer has turned to another file, or never was.
-bool Follower::is_left(const Tail& tail) const {
+// Whether its writer has turned to another file, or never was. Once he has, it says nothing that the other is rotated as well and
+// the name is nobody's for a moment.
+bool Follower::is_left(Tail& tail) const {
   if (tail.copy) return true;
-  if (!tail.linked) return tail.deleted || is_superseded(tail);
+  if (!tail.linked) {
+    tail.left = tail.left || tail.deleted || is_superseded(tail);
+    return tail.left;
+  }
+  if (unrotated(tail.real) == tail.real) return false;
   const Tail* const log = log_of(tail);
-  return log != nullptr && log->stream->known_size() > 0;
+  tail.left = tail.left || (log != nullptr && log->stream->known_size() > 0);
+  return tail.left;
 }
 
 std::vector<StoredEntry> Follower::take_entries() {
@@ -1192,6 +1198,7 @@ void Follower::place(Tail& tail, FollowedSource& source) {
     const rules::Result<Rewrite> rewrite = tail.file->resume(found->position);
     tail.resumed = true;
     tail.copy = found->position.copy;
+    tail.left = found->position.rotated;
     tail.former = found->position.path;
     if (rewrite && *rewrite == Rewrite::kNone) {
       if (found->position.offset == 0) tail.empty_since_ns = found->position.modified_ns;
@@ -1744,6 +1751,7 @@ void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, I
   tail.flush_records = false;
   if (status.at_end) tail.flush = tail.flush_everything = false;
   if (status.grew) tail.grown_at = instant;
+  if (status.bytes > 0) tail.left = false;
   if (status.rewrite != Rewrite::kNone) {
     ledger_.add("logbell_source_rotations_total",
                 {{"source", source.spec->name},

@@ -78,6 +78,7 @@ struct Tail {
   bool may_be_copy = false;       // new, and nothing of it was read; another that is followed may hold the same
   bool orphan = false;            // a reload took its source away; another may claim it
   bool resumed = false;           // a former process, or an earlier look, knew it
+  bool left = false;              // its writer had turned to another file, and has not come back since
   std::optional<FileStat> was;    // what it was, as far as that was stored, before it was compressed
   std::optional<Content> cut;     // a former process knew it with this, which it does not hold any more
   std::string trouble;            // why what is compressed ended early: said once
@@ -272,7 +273,7 @@ class Follower {
   bool has_younger_copy(const Tail& tail, std::int64_t born_ns, std::int64_t modified_ns) const;
   bool is_superseded(const Tail& tail) const;
   Tail* log_of(const Tail& tail) const;
-  bool is_left(const Tail& tail) const;
+  bool is_left(Tail& tail) const;
   static bool is_read(const Tail& tail);
   static rules::Instant leaves_at(const Tail& tail);
   bool let_go(Tail& tail);

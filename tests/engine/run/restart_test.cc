@@ -16,6 +16,14 @@ double gaps(const ReaderWorld& world, const std::string& cause) {
   return world.counter("logbell_source_gaps_total{cause=\"" + cause + "\", source=\"app\"}");
 }
 
+double all_gaps(const ReaderWorld& world) {
+  double sum = 0;
+  for (const auto& [name, value] : world.counters) {
+    if (name.starts_with("logbell_source_gaps_total")) sum += value;
+  }
+  return sum;
+}
+
 ReaderWorld* fresh(ReaderWorld& world) {
   world.dir.append("app.log", "one\n");
   world.settle();
@@ -124,6 +132,37 @@ TEST_CASE("restart: that rotated files were read to their ends outlives a proces
     world.dir.remove("app.log." + std::to_string(i));
   world.restart();
   CHECK(gaps(world, "rotated_away_while_down") == (grows ? 1 : 0));
+}
+
+TEST_CASE("restart: that rotated files were read to their ends outlives a process that saw no log at all",
+          "[run][restart][F1]") {
+  ReaderWorld world({.sources = {{.files = {GENERATE("app.log", "app.log*")}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.dir.rename("app.log", "app.log.1");
+  world.dir.append("app.log", "two\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one", "two"});
+  const bool late = GENERATE(false, true);
+  const bool killed = GENERATE(true, false);
+  if (killed) world.reader.reset();
+  world.dir.rename("app.log", "app.log.2");
+  if (killed) {
+    world.restart();
+  } else {
+    // All that is followed is looked at once more.
+    world.pass(seconds(11));
+  }
+  world.reader.reset();
+  if (late) {
+    world.dir.append("app.log.2", "late\n");
+    world.dir.remove("app.log.2");
+  }
+  world.dir.append("app.log", "three\n");
+  world.dir.remove("app.log.1");
+  world.restart();
+  CHECK(world.lines() == Texts{"three"});
+  CHECK(all_gaps(world) == (late ? 1 : 0));
 }
 
 TEST_CASE("restart: what was read and let go before is not taken for something missed",
@@ -384,14 +423,6 @@ void compress(const ReaderWorld& world, const std::string& name, const std::stri
   const timespec time{stat->modified_ns / 1'000'000'000, stat->modified_ns % 1'000'000'000};
   const timespec times[2] = {time, time};
   REQUIRE(::utimensat(AT_FDCWD, world.dir.path(name + ending).c_str(), times, 0) == 0);
-}
-
-double all_gaps(const ReaderWorld& world) {
-  double sum = 0;
-  for (const auto& [name, value] : world.counters) {
-    if (name.starts_with("logbell_source_gaps_total")) sum += value;
-  }
-  return sum;
 }
 
 TEST_CASE("restart: what was cut away before it was read is no reason to read the rest again",
