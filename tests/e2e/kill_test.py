@@ -21,7 +21,7 @@ KILLS = int(os.environ.get("LOGBELL_E2E_KILLS", "50"))
 SEED = int(os.environ.get("LOGBELL_E2E_SEED", str(random.SystemRandom().randrange(10**9))))
 MAX_BOOMS = 600  # below the bound of series a pattern
 PAUSE = float(os.environ.get("LOGBELL_E2E_PAUSE", "0.03"))  # of the application between two writes, at most
-KEPT = 20  # rotated files: more than are made while nobody reads
+KEPT = 6  # rotated files: more than are made while nobody reads, and fewer than in all: the oldest go
 RESTART = float(os.environ.get("LOGBELL_E2E_RESTART", "2"))  # seconds until half of the restarts are ready, on a busy machine
 
 
