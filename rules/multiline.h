@@ -33,7 +33,18 @@ class Multiline {
 
   // Where in a trace a stream stands.
   struct State {
-    enum class In : std::uint8_t { kNone, kRecord, kFrames, kProperties, kPython, kPythonEnd, kGo };
+    enum class In : std::uint8_t {
+      kNone,
+      kRecord,
+      kError,  // behind the line that names the error: its message may go on, indented
+      kFrames,
+      kProperties,
+      kPython,
+      kPythonGroup,
+      kPythonEnd,
+      kPythonLink,  // behind the words that say that another trace follows
+      kGo
+    };
     In in = In::kNone;
   };
   enum class Verdict : std::uint8_t {

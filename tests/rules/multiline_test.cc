@@ -83,6 +83,50 @@ TEST_CASE("multiline: Python's traces, one behind another", "[rules][multiline]"
                 "INFO:root:after\n") == std::vector<int>{1, 10, 1});
 }
 
+TEST_CASE("multiline: Python's traces that have nothing to do with one another", "[rules][multiline]") {
+  const std::string trace =
+      "Traceback (most recent call last):\n"
+      "  File \"a.py\", line 1, in <module>\n"
+      "orders.QueueNotFoundError: orders\n";
+  CHECK(records(any(), trace + trace + trace) == std::vector<int>{3, 3, 3});
+  CHECK(records(any(), trace + "\n" + trace) == std::vector<int>{4, 3});
+  const std::string link = "The above exception was the direct cause of the following exception:\n";
+  CHECK(records(any(), trace + "\n" + link + "\n" + trace + trace) == std::vector<int>{9, 3});
+  CHECK(records(any(), trace + "\n" + link + "done\n") == std::vector<int>{5, 1});
+  // One that was cut off takes nothing of the log with it.
+  for (const char* line : {"ERROR: order 1 not sent", "WARNING: x", "panic: y", "done", "listening on 80"}) {
+    CAPTURE(line);
+    CHECK(records(any(), trace.substr(0, trace.find("orders.")) + line + "\n" + trace) ==
+          std::vector<int>{2, 1, 3});
+  }
+  for (const char* error : {"KeyError: 3", "KeyboardInterrupt", "socket.timeout: timed out", "zlib.error: x",
+                            "_queue.Empty", "E2bigError:", "json.decoder.JSONDecodeError: Expecting value"}) {
+    CAPTURE(error);
+    CHECK(records(any(), trace.substr(0, trace.find("orders.")) + error + "\nnext\n") ==
+          std::vector<int>{3, 1});
+  }
+}
+
+TEST_CASE("multiline: Python's groups of exceptions", "[rules][multiline]") {
+  const std::string group =
+      "  + Exception Group Traceback (most recent call last):\n"
+      "  |   File \"a.py\", line 5, in <module>\n"
+      "  | ExceptionGroup: unhandled errors in a TaskGroup (2 sub-exceptions)\n"
+      "  +-+---------------- 1 ----------------\n"
+      "    | Traceback (most recent call last):\n"
+      "    |   File \"a.py\", line 6, in f\n"
+      "    | ValueError: 1\n"
+      "    +---------------- 2 ----------------\n"
+      "    | KeyError: 2\n"
+      "    +------------------------------------\n";
+  CHECK(records(any(), group + "ERROR: order 0 not sent\n" + group + group + "KeyError: 3\n") ==
+        std::vector<int>{10, 1, 10, 10, 1});
+  CHECK(records(any(), group + "\nDuring handling of the above exception, another exception occurred:\n\n"
+                               "Traceback (most recent call last):\n"
+                               "  File \"a.py\", line 9, in <module>\n"
+                               "KeyError: 3\nnext\n") == std::vector<int>{16, 1});
+}
+
 TEST_CASE("multiline: Go's panics", "[rules][multiline]") {
   CHECK(records(any(),
                 "2026/05/01 10:00:00 listening\n"
@@ -108,6 +152,37 @@ TEST_CASE("multiline: Node's errors", "[rules][multiline]") {
                 "      at find (/app/queue.js:3:1)\n"
                 "}\n"
                 "listening on 8080\n") == std::vector<int>{7, 1});
+}
+
+TEST_CASE("multiline: errors whose names or messages are not the usual ones", "[rules][multiline]") {
+  for (const char* text :
+       {"TypeError [ERR_INVALID_ARG_TYPE]: The \"url\" argument must be a string\n    at send "
+        "(/app/orders.js:3:1)\n",
+        "Error [ERR_HTTP_HEADERS_SENT]: Cannot set headers\n    at send (/app/orders.js:3:1)\n",
+        "QueueNotFound [Error]: orders\n    at send (/app/orders.js:3:1)\n",
+        "Error: outer\n    at a (/app/orders.js:3:1)\n    ... 5 lines matching cause stack trace ...\n    at "
+        "b {\n"
+        "  [cause]: Error: inner\n      at c (/app/orders.js:9:1)\n}\n",
+        "org.postgresql.util.PSQLException: ERROR: syntax error\n  Position: 15\n\tat "
+        "com.example.Orders.send(Orders.java:12)\n",
+        "org.springframework.web.client.HttpClientErrorException$NotFound: 404 Not Found\n\tat "
+        "a.B.c(B.java:1)\n",
+        "java.lang.IllegalStateException: x\n\tat a.B.c(B.java:1)\n\t[CIRCULAR REFERENCE: java.lang.Error: "
+        "y]\n",
+        "java.lang.IllegalStateException: x\n\tat a.B.c(B.java:1)\n\tSuppressed: "
+        "reactor.FluxOnAssembly$OnAssemblyException: \n"
+        "Error has been observed at the following site(s):\n\t*__checkpoint \xE2\x87\xA2 Handler\nOriginal "
+        "Stack Trace:\n\t\tat a.B.c(B.java:1)\n",
+        "fatal error: stack overflow\n\nruntime stack:\nruntime.throw({0x4b2f3d, 0x3})\n\t/src/panic.go:1 "
+        "+0x5\n\ngoroutine 1 [running]:\n"
+        "main.orders()\n\t/src/main.go:12 +0x22\n...additional frames elided...\n",
+        "SIGQUIT: quit\nPC=0x46e1a1 m=0 sigcode=0\n\ngoroutine 0 "
+        "[idle]:\nruntime.futex()\n\t/src/sys.s:5\n\nrax    0xca\nr10    0x0\n"}) {
+    CAPTURE(text);
+    CHECK(records(any(), std::string(text) + "listening\n" + text).size() == 3);
+  }
+  // What is indented behind an error's line is its message; nothing else is.
+  CHECK(records(any(), "Error: x\n  more\nnext\n  more\n") == std::vector<int>{2, 1, 1});
 }
 
 TEST_CASE("multiline: only the languages asked for", "[rules][multiline]") {
