@@ -1,10 +1,14 @@
 #include "rules/json.h"
 
+#include <charconv>
 #include <cmath>
 #include <cstring>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <simdjson.h>
+
+#include "rules/text.h"
 
 namespace logbell::rules {
 namespace {
@@ -169,6 +173,9 @@ Result<Json> Json::parse(std::string_view text) {
 struct JsonLineReader::Impl {
   simdjson::ondemand::parser parser;
   std::string buffer;  // the line and the padding that simdjson reads beyond it
+
+  // False, and no fields, at the first thing that is not JSON.
+  bool read(std::string_view line, std::vector<Field>& fields);
 };
 
 JsonLineReader::JsonLineReader() : impl_(std::make_unique<Impl>()) {}
@@ -221,6 +228,82 @@ bool read_object(simdjson::ondemand::object object, const std::string& prefix, i
   return true;
 }
 
+// Stands for a byte that is no UTF-8 while simdjson, which refuses it, reads the line: of a plane that nobody
+// writes.
+constexpr std::uint32_t kStandIn = 0x10FE00;
+
+// The bytes of the character at `at`; 0: none begins there.
+std::size_t character_bytes(std::string_view text, std::size_t at) {
+  if (static_cast<unsigned char>(text[at]) < 0x80) return 1;
+  for (std::size_t bytes = 2; bytes <= 4 && at + bytes <= text.size(); ++bytes) {
+    if (simdjson::validate_utf8(text.data() + at, bytes)) return bytes;
+  }
+  return 0;
+}
+
+// The surrogate that is written as \uXXXX at `at`; 0: none is.
+unsigned surrogate_at(std::string_view text, std::size_t at) {
+  if (text.substr(at, 2) != "\\u" || at + 6 > text.size()) return 0;
+  unsigned code = 0;
+  const auto [end, failure] = std::from_chars(text.data() + at + 2, text.data() + at + 6, code, 16);
+  return failure == std::errc() && end == text.data() + at + 6 && code >= 0xD800 && code <= 0xDFFF ? code : 0;
+}
+
+// What loggers write for JSON that is none, made JSON: bytes that are no UTF-8 (`stand_ins`), half a pair of
+// surrogates (a string that JavaScript cut, a path in Python), control characters as they are, numbers that
+// are none (Python's NaN).
+std::string repaired(std::string_view line, bool& stand_ins) {
+  std::string out;
+  out.reserve(line.size() + line.size() / 8);
+  bool in_string = false;
+  char before = 0;  // outside of strings: the last that is no blank
+  for (std::size_t at = 0; at < line.size();) {
+    const std::string_view rest = line.substr(at);
+    std::size_t taken = character_bytes(line, at);
+    const char c = rest.front();
+    if (taken == 0) {
+      out += utf8(kStandIn + static_cast<unsigned char>(c));
+      stand_ins = true;
+      taken = 1;
+    } else if (!in_string) {
+      std::string_view word;
+      for (const std::string_view number : {"NaN", "Infinity", "-Infinity"}) {
+        if (rest.starts_with(number) && (before == ':' || before == ',' || before == '[')) word = number;
+      }
+      if (!word.empty()) {
+        out += fmt::format("\"{}\"", word);
+        taken = word.size();
+      } else {
+        out.append(rest.substr(0, taken));
+      }
+      in_string = c == '"';
+      if (c != ' ' && c != '\t') before = c;
+    } else if (c == '\\') {
+      const unsigned half = surrogate_at(line, at);
+      taken = half == 0 ? 2 : 6;
+      const bool whole = half != 0 && half < 0xDC00 && surrogate_at(line, at + 6) >= 0xDC00;
+      if (whole) taken = 12;
+      out.append(half == 0 || whole ? rest.substr(0, taken) : "\\ufffd");
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+    } else {
+      out.append(rest.substr(0, taken));
+      in_string = c != '"';
+    }
+    at += taken;
+  }
+  return out;
+}
+
+// The bytes themselves, where stand-ins are.
+void put_back(std::string& text) {
+  for (unsigned byte = 0x80; byte <= 0xFF; ++byte) {
+    const std::string stand_in = utf8(kStandIn + byte);
+    for (std::size_t at = 0; (at = text.find(stand_in, at)) != std::string::npos; ++at)
+      text.replace(at, stand_in.size(), 1, static_cast<char>(byte));
+  }
+}
+
 }  // namespace
 
 bool JsonLineReader::read(std::string_view line) {
@@ -228,23 +311,38 @@ bool JsonLineReader::read(std::string_view line) {
   const std::size_t start = line.find_first_not_of(" \t\r\n");
   // Most lines that are not JSON are told apart by their first byte.
   if (start == std::string_view::npos || line[start] != '{') return false;
-  impl_->buffer.assign(line);
-  impl_->buffer.reserve(line.size() + simdjson::SIMDJSON_PADDING);
+  if (impl_->read(line, fields_)) return true;
+  // One that was cut off cannot be mended.
+  if (trimmed(line).back() != '}') return false;
+  bool stand_ins = false;
+  const std::string mended = repaired(line, stand_ins);
+  if (mended == line || !impl_->read(mended, fields_)) return false;
+  for (Field& field : fields_) {
+    if (!stand_ins) break;
+    put_back(field.name);
+    put_back(field.value);
+  }
+  return true;
+}
+
+bool JsonLineReader::Impl::read(std::string_view line, std::vector<Field>& fields) {
+  buffer.assign(line);
+  buffer.reserve(line.size() + simdjson::SIMDJSON_PADDING);
   try {
     simdjson::ondemand::document document;
-    const simdjson::padded_string_view padded(impl_->buffer.data(), line.size(), impl_->buffer.capacity());
+    const simdjson::padded_string_view padded(buffer.data(), line.size(), buffer.capacity());
     simdjson::ondemand::object object;
-    if (impl_->parser.iterate(padded).get(document) != simdjson::SUCCESS ||
-        document.get_object().get(object) != simdjson::SUCCESS || !read_object(object, "", 1, fields_)) {
-      fields_.clear();
+    if (parser.iterate(padded).get(document) != simdjson::SUCCESS ||
+        document.get_object().get(object) != simdjson::SUCCESS || !read_object(object, "", 1, fields)) {
+      fields.clear();
       return false;
     }
     // Anything behind the closing brace makes it something else than one object.
     const char* rest = nullptr;
-    if (document.current_location().get(rest) != simdjson::OUT_OF_BOUNDS) fields_.clear();
+    if (document.current_location().get(rest) != simdjson::OUT_OF_BOUNDS) fields.clear();
     return rest == nullptr;
   } catch (const simdjson::simdjson_error&) {
-    fields_.clear();
+    fields.clear();
     return false;
   }
 }

@@ -80,10 +80,10 @@ class Json {
   std::variant<std::monostate, bool, std::int64_t, double, std::string, Array, Object> value_;
 };
 
-// Calls `visit(name, value, is_string)` for each scalar member of a JSON object line, nested names joined
-// with
-// "." (`http.status`); strings unescaped, other scalars as written. False when `line` is not a JSON object.
-// Built for log lines: reads each line once (simdjson's on-demand parser inside).
+// The scalar members of a line that is a JSON object, nested names joined with "." (`http.status`); strings unescaped, other
+// scalars as written, of two with one name the first. Built for log lines: reads each line once (simdjson's on-demand parser
+// inside), and what loggers write for JSON that is none as they mean it: bytes that are no UTF-8 are kept, half a pair of
+// surrogates is U+FFFD, control characters stand for themselves, NaN and Infinity are scalars.
 class JsonLineReader {
  public:
   JsonLineReader();
@@ -95,7 +95,7 @@ class JsonLineReader {
     std::string name;
     std::string value;
   };
-  // The fields of `line`, valid until the next call; false when it is not one JSON object.
+  // Whether `line` is one JSON object; its fields are valid until the next call.
   bool read(std::string_view line);
   const std::vector<Field>& fields() const { return fields_; }
 

@@ -72,6 +72,39 @@ TEST_CASE("json lines: what is not one object has no fields, and does no harm to
   CHECK(reader.fields().size() == 1);
 }
 
+TEST_CASE("json lines: what loggers write for JSON is read, too", "[rules][json]") {
+  JsonLineReader reader;
+  const auto value_of = [&](const std::string& line) -> std::string {
+    if (!reader.read(line)) return "(no JSON)";
+    REQUIRE_FALSE(reader.fields().empty());
+    CHECK(reader.fields().front().value == "ERROR");
+    return reader.fields().back().value;
+  };
+  const auto with = [](const std::string& value) { return R"({"level":"ERROR","v":)" + value + "}"; };
+  // Bytes that are no UTF-8 stay what they are; overlong forms, surrogates and what is cut off are none.
+  for (const std::string bytes :
+       {"caf\xE9", "\xFF", "\x80x", "\xC0\xAF", "\xED\xA0\xBD", "\xF0\x9F\x92", "\xE9 \xC3\xA4 \xBF"}) {
+    CAPTURE(bytes);
+    CHECK(value_of(with('"' + bytes + '"')) == bytes);
+  }
+  CHECK(reader.read("{\"k\xE9\":{\"\xFF\":1}}"));
+  CHECK(reader.fields().front().name == "k\xE9.\xFF");
+  // Half a pair of surrogates is no character.
+  const std::string none = "\xEF\xBF\xBD";
+  CHECK(value_of(with(R"("cut \ud83d")")) == "cut " + none);
+  CHECK(value_of(with(R"("\udce9 and \ud83d\ude00")")) == none + " and \xF0\x9F\x98\x80");
+  CHECK(value_of(with(R"("\ud83d\ud83d\ude00")")) == none + "\xF0\x9F\x98\x80");
+  CHECK(value_of(with(R"("\\ud83d \ud83d\\")")) == "\\ud83d " + none + "\\");
+  CHECK(value_of(with(R"("\ud83dx\udc")")) == "(no JSON)");
+  // Control characters as they are; and numbers that JSON does not have.
+  CHECK(value_of(with("\"a\tb\x1b[31mc\"")) == "a\tb\x1b[31mc");
+  CHECK(value_of(with("NaN")) == "NaN");
+  CHECK(value_of(with(" -Infinity ")) == "-Infinity");
+  CHECK(value_of(with("[1, NaN]")) == "[1, NaN]");
+  CHECK(value_of(with("\"a NaN: , NaN\"")) == "a NaN: , NaN");
+  CHECK(value_of(with("NaNs")) == "(no JSON)");
+}
+
 TEST_CASE("json lines: a record may begin with a line break", "[rules][json]") {
   JsonLineReader reader;
   REQUIRE(reader.read("\n \r\t{\"a\":1}"));
