@@ -129,6 +129,7 @@ void RecordDecoder::take(std::string_view line, bool fragment, RecordBlock& out)
     if (!stream.in_line) stream.line_time = found->time;
     return hand_over_unfinished(stream, found->text, out);
   }
+  if (stream.in_line && stream.part_time && found->time && *found->time - *stream.part_time > kPartTimeout) end_line(stream, out);
   touch(stream);
   take_text(stream, found->text, found->partial, found->time, out);
   if (!stream.is_open()) {
@@ -155,6 +156,7 @@ void RecordDecoder::take_text(Stream& stream, std::string_view text, bool partia
     stream.line_since = now_;
     stream.line_carried = false;
   }
+  stream.part_time = time;
   append(stream, text, out);
   if (!partial) end_line(stream, out);
 }
@@ -238,6 +240,7 @@ void RecordDecoder::hand_over_unfinished(Stream& stream, std::string_view more, 
   const std::size_t most = source_->max_line_bytes;
   std::string text = stream.in_line ? stream.line : std::string();
   if (!stream.cut || !stream.in_line) text.append(cut_utf8(more, most - std::min(most, text.size())));
+  if (!text.empty() && text.back() == '\r') text.pop_back();  // as it would be if it had ended there
   if (stream.lines > 0) {
     Multiline::State state = stream.state;
     const Multiline* multiline = source_->multiline.get();

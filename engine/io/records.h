@@ -69,7 +69,8 @@ struct OpenRecords {
 
 class RecordDecoder {
  public:
-  // A part waits so long for the rest of its line, as a line does for its end.
+  // A part waits so long for the rest of its line, as a line does for its end. One that comes later by what the runtime says
+  // is of another line: the last words of a container have no end.
   static constexpr rules::Duration kPartTimeout{std::chrono::seconds(5)};
   // What is unfinished is read again after a restart, from where it began: so far back at most. A record that
   // began earlier is handed over, and what comes of it later is another one.
@@ -111,6 +112,7 @@ class RecordDecoder {
     std::optional<rules::Timestamp> line_time;  // of its first part
     std::uint64_t line_from = 0;
     rules::Timestamp line_since = rules::kLongAgo;
+    std::optional<rules::Timestamp> part_time;  // of its last part
     // The record that whole lines make up, so far.
     std::string record;
     std::size_t lines = 0;

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -157,8 +158,10 @@ class Reader {
     std::size_t counted = 0;
     for (const rules::Record& record : out_.records) {
       const std::string_view text = std::string_view(out_.text).substr(record.offset, record.length);
-      for (const rules::PatternSpec& spec : kSpecs)
-        counted += rules::matches_line(spec, source_.format, text, record.facts) ? 1 : 0;
+      const rules::Record alone{0, text.size(), record.facts};
+      std::vector<rules::Match> found;
+      set.match(text, std::span(&alone, 1), scratch, found);
+      counted += found.size();
     }
     LOGBELL_CHECK(counted == matches.size());
     for (const rules::Match& found : matches) {

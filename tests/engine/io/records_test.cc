@@ -104,6 +104,27 @@ TEST_CASE("records: a part without its end is handed over after 5 s, and flagged
   CHECK(feed.out.begun == 0);
 }
 
+TEST_CASE("records: a part whose end comes later than 5 s by the runtime's time is a line by itself", "[io][records][F11]") {
+  const auto at = [](const std::string& time, const std::string& tag, const std::string& text) {
+    return "2026-11-28T03:00:" + time + "Z stdout " + tag + " " + text + "\n";
+  };
+  Feed feed(cri());
+  CHECK(feed.of(at("00.0", "P", "bye") + at("05.0", "F", "and bye")) == Texts{"byeand bye"});
+  CHECK(feed.of(at("10.0", "P", "bye") + at("15.001", "F", "ERROR")) == Texts{"bye", "ERROR"});
+  // Handed over already: it is not told again.
+  feed.of(at("20.0", "P", "bye"));
+  CHECK(feed.wait(std::chrono::seconds(5)) == Texts{"bye"});
+  CHECK(feed.of(at("26.0", "P", "ERR") + at("30.5", "P", "OR") + at("35.0", "F", "!")) == Texts{"ERROR!"});
+  CHECK(feed.out.begun == 1);
+  CHECK(feed.decoder.open().empty());
+}
+
+TEST_CASE("records: what ends in a carriage return is handed over without it", "[io][records][F18]") {
+  Feed feed(text("^\\d"));
+  CHECK(feed.half("1 one\r") == Texts{"1 one"});
+  CHECK(feed.of("1 one\r\n2\n").empty());
+}
+
 TEST_CASE("records: a joined line is no longer than a line may be", "[io][records][F19]") {
   rules::SourceSpec source = cri();
   source.max_line_bytes = 8;
