@@ -240,6 +240,7 @@ void Follower::replace_plan(std::shared_ptr<const rules::Plan> plan) {
                    std::any_of(spec->files.begin(), spec->files.end(),
                                [&](const std::string& pattern) { return could_match(pattern, tail->path); }));
     tail->orphan = !still;
+    if (!still) tail->orphan_of = sources_[tail->source].spec->name;
     if (!still && (tail->file != nullptr || tail->stream->place())) {
       erased_.push_back(key_of(*tail));
       tail->changed = false;
@@ -292,6 +293,32 @@ void Follower::replace_plan(std::shared_ptr<const rules::Plan> plan) {
   }
   for (auto& [id, directory] : directories_)
     directory.sources.clear();
+  find_left();
+}
+
+// Nobody reads it any more. A slip in the configuration is mended within minutes, and what was written meanwhile is read
+// then, once.
+void Follower::leave(Tail& tail) {
+  if (tail.file == nullptr || tail.copy) return;
+  if (left_.size() >= kMaxLeft) {
+    left_.erase(left_.begin());
+    ledger_.add("logbell_source_positions_forgotten_total", {{"source", tail.orphan_of}}, 1);
+  }
+  left_.push_back({file_key(tail.orphan_of, tail.file->id()), tail.orphan_of, position_of(tail), tail.path});
+}
+
+// What a reload took out of a source and this one brings back is found as what a former process left.
+void Follower::find_left() {
+  std::erase_if(left_, [&](Saved& left) {
+    const auto source = std::find_if(sources_.begin(), sources_.end(), [&](const FollowedSource& one) {
+      return one.spec->name == left.source && !one.scanned &&
+             std::any_of(one.spec->files.begin(), one.spec->files.end(),
+                         [&](const std::string& pattern) { return could_match(pattern, left.found_by); });
+    });
+    if (source == sources_.end()) return false;
+    saved_.push_back(std::move(left));
+    return true;
+  });
 }
 
 Tail* Follower::tail_of(const FileId& id) const {
@@ -347,6 +374,19 @@ bool Follower::is_left(Tail& tail) const {
   return tail.left;
 }
 
+FilePosition Follower::position_of(Tail& tail) const {
+  FilePosition position = tail.file->position();
+  for (std::size_t i = 0; i < kOutputStreams; ++i) {
+    if (tail.lent.streams[i].lent) position.open.streams[i] = tail.lent.streams[i];
+  }
+  position.path = tail.real;
+  position.unlinked = !tail.linked;
+  position.rotated = is_left(tail) && (!tail.dirty || is_read(tail));
+  position.copy = tail.copy;
+  position.watermark = tail.watermark;
+  return position;
+}
+
 std::vector<StoredEntry> Follower::take_entries() {
   found_files_ = false;
   std::vector<StoredEntry> entries;
@@ -361,16 +401,7 @@ std::vector<StoredEntry> Follower::take_entries() {
       tail->changed = false;
       continue;
     }
-    FilePosition position = tail->file->position();
-    for (std::size_t i = 0; i < kOutputStreams; ++i) {
-      if (tail->lent.streams[i].lent) position.open.streams[i] = tail->lent.streams[i];
-    }
-    position.path = tail->real;
-    position.unlinked = !tail->linked;
-    position.rotated = is_left(*tail) && (!tail->dirty || is_read(*tail));
-    position.copy = tail->copy;
-    position.watermark = tail->watermark;
-    entries.push_back({key_of(*tail), encode(position)});
+    entries.push_back({key_of(*tail), encode(position_of(*tail))});
     tail->changed = false;
   }
   changed_.clear();
@@ -425,7 +456,9 @@ void Follower::look(Timestamp now, Instant instant, bool everything) {
   }
   // Whatever nobody claimed by now is followed no more.
   for (std::size_t i = tails_.size(); i-- > 0;) {
-    if (tails_[i]->orphan) close(*tails_[i]);
+    if (!tails_[i]->orphan) continue;
+    leave(*tails_[i]);
+    close(*tails_[i]);
   }
   for (const Saved& saved : saved_)
     erased_.push_back(saved.key);
@@ -567,6 +600,7 @@ bool Follower::let_go(Tail& tail) {
     }
     FilePosition position = tail.file->position();
     position.watermark = tail.watermark;
+    position.copy = tail.copy;
     retired_.push_back({"", "", std::move(position)});
   }
   close(tail);
@@ -1192,6 +1226,10 @@ Tail* Follower::adopt(std::uint32_t index, const std::string& path, std::unique_
 // Where reading of a file begins: where a former process stood, what a first start needs, or its beginning.
 void Follower::place(Tail& tail, FollowedSource& source) {
   const auto is_it = [&](const Saved& saved) { return tail.file->is_file_of(saved.position); };
+  // Somebody copied into a copy anew.
+  std::erase_if(retired_, [&](const Saved& saved) {
+    return saved.position.copy && is_it(saved) && !tail.file->begins_with(content_of(saved.position), false);
+  });
   for (std::vector<Saved>* places : {&saved_, &retired_}) {
     const auto found = std::find_if(places->begin(), places->end(), is_it);
     if (found == places->end()) continue;
@@ -1215,6 +1253,7 @@ void Follower::place(Tail& tail, FollowedSource& source) {
         gap(tail.source, "truncated_while_down", now_);
       } else {
         tail.cut = content_of(found->position);
+        tail.cut_open = found->position.open;
       }
     }
     if (tail.file->offset() == 0 && !tail.file->cut().empty()) {
@@ -1348,7 +1387,8 @@ void Follower::recover_cut(std::uint32_t index) {
       if (!in_copy.found) gap(index, "truncated_while_down", now_);
       continue;
     }
-    copy->predecessor = std::exchange(tail.predecessor, copy);
+    if (!copy->resumed) copy->file->set_open_records(tail.cut_open);
+    put_before(*copy, tail);
     cut.emplace_back(&tail, copy);
   }
   // It was copied and cut more than once: all copies that came later are of what nobody has read. Of what was renamed since
@@ -1372,13 +1412,16 @@ Follower::InCopy Follower::go_on_in_copy(const Tail& tail, const Content& conten
     candidates.push_back(std::move(sibling));
   for (const FoundFile& sibling : candidates) {
     if (Tail* const known = tail_of(sibling.stat.id)) {
-      // A pattern finds it, too: what it has of this was passed, if anything.
-      if (!known->may_be_copy || known->source != tail.source) continue;
+      // A pattern finds it, too: what it has of this was passed, if anything. Or it is a copy of before, and somebody copied
+      // into it anew.
+      const bool overwritten =
+          known->copy && !known->linked && (known->overwritten || !known->file->begins_with(known->file->content(), false));
+      if ((!known->may_be_copy && !overwritten) || known->source != tail.source) continue;
       const rules::Result<std::uint64_t> size = known->file->look_again();
       if (!size || *size < content.offset || !known->file->begins_with(content)) continue;
-      known->may_be_copy = false;
+      known->may_be_copy = known->overwritten = false;
       known->copy = true;
-      if (known->file->offset() < content.offset) static_cast<void>(known->file->go_on_from(content));
+      if (overwritten || known->file->offset() < content.offset) static_cast<void>(known->file->go_on_from(content));
       mark_dirty(*known);
       mark_changed(*known);
       return {true, *size > content.offset || read_too ? known : nullptr, sibling};
@@ -1397,6 +1440,14 @@ Follower::InCopy Follower::go_on_in_copy(const Tail& tail, const Content& conten
     return {true, copy, sibling};
   }
   return {};
+}
+
+// `copy` is read before `tail`, wherever it stood.
+void Follower::put_before(Tail& copy, Tail& tail) {
+  for (const std::unique_ptr<Tail>& other : tails_) {
+    if (other->predecessor == &copy) other->predecessor = copy.predecessor;
+  }
+  copy.predecessor = std::exchange(tail.predecessor, &copy);
 }
 
 void Follower::pass_copied(Tail& tail) {
@@ -1464,10 +1515,12 @@ void Follower::find_copy_of_unread(Tail& tail, ReadStatus& status) {
 void Follower::find_copy(Tail& tail, ReadStatus& status) {
   if (!status.cut_away || tail.file == nullptr || tail.file->is_packed() || tail.orphan) return;
   if (tail.copy) {
-    // Somebody copies into it anew: that is nobody's log, and what it held is gone.
+    // Somebody copies into it anew: that is nobody's log, and what it held is gone. What was copied is found once the log
+    // itself is seen to be cut.
     if (const rules::Result<std::uint64_t> size = tail.file->size_now())
       static_cast<void>(tail.file->start_at(*size));
-    status.may_miss = true;
+    status.may_miss = !tail.read_out;
+    tail.overwritten = true;
     return;
   }
   if (const rules::Result<FileStat> stat = tail.file->stat()) tail.emptied_ns = stat->modified_ns;
@@ -1482,8 +1535,7 @@ void Follower::find_copy(Tail& tail, ReadStatus& status) {
   status.may_miss = has_younger_copy(tail, packed ? made.modified_ns : made.id.born_ns, made.modified_ns);
   Tail* copy = in_copy.rest;
   if (copy == nullptr) return;
-  copy->predecessor = tail.predecessor;
-  tail.predecessor = copy;
+  put_before(*copy, tail);
   copy->live = tail.live;
   copy->watermark = tail.watermark;
   copy->last_time = tail.last_time;
@@ -1772,6 +1824,7 @@ void Follower::after_read(Tail& tail, const ReadStatus& status, Timestamp now, I
                               tail.file->known_size(), tail.trouble)});
   }
   tail.ended = status.ended;
+  tail.read_out = status.at_end;
   if (status.at_end || status.ended) {
     tail.dirty = false;
     tail.live = true;

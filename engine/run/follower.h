@@ -77,10 +77,14 @@ struct Tail {
   bool came_unseen = false;       // while nobody looked: as a copy it holds all that had been read
   bool may_be_copy = false;       // new, and nothing of it was read; another that is followed may hold the same
   bool orphan = false;            // a reload took its source away; another may claim it
+  std::string orphan_of;          // the name of that source
+  bool read_out = false;          // the last read of it came to its end
+  bool overwritten = false;       // a copy into which somebody copied anew: of what it holds nothing was read
   bool resumed = false;           // a former process, or an earlier look, knew it
   bool left = false;              // its writer had turned to another file, and has not come back since
   std::optional<FileStat> was;    // what it was, as far as that was stored, before it was compressed
   std::optional<Content> cut;     // a former process knew it with this, which it does not hold any more
+  OpenRecords cut_open;           // and what was unfinished of it
   std::string trouble;            // why what is compressed ended early: said once
   std::string former;             // where it was then
   std::optional<std::int64_t> emptied_ns;  // nothing was read since it was cut; when it was modified last, as it was looked at
@@ -164,6 +168,8 @@ class Follower {
   // Open at once; more are counted and left until there is room.
   static constexpr std::size_t kMaxFiles = 20'000;
   static constexpr std::size_t kMaxRetired = 256;
+  // Places of files that a reload took out of the configuration; one that brings them back finds them.
+  static constexpr std::size_t kMaxLeft = 4096;
 
   // The ledger and the feedback (which may be null) must outlive me.
   Follower(Ledger& ledger, int stdin_fd, bool use_inotify, Feedback* feedback = nullptr,
@@ -223,6 +229,7 @@ class Follower {
     std::string key;
     std::string source;
     FilePosition position;
+    std::string found_by = {};  // the name that a pattern found it by
   };
 
   void take_events();
@@ -290,6 +297,10 @@ class Follower {
   void open_input(std::uint32_t index, const rules::StreamSpec& input);
   rules::Result<std::unique_ptr<Source>> open_journal_of(std::uint32_t index, const rules::StreamSpec& input);
   void take_news(Tail& tail);
+  void put_before(Tail& copy, Tail& tail);
+  FilePosition position_of(Tail& tail) const;
+  void leave(Tail& tail);
+  void find_left();
   void unlink(Tail& tail, bool counted = false);
   void close(Tail& tail);
   void mark_dirty(Tail& tail);
@@ -322,6 +333,7 @@ class Follower {
 
   std::vector<Saved> saved_;    // places of a former process, not claimed yet
   std::vector<Saved> retired_;  // of files let go that may come back, at most kMaxRetired
+  std::vector<Saved> left_;     // of files that no source reads any more, at most kMaxLeft
   std::map<std::string, std::string> saved_places_;  // of streams, by key
   struct SavedSource {
     std::optional<rules::Timestamp> watched_from;

@@ -63,7 +63,9 @@ TEST_CASE("reload: a source with another name keeps the place in its file", "[ru
   CHECK(world.lines() == Texts{"one"});
   world.dir.append("a.log", "two\n");
   const PlanSetting renamed{.sources = {{.name = "new"}}, .generation = 2};
-  SECTION("while it runs") { world.reload(renamed); }
+  SECTION("while it runs") {
+    world.reload(renamed);
+  }
   SECTION("over a restart") {
     world.plan_setting = renamed;
     world.restart();
@@ -81,11 +83,58 @@ TEST_CASE("reload: a new pattern of files finds old ones as a first start does",
   world.clock.advance(minutes(16));
   world.settle();
   world.dir.append("a.log", "two\n");
-  world.reload({.sources = {{.files = {"a.log", "b.*"}, .read_from = rules::ReadFrom::kAuto}}, .generation = 2});
+  world.reload(
+      {.sources = {{.files = {"a.log", "b.*"}, .read_from = rules::ReadFrom::kAuto}}, .generation = 2});
   CHECK(world.lines() == Texts{"two"});
   world.dir.append("b.txt", "three\n");
   world.settle();
   CHECK(world.lines() == Texts{"three"});
+}
+
+TEST_CASE("reload: a file that leaves the configuration and comes back goes on where it was read",
+          "[run][reload][F35]") {
+  const SourceSetting right{.files = {"app.log"}, .read_from = rules::ReadFrom::kAuto};
+  ReaderWorld world({.sources = {right}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"one"});
+  std::uint64_t generation = 1;
+  const auto reload = [&](const std::vector<SourceSetting>& sources) {
+    world.reload({.sources = sources, .generation = ++generation});
+  };
+  const std::string how = GENERATE("a mistaken name", "two mistaken names", "without its source");
+  const bool rotated = GENERATE(false, true);
+  CAPTURE(how, rotated);
+  if (how == "without its source") {
+    reload({{.name = "other", .files = {"other.log"}}});
+  } else {
+    reload({{.files = {"app.lgo"}, .read_from = rules::ReadFrom::kAuto}});
+    if (how == "two mistaken names") reload({{.files = {"pap.log"}, .read_from = rules::ReadFrom::kAuto}});
+  }
+  world.dir.append("app.log", "two\n");
+  // As at a first start it would be too old to be read.
+  world.pass(minutes(20));
+  if (rotated) world.dir.rename("app.log", "app.log.1");
+  CHECK(world.lines().empty());
+  reload({right});
+  world.dir.append("app.log", "three\n");
+  world.settle();
+  CHECK(world.lines() == Texts{"two", "three"});
+  world.restart();
+  CHECK(world.lines().empty());
+  for (const auto& [name, value] : world.counters) {
+    if (name.starts_with("logbell_source_gaps_total")) CHECK(value == 0);
+  }
+}
+
+TEST_CASE("reload: another source does not go on where the file was read", "[run][reload][F35]") {
+  ReaderWorld world({.sources = {{.name = "old", .files = {"app.log"}}}});
+  world.dir.append("app.log", "one\n");
+  world.settle();
+  world.reload({.sources = {{.name = "old", .files = {"app.lgo"}}}, .generation = 2});
+  CHECK(world.lines() == Texts{"one"});
+  world.reload({.sources = {{.name = "new", .files = {"app.log"}}}, .generation = 3});
+  CHECK(world.lines() == Texts{"one"});
 }
 
 TEST_CASE("reload: sources change their order", "[run][reload][F35]") {

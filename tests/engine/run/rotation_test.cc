@@ -329,6 +329,42 @@ TEST_CASE("rotation: a copy that is overwritten while it is followed is no log",
   CHECK(world.lines().empty());
 }
 
+TEST_CASE("rotation: copied again and again into one file, and cut", "[run][rotation][F3]") {
+  ReaderWorld world({.sources = {{.files = {"app.log"}}}});
+  const rules::Duration between = GENERATE(seconds(1), seconds(12));  // the copy is followed still, or was let go
+  CAPTURE(between.count());
+  const bool unread = GENERATE(true, false);
+  CAPTURE(unread);
+  Texts wanted;
+  int number = 0;
+  const auto write = [&] {
+    for (int i = 0; i < 3; ++i) {
+      const std::string line = "a line with its number " + std::to_string(++number);
+      world.dir.append("app.log", line + "\n");
+      wanted.push_back(line);
+    }
+  };
+  for (int round = 0; round < 5; ++round) {
+    write();
+    world.settle();
+    if (unread) write();
+    std::ifstream from(world.dir.path("app.log"));
+    std::ofstream(world.dir.path("app.log.1")) << from.rdbuf();  // keeps its inode
+    world.dir.truncate("app.log");
+    const bool looked = round % 2 == 0;
+    if (looked) world.settle();
+    write();
+    world.settle();
+    for (rules::Duration passed{0}; passed < between; passed += seconds(1))
+      world.pass(seconds(1));
+  }
+  CHECK(world.lines() == wanted);
+  for (const auto& [name, value] : world.counters) {
+    CAPTURE(name);
+    if (name.starts_with("logbell_source_gaps_total")) CHECK(value == 0);
+  }
+}
+
 TEST_CASE("rotation: of two copies between two reads the second is missed, which is said", "[run][rotation][F3]") {
   ReaderWorld world({.sources = {{.files = {"app.log"}}}});
   world.dir.append("app.log", "one\n");
