@@ -220,6 +220,13 @@ class Connection {
     execute("PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY");
   }
 
+  // Statements of it must be gone. It can be opened again.
+  void close() {
+    sqlite3_close_v2(std::exchange(db_, nullptr));
+    code_ = taken_ = SQLITE_OK;
+    error_.clear();
+  }
+
   bool ok() const { return code_ == SQLITE_OK; }
   int code() const { return code_; }
   // Of the error that was handed over last: no room is left.
@@ -514,13 +521,58 @@ std::string select_deliveries(std::string_view elsewhere) {
                      elsewhere);
 }
 
+struct Paths {
+  fs::path directory;
+  fs::path database;
+  fs::path lock;
+
+  explicit Paths(const fs::path& state_dir)
+      : directory(fs::absolute(state_dir) / "logbell"),
+        database(directory / "state.db"),
+        lock(directory / "lock") {}
+  static fs::path with(const fs::path& path, std::string_view suffix) {
+    return path.string() + std::string(suffix);
+  }
+};
+
+// Which file it is, whatever its name.
+struct FileId {
+  dev_t device = 0;
+  ino_t inode = 0;
+
+  bool operator==(const FileId&) const = default;
+};
+
+FileId id_of(const struct stat& status) {
+  return {status.st_dev, status.st_ino};
+}
+
+enum class Place { kOurs, kMissing, kOthers };
+
+// What has the name that ours had. Where the system does not say, ours: a disk that does not answer has lost
+// nothing yet.
+Place place_of(const fs::path& path, const FileId& ours) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0)
+    return errno == ENOENT || errno == ENOTDIR ? Place::kMissing : Place::kOurs;
+  return id_of(status) == ours ? Place::kOurs : Place::kOthers;
+}
+
 }  // namespace
 
 struct Store::Impl {
-  // The lock is released last: the next instance must find a closed file.
-  FileDescriptor instance_lock;
+  explicit Impl(Paths where) : paths(std::move(where)) {}
 
-  Mutex mutex;
+  const Paths paths;
+
+  mutable Mutex mutex;
+  // The lock is released last: the next instance must find a closed file.
+  FileDescriptor instance_lock GUARDED_BY(mutex);
+  // Which files are open. As long as they are, no other one gets their numbers.
+  FileId database GUARDED_BY(mutex);
+  FileId log GUARDED_BY(mutex);
+  bool displaced GUARDED_BY(mutex) = false;  // seen, and not mended yet
+  std::string why_broken GUARDED_BY(mutex);
   Connection db GUARDED_BY(mutex);
   std::unique_ptr<Writer> writer GUARDED_BY(mutex);
   bool full_sync GUARDED_BY(mutex) = false;
@@ -534,8 +586,14 @@ struct Store::Impl {
   Mutex read_mutex;
   Connection reader GUARDED_BY(read_mutex);
 
-  // Opens both connections to a file that is known to be good.
-  Result<> start(const fs::path& path);
+  // Opens both connections to a file that is known to be good. `first`: whoever wrote it before is no more.
+  Result<> start(bool first) REQUIRES(mutex, read_mutex);
+  Place place_of_lock() const REQUIRES(mutex);
+  bool in_place() const REQUIRES(mutex);
+  // Takes the lock at the path, and writes there what the open files hold.
+  Result<> make_anew() REQUIRES(mutex);
+  Result<> copy_to_path() REQUIRES(mutex);
+  Result<> taken_over(std::string why) REQUIRES(mutex);
 
   // One transaction: begin, apply, end. Errors in between stay in `db`; end() rolls back then. Such a
   // transaction works on copies of `waiting` and `totals`, which replace them once it is committed.
@@ -548,6 +606,9 @@ struct Store::Impl {
   // was not possible.
   bool fold_log() REQUIRES(mutex);
 
+  void break_off(std::string why) REQUIRES(mutex);
+  void note_sync(int rc) REQUIRES(mutex);
+
   std::optional<Row> find(DeliveryId id) REQUIRES(mutex);
   void settle(const Settlement& settlement, Waiting& now_waiting) REQUIRES(mutex);
   void record(const Row& row, const Settlement& settlement, const std::string& about) REQUIRES(mutex);
@@ -558,12 +619,20 @@ struct Store::Impl {
   void make_room(rules::Timestamp at, Waiting& now_waiting, StoreCounters& now_totals) REQUIRES(mutex);
 };
 
+void Store::Impl::break_off(std::string why) {
+  if (broken) return;
+  why_broken = std::move(why);
+  broken = true;
+}
+
+void Store::Impl::note_sync(int rc) {
+  if (rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC)
+    break_off("an fsync of the state file failed earlier; only a restart can tell what it holds");
+}
+
 Result<> Store::Impl::begin(bool sync, std::string_view doing) {
   if (broken) {
-    return fail(
-        ErrorCode::kIo,
-        fmt::format("{}: an fsync of the state file failed earlier; only a restart can tell what it holds",
-                    doing));
+    return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, why_broken));
   }
   // Outside the transaction, where SQLite allows it. In WAL, FULL is one fsync of the log at the commit,
   // which covers every earlier commit that did without.
@@ -580,7 +649,7 @@ Result<> Store::Impl::end(std::string_view doing) {
   db.execute("COMMIT");
   if (db.ok()) return {};
   const int rc = db.code();
-  if (rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC) broken = true;
+  note_sync(rc);
   db.roll_back();
   return fail(db.take_error(doing));
 }
@@ -606,7 +675,7 @@ Result<std::vector<Delivery>> Store::Impl::try_commit(const Commit& commit) {
 bool Store::Impl::fold_log() {
   int rc = db.fold();
   if ((rc & 0xff) == SQLITE_FULL && reserve.release()) rc = db.fold();
-  if (rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC) broken = true;
+  note_sync(rc);
   return rc == SQLITE_OK;
 }
 
@@ -778,20 +847,6 @@ void Store::Impl::apply(const Commit& commit, Waiting& now_waiting, StoreCounter
 
 namespace {
 
-struct Paths {
-  fs::path directory;
-  fs::path database;
-  fs::path lock;
-
-  explicit Paths(const fs::path& state_dir)
-      : directory(fs::absolute(state_dir) / "logbell"),
-        database(directory / "state.db"),
-        lock(directory / "lock") {}
-  static fs::path with(const fs::path& path, std::string_view suffix) {
-    return path.string() + std::string(suffix);
-  }
-};
-
 // Why `path` could not be made or opened for writing, for whoever must change that: the directory that stands
 // in the way, who we are, whose it is, and what to set.
 Error not_writable(const fs::path& path, int error) {
@@ -881,22 +936,49 @@ Result<FileDescriptor> take_lock(const fs::path& path, rules::Duration wait) {
   return fd;
 }
 
-// A new file appears under its name only when it is complete: an empty state.db is always damage, never a
-// start that was interrupted.
-Result<> create_database(const Paths& paths) {
-  const fs::path fresh = Paths::with(paths.database, ".new");
+fs::path new_name(const Paths& paths) {
+  return Paths::with(paths.database, ".new");
+}
+
+void remove_new(const Paths& paths) {
   std::error_code ignored;
   for (const char* suffix : {"", "-journal", "-wal", "-shm"})
-    fs::remove(Paths::with(fresh, suffix), ignored);
+    fs::remove(Paths::with(new_name(paths), suffix), ignored);
+}
+
+// Before SQLite does, so that it is never readable by others; its companions take over the mode.
+Result<> make_new(const Paths& paths, std::string_view doing) {
+  remove_new(paths);
+  const FileDescriptor fd(
+      ::open(new_name(paths).c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (fd.get() < 0) return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(errno)));
+  return {};
+}
+
+// A new file appears under its name only when it is complete: an empty state.db is always damage, never a
+// start that was interrupted.
+Result<> give_name(const Paths& paths, std::string_view doing) {
+  Result<> synced = sync_path(new_name(paths), false);
+  if (!synced) return synced;
+  LOGBELL_FAULT("store.create.unnamed");
+  if (::rename(new_name(paths).c_str(), paths.database.c_str()) != 0)
+    return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(errno)));
+  return sync_path(paths.directory, true);
+}
+
+void remove_log(const Paths& paths) {
+  std::error_code ignored;
+  for (const char* suffix : {"-wal", "-shm"})
+    fs::remove(Paths::with(paths.database, suffix), ignored);
+}
+
+Result<> create_database(const Paths& paths) {
   const std::string doing = "create " + paths.database.string();
-  // Before SQLite does, so that it is never readable by others; its companions take over the mode.
-  {
-    const FileDescriptor fd(::open(fresh.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (fd.get() < 0) return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(errno)));
-  }
+  Result<> made = make_new(paths, doing);
+  if (!made) return made;
   {
     Connection db;
-    db.open(fresh, SQLITE_OPEN_READWRITE);
+    db.open(new_name(paths), SQLITE_OPEN_READWRITE);
     db.execute("BEGIN IMMEDIATE");
     db.execute(kSchema);
     const std::string marks =
@@ -905,13 +987,7 @@ Result<> create_database(const Paths& paths) {
     db.execute("COMMIT");
     if (!db.ok()) return fail(db.take_error(doing));
   }
-  Result<> synced = sync_path(fresh, false);
-  if (!synced) return synced;
-  LOGBELL_FAULT("store.create.unnamed");
-  if (::rename(fresh.c_str(), paths.database.c_str()) != 0) {
-    return fail(ErrorCode::kIo, fmt::format("{}: {}", doing, rules::errno_text(errno)));
-  }
-  return sync_path(paths.directory, true);
+  return give_name(paths, doing);
 }
 
 std::string basic_rfc3339(rules::Timestamp at) {
@@ -1032,10 +1108,9 @@ Result<Store::Opened> Store::open(const fs::path& state_dir, rules::Timestamp no
   const Paths paths(state_dir);
   Result<> made = make_directory(paths.directory);
   if (!made) return fail(made.error());
-  auto impl = std::make_unique<Impl>();
   Result<FileDescriptor> lock = take_lock(paths.lock, lock_wait);
   if (!lock) return fail(lock.error());
-  impl->instance_lock = std::move(*lock);
+  auto impl = std::make_unique<Impl>(paths);
 
   Opened opened;
   std::error_code error;
@@ -1077,15 +1152,98 @@ Result<Store::Opened> Store::open(const fs::path& state_dir, rules::Timestamp no
                 fmt::format("close {} to others: {}", paths.database.string(), rules::errno_text(errno)));
   }
 
-  Result<> ready = impl->start(paths.database);
-  if (!ready) return fail(ready.error());
+  {
+    const MutexLock write_lock(impl->mutex);
+    const MutexLock read_lock(impl->read_mutex);
+    impl->instance_lock = std::move(*lock);
+    Result<> ready = impl->start(true);
+    if (!ready) return fail(ready.error());
+  }
   opened.store.reset(new Store(std::move(impl)));
   return opened;
 }
 
-Result<> Store::Impl::start(const fs::path& path) {
+Place Store::Impl::place_of_lock() const {
+  struct stat status {};
+  if (::fstat(instance_lock.get(), &status) != 0) return Place::kOurs;
+  return place_of(paths.lock, id_of(status));
+}
+
+bool Store::Impl::in_place() const {
+  return place_of_lock() == Place::kOurs && place_of(paths.database, database) == Place::kOurs &&
+         place_of(Paths::with(paths.database, "-wal"), log) == Place::kOurs;
+}
+
+// Both would tell the same: this one ends, as the other has what is at the path.
+Result<> Store::Impl::taken_over(std::string why) {
+  break_off(why);
+  return fail(ErrorCode::kUnavailable, std::move(why));
+}
+
+Result<> Store::Impl::make_anew() {
+  Result<> made = make_directory(paths.directory);
+  if (!made) return made;
+  if (place_of_lock() != Place::kOurs) {
+    Result<FileDescriptor> lock = take_lock(paths.lock, rules::Duration(0));
+    if (!lock && lock.error().code == ErrorCode::kUnavailable) return taken_over(lock.error().message);
+    if (!lock) return fail(lock.error());
+    instance_lock = std::move(*lock);
+  }
+  const std::string doing = "write it anew";
+  switch (place_of(paths.database, database)) {
+    case Place::kOurs:
+      if (place_of(Paths::with(paths.database, "-wal"), log) == Place::kOurs) return {};
+      // What only the log held goes to the file; then there is nothing in the log that anybody needs.
+      if (!fold_log())
+        return fail(ErrorCode::kIo, doing + ": the state file's log could not be folded into it");
+      remove_log(paths);
+      break;
+    case Place::kMissing: {
+      Result<> copied = copy_to_path();
+      if (!copied) return copied;
+      break;
+    }
+    case Place::kOthers:
+      return taken_over(
+          fmt::format("{} is another one, which this process has not written", paths.database.string()));
+  }
+  // From here on everything is at the path, whole: should it not open, a restart finds it.
+  const MutexLock read_lock(read_mutex);
+  writer.reset();
+  db.close();
+  reader.close();
+  full_sync = false;
+  Result<> started = start(false);
+  if (started) return {};
+  break_off(started.error().message);
+  return fail(ErrorCode::kIo, started.error().message);
+}
+
+// The open files hold everything, also once they have no name.
+Result<> Store::Impl::copy_to_path() {
+  const std::string doing = "write it anew";
+  Result<> made = make_new(paths, doing);
+  if (!made) return made;
+  const std::string fresh = new_name(paths).string();
+  {
+    Statement copy(db, "VACUUM INTO ?");
+    copy.text(fresh);
+    copy.run();
+  }
+  Result<> done;
+  if (!db.ok()) {
+    done = fail(db.take_error(doing));
+  } else {
+    remove_log(paths);  // before: it would be replayed into the new file
+    done = give_name(paths, doing);
+  }
+  if (!done) remove_new(paths);
+  return done;
+}
+
+Result<> Store::Impl::start(bool first) {
+  const fs::path& path = paths.database;
   const std::string doing = "open " + path.string();
-  const MutexLock write_lock(mutex);
   db.open(path, SQLITE_OPEN_READWRITE);
   {
     Statement wal(db, "PRAGMA journal_mode = WAL");
@@ -1109,7 +1267,7 @@ Result<> Store::Impl::start(const fs::path& path) {
       log_pages, kLogsKept * log_pages * kPageBytes);
   db.execute(settings.c_str());
   // The single-instance lock is ours, so whoever had these in flight is no more: the sink may have them.
-  db.execute("UPDATE outbox SET state = 0, maybe_sent = 1 WHERE state = 1");
+  if (first) db.execute("UPDATE outbox SET state = 0, maybe_sent = 1 WHERE state = 1");
   const auto add_column = [&](const char* question, const char* statement) REQUIRES(mutex) {
     if (ask(db, question) > 0) return true;
     if (!db.ok()) return false;
@@ -1131,12 +1289,19 @@ Result<> Store::Impl::start(const fs::path& path) {
   }
   reserve.at(path.parent_path() / "reserve", log_pages * kPageBytes);
   reserve.restock();
-  const MutexLock read_lock(read_mutex);
   reader.open(path, SQLITE_OPEN_READONLY);
+  static_cast<void>(ask(reader, "SELECT n FROM synced"));  // opens the log, too, while it has a name
   if (!reader.ok()) {
     writer.reset();
     return fail(reader.take_error(doing));
   }
+  // One that has gone meanwhile is no file: it is missed at the first look.
+  const auto look = [](const fs::path& at) {
+    struct stat status {};
+    return ::lstat(at.c_str(), &status) == 0 ? id_of(status) : FileId{};
+  };
+  database = look(path);
+  log = look(Paths::with(path, "-wal"));
   return {};
 }
 
@@ -1176,6 +1341,12 @@ Result<bool> Store::knows(std::string_view key) {
 
 Result<std::vector<Delivery>> Store::commit(const Commit& commit) {
   const MutexLock lock(impl_->mutex);
+  if (!impl_->broken && !impl_->in_place()) {
+    if (!std::exchange(impl_->displaced, true)) ++impl_->totals.displaced;
+    Result<> anew = impl_->make_anew();
+    if (!anew) return fail(anew.error().while_("the state directory was deleted or replaced"));
+    impl_->displaced = false;
+  }
   Result<std::vector<Delivery>> done = impl_->try_commit(commit);
   const auto was_full = [&]() REQUIRES(impl_->mutex) {
     return !done && !impl_->broken && impl_->db.was_full();
@@ -1289,6 +1460,11 @@ Result<std::vector<Receipt>> Store::history(std::size_t limit) {
   }
   if (!db.ok()) return fail(db.take_error("read the history of deliveries"));
   return found;
+}
+
+bool Store::in_place() const {
+  const MutexLock lock(impl_->mutex);
+  return impl_->in_place();
 }
 
 StoreCounters Store::counters() const {

@@ -94,6 +94,7 @@ struct StoreCounters {
   std::uint64_t superseded =
       0;  // unsent deliveries that a newer one replaced, or that made room at the outbox's bound
   std::uint64_t unreadable = 0;  // rows that no longer decode: given up, listed in the history
+  std::uint64_t displaced = 0;   // how often its files were no longer those at their paths
 };
 
 class Store {
@@ -132,7 +133,12 @@ class Store {
   // deliveries of its lane with the same value. Marks and settlements of rows that are gone are ignored.
   // Returns the new deliveries, in order. After an error nothing of it is in the store and the next commit
   // may work, unless broken().
+  // Where the files are no longer in_place(), everything is written there anew before: an error that says so
+  // means that this could not be done yet.
   rules::Result<std::vector<Delivery>> commit(const Commit& commit);
+  // Whether the file, its log and the lock are still those at their paths: somebody may have deleted or
+  // replaced them. Three calls of the system; where it does not say, they are.
+  bool in_place() const;
 
   // Whether a notification with this key waits or is in the history. Works while no room is left to write.
   rules::Result<bool> knows(std::string_view key);
@@ -143,8 +149,9 @@ class Store {
   // The newest first.
   rules::Result<std::vector<Receipt>> history(std::size_t limit);
   StoreCounters counters() const;
-  // An fsync failed: what the kernel holds and what the disk holds may differ, and asking again would lie.
-  // Every later commit fails; the process must end (exit 74) and start again from the disk.
+  // An fsync failed: what the kernel holds and what the disk holds may differ, and asking again would lie. Or
+  // the files were replaced by another instance's, which would tell the same. Every later commit fails; the
+  // process must end (exit 74) and start again from what is there.
   bool broken() const;
 
  private:

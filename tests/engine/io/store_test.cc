@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include <catch2/catch.hpp>
@@ -626,6 +627,161 @@ TEST_CASE("store: a rolling restart waits for the old instance to end", "[io][st
   first.reset();
   start.join();
   CHECK(second);
+}
+
+namespace {
+
+std::vector<std::string> keys_of(Store& store) {
+  std::vector<std::string> keys;
+  const rules::Result<std::vector<StoredEntry>> entries = store.entries("");
+  REQUIRE(entries);
+  for (const StoredEntry& entry : *entries)
+    keys.push_back(entry.key);
+  return keys;
+}
+
+// What the next process would find, should this one be killed now.
+std::vector<std::string> found_after_a_kill(const StateDir& dir) {
+  const StateDir copy;
+  fs::copy(dir.path() / "logbell", copy.path() / "logbell", fs::copy_options::recursive);
+  return keys_of(*open_store(copy).store);
+}
+
+Commit entry(const std::string& key) {
+  Commit c;
+  c.entries = {{key, "value of " + key}};
+  return c;
+}
+
+}  // namespace
+
+TEST_CASE("store: what is deleted under it is there again with the next commit, whole", "[io][store][F17]") {
+  const auto remove = [](const char* name) {
+    return [name](const StateDir& dir) { REQUIRE(fs::remove_all(dir.file(name)) > 0); };
+  };
+  using Row = std::tuple<std::string, std::function<void(const StateDir&)>>;
+  const auto [what, lose] = GENERATE_COPY(
+      values<Row>({{"everything", [](const StateDir& dir) { REQUIRE(fs::remove_all(dir.path()) > 0); }},
+                   {"everything in state_dir, as somebody makes it anew",
+                    [](const StateDir& dir) { REQUIRE(fs::remove_all(dir.path() / "logbell") > 0); }},
+                   {"every file, one by one",
+                    [](const StateDir& dir) {
+                      for (const char* name : {"lock", "reserve", "state.db", "state.db-shm", "state.db-wal"})
+                        fs::remove(dir.file(name));
+                    }},
+                   {"the lock, which nobody writes to: a cleaner takes it for old", remove("lock")},
+                   {"the file", remove("state.db")},
+                   {"its log", remove("state.db-wal")},
+                   {"it was moved away",
+                    [](const StateDir& dir) { fs::rename(dir.path() / "logbell", dir.path() / "old"); }}}));
+  INFO(what);
+  const StateDir dir;
+  std::unique_ptr<Store> store = std::move(open_store(dir).store);
+  const std::vector<Delivery> added = commit(*store, notifications({notification("k1"), notification("k2")}));
+  commit(*store, entry("a"));
+  Commit sent;
+  sent.in_flight = {added[0].id};
+  sent.settlements = {settlement(added[1].id, DeliveryState::kDelivered)};
+  commit(*store, sent);
+
+  lose(dir);
+  const std::vector<Delivery> next = commit(*store, notifications({notification("k2"), notification("k3")}));
+  commit(*store, entry("b"));
+  // What was told is known, numbers go on, and what is on its way is no message of a process that died.
+  REQUIRE(next.size() == 1);
+  CHECK(next[0].id > added[1].id);
+  CHECK(waiting_keys(*store) == std::vector<std::string>{"k1", "k3"});
+  CHECK(store->undelivered()->at(0).state == DeliveryState::kInFlight);
+  CHECK_FALSE(store->undelivered()->at(0).maybe_sent);
+  CHECK(found_after_a_kill(dir) == std::vector<std::string>{"a", "b"});
+  CHECK(mode(dir.path() / "logbell") == 0700);
+  for (const char* name : {"state.db", "state.db-wal", "state.db-shm", "lock"})
+    CHECK(mode(dir.file(name)) == 0600);
+  CHECK(dir.corrupt_files().empty());
+  const auto second = Store::open(dir.path(), kNow, milliseconds(0));
+  REQUIRE_FALSE(second);
+  CHECK(second.error().code == ErrorCode::kUnavailable);
+
+  store.reset();
+  const Store::Opened again = open_store(dir);
+  CHECK_FALSE(again.fresh);
+  CHECK(again.moved_aside.empty());
+  CHECK(keys_of(*again.store) == std::vector<std::string>{"a", "b"});
+  CHECK(waiting_keys(*again.store) == std::vector<std::string>{"k1", "k3"});
+  CHECK(again.store->undelivered()->at(0).maybe_sent);
+  CHECK(again.store->history(10)->size() == 1);
+}
+
+TEST_CASE("store: once another instance has its directory, it ends", "[io][store][F17][F38]") {
+  const StateDir dir;
+  const Store::Opened first = open_store(dir);
+  commit(*first.store, entry("a"));
+  fs::remove_all(dir.path() / "logbell");
+  std::optional<Store::Opened> second = open_store(dir);  // the lock went with the rest
+  commit(*second->store, entry("of the second"));
+  SECTION("while that runs") {}
+  SECTION("also when that has gone: what is there now is not its own") {
+    second.reset();
+  }
+  const auto refused = first.store->commit(entry("b"));
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == ErrorCode::kUnavailable);
+  CHECK(refused.error().message.find("deleted or replaced") != std::string::npos);
+  CHECK(first.store->broken());
+  CHECK_FALSE(first.store->commit(entry("c")));
+  CHECK(found_after_a_kill(dir) == std::vector<std::string>{"of the second"});
+}
+
+TEST_CASE("store: what cannot be written again where it was deleted is tried with each commit",
+          "[io][store][F17][F36]") {
+  const StateDir dir;
+  const Store::Opened opened = open_store(dir);
+  commit(*opened.store, entry("a"));
+  fs::remove_all(dir.path() / "logbell");
+  std::ofstream(dir.path() / "logbell") << "in the way";
+  for (int i = 0; i < 2; ++i) {
+    const auto refused = opened.store->commit(entry("b"));
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == ErrorCode::kIo);
+    CHECK(refused.error().message.find("deleted or replaced") != std::string::npos);
+  }
+  CHECK_FALSE(opened.store->broken());
+  CHECK(keys_of(*opened.store) == std::vector<std::string>{"a"});  // nothing of it is forgotten
+  fs::remove(dir.path() / "logbell");
+  commit(*opened.store, entry("b"));
+  CHECK(found_after_a_kill(dir) == std::vector<std::string>{"a", "b"});
+}
+
+TEST_CASE("store: whatever fails while it is written anew, what was committed is not lost",
+          "[io][store][F17][F31]") {
+  for (const Faults::Call call : {Faults::kRead, Faults::kWrite, Faults::kSync, Faults::kOpen}) {
+    bool reached = true;
+    int n = 1;
+    for (; reached && n < 1000; ++n) {
+      CAPTURE(call, n);
+      const StateDir dir;
+      const FaultyFileSystem file_system;
+      std::unique_ptr<Store> store = std::move(open_store(dir).store);
+      commit(*store, entry("a"));
+      fs::remove_all(dir.path() / "logbell");
+      faults.nth_write_error = SQLITE_FULL;
+      faults.until.at(call) = n;
+      Commit b = entry("b");
+      b.sync = true;
+      bool done = store->commit(b).has_value();
+      reached = faults.struck;
+      faults.until = {};
+      if (!done && !store->broken()) {
+        commit(*store, b);
+        done = true;
+      }
+      store.reset();
+      const std::vector<std::string> found = keys_of(*open_store(dir).store);
+      CHECK(found == (done ? std::vector<std::string>{"a", "b"} : std::vector<std::string>{"a"}));
+    }
+    CHECK(n > 2);
+    CHECK(n < 1000);
+  }
 }
 
 TEST_CASE("store: a file from a newer logbell is left alone", "[io][store][F38]") {
