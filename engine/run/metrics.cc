@@ -205,7 +205,7 @@ constexpr std::array kFamilies{
     Family{"logbell_source_uncovered_errors_total", MetricType::Counter,
            "Lines that look like errors and that no rule looks at."},
     Family{"logbell_state_lost_total", MetricType::Counter,
-           "Starts that found their saved state missing or damaged."},
+           "Starts that found their saved state missing or damaged; how often it was deleted or replaced since."},
     Family{"logbell_values_negative_total", MetricType::Counter,
            "Values below 0 that a pattern's counter left out: it never decreases."},
     Family{"logbell_window_full_total", MetricType::Counter,

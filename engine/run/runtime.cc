@@ -38,8 +38,10 @@ constexpr int kExitConfig = 78;
 // A file that is far behind is read by two: more would take the cores from the service beside us.
 constexpr std::size_t kReaderThreads = 2;
 
-// When the state was last found missing or damaged: milliseconds since the epoch.
+// When the state was last found missing or damaged, in milliseconds since the epoch; with kLostRunning, if
+// that was not at a start.
 constexpr std::string_view kStateLostKey = "run/state_lost";
+constexpr std::string_view kLostRunning = " while running";
 // A retired lane of the same name may still be in an attempt; it takes at most this (Attempt::timeout and a
 // little).
 constexpr Duration kAttempt{std::chrono::seconds(16)};
@@ -64,13 +66,31 @@ bool is_about_its_way(std::string_view alertname) {
 // In a SinkDead that a question raised, not a message.
 constexpr std::string_view kNoMessage = "no message would arrive";
 
-Condition state_lost(bool active) {
+enum class Lost { kAtStart, kWhileRunning, kToAnother };
+
+Condition state_lost(bool active, Lost lost) {
   Condition condition;
   condition.alertname = "StateLost";
-  condition.summary =
-      "logbell's saved state was missing or damaged at its start: what had been counted and who had been "
-      "told is "
-      "forgotten; windows fill again from the logs that are there.";
+  switch (lost) {
+    case Lost::kAtStart:
+      condition.summary =
+          "logbell's saved state was missing or damaged at its start: what had been counted and who had been "
+          "told is "
+          "forgotten; windows fill again from the logs that are there.";
+      break;
+    case Lost::kWhileRunning:
+      condition.summary =
+          "logbell's state directory was deleted or replaced while it ran. It writes everything there anew; "
+          "had it ended before, it would have forgotten what had been counted and who had been told: "
+          "whatever "
+          "deletes the directory must leave it alone.";
+      break;
+    case Lost::kToAnother:
+      condition.summary =
+          "logbell's state directory was deleted or replaced while it ran, and another logbell has it now: "
+          "this one ends, for both would tell the same. The other tells alerts of before again.";
+      break;
+  }
   condition.severity = "warning";
   condition.active = active;
   return condition;
@@ -858,6 +878,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
   rules::Result<std::vector<Delivery>> undelivered = store_->undelivered();
   if (!undelivered) return broken_read(undelivered.error());
   std::vector<StoredEntry> totals;
+  Lost how_lost = Lost::kAtStart;
   std::set<std::string> remembered;  // lanes of which there is something to forget once they are gone
   for (const StoredEntry& entry : *own) {
     const std::string_view key = entry.key;
@@ -872,6 +893,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
       std::int64_t at = 0;
       std::from_chars(entry.value->data(), entry.value->data() + entry.value->size(), at);
       state_lost_at_ = rules::from_unix_ms(at);
+      if (entry.value->find(kLostRunning) != std::string::npos) how_lost = Lost::kWhileRunning;
     }
   }
 
@@ -909,9 +931,10 @@ std::optional<Runtime::Failure> Runtime::begin() {
               {{"state_dir", config.state_dir}, {"moved_to", opened->moved_aside}});
     metrics.count("logbell_state_lost_total");
     state_lost_at_ = clock.now();
+    how_lost = Lost::kAtStart;
     first_entries.push_back({std::string(kStateLostKey), std::to_string(rules::to_unix_ms(*state_lost_at_))});
   }
-  if (state_lost_at_) pipeline->set_condition(state_lost(true), clock.now());
+  if (state_lost_at_) pipeline->set_condition(state_lost(true, how_lost), clock.now());
   if (!options_.plan_refused) pipeline->set_condition(reload_succeeded(), clock.now());
   metrics.set_plan(plan);
   show_fingerprint(config);
@@ -959,9 +982,23 @@ std::optional<Runtime::Failure> Runtime::begin() {
                                 static_cast<double>(counters.superseded));
     options_.metrics->set("logbell_outbox_unreadable_total", {},
                                 static_cast<double>(counters.unreadable));
+    if (counters.displaced != std::exchange(displaced_seen_, counters.displaced)) {
+      if (!store_->broken()) {
+        options_.log->error(
+            added ? "The state directory was deleted or replaced while logbell ran: everything was "
+                    "written there anew. Whatever deletes it must leave it alone."
+                  : "The state directory was deleted or replaced while logbell ran: everything is "
+                    "written there anew as soon as that can be done.",
+            {{"state_dir", options_.config->state_dir}});
+      }
+      options_.metrics->count("logbell_state_lost_total");
+      displaced_ = true;  // told by the main thread: the core may wait for this one
+      if (options_.wake_main) options_.wake_main();
+    }
     return added;
   };
   writer.broken = [this] { return store_->broken(); };
+  writer.in_place = [this] { return store_->in_place(); };
   writer.knows = [this](const std::string& key) { return store_->knows(key).value_or(false); };
   writer.deliver = [this](Delivery delivery) {
     const std::shared_ptr<Lane> to = lane(delivery.notification.lane);
@@ -1642,9 +1679,15 @@ void Runtime::tend() {
     trim_at_.reset();
     ::malloc_trim(0);
   }
+  if (displaced_.exchange(false)) {
+    state_lost_at_ = options_.clock->now();
+    queue_.push(state_lost(true, store_->broken() ? Lost::kToAnother : Lost::kWhileRunning), 0);
+    writer_->store({{std::string(kStateLostKey),
+                     std::to_string(rules::to_unix_ms(*state_lost_at_)).append(kLostRunning)}});
+  }
   if (state_lost_at_ && options_.clock->now() - *state_lost_at_ >= kStateLostFires) {
     state_lost_at_.reset();
-    queue_.push(state_lost(false), 0);
+    queue_.push(state_lost(false, Lost::kAtStart), 0);
     writer_->store({{std::string(kStateLostKey), std::nullopt}});
   }
 }
@@ -1669,7 +1712,7 @@ bool Runtime::stop(Duration grace) {
   if (verify_) verify_->stop();
   // Said while the rest ends, on a thread of its own.
   if (heartbeat_)
-    heartbeat_->stop(broken ? std::optional<std::string>("it ends: the disk did not keep what was written")
+    heartbeat_->stop(broken ? std::optional<std::string>("it ends: its state is not kept, see its log")
                             : std::nullopt);
   // Read what is written. After a failed fsync nothing more: it could not be written down.
   reader_->finish(broken ? began : began + grace / 2);
@@ -1788,8 +1831,8 @@ Health Runtime::health() const {
   health.stalled = stalled(kStalled);
   health.ready = ready_;
   if (const auto since = writer_->failing_since())
-    health.degraded.push_back(fmt::format("the state cannot be written since {}; it is kept in memory",
-                                          rules::format_rfc3339(*since)));
+    health.degraded.push_back(fmt::format("the state cannot be written since {}; it is kept in memory: {}",
+                                          rules::format_rfc3339(*since), writer_->failing_reason()));
   if (plan_refused_) health.degraded.emplace_back("the configuration was refused; the last good one runs");
   if (reload_failed_) health.degraded.emplace_back("the last reload was refused; the old configuration runs");
   std::map<std::string, rules::Timestamp> delivered;  // by lane, the last time

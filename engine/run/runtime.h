@@ -381,7 +381,7 @@ class Runtime {
   // What the main thread does between events: lanes of removed sinks.
   void tend();
   // Set when the process should end by itself: 0 every source has ended, 74 the disk did not keep what was
-  // written.
+  // written, or another instance has the state directory.
   std::optional<int> finished() const;
   // As if the process had died: nothing more is read, written or sent. Of a driver that has stopped its
   // loops.
@@ -449,6 +449,8 @@ class Runtime {
   std::uint64_t told_generation_ = 0;              // of a plan whose verdicts the core was told
   std::set<std::string> stored_texts_;             // paths
   std::optional<rules::Timestamp> state_lost_at_;  // StateLost fires since
+  std::uint64_t displaced_seen_ = 0;               // StoreCounters::displaced; the writer's thread's
+  std::atomic<bool> displaced_{false};             // it has moved
   bool stopped_ = false;
 
   // In the order of the start; destroyed in reverse.

@@ -105,6 +105,7 @@ Settlement no_lane(DeliveryId id, std::string_view why, rules::Timestamp now) {
 Writer::Writer(Options options) : options_(std::move(options)) {
   LOGBELL_CHECK(options_.clock != nullptr && options_.log != nullptr && options_.metrics != nullptr);
   LOGBELL_CHECK(options_.commit && options_.broken && options_.deliver && options_.on_broken);
+  look_at_ = options_.clock->instant() + kLookEvery;
   for (const StoredEntry& entry : options_.totals) {
     const std::string text = entry.value.value_or("");
     std::uint64_t total = 0;
@@ -247,6 +248,11 @@ std::optional<rules::Timestamp> Writer::failing_since() const {
   return failing_since_;
 }
 
+std::string Writer::failing_reason() const {
+  const MutexLock lock(mutex_);
+  return failing_reason_;
+}
+
 bool Writer::idle() const {
   const MutexLock lock(mutex_);
   return idle_;
@@ -305,7 +311,11 @@ Instant Writer::step() {
     retry_at_ = std::min(retry_at_, now);  // there is no later
   }
 
-  if (!pending_.empty() && !broken_ && due(now)) {
+  if (options_.in_place && !broken_ && now >= look_at_) {
+    look_at_ = now + kLookEvery;
+    displaced_ = !options_.in_place();
+  }
+  if ((!pending_.empty() || displaced_) && !broken_ && due(now)) {
     // What a commit answers may bring the next one: a settlement of what left undurably.
     while (attempt(now) && !pending_.empty() && pending_.urgent) {
     }
@@ -328,7 +338,9 @@ Instant Writer::step() {
 
 Instant Writer::next(Instant now) const {
   Instant at = now + kIdle;
-  if (broken_ || pending_.empty()) return at;
+  if (broken_) return at;
+  if (options_.in_place) at = std::min(at, look_at_);
+  if (pending_.empty() && !displaced_) return at;
   if (failing_) return std::min(at, retry_at_);
   if (pending_.urgent) return now;
   return pending_.since ? std::min(at, *pending_.since + kMaxAge) : at;
@@ -336,7 +348,7 @@ Instant Writer::next(Instant now) const {
 
 bool Writer::due(Instant now) const {
   if (failing_) return now >= retry_at_;
-  return pending_.urgent || pending_.bytes >= kMaxBytes ||
+  return pending_.urgent || displaced_ || pending_.bytes >= kMaxBytes ||
          (pending_.since && now >= *pending_.since + kMaxAge);
 }
 
@@ -530,17 +542,21 @@ bool Writer::attempt(Instant now) {
   }
   options_.metrics->count("logbell_commit_failures_total");
   if (options_.broken()) {
-    options_.log->error("The disk did not keep what was written: ending, to start again from what it holds.",
-                        {{"store", "broken"}, {"reason", added.error().message}});
+    options_.log->error(
+        added.error().code == rules::ErrorCode::kUnavailable
+            ? "The state is no longer this process's own: ending, or both would tell the same."
+            : "The disk did not keep what was written: ending, to start again from what it holds.",
+        {{"store", "broken"}, {"reason", added.error().message}});
     broken_ = true;
   } else {
     options_.log->error(
         "Saving the state failed; it is kept in memory and tried again. Alerts go out meanwhile.",
         {{"store", "failing"}, {"reason", added.error().message}});
   }
-  if (!failing_) {
+  {
     const MutexLock lock(mutex_);
-    failing_since_ = options_.clock->now();
+    if (!failing_) failing_since_ = options_.clock->now();
+    failing_reason_ = added.error().message;
   }
   failing_ = true;
   retry_at_ = now + retry_delay_;
@@ -559,12 +575,14 @@ bool Writer::attempt(Instant now) {
 }
 
 void Writer::succeeded(std::vector<Delivery> added) {
+  displaced_ = false;
   if (failing_) {
     failing_ = false;
     retry_delay_ = kFirstRetry;
     options_.log->info("Saving the state works again.", {{"store", "ok"}});
     const MutexLock lock(mutex_);
     failing_since_.reset();
+    failing_reason_.clear();
   }
   std::vector<MetricValue> counters;
   counters.reserve(pending_.counters.size());

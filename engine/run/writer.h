@@ -40,6 +40,9 @@ class Writer {
   static constexpr std::size_t kMaxHeldBytes = 256 << 20;  // of entries, each key once: all windows are less
   static constexpr rules::Duration kFirstRetry{100};
   static constexpr rules::Duration kLastRetry{5000};
+  // With nothing to commit it is looked as often whether the store's files are still there. A commit looks by
+  // itself.
+  static constexpr rules::Duration kLookEvery{5000};
 
   struct Options {
     const Clock* clock = nullptr;  // these three must outlive me
@@ -47,6 +50,7 @@ class Writer {
     Metrics* metrics = nullptr;
     std::function<rules::Result<std::vector<Delivery>>(const Commit&)> commit;
     std::function<bool()> broken;           // the store will never work again
+    std::function<bool()> in_place;         // its files are where they were; false: a commit mends that
     std::function<bool(const std::string& key)> knows;  // has it this one, waiting or told?
     std::function<bool(Delivery)> deliver;  // to its lane; false: there is no such lane
     std::function<void()> on_broken;        // once, on the writer's thread
@@ -89,6 +93,7 @@ class Writer {
 
   // Since when the store refuses commits; unset: it does not.
   std::optional<rules::Timestamp> failing_since() const;
+  std::string failing_reason() const;  // what it said last; "": it does not
   bool idle() const;  // nothing waits to be committed
   // Of ticks that are not taken yet; and how often submit() had to wait for room.
   std::size_t queued_bytes() const;
@@ -171,6 +176,8 @@ class Writer {
   std::map<std::string, std::uint64_t> totals_;
   rules::Duration retry_delay_ = kFirstRetry;
   rules::Instant retry_at_;
+  rules::Instant look_at_;
+  bool displaced_ = false;  // the store's files are not where they were
   bool failing_ = false;
   bool broken_ = false;
 
@@ -192,6 +199,7 @@ class Writer {
   bool full_ GUARDED_BY(mutex_) = false;  // nothing more is taken from the core until there is room
   bool idle_ GUARDED_BY(mutex_) = true;
   std::optional<rules::Timestamp> failing_since_ GUARDED_BY(mutex_);
+  std::string failing_reason_ GUARDED_BY(mutex_);
 };
 
 }  // namespace logbell::engine

@@ -3,6 +3,7 @@
 what is long over."""
 import os
 import shutil
+import signal
 import time
 
 import harness
@@ -11,6 +12,8 @@ from harness import Case, configuration, rule, stays, wait_for
 PATTERNS = {"tick": {"match": r"tick n=\d+$"}, "boom": {"match": r"ERROR boom on (?P<queue>\w+)$", "labels": ["queue"]},
             "outage": {"match": "ERROR outage"}}
 REPLAY = 3  # seconds: max_replay_age
+LOOK = 5  # seconds: Writer::kLookEvery
+DELETED = "logbell's state directory was deleted or replaced while it ran"
 
 
 class StateLostTest(Case):
@@ -82,6 +85,58 @@ class StateLostTest(Case):
         stays(lambda: len(self.told("over")) == 1, "one notification of what is long over", 1)
         self.app.write("ERROR boom on after")
         wait_for(lambda: self.told("after"), "what comes after", context=bell.tail)
+
+    def told_of(self, alertname, status="firing"):
+        return [alert for alert in self.receiver.alerts(status) if alert["labels"]["alertname"] == alertname]
+
+    def test_F17_the_state_is_deleted_while_it_runs(self):
+        bell = self.ring()
+        self.boom(bell, "before")
+        self.app.write("ERROR outage")
+        wait_for(lambda: self.told_of("Outage"), "Outage told", context=bell.tail)
+        bell.await_metric(1, "logbell_pattern_matches_total", pattern="tick")
+        shutil.rmtree(self.path("state"))
+        # Nobody writes a line: it looks by itself, and writes everything there again.
+        wait_for(lambda: DELETED in bell.get("/-/ready")[1], "readiness says it", LOOK + 5, bell.tail)
+        wait_for(lambda: self.told_of("StateLost"), "StateLost told", context=bell.tail)
+        self.assertTrue(self.told_of("StateLost")[0]["annotations"]["summary"].startswith(DELETED))
+        self.assertEqual(200, bell.get("/-/ready")[0])
+        self.assertIn("level=error", [line for line in bell.said().split("\n") if "deleted or replaced while" in line][0])
+        self.boom(bell, "between")
+        bell.await_metric(2, "logbell_pattern_matches_total", pattern="tick")
+        # Once more, by whoever makes it anew at once: with the next line.
+        shutil.rmtree(self.state)
+        os.makedirs(self.state, 0o700)
+        self.boom(bell, "after")
+        bell.await_metric(3, "logbell_pattern_matches_total", pattern="tick")
+        bell.kill()
+        self.outlive_the_replay()
+        self.app.write("tick n=1", "ERROR boom on missed")
+        bell.start()
+        wait_for(lambda: self.told("missed"), "what was missed", context=bell.tail)
+        bell.await_metric(4, "logbell_pattern_matches_total", pattern="tick")
+        bell.await_metric(4, "logbell_pattern_matches_total", pattern="boom")
+        stays(lambda: all(len(self.told(queue)) == 1 for queue in ("before", "between", "after")) and len(self.told_of("Outage")) == 1,
+              "nothing is told twice", 1)
+        bell.await_firing("StateLost")  # for an hour, over a restart
+
+    def test_F17_another_one_took_the_state_dir_that_was_deleted(self):
+        bell = self.ring()
+        self.boom(bell, "before")
+        os.mkdir(self.path("second"))
+        second = self.closing(harness.Logbell(
+            self.path("second"), bell.text.replace(f"127.0.0.1:{bell.port}", f"127.0.0.1:{harness.free_port()}")))
+        self.assertNotEqual(bell.port, second.port)
+        bell.process.signal(signal.SIGSTOP)  # it must not be quicker
+        shutil.rmtree(self.state)
+        second.start()
+        bell.process.signal(signal.SIGCONT)
+        self.assertEqual(74, bell.process.wait(LOOK + 10))
+        self.assertIn("another logbell uses this state_dir", bell.said())
+        wait_for(lambda: self.told_of("StateLost"), "StateLost told", context=bell.tail)
+        self.app.write("ERROR boom on after")
+        wait_for(lambda: self.told("after"), "the second tells", context=second.tail)
+        stays(lambda: len(self.told("after")) == 1, "one of them tells", 1)
 
 
 if __name__ == "__main__":

@@ -237,7 +237,8 @@ void World::start() {
     logging.write = [this](std::string_view line) {
       if (replays_ || line.find("level=error") != std::string_view::npos)
         say(std::string(line.substr(0, line.size() - 1)));
-      if (line.find("missing or damaged") != std::string_view::npos)
+      if (line.find("missing or damaged") != std::string_view::npos ||
+          line.find("deleted or replaced") != std::string_view::npos)
         throw Violation("the state was lost: " + std::string(line));
     };
     log_ = std::make_unique<engine::Log>(std::move(logging));

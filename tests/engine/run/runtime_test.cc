@@ -1179,6 +1179,62 @@ TEST_CASE("runtime: state that vanished is told of", "[run][runtime][F38]") {
   CHECK(house.stop());
 }
 
+TEST_CASE("runtime: state that is deleted while it runs is told of, and nothing is told twice",
+          "[run][runtime][F17]") {
+  House house;
+  house.write("app.log", "ERROR boom\nERROR boom\nERROR boom\n");
+  const auto told_of = [&](const std::string& alert) {
+    const Lines told = house.told();
+    return std::count_if(told.begin(), told.end(),
+                         [&](const std::string& line) { return line.find(alert) != std::string::npos; });
+  };
+  house.start();
+  house.tend_until([&] { return told_of("Boom") == 1; });
+  std::filesystem::remove_all(house.path("logbell"));
+  house.write("app.log", "ERROR boom\n");
+  house.tend_until(
+      [&] { return house.shows("logbell_alerts{alertname=\"StateLost\",alertstate=\"firing\"} 1"); });
+  house.tend_until([&] { return house.shows("logbell_pattern_matches_total{pattern=\"boom\"} 4"); });
+  CHECK(house.shows("logbell_state_lost_total 1"));
+  const std::vector<std::string> degraded = house.runtime->health().degraded;
+  CHECK(std::any_of(degraded.begin(), degraded.end(), [](const std::string& why) {
+    return why.find("was deleted or replaced while it ran") != std::string::npos;
+  }));
+  CHECK_FALSE(house.runtime->finished());
+  CHECK(house.stop());
+
+  // The next process knows who was told, and that it happened.
+  house.write("app.log", "ERROR boom\n");
+  house.start();
+  house.tend_until([&] { return house.shows("logbell_pattern_matches_total{pattern=\"boom\"} 5"); });
+  const std::shared_ptr<const CoreView> view = house.runtime->core_view();
+  CHECK(std::any_of(view->alerts.begin(), view->alerts.end(), [](const AlertView& one) {
+    return one.alert.name() == "StateLost" &&
+           one.alert.annotation("summary").find("while it ran") != std::string_view::npos;
+  }));
+  CHECK(house.shows("logbell_state_lost_total 0"));
+  CHECK(house.stop());
+  CHECK(told_of("Boom") == 1);
+}
+
+TEST_CASE("runtime: whose state directory another instance has taken ends", "[run][runtime][F17][F38]") {
+  House house;
+  house.start();
+  house.tend_until([&] { return house.runtime->health().ready; });
+  std::filesystem::remove_all(house.path("logbell"));
+  House other;
+  other.directory.swap(house.directory);  // the same state_dir
+  auto second = other.begin();
+  other.directory.swap(house.directory);
+  REQUIRE(second);
+  house.write("app.log", "ERROR boom\n");
+  house.tend_until([&] { return house.runtime->finished().has_value(); });
+  CHECK(*house.runtime->finished() == 74);
+  house.stop();
+  CHECK_FALSE((*second)->finished());
+  CHECK((*second)->stop(10s));
+}
+
 TEST_CASE("runtime: why it cannot start is a code of its own", "[run][runtime][F38]") {
   House house;
   house.start();

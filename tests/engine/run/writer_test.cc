@@ -76,6 +76,7 @@ struct WriterFixture {
       return added;
     };
     options.broken = [this] { return is_broken; };
+    options.in_place = [this] { return in_place; };
     options.deliver = [this](Delivery delivery) {
       if (delivery.notification.lane == "removed") return false;
       delivered.push_back(std::move(delivery));
@@ -111,6 +112,7 @@ struct WriterFixture {
   Metrics metrics{"1", clock.now()};
   bool refusing = false;
   bool is_broken = false;
+  bool in_place = true;
   int attempts = 0;
   int broken_calls = 0;
   DeliveryId last_id = 0;
@@ -407,6 +409,36 @@ TEST_CASE("writer: a failed fsync ends it once, and what is on its way may still
   f.writer->step();
   CHECK(f.broken_calls == 1);
   CHECK(f.attempts == 1);
+}
+
+TEST_CASE("writer: with nothing to write it looks nevertheless whether its file is still there",
+          "[run][writer][F17]") {
+  WriterFixture f;
+  f.writer->step();
+  CHECK(f.attempts == 0);
+  f.in_place = false;  // deleted
+  rules::Instant next = f.writer->step();
+  CHECK(f.attempts == 0);  // it has just looked
+  CHECK(next - f.clock.instant() <= Writer::kLookEvery);
+  f.clock.advance(Writer::kLookEvery);
+  f.refusing = true;  // and cannot be made anew
+  next = f.writer->step();
+  CHECK(f.attempts == 1);
+  CHECK(f.writer->failing_since());
+  CHECK(f.writer->failing_reason() == "write to the state file: no space left on device");
+  CHECK(next - f.clock.instant() <= Writer::kFirstRetry);
+  f.refusing = false;
+  f.clock.advance(Writer::kFirstRetry);
+  f.writer->step();
+  CHECK(f.commits.size() == 1);
+  CHECK_FALSE(f.writer->failing_since());
+  CHECK(f.writer->failing_reason().empty());
+  f.in_place = true;
+  for (int i = 0; i < 5; ++i) {
+    f.clock.advance(Writer::kLookEvery);
+    f.writer->step();
+  }
+  CHECK(f.attempts == 2);
 }
 
 TEST_CASE("writer: a notification for a lane that is gone ends dead and is counted", "[run][writer]") {
