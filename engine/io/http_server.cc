@@ -9,15 +9,20 @@
 #include <cstring>
 #include <list>
 #include <system_error>
+#include <thread>
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <sys/resource.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "engine/io/descriptors.h"
 #include "rules/text.h"
 
 namespace logbell::engine {
@@ -34,8 +39,6 @@ constexpr std::size_t kConnectionMemory = 16 * 1024;
 constexpr int kBacklog = 511;
 // An upload of unknown length that is too large is read this far for the sake of a proper 413, then cut off.
 constexpr std::size_t kMaxDiscarded = 1024 * 1024;
-// So few connections are always allowed, whatever the limit on file descriptors says: scrape, probe, person.
-constexpr unsigned kMinConnections = 8;
 
 int hex_digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -169,10 +172,25 @@ Result<int> listen_on(const std::string& address) {
 }
 
 unsigned allowed_connections(unsigned wanted) {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return wanted;
-  const rlim_t half = limit.rlim_cur / 2;
-  return std::max(kMinConnections, static_cast<unsigned>(std::min<rlim_t>(wanted, half)));
+  return static_cast<unsigned>(std::min<std::size_t>(wanted, share_descriptors().clients));
+}
+
+int open_spare() {
+  return ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+// The process or the system has no descriptor left.
+bool is_out_of_descriptors(int error) {
+  return error == EMFILE || error == ENFILE;
+}
+
+// Of accept4(2): whoever wanted to connect has gone, or never came, as Linux passes errors of the network on.
+bool is_gone(int error) {
+  for (const int one : {EINTR, ECONNABORTED, EPROTO, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH,
+                        EOPNOTSUPP, ENETUNREACH, EPERM}) {
+    if (error == one) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -211,10 +229,27 @@ struct HttpServer::Impl {
   MHD_Daemon* daemon = nullptr;
   std::string address;
   std::uint16_t port = 0;
+  std::size_t places = 0;
   std::size_t crowded = 0;  // from so many connections on, a new one costs the oldest its place
+  int listening = -1;
+  int stop = -1;    // an eventfd: the server goes
+  int events = -1;  // libmicrohttpd's, and closed by it
+  std::thread thread;
 
   // Owned by the server's thread: sockets, the one that has been quiet longest first.
   std::list<int> connections;
+  int spare = -1;  // given up for whoever comes when there is no other descriptor
+
+  Impl() = default;
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+  ~Impl();
+
+  void serve() noexcept;
+  bool somebody_waits() const;
+  int accept_one();
+  bool accept_some();
+  void turn_away();
 
   // libmicrohttpd's callbacks. An exception must not cross its frames: noexcept ends the process instead.
   static void* on_target(void* self, const char* uri, MHD_Connection* connection) noexcept;
@@ -333,25 +368,108 @@ void HttpServer::Impl::on_connection(void* self, MHD_Connection* connection, voi
   // Clients that drip a byte now and then never time out. When they crowd, a new one, which may be the health
   // check, takes the place of the one that has been quiet longest: its socket ends, and the server's loop
   // finds that out.
-  if (server.connections.size() >= server.crowded) {
-    ::shutdown(server.connections.front(), SHUT_RDWR);
-    server.connections.pop_front();
-    if (server.on_turned_away) server.on_turned_away();
-  }
+  if (server.connections.size() >= server.crowded) server.turn_away();
   server.connections.push_back(info->connect_fd);
+}
+
+void HttpServer::Impl::turn_away() {
+  if (connections.empty()) return;
+  ::shutdown(connections.front(), SHUT_RDWR);
+  connections.pop_front();
+  if (on_turned_away) on_turned_away();
+}
+
+bool HttpServer::Impl::somebody_waits() const {
+  pollfd waiting{listening, POLLIN, 0};
+  return ::poll(&waiting, 1, 0) > 0;
+}
+
+// A socket, or -1 with errno. Without a descriptor left, the spare one is given for it.
+int HttpServer::Impl::accept_one() {
+  int fd = ::accept4(listening, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  const int error = errno;
+  if (fd >= 0 || !is_out_of_descriptors(error)) return fd;
+  // It says so even where nobody waits.
+  const bool waits = somebody_waits();
+  if (waits && spare >= 0) {
+    ::close(std::exchange(spare, -1));
+    fd = ::accept4(listening, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  }
+  if (fd < 0) errno = waits ? error : EAGAIN;
+  return fd;
+}
+
+// Those who have come, as far as there are places before the loop has closed the ones that lost theirs.
+// False: one cannot be accepted at the moment.
+bool HttpServer::Impl::accept_some() {
+  const std::size_t at_once = std::max<std::size_t>(1, (places - crowded) / 2);
+  for (std::size_t i = 0; i < at_once; ++i) {
+    const MHD_DaemonInfo* now = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+    if (now != nullptr && now->num_connections >= places) return false;
+    const int fd = accept_one();
+    if (fd < 0) {
+      if (errno == EAGAIN || errno == EWOULDBLOCK) return true;
+      if (is_gone(errno)) continue;
+      // Whoever came just now is served first.
+      if (i == 0 && is_out_of_descriptors(errno)) turn_away();
+      return false;
+    }
+    sockaddr_storage peer{};
+    socklen_t length = sizeof peer;
+    auto* name = reinterpret_cast<sockaddr*>(&peer);
+    if (::getpeername(fd, name, &length) != 0) {
+      ::close(fd);  // gone already
+      continue;
+    }
+    // Closes it where it does not take it.
+    static_cast<void>(MHD_add_connection(daemon, fd, name, length));
+  }
+  return true;
+}
+
+// libmicrohttpd would accept by itself. But where it cannot, it tries again at once and for ever.
+void HttpServer::Impl::serve() noexcept {
+  bool accepting = true;
+  while (true) {
+    int wait = -1;
+    MHD_UNSIGNED_LONG_LONG due = 0;
+    if (MHD_get_timeout(daemon, &due) == MHD_YES)
+      wait = static_cast<int>(std::min<MHD_UNSIGNED_LONG_LONG>(due, 60'000));
+    constexpr int kPause = static_cast<int>(kAcceptPause.count());
+    if (!accepting) wait = wait < 0 ? kPause : std::min(wait, kPause);
+    std::array<pollfd, 3> fds{
+        {{stop, POLLIN, 0}, {events, POLLIN, 0}, {accepting ? listening : -1, POLLIN, 0}}};
+    static_cast<void>(::poll(fds.data(), fds.size(), wait));
+    if (fds[0].revents != 0) return;
+    MHD_run(daemon);
+    if (spare < 0) spare = open_spare();
+    if (!accepting || fds[2].revents != 0) accepting = accept_some();
+  }
+}
+
+HttpServer::Impl::~Impl() {
+  if (thread.joinable()) {
+    const std::uint64_t one = 1;
+    static_cast<void>(!::write(stop, &one, sizeof one));
+    thread.join();
+  }
+  if (daemon != nullptr) MHD_stop_daemon(daemon);
+  for (const int fd : {listening, stop, spare}) {
+    if (fd >= 0) ::close(fd);
+  }
 }
 
 HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-HttpServer::~HttpServer() {
-  if (impl_->daemon != nullptr) MHD_stop_daemon(impl_->daemon);  // closes the listening socket too
-}
+HttpServer::~HttpServer() = default;
 
 Result<std::unique_ptr<HttpServer>> HttpServer::listen(const std::string& address, HttpHandler handler,
                                                        unsigned max_connections,
                                                        std::function<void()> on_turned_away) {
   Result<int> fd = listen_on(address);
   if (!fd) return fail(fd.error());
+  auto impl = std::make_unique<Impl>();
+  impl->listening = *fd;
 
   sockaddr_storage bound{};
   socklen_t length = sizeof bound;
@@ -361,34 +479,43 @@ Result<std::unique_ptr<HttpServer>> HttpServer::listen(const std::string& addres
   if (::getsockname(*fd, name, &length) != 0 ||
       ::getnameinfo(name, length, host.data(), host.size(), port.data(), port.size(),
                     NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-    const int error = errno;
-    ::close(*fd);
-    return fail(ErrorCode::kIo, fmt::format("listen on {}: {}", address, rules::errno_text(error)));
+    return fail(ErrorCode::kIo, fmt::format("listen on {}: {}", address, rules::errno_text(errno)));
   }
 
-  auto impl = std::make_unique<Impl>();
   impl->handler = std::move(handler);
   impl->on_turned_away = std::move(on_turned_away);
   std::from_chars(port.data(), port.data() + std::strlen(port.data()), impl->port);
   impl->address = bound.ss_family == AF_INET6 ? fmt::format("[{}]:{}", host.data(), impl->port)
                                               : fmt::format("{}:{}", host.data(), impl->port);
   const unsigned places = allowed_connections(max_connections);
+  impl->places = places;
   // A quarter stays free for those that come while the loop has not yet closed the ones that lost their
   // place.
   impl->crowded = std::max<std::size_t>(1, places - places / 4);
 
+  const auto failed = [&] {
+    return fail(ErrorCode::kIo, fmt::format("serve on {}: {}", address, rules::errno_text(errno)));
+  };
+  impl->stop = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (impl->stop < 0) return failed();
   impl->daemon = MHD_start_daemon(
-      MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC, 0, nullptr, nullptr, &Impl::on_request, impl.get(),
-      MHD_OPTION_LISTEN_SOCKET, *fd, MHD_OPTION_CONNECTION_LIMIT, places, MHD_OPTION_CONNECTION_TIMEOUT,
+      MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, 0, nullptr, nullptr, &Impl::on_request, impl.get(),
+      MHD_OPTION_CONNECTION_LIMIT, places, MHD_OPTION_CONNECTION_TIMEOUT,
       static_cast<unsigned>(kConnectionTimeout.count()), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
       kConnectionMemory, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK, &Impl::on_target,
       impl.get(), MHD_OPTION_NOTIFY_COMPLETED, &Impl::on_completed, impl.get(), MHD_OPTION_NOTIFY_CONNECTION,
       &Impl::on_connection, impl.get(), MHD_OPTION_END);
-  if (impl->daemon == nullptr) {
-    const int error = errno;
-    ::close(*fd);
-    return fail(ErrorCode::kIo, fmt::format("serve on {}: {}", address, rules::errno_text(error)));
+  if (impl->daemon == nullptr) return failed();
+  const MHD_DaemonInfo* events = MHD_get_daemon_info(impl->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+  if (events == nullptr || events->epoll_fd < 0) return failed();
+  impl->events = events->epoll_fd;
+  impl->spare = open_spare();
+  try {
+    impl->thread = std::thread([server = impl.get()] { server->serve(); });
+  } catch (const std::system_error& error) {
+    return fail(ErrorCode::kIo, fmt::format("serve on {}: {}", address, error.what()));
   }
+  pthread_setname_np(impl->thread.native_handle(), "http");
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }
 

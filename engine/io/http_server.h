@@ -3,7 +3,8 @@
 //
 // One thread of its own with epoll: a slow or half-open client costs a file descriptor, never a thread. It is
 // dropped after kConnectionTimeout of silence, or when places run short, the one that has been quiet longest
-// first. The handler runs on that thread, so it must be quick and must not block.
+// first. One descriptor is kept for whoever comes when none is left. The handler runs on that thread, so it
+// must be quick and must not block.
 #pragma once
 
 #include <chrono>
@@ -49,9 +50,11 @@ using HttpHandler = std::function<HttpResponse(const HttpRequest&)>;
 
 class HttpServer {
  public:
-  // More than anybody needs who means well. Lowered to half of the process's limit on file descriptors: the
-  // other half is for logs and sinks.
+  // More than anybody needs who means well. Lowered to what is the port's share of the process's file
+  // descriptors (engine/io/descriptors.h): the others are for logs and sinks.
   static constexpr unsigned kMaxConnections = 1024;
+  // What cannot be accepted waits so long, unless something else happens before.
+  static constexpr std::chrono::milliseconds kAcceptPause{100};
   // Without a byte for so long, a connection is closed.
   static constexpr std::chrono::seconds kConnectionTimeout{5};
   static constexpr std::size_t kMaxBodyBytes = 64 * 1024;  // larger: 413

@@ -2,6 +2,7 @@
 #include "engine/io/http_server.h"
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <thread>
@@ -10,6 +11,7 @@
 #include <arpa/inet.h>
 #include <catch2/catch.hpp>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -22,8 +24,9 @@ using rules::ErrorCode;
 // A client that speaks bytes. What it waits for comes within a second or not at all.
 class Client {
  public:
-  explicit Client(std::uint16_t port, int family = AF_INET)
-      : fd_(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  // `fd`: a socket that was made before.
+  explicit Client(std::uint16_t port, int family = AF_INET, int fd = -1)
+      : fd_(fd >= 0 ? fd : ::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     REQUIRE(fd_ >= 0);
     const timeval second{1, 0};
     ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof second);
@@ -213,6 +216,70 @@ TEST_CASE("http_server: when places run short, the one quiet longest goes, not t
   CHECK(clients.front()->closed());
   CHECK(turned_away >= 300 - 32);
   CHECK(turned_away <= 301);
+}
+
+// No descriptor is left, while one lives.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before_) == 0);
+    int fd = ::dup(0);
+    REQUIRE(fd >= 0);
+    const rlimit few{static_cast<rlim_t>(fd) + 1, before_.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+    for (; fd >= 0; fd = ::dup(0))
+      taken_.push_back(fd);
+  }
+  ~NoDescriptors() {
+    static_cast<void>(::setrlimit(RLIMIT_NOFILE, &before_));
+    for (const int fd : taken_)
+      ::close(fd);
+  }
+  NoDescriptors(const NoDescriptors&) = delete;
+  NoDescriptors& operator=(const NoDescriptors&) = delete;
+
+ private:
+  rlimit before_{};
+  std::vector<int> taken_;
+};
+
+std::chrono::microseconds cpu_time() {
+  rusage use{};
+  ::getrusage(RUSAGE_SELF, &use);
+  return std::chrono::seconds(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
+         std::chrono::microseconds(use.ru_utime.tv_usec + use.ru_stime.tv_usec);
+}
+
+TEST_CASE("http_server: with no descriptor left one after the other is answered, and nothing spins",
+          "[io][http][slow_clients][F24]") {
+  std::atomic<int> turned_away{0};
+  const auto server = serve(healthy, "127.0.0.1:0", HttpServer::kMaxConnections, [&] { ++turned_away; });
+  std::vector<int> sockets;
+  for (int i = 0; i < 4; ++i)
+    sockets.push_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const NoDescriptors none;
+  std::vector<std::unique_ptr<Client>> clients;  // whose descriptors stay in use
+  for (int i = 0; i < 2; ++i) {
+    clients.push_back(
+        std::make_unique<Client>(server->port(), AF_INET, sockets[static_cast<std::size_t>(i)]));
+    Client& client = *clients.back();
+    CHECK(client.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+    CHECK(has(client.receive(), "logbell is healthy"));
+  }
+  CHECK(turned_away == 0);
+  // One that stays has what there was; whoever comes then takes its place.
+  Client quiet(server->port(), AF_INET, sockets[2]);
+  CHECK(quiet.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+  const auto before = cpu_time();
+  CHECK(has(quiet.receive(), "logbell is healthy"));  // and a second in which nothing happens
+  CHECK_FALSE(quiet.closed());
+  Client next(server->port(), AF_INET, sockets[3]);
+  CHECK(next.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+  CHECK(has(next.receive(), "logbell is healthy"));
+  CHECK(quiet.receive().empty());
+  CHECK(quiet.closed());
+  CHECK(turned_away == 1);
+  CHECK(cpu_time() - before < std::chrono::milliseconds(300));
 }
 
 TEST_CASE("http_server: a kept connection serves several requests", "[io][http]") {
