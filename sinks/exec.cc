@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <spawn.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -42,6 +43,9 @@ constexpr std::size_t kMaxFirstLine = 200;
 constexpr std::array<std::string_view, 6> kInherited{"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"};
 constexpr std::string_view kOurPrefix = "LOGBELL_";
 
+// Set once, before there is any other thread.
+std::size_t open_files = 0;
+
 struct ExecSettings {
   std::vector<std::string> command;
   std::vector<std::string> environment;  // NAME=value
@@ -63,6 +67,17 @@ struct Pipe {
 void never_wait_for(const Fd& fd) {
   // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): fcntl(2)
   fcntl(fd.get(), F_SETFL, O_NONBLOCK);
+}
+
+// posix_spawn(3) has no attribute for it: the program has begun to be loaded when it gets its limit, and has
+// it long before there is anything to be read on its standard input.
+void give_open_files(pid_t pid) {
+  rlimit limit{};
+  if (open_files == 0 || prlimit(pid, RLIMIT_NOFILE, nullptr, &limit) != 0 || limit.rlim_cur <= open_files)
+    return;
+  limit.rlim_cur = open_files;
+  // One that runs as another user keeps ours.
+  static_cast<void>(prlimit(pid, RLIMIT_NOFILE, &limit, nullptr));
 }
 
 // One run of the program. Its group is its own, so that what it started can be ended with it.
@@ -150,6 +165,7 @@ int Run::start(const ExecSettings& settings, const std::vector<std::string>& env
     pid_ = -1;
     return error;
   }
+  give_open_files(pid_);
   // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): glibc has no function for it before 2.36
   process_ = Fd(static_cast<int>(syscall(SYS_pidfd_open, pid_, 0)));
   input_read_ = std::move(in->read);
@@ -469,6 +485,10 @@ bool read_environment(FieldReader& fields, ExecSettings& settings) {
 }
 
 }  // namespace
+
+void set_exec_open_files(std::size_t limit) {
+  open_files = limit;
+}
 
 std::unique_ptr<SinkConfig> parse_exec(FieldReader& fields) {
   ExecSettings settings;

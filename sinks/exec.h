@@ -20,6 +20,10 @@ inline constexpr rules::Duration kExecGrace{std::chrono::seconds(2)};
 // Of what it prints so much is kept; the rest is read and thrown away, so that it never waits for us.
 inline constexpr std::size_t kMaxExecOutputBytes = 64 * 1024;
 
+// The soft limit on open files that programs get, where this process has raised its own: those that use
+// select(2) take no descriptor from 1024 on. Before any sink is built; 0: ours.
+void set_exec_open_files(std::size_t limit);
+
 // Null when problems were recorded.
 std::unique_ptr<SinkConfig> parse_exec(FieldReader& fields);
 

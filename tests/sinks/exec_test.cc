@@ -7,7 +7,9 @@
 
 #include <catch2/catch.hpp>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -147,6 +149,19 @@ TEST_CASE("exec: F55 no shell, no descriptor and no secret of ours gets to the p
   unsetenv("SLACK_WEBHOOK_URL");
   close(100);
   close(leaked);
+}
+
+TEST_CASE("exec: F24 a program gets the limit on open files that there was before it was raised",
+          "[sinks][exec][F24]") {
+  const Directory dir;
+  const auto sink =
+      script("read line; ulimit -Sn > " + (dir / "limit") + "; ulimit -Hn >> " + (dir / "limit"));
+  rlimit ours{};
+  REQUIRE(getrlimit(RLIMIT_NOFILE, &ours) == 0);
+  set_exec_open_files(200);
+  CHECK(sink->deliver(tests::notification(), tests::attempt()).kind == Kind::kDelivered);
+  set_exec_open_files(0);
+  CHECK(tests::read_text(dir / "limit") == fmt::format("200\n{}\n", ours.rlim_max));
 }
 
 TEST_CASE("exec: F55 nothing from a log gets into arguments or environment", "[sinks][exec][F55]") {
