@@ -19,6 +19,7 @@
 #include "engine/cli/exit_status.h"
 #include "engine/cli/progress.h"
 #include "engine/io/crew.h"
+#include "engine/io/descriptors.h"
 #include "engine/io/glob.h"
 #include "engine/io/unpack.h"
 #include "engine/run/backtest_compare.h"
@@ -113,6 +114,7 @@ BacktestReport run(const std::shared_ptr<const rules::Plan>& plan, BacktestSetti
 }  // namespace
 
 int command_backtest(const BacktestOptions& options) {
+  static_cast<void>(raise_descriptor_limit());  // a month of logs is many files, and it starts no programs
   const Screen screen = screen_of_stdout();
   const Timestamp now = SystemClock().now();
   BacktestSettings settings;

@@ -24,6 +24,7 @@
 
 #include "engine/cli/commands.h"
 #include "engine/cli/exit_status.h"
+#include "engine/io/descriptors.h"
 #include "engine/io/fault.h"
 #include "engine/io/service_manager.h"
 #include "engine/run/config_watch.h"
@@ -34,6 +35,7 @@
 #include "rules/fields.h"
 #include "rules/labels.h"
 #include "rules/reach.h"
+#include "sinks/exec.h"
 
 namespace logbell::engine {
 namespace {
@@ -696,6 +698,7 @@ void hide_memory() {
 
 int command_run(const RunOptions& options) {
   hide_memory();
+  sinks::set_exec_open_files(raise_descriptor_limit());
   std::signal(SIGPIPE, SIG_IGN);
   Process process(options);
   return process.run();

@@ -139,11 +139,11 @@ SyslogFrames frames_of(const StreamSpec& spec) {
 
 }  // namespace
 
-Result<std::unique_ptr<Source>> open_socket(const StreamSpec& spec) {
+Result<std::unique_ptr<Source>> open_socket(const StreamSpec& spec, ConnectionRoom* room) {
   Result<ListeningSocket> socket = ListeningSocket::open(spec);
   if (!socket) return fail(socket.error());
   if (is_datagram(spec)) return std::make_unique<DatagramSource>(spec, std::move(*socket));
-  Result<std::unique_ptr<ConnectionSource>> source = ConnectionSource::make(spec, std::move(*socket));
+  Result<std::unique_ptr<ConnectionSource>> source = ConnectionSource::make(spec, std::move(*socket), room);
   if (!source) return fail(source.error());
   return std::unique_ptr<Source>(std::move(*source));
 }
@@ -330,22 +330,25 @@ StreamNews DatagramSource::take_news() {
 // --- ConnectionSource
 
 Result<std::unique_ptr<ConnectionSource>> ConnectionSource::make(const StreamSpec& spec,
-                                                                 ListeningSocket socket) {
+                                                                 ListeningSocket socket,
+                                                                 ConnectionRoom* room) {
   const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
   if (epoll < 0)
     return fail(ErrorCode::kUnavailable,
                 fmt::format("listen at {}: {}", spec.text, rules::errno_text(errno)));
-  std::unique_ptr<ConnectionSource> source(new ConnectionSource(spec, std::move(socket), epoll));
+  std::unique_ptr<ConnectionSource> source(new ConnectionSource(spec, std::move(socket), epoll, room));
   source->listen_again(true);
   return source;
 }
 
-ConnectionSource::ConnectionSource(const StreamSpec& spec, ListeningSocket socket, int epoll)
-    : spec_(spec), socket_(std::move(socket)), epoll_(epoll) {}
+ConnectionSource::ConnectionSource(const StreamSpec& spec, ListeningSocket socket, int epoll,
+                                   ConnectionRoom* room)
+    : spec_(spec), socket_(std::move(socket)), epoll_(epoll), room_(room) {}
 
 ConnectionSource::~ConnectionSource() {
   for (const auto& [fd, connection] : connections_)
     ::close(fd);
+  if (room_ != nullptr) room_->open -= connections_.size();
   ::close(epoll_);
 }
 
@@ -365,19 +368,30 @@ void ConnectionSource::warn(Instant& last, std::string text) {
   warnings_.push_back(std::move(text));
 }
 
+void ConnectionSource::accept_later(std::string_view why) {
+  ++refused_descriptors_;
+  warn(warned_descriptors_, fmt::format("A connection waits: {}.", why));
+  listen_again(false);
+  accept_at_ = now_ + kAcceptPause;
+}
+
 void ConnectionSource::accept_all(std::size_t max_line_bytes) {
   for (int i = 0; i < kAcceptsAtOnce; ++i) {
+    // One beyond its source's own bound is accepted to be closed.
+    if (room_ != nullptr && room_->open >= room_->most && connections_.size() < spec_.max_connections) {
+      pollfd waiting{socket_.fd(), POLLIN, 0};
+      if (::poll(&waiting, 1, 0) > 0)
+        accept_later(
+            fmt::format("{} are open, and more need a higher limit (LimitNOFILE=, ulimit -Hn)", room_->open));
+      return;
+    }
     Address peer;
     peer.length = sizeof peer.storage;
     const int fd = ::accept4(socket_.fd(), peer.get(), &peer.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
       if (errno == EINTR) continue;
       if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM) return;
-      ++refused_descriptors_;
-      warn(warned_descriptors_, fmt::format("A connection waits: {}.", rules::errno_text(errno)));
-      listen_again(false);
-      accept_at_ = now_ + kAcceptPause;
-      return;
+      return accept_later(rules::errno_text(errno));
     }
     if (connections_.size() >= spec_.max_connections) {
       ++refused_full_;
@@ -402,6 +416,7 @@ void ConnectionSource::accept_all(std::size_t max_line_bytes) {
       set(fd, IPPROTO_TCP, TCP_KEEPCNT, 6);
     }
     ++opened_;
+    if (room_ != nullptr) ++room_->open;
     connections_.emplace(
         fd, Connection{SyslogFraming(frames_of(spec_), max_line_bytes), peer_name(peer), now_, now_});
     if (spec_.idle_timeout > rules::Duration{0}) check_at_ = std::min(check_at_, now_ + spec_.idle_timeout);
@@ -413,6 +428,7 @@ void ConnectionSource::close(int fd, Closed why, std::string& out) {
   held_ -= found->second.framing.held();
   found->second.framing.finish(out, counts_);
   connections_.erase(found);
+  if (room_ != nullptr) --room_->open;
   ++closed_[static_cast<std::size_t>(why)];
   ::close(fd);
 }

@@ -17,9 +17,17 @@
 
 namespace logbell::engine {
 
+// How many connections all sources may have, and have. Owned by the reader thread.
+struct ConnectionRoom {
+  std::size_t most = 0;
+  std::size_t open = 0;
+};
+
 // Opens what `spec` (kUdp, kTcp, kUnixDatagram, kUnixStream) says. A unix socket's file that nobody listens
 // behind any more is replaced if it is ours; anybody else's, or another kind of file, is refused.
-rules::Result<std::unique_ptr<Source>> open_socket(const rules::StreamSpec& spec);
+// `room`: of all of them, must outlive the source; null: connections come as long as there are descriptors.
+rules::Result<std::unique_ptr<Source>> open_socket(const rules::StreamSpec& spec,
+                                                   ConnectionRoom* room = nullptr);
 
 // A socket of ours that listens, and its file if it has one.
 class ListeningSocket {
@@ -89,7 +97,7 @@ class ConnectionSource final : public Source {
 
   // kUnavailable: no descriptor is left.
   static rules::Result<std::unique_ptr<ConnectionSource>> make(const rules::StreamSpec& spec,
-                                                               ListeningSocket socket);
+                                                               ListeningSocket socket, ConnectionRoom* room);
   ~ConnectionSource() override;
   ConnectionSource(const ConnectionSource&) = delete;
   ConnectionSource& operator=(const ConnectionSource&) = delete;
@@ -117,7 +125,8 @@ class ConnectionSource final : public Source {
   enum class Closed { kEnded, kFailed, kIdle, kSlow, kMemory };
   static constexpr std::size_t kClosedReasons = 5;
 
-  ConnectionSource(const rules::StreamSpec& spec, ListeningSocket socket, int epoll);
+  ConnectionSource(const rules::StreamSpec& spec, ListeningSocket socket, int epoll, ConnectionRoom* room);
+  void accept_later(std::string_view why);
   void accept_all(std::size_t max_line_bytes);
   void listen_again(bool again);
   void receive(int fd, ReadBuffer& buffer, ReadStatus& status);
@@ -128,6 +137,7 @@ class ConnectionSource final : public Source {
   rules::StreamSpec spec_;
   ListeningSocket socket_;
   int epoll_;
+  ConnectionRoom* room_;
   std::map<int, Connection> connections_;
   std::size_t held_ = 0;
   std::uint64_t offset_ = 0;

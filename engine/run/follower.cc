@@ -171,8 +171,14 @@ std::vector<ReaderNote> Ledger::take_notes() {
   return std::exchange(notes_, {});
 }
 
-Follower::Follower(Ledger& ledger, int stdin_fd, bool use_inotify, Feedback* feedback, std::size_t max_files)
-    : ledger_(ledger), stdin_fd_(stdin_fd), max_files_(max_files), feedback_(feedback), watch_(use_inotify) {
+Follower::Follower(Ledger& ledger, int stdin_fd, bool use_inotify, Feedback* feedback, std::size_t max_files,
+                   std::size_t max_connections)
+    : ledger_(ledger),
+      stdin_fd_(stdin_fd),
+      max_files_(max_files),
+      max_connections_(max_connections),
+      feedback_(feedback),
+      watch_(use_inotify) {
   if (use_inotify && watch_.fd() < 0) unwatchable("", errno);
 }
 
@@ -448,6 +454,7 @@ void Follower::look(Timestamp now, Instant instant, bool everything) {
     source.known_at = now;
     source.looked_ns = looked_ns;
   }
+  connections_.most = std::min(max_connections_, max_files_ - std::min(max_files_, tails_.size()));
   for (const std::unique_ptr<Tail>& tail : tails_) {
     if (tail->file != nullptr || tail->ended || tail->orphan) continue;
     const StreamLook look = tail->stream->look(instant);
@@ -963,7 +970,7 @@ void Follower::open_input(std::uint32_t index, const rules::StreamSpec& input) {
   rules::Result<std::unique_ptr<Source>> opened = input.kind == Kind::kJournal ? open_journal_of(index, input)
                                                   : input.kind == Kind::kFifo
                                                       ? as_source(FifoSource::open(input.address))
-                                                      : open_socket(input);
+                                                      : open_socket(input, &connections_);
   if (!opened) {
     trouble(index, input.text, opened.error().message, true);
     return;
@@ -1010,8 +1017,11 @@ void Follower::follow_fresh(std::uint32_t index, const FoundFile& file, Tail* be
     known->second.scan = scans_;
     return;
   }
-  if (tails_.size() >= max_files_) {
-    trouble(index, file.path, fmt::format("open {}: {} {}", file.path, max_files_, kTooMany), true, before != nullptr);
+  if (tails_.size() + connections_.open >= max_files_) {
+    const std::string_view fix =
+        max_files_ < kMaxFiles ? "; more need a higher limit (LimitNOFILE=, ulimit -Hn)" : "";
+    trouble(index, file.path, fmt::format("open {}: {} {}{}", file.path, max_files_, kTooMany, fix), true,
+            before != nullptr);
     return;
   }
   rules::Result<std::unique_ptr<FileSource>> opened = FileSource::open(file.path);

@@ -21,6 +21,7 @@
 #include "engine/io/file_source.h"
 #include "engine/io/glob.h"
 #include "engine/io/records.h"
+#include "engine/io/socket_source.h"
 #include "engine/io/watch.h"
 #include "engine/run/event_time.h"
 #include "engine/run/feedback.h"
@@ -165,7 +166,8 @@ class Follower {
   static constexpr rules::Duration kSafetyInterval{std::chrono::seconds(10)};
   static constexpr rules::Duration kFirstBackOff{std::chrono::seconds(1)};
   static constexpr rules::Duration kMaxBackOff{std::chrono::seconds(30)};
-  // Open at once; more are counted and left until there is room.
+  // Open at once; more are counted and left until there is room. What the process may have open
+  // (engine/io/descriptors.h) may be less.
   static constexpr std::size_t kMaxFiles = 20'000;
   static constexpr std::size_t kMaxRetired = 256;
   // Places of files that a reload took out of the configuration; one that brings them back finds them.
@@ -173,7 +175,7 @@ class Follower {
 
   // The ledger and the feedback (which may be null) must outlive me.
   Follower(Ledger& ledger, int stdin_fd, bool use_inotify, Feedback* feedback = nullptr,
-           std::size_t max_files = kMaxFiles);
+           std::size_t max_files = kMaxFiles, std::size_t max_connections = kMaxFiles);
   ~Follower();
 
   // What is read is past: files are read whatever they are compressed with that we know, however much they
@@ -311,7 +313,9 @@ class Follower {
 
   Ledger& ledger_;
   int stdin_fd_;
-  std::size_t max_files_;
+  std::size_t max_files_;  // and connections
+  std::size_t max_connections_;
+  ConnectionRoom connections_;
   Feedback* feedback_;
   bool past_ = false;
   FileWatch watch_;

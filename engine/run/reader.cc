@@ -117,7 +117,9 @@ struct Reader::Impl {
   };
 
   Impl(std::shared_ptr<const rules::Plan> first_plan, Options with)
-      : options(std::move(with)), follower(ledger, options.stdin_fd, options.use_inotify, options.feedback, options.max_files) {
+      : options(std::move(with)),
+        follower(ledger, options.stdin_fd, options.use_inotify, options.feedback, options.max_files,
+                 options.max_connections) {
     if (options.only_past) follower.read_past();
     follower.restore(options.positions);
     options.positions.clear();

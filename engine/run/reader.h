@@ -51,7 +51,8 @@ class Reader {
     // Nothing that is read is written now: no line counts at the time of its arrival, compressed files are read as
     // any other, and a source is watched from the earliest of the first lines of all that it reads.
     bool only_past = false;
-    std::size_t max_files = 20'000;  // open at once: Follower::kMaxFiles, which says why
+    std::size_t max_files = 20'000;  // open at once, with connections: Follower::kMaxFiles, which says why
+    std::size_t max_connections = 20'000;  // of all sources
   };
   struct StepResult {
     std::optional<MatchBatch> batch;           // to be pushed; nothing else in it is kept

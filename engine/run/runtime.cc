@@ -12,6 +12,7 @@
 #include <pthread.h>
 
 #include "engine/io/crew.h"
+#include "engine/io/descriptors.h"
 #include "engine/io/fault.h"
 #include "engine/run/compare.h"
 #include "engine/run/refusal.h"
@@ -1073,6 +1074,9 @@ std::optional<Runtime::Failure> Runtime::begin() {
   reader.positions = std::move(*positions);
   reader.stdin_fd = options_.stdin_fd;
   reader.threads = std::min(usable_cores(), kReaderThreads);
+  const DescriptorShares descriptors = share_descriptors();
+  reader.max_files = std::min(Follower::kMaxFiles, descriptors.logs);
+  reader.max_connections = descriptors.senders;
   ReaderLoop::Options reading;
   reading.clock = &clock;
   reading.log = &log;

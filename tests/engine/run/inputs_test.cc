@@ -234,6 +234,37 @@ TEST_CASE("sockets: more connections than there may be are refused, and said onc
   CHECK(world.lines() == Texts{"<13>now"});
 }
 
+TEST_CASE("sockets: connections for which there are no descriptors wait until others are closed",
+          "[run][inputs][F24][F29]") {
+  const std::string opened = counter_of("connections_total");
+  ReaderWorld world(reading(tcp()));
+  SECTION("of all sources there may be two") {
+    world.max_connections = 2;
+  }
+  SECTION("files and they may be three: the source's own is one") {
+    world.max_files = 3;
+  }
+  world.settle();
+  std::vector<std::unique_ptr<WorldSender>> senders;
+  for (int i = 0; i < 5; ++i) {
+    senders.push_back(std::make_unique<WorldSender>(world, tcp()));
+    CHECK(senders.back()->send("<13>" + std::to_string(i) + "\n"));
+  }
+  world.settle();
+  CHECK(world.counter(opened) == 2);
+  CHECK(world.counter(counter_of("connections_refused_total", "no_descriptor")) == 1);
+  CHECK(world.lines() == Texts{"<13>0", "<13>1"});
+  REQUIRE_FALSE(world.notes.empty());
+  CHECK(world.notes.back().message.find("A connection waits: 2 are open") != std::string::npos);
+  CHECK_FALSE(world.step().more);  // it is not tried again before a second is over
+  senders[0]->close();
+  senders[1]->close();
+  world.settle();
+  world.pass(seconds(1));
+  CHECK(world.counter(opened) == 4);
+  CHECK(world.lines() == Texts{"<13>2", "<13>3"});
+}
+
 TEST_CASE("sockets: a record that does not end holds its memory for a minute", "[run][inputs][F29]") {
   ReaderWorld world(reading(tcp()));
   world.settle();

@@ -151,7 +151,11 @@ TEST_CASE("limits: more files than may be open wait until there is room, counted
   CHECK(world.counter("logbell_source_open_errors_total{reason=\"too_many_files\", source=\"app\"}") == 2);
   CHECK(world.counter("logbell_source_open_errors_total{reason=\"other\", source=\"app\"}") == 0);
   REQUIRE_FALSE(world.notes.empty());
-  CHECK(world.notes.front().message.find("3 files are open already") != std::string::npos);
+  CHECK(world.notes.front().message.find("3 files are open already; more need a higher limit") !=
+        std::string::npos);
+  // Said of the source: InputIncomplete rings of it.
+  CHECK(world.statuses[0].unreadable.find("3 files are open already") != std::string::npos);
+  CHECK(world.statuses[0].unreadable.find(", and 1 more") != std::string::npos);
   world.dir.remove("a0.log");
   world.dir.remove("a1.log");
   for (int i = 0; i < 8; ++i)

@@ -192,6 +192,7 @@ class ReaderWorld {
     options.chunk_bytes = chunk_bytes;
     options.threads = threads;
     options.max_files = max_files;
+    options.max_connections = max_connections;
     std::shared_ptr<const rules::Plan> plan = make_plan(dir, plan_setting);
     if (change) {
       auto changed = std::make_shared<rules::Plan>(*plan);
@@ -288,6 +289,7 @@ class ReaderWorld {
   std::size_t chunk_bytes = 256 * 1024;
   std::size_t threads = 1;
   std::size_t max_files = engine::Follower::kMaxFiles;
+  std::size_t max_connections = engine::Follower::kMaxFiles;
   std::unique_ptr<engine::Reader> reader;
   std::map<std::string, std::string> committed;
   std::map<std::string, double> counters;
