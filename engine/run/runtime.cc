@@ -48,6 +48,8 @@ constexpr std::string_view kLostRunning = " while running";
 constexpr Duration kAttempt{std::chrono::seconds(16)};
 // How long the last commit may take before it is called failed.
 constexpr Duration kLastCommit{std::chrono::seconds(2)};
+// While it stops: how often it is seen whether the lanes have anything left to do.
+constexpr Duration kLookAtLanes{5};
 
 Instant after(Instant now, std::chrono::microseconds span) {
   return now + span;
@@ -528,8 +530,28 @@ std::string Lane::elsewhere_prefix(const std::string& lane) {
   return fmt::format("{}{}/", kElsewherePrefix, lane);
 }
 
+// Lets go of the lane while its sink is talked to.
+class Lane::Talking final : public sinks::Sink {
+ public:
+  Talking(Lane& lane, std::unique_ptr<sinks::Sink> sink) : lane_(lane), sink_(std::move(sink)) {}
+  sinks::Outcome deliver(const rules::Notification& notification, const sinks::Attempt& attempt) override
+      REQUIRES(lane_.stepping_) {
+    lane_.talking_ = true;
+    lane_.stepping_.unlock();
+    sinks::Outcome outcome = sink_->deliver(notification, attempt);
+    lane_.stepping_.lock();
+    lane_.talking_ = false;
+    return outcome;
+  }
+
+ private:
+  Lane& lane_;
+  const std::unique_ptr<sinks::Sink> sink_;
+};
+
 Lane::Lane(Options options, Setting setting)
     : options_(std::move(options)), elsewhere_(options_.elsewhere), firsts_(options_.lane, options_.firsts) {
+  const MutexLock lock(stepping_);
   start(std::move(setting));
 }
 
@@ -550,8 +572,9 @@ void Lane::start(Setting setting) {
   // Different at each start, so that many sidecars that start together do not knock together.
   loop.seed = rules::hash_bytes(options_.lane) ^
               static_cast<std::uint64_t>(options_.clock->instant().time_since_epoch().count());
-  const std::unique_ptr<SendLoop> former =
-      std::exchange(loop_, std::make_unique<SendLoop>(std::move(setting.sink), std::move(loop)));
+  const std::unique_ptr<SendLoop> former = std::exchange(
+      loop_,
+      std::make_unique<SendLoop>(std::make_unique<Talking>(*this, std::move(setting.sink)), std::move(loop)));
   if (former != nullptr) loop_->take_over(*former);
 }
 
@@ -559,12 +582,16 @@ std::optional<Instant> Lane::step() {
   heartbeat_.beat(options_.clock->instant());
   std::vector<Delivery> arrived;
   std::optional<Setting> replacement;
-  std::optional<Instant> drain_by;
+  std::optional<Drain> drain;
+  const MutexLock stepping(stepping_);
   {
     const MutexLock lock(mutex_);
     arrived.swap(mailbox_);
     replacement = std::exchange(replacement_, std::nullopt);
-    drain_by = std::exchange(drain_by_, std::nullopt);
+    drain = std::exchange(drain_, std::nullopt);
+    if (drain) stays_ = drain->ending == SendLoop::Ending::kProcess;
+    if (std::exchange(leave_, false)) stays_ = false;
+    quiet_ = false;
   }
   if (replacement) {
     start(std::move(*replacement));
@@ -573,18 +600,17 @@ std::optional<Instant> Lane::step() {
   for (Delivery& delivery : arrived)
     loop_->add(std::move(delivery));
   if (!arrived.empty()) show();  // an attempt may take its time, and they wait meanwhile
-  if (drain_by) {
+  if (drain) {
     draining_ = true;
-    loop_->drain(*drain_by);
+    loop_->drain(drain->deadline, drain->ending);
   }
   std::optional<Instant> next = loop_->step();
-  if (draining_ && loop_->idle()) done_ = true;
+  const bool idle = draining_ && loop_->idle();
   show();
   const MutexLock lock(mutex_);
-  if (!mailbox_.empty()) {
-    next = options_.clock->instant();
-    done_ = false;
-  }
+  quiet_ = idle && mailbox_.empty();
+  done_ = quiet_ && !stays_;
+  if (!mailbox_.empty()) next = options_.clock->instant();
   return next;
 }
 
@@ -597,7 +623,7 @@ void Lane::show() {
 void Lane::wait(std::optional<Instant> until) {
   heartbeat_.rest();
   const MutexLock lock(mutex_);
-  while (mailbox_.empty() && !replacement_ && !drain_by_) {
+  while (mailbox_.empty() && !replacement_ && !drain_ && !leave_) {
     if (!wait_for_news(changed_, mutex_, *options_.clock, until)) return;
   }
 }
@@ -605,6 +631,7 @@ void Lane::wait(std::optional<Instant> until) {
 void Lane::add(Delivery delivery) {
   const MutexLock lock(mutex_);
   mailbox_.push_back(std::move(delivery));
+  ++arrived_;
   changed_.notify_one();
 }
 
@@ -614,10 +641,36 @@ void Lane::replace(Setting setting) {
   changed_.notify_one();
 }
 
-void Lane::drain(Instant deadline) {
+void Lane::drain(Instant deadline, SendLoop::Ending ending) {
   const MutexLock lock(mutex_);
-  drain_by_ = deadline;
+  drain_ = Drain{deadline, ending};
   changed_.notify_one();
+}
+
+void Lane::leave() {
+  const MutexLock lock(mutex_);
+  leave_ = true;
+  changed_.notify_one();
+}
+
+bool Lane::quiet(std::uint64_t& arrived) const {
+  const MutexLock lock(mutex_);
+  arrived += arrived_;
+  return quiet_ && mailbox_.empty() && !replacement_ && !drain_;
+}
+
+void Lane::tell_fallbacks() {
+  const MutexLock stepping(stepping_);
+  if (!talking_) return;
+  std::vector<Delivery> arrived;
+  {
+    const MutexLock lock(mutex_);
+    arrived.swap(mailbox_);
+  }
+  for (Delivery& delivery : arrived)
+    loop_->add(std::move(delivery));
+  loop_->tell_fallbacks();
+  show();
 }
 
 LaneView Lane::view() const {
@@ -750,6 +803,58 @@ void Lane::sink_dead(const std::string& sink, const std::string& lane, const std
 void Lane::sink_alive(const std::string& sink, const std::string& lane) {
   options_.log->info("The sink works.", {{"sink", sink}, {"lane", lane}});
   options_.health({sink, lane, false, {}});
+}
+
+LastCall::LastCall(const Clock& clock, std::vector<std::shared_ptr<Lane>> lanes, Instant until)
+    : clock_(clock), lanes_(std::move(lanes)), until_(until) {
+  next_ = clock_.instant();
+  next_ += std::max(Instant::duration(0), (until_ - next_) / 2);
+}
+
+std::optional<Instant> LastCall::step() {
+  const Instant now = clock_.instant();
+  if (now < next_ || done()) return next_;
+  for (const std::shared_ptr<Lane>& lane : lanes_)
+    lane->tell_fallbacks();
+  next_ = now + (until_ - now) / 2;
+  if (next_ - now < SendLoop::kMinAttempt) end();  // nobody could be told in that
+  return next_;
+}
+
+void LastCall::wait(std::optional<Instant> until) {
+  const MutexLock lock(mutex_);
+  while (!done_) {
+    if (!wait_for_news(changed_, mutex_, clock_, until)) return;
+  }
+}
+
+void LastCall::end() {
+  const MutexLock lock(mutex_);
+  done_ = true;
+  changed_.notify_all();
+}
+
+bool LastCall::done() const {
+  const MutexLock lock(mutex_);
+  return done_;
+}
+
+LeftBehind left_behind(const std::vector<Delivery>& rows) {
+  LeftBehind left;
+  const auto name = [](std::vector<std::string>& all, const std::string& one) {
+    if (!rules::contains(all, one)) all.push_back(one);
+  };
+  for (const Delivery& row : rows) {
+    const rules::Notification& about = row.notification;
+    if (about.priority > 1 || !about.drill.empty()) continue;
+    ++left.undelivered;
+    // Where the fallback did not take it either, that is a row of its own.
+    if (row.elsewhere.empty()) ++left.untold;
+    name(left.lanes, about.lane);
+    for (const rules::Alert& alert : about.alerts)
+      name(left.alerts, std::string(alert.name()));
+  }
+  return left;
 }
 
 std::vector<Condition> delays_of(const std::vector<LaneView>& lanes, Timestamp now) {
@@ -1581,7 +1686,7 @@ void Runtime::reload(const std::shared_ptr<const Config>& config, Verdicts verdi
       // no other: nobody would hear the end of what it tells now.
       for (Post& post : retired_) {
         if (post.lane->name() != sink.lanes[i]) continue;
-        post.lane->drain(options_.clock->instant());
+        post.lane->drain(options_.clock->instant(), SendLoop::Ending::kSink);
         post.worker->wait(*options_.clock, options_.clock->instant() + kAttempt);
       }
       tend();
@@ -1636,7 +1741,7 @@ void Runtime::tend() {
         ++it;
         continue;
       }
-      it->second.lane->drain(options_.clock->instant() + kAttempt);
+      it->second.lane->drain(options_.clock->instant() + kAttempt, SendLoop::Ending::kSink);
       retired_.push_back(std::move(it->second));
       it = lanes_.erase(it);
     }
@@ -1738,17 +1843,35 @@ bool Runtime::stop(Duration grace) {
     log.error("The state could not be written at the end; what is missing is read again at the next start.");
   LOGBELL_FAULT("runtime.stop.committed");
 
-  // One immediate try for whatever waits.
+  // One immediate try for whatever waits; and one with the fallbacks, for what was not taken.
   std::vector<Post*> posts;
-  for (Post& post : retired_)
-    posts.push_back(&post);
+  std::vector<std::shared_ptr<Lane>> lanes;
   {
     const MutexLock lock(lanes_mutex_);
-    for (auto& [name, post] : lanes_)
+    for (auto& [name, post] : lanes_) {
       posts.push_back(&post);
+      lanes.push_back(post.lane);
+    }
+  }
+  const Instant last = by(until);
+  for (Post* post : posts)
+    post->lane->drain(last, SendLoop::Ending::kProcess);
+  if (options_.driver == nullptr) {
+    last_call_ = std::make_unique<LastCall>(clock, lanes, last);
+    last_call_thread_ = run({"last call", [this] { return last_call_->step(); },
+                             [this](std::optional<Instant> at) { last_call_->wait(at); },
+                             [this] { return last_call_->done(); }, [] {}});
+  }
+  for (Post& post : retired_)
+    post.lane->drain(last, SendLoop::Ending::kSink);
+  while (clock.instant() < last && !lanes_are_quiet(posts) &&
+         !writer_thread_->wait(clock, std::min(last, clock.instant() + kLookAtLanes))) {
   }
   for (Post* post : posts)
-    post->lane->drain(by(until));
+    post->lane->leave();
+  if (last_call_) last_call_->end();
+  for (Post& post : retired_)
+    posts.push_back(&post);
   std::vector<std::string> hanging;
   if (verify_thread_ && !verify_thread_->wait(clock, by(until))) hanging.emplace_back("verify");
   for (Post* post : posts) {
@@ -1766,16 +1889,66 @@ bool Runtime::stop(Duration grace) {
   LOGBELL_FAULT("runtime.stop.drained");
   writer_->wait_idle(Duration(broken ? 0 : 50));
   writer_->end();
-  if (!writer_thread_->wait(clock, by(until))) ended = false;
+  const bool written = writer_thread_->wait(clock, by(until));
+  if (last_call_thread_ && !last_call_thread_->wait(clock, by(until))) ended = false;
+  ended = ended && written;
   if (options_.front != nullptr) options_.front->close();
-  std::uint64_t waiting = 0;
-  for (const LaneView& view : lane_views())
-    waiting += view.pending;
-  log.sweep(true);  // before the last word
-  log.info(ended ? "Stopped." : "Stopped without waiting any longer.",
-           {{"took", rules::format_duration(std::chrono::floor<Duration>(clock.instant() - began))},
-            {"undelivered", std::to_string(waiting)}});
+  say_stopped(ended, written, std::chrono::floor<Duration>(clock.instant() - began));
   return ended;
+}
+
+// Nothing is left to do, nor on its way from one to another: what a lane settles is with the writer until it
+// has handed on what the fallbacks are to tell.
+bool Runtime::lanes_are_quiet(const std::vector<Post*>& posts) const {
+  const auto all_quiet = [&](std::uint64_t& arrived) {
+    return std::all_of(posts.begin(), posts.end(),
+                       [&](const Post* post) { return post->lane->quiet(arrived); });
+  };
+  std::uint64_t before = 0;
+  std::uint64_t after = 0;
+  // A store that refuses is waited for by nobody, and hands on before it answers.
+  return all_quiet(before) && (writer_->idle() || writer_->failing_since()) && all_quiet(after) &&
+         before == after;
+}
+
+// The last word. Whoever reads a pod's log reads it from its end.
+void Runtime::say_stopped(bool ended, bool written, Duration took) {
+  constexpr std::size_t kMostNames = 5;
+  Log& log = *options_.log;
+  std::uint64_t waiting = 0;
+  std::vector<std::string> lanes;
+  for (const LaneView& view : lane_views()) {
+    waiting += view.pending;
+    if (view.pending > 0) lanes.push_back(view.lane);
+  }
+  LeftBehind left;
+  // Nobody waits for a disk that hangs; and what one that refuses does not hold the lanes know, not whose it
+  // is.
+  const bool known = written && !writer_->failing_since();
+  const rules::Result<std::vector<Delivery>> rows =
+      waiting > 0 && known ? store_->undelivered() : std::vector<Delivery>();
+  if (rows && known) {
+    left = left_behind(*rows);
+  } else if (waiting > 0) {
+    left.undelivered = left.untold = waiting;
+    left.lanes = lanes;
+  }
+  log.sweep(true);
+  const std::string stopped = ended ? "Stopped." : "Stopped without waiting any longer.";
+  LogFields fields{{"took", rules::format_duration(took)}, {"undelivered", std::to_string(waiting)}};
+  if (left.undelivered == 0) {
+    log.info(stopped, fields);
+    return;
+  }
+  fields.emplace_back("untold", std::to_string(left.untold));
+  fields.emplace_back("sinks", rules::list_words(left.lanes, kMostNames));
+  if (!left.alerts.empty()) fields.emplace_back("alerts", rules::list_words(left.alerts, kMostNames));
+  log.warn(
+      stopped +
+          (left.untold == 0
+               ? " Only the fallbacks were told; the sinks are tried again at the next start."
+               : " Not everything was told: the next start goes on with it, if it finds this state_dir."),
+      fields);
 }
 
 // Of the loops that nothing stands in for.

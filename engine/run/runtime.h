@@ -215,7 +215,7 @@ class ReaderLoop {
 };
 
 // One lane of one sink: its send loop, its mailbox. step() and wait() belong to the lane's thread, the rest
-// is thread-safe.
+// is thread-safe. While its sink is talked to, which may take long, nothing of it is held.
 class Lane final : public DeliveryLog {
  public:
   struct Options {
@@ -253,44 +253,96 @@ class Lane final : public DeliveryLog {
   void add(Delivery delivery);
   // From its next step on: a new sink, with what waits for it; an open circuit is closed.
   void replace(Setting setting);
-  // One immediate try for whatever waits, until `deadline`, then done.
-  void drain(rules::Instant deadline);
+  // One immediate try for whatever waits, until `deadline`, then done: at once where the sink alone ends,
+  // else after leave(), for until then others may have this one tell what theirs did not take.
+  void drain(rules::Instant deadline, SendLoop::Ending ending);
+  void leave();
+  // After drain(): nothing is left to do. `arrived`: how much has come; while that is the same it has stayed
+  // so.
+  bool quiet(std::uint64_t& arrived) const;
+  // Tells the fallbacks instead of a step, if the sink is being talked to and does not answer.
+  void tell_fallbacks();
   LaneView view() const;
   const std::string& name() const { return options_.lane; }
   void rest() { heartbeat_.rest(); }
   std::optional<rules::Duration> silent(rules::Instant now) const { return heartbeat_.silent(now); }
 
+  // The loop's, from its steps.
   bool begin(const std::vector<DeliveryId>& ids) override;
-  void settle(const std::vector<Settled>& settled) override;
-  void told_elsewhere(const std::string& alert, bool of_firing) override;
-  std::string first_receipt(const rules::Notification& notification) override;
+  void settle(const std::vector<Settled>& settled) override REQUIRES(stepping_);
+  void told_elsewhere(const std::string& alert, bool of_firing) override REQUIRES(stepping_);
+  std::string first_receipt(const rules::Notification& notification) override REQUIRES(stepping_);
   void sink_dead(const std::string& sink, const std::string& lane, const std::string& why) override;
   void sink_alive(const std::string& sink, const std::string& lane) override;
 
  private:
-  void show();  // to the other threads, how the loop does
+  class Talking;
+  struct Drain {
+    rules::Instant deadline;
+    SendLoop::Ending ending = SendLoop::Ending::kProcess;
+  };
+  void show() REQUIRES(stepping_);  // to the other threads, how the loop does
   void say(const Settled& settled);
   static std::string names_of(const rules::Notification& notification);
-  void start(Setting setting);
+  void start(Setting setting) REQUIRES(stepping_);
 
   const Options options_;
   Heartbeat heartbeat_;
 
+  // Of whoever steps the loop: the lane's thread, but while the sink is talked to. Before mutex_.
+  Mutex stepping_;
+  std::unique_ptr<SendLoop> loop_ GUARDED_BY(stepping_);
+  std::set<std::string> elsewhere_ GUARDED_BY(stepping_);  // alerts that a fallback was told of
+  FirstReceipts firsts_ GUARDED_BY(stepping_);
+  bool follows_ GUARDED_BY(stepping_) = false;  // the sink wants them
+  bool talking_ GUARDED_BY(stepping_) = false;  // to the sink
+
   // Owned by the lane's thread.
-  std::unique_ptr<SendLoop> loop_;
-  std::set<std::string> elsewhere_;  // alerts that a fallback was told of
-  FirstReceipts firsts_;
-  bool follows_ = false;  // the sink wants them
   bool draining_ = false;
+  bool stays_ = false;  // until leave()
   bool done_ = false;
 
   mutable Mutex mutex_;
   std::condition_variable_any changed_;
   std::vector<Delivery> mailbox_ GUARDED_BY(mutex_);
   std::optional<Setting> replacement_ GUARDED_BY(mutex_);
-  std::optional<rules::Instant> drain_by_ GUARDED_BY(mutex_);
+  std::optional<Drain> drain_ GUARDED_BY(mutex_);
+  bool leave_ GUARDED_BY(mutex_) = false;
+  bool quiet_ GUARDED_BY(mutex_) = false;
+  std::uint64_t arrived_ GUARDED_BY(mutex_) = 0;
   LaneView view_ GUARDED_BY(mutex_);
 };
+
+// The process stops, and a sink that hangs takes the time of those who would be told instead: after half of
+// it they are told, in the lane's place, after half of the rest whoever comes next on a list, and so on.
+// step() and wait() belong to one thread, the rest is thread-safe.
+class LastCall {
+ public:
+  LastCall(const Clock& clock, std::vector<std::shared_ptr<Lane>> lanes, rules::Instant until);
+  std::optional<rules::Instant> step();
+  void wait(std::optional<rules::Instant> until);
+  void end();
+  bool done() const;
+
+ private:
+  const Clock& clock_;
+  const std::vector<std::shared_ptr<Lane>> lanes_;
+  const rules::Instant until_;
+  rules::Instant next_;
+  mutable Mutex mutex_;
+  std::condition_variable_any changed_;
+  bool done_ GUARDED_BY(mutex_) = false;
+};
+
+// What a stop leaves in the outbox, for the last line of the log: what people should have heard. Repeats,
+// refreshes and drills are not counted.
+struct LeftBehind {
+  std::size_t undelivered = 0;
+  std::size_t untold = 0;           // of these, the ones that no fallback was told either
+  std::vector<std::string> lanes;   // each once, in their order
+  std::vector<std::string> alerts;  // the names of theirs
+};
+LeftBehind left_behind(const std::vector<Delivery>& rows);
 
 // What runs by itself: a step, the wait for what makes the next one worth it, until it is done.
 struct Loop {
@@ -430,6 +482,8 @@ class Runtime {
   std::unique_ptr<Worker> run(Loop loop);
   std::unique_ptr<Worker> run_lane(const std::shared_ptr<Lane>& lane);
   std::shared_ptr<Lane> lane(const std::string& name) const;
+  bool lanes_are_quiet(const std::vector<Post*>& posts) const;
+  void say_stopped(bool ended, bool written, rules::Duration took);
   std::vector<StoredEntry> text_entries(const Config& config);
 
   const Options options_;
@@ -476,6 +530,8 @@ class Runtime {
   std::unique_ptr<PollWaker> reader_waker_;
   std::unique_ptr<ReaderLoop> reader_;
   std::unique_ptr<HeartbeatLoop> heartbeat_;  // null: nobody is told that logbell lives
+  std::unique_ptr<LastCall> last_call_;       // null: nobody stops it, or a driver does, where no sink hangs
+  std::unique_ptr<Worker> last_call_thread_;
   std::unique_ptr<Worker> verify_thread_;
   std::unique_ptr<Worker> heartbeat_thread_;
   std::unique_ptr<Watchdog> watchdog_;  // null: nobody looks

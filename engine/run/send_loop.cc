@@ -218,13 +218,16 @@ class SendLoop::Impl {
   void add(Delivery delivery);
   void take_over(Impl& former);
   std::optional<Instant> step();
-  void drain(Instant deadline) {
+  void drain(Instant deadline, Ending ending) {
     draining_ = true;
     drained_ = false;
     drain_probed_ = false;
     drain_failures_ = 0;
     drain_deadline_ = deadline;
+    passes_on_ = ending == Ending::kProcess;
+    own_until_ = half_of_the_rest();
   }
+  void tell_fallbacks();
   bool idle() const { return items_.empty() || (draining_ && drained_); }
   LaneView view() const {
     const MutexLock lock(mutex_);
@@ -254,6 +257,10 @@ class SendLoop::Impl {
 
   std::optional<Instant> work();
   std::optional<Instant> work_draining();
+  Instant half_of_the_rest() const {
+    const Instant now = options_.clock->instant();
+    return now + std::max(Instant::duration(0), (drain_deadline_ - now) / 2);
+  }
   void expire(Instant now);
   Duration patience(std::size_t urgency) const;
   std::optional<Instant> owed_at(std::size_t urgency) const;
@@ -311,7 +318,10 @@ class SendLoop::Impl {
   std::set<Sequence> drills_;     // that fire
   // Of these, firings that no fallback has been told: the critical ones and the rest, by arrival.
   std::array<std::set<Sequence>, 2> owed_;
+  std::set<Sequence> untold_;  // and all that has a fallback which people must hear and has not been told
   std::set<Sequence> copies_;  // of movable ones, the ones whose fallback is to be told now
+  bool all_copied_ = false;    // of untold ones, an end that the fallback knows no beginning of among them
+  std::set<Sequence> leaving_;  // the sink is being told of these
   RecentAlerts elsewhere_;
 
   // The lane.
@@ -339,6 +349,8 @@ class SendLoop::Impl {
   bool drain_probed_ = false;
   std::uint32_t drain_failures_ = 0;
   Instant drain_deadline_;
+  bool passes_on_ = false;  // what the sink does not take now is told to the fallbacks
+  Instant own_until_;       // from here on the time is theirs
 
   LaneView counts_;  // what only the loop's thread touches
   mutable Mutex mutex_;
@@ -422,7 +434,7 @@ void SendLoop::Impl::add(Delivery delivery) {
   drained_ = false;
   if (!delivery.notification.replaces.empty()) {
     const auto old = by_replaces_.find(delivery.notification.replaces);
-    if (old != by_replaces_.end()) {
+    if (old != by_replaces_.end() && leaving_.count(old->second) == 0) {
       remove(old->second);  // the store has done the same to its row
       ++counts_.superseded;
     }
@@ -459,13 +471,18 @@ void SendLoop::Impl::add(Delivery delivery) {
     if (dead_) probe_at_ = now;
   }
   by_key_.emplace(notification.key, sequence);
-  if (!notification.replaces.empty()) by_replaces_.emplace(notification.replaces, sequence);
+  if (!notification.replaces.empty()) by_replaces_[notification.replaces] = sequence;
   by_expiry_.emplace(item.expires_at, sequence);
   if (notification.reason == rules::NotifyReason::kRefresh) refreshes_.insert(sequence);
   if (item.movable) {
     movable_.insert(sequence);
     const std::size_t urgency = urgency_of(notification);
     if (urgency < owed_.size() && !item.resolved && !item.elsewhere) owed_[urgency].insert(sequence);
+    if (notification.priority < 2 && notification.drill.empty() && !item.elsewhere) {
+      untold_.insert(sequence);
+      // What came late must have its try here, and leave somebody else the time for another.
+      if (draining_) own_until_ = std::max(own_until_, half_of_the_rest());
+    }
     const bool due = ends_elsewhere(notification, item.stamp) || (overlong_ && notification.priority < 2);
     if (due && !item.elsewhere) copies_.insert(sequence);
   }
@@ -502,6 +519,7 @@ Item SendLoop::Impl::remove(Sequence sequence) {
   drills_.erase(sequence);
   for (std::set<Sequence>& owed : owed_)
     owed.erase(sequence);
+  untold_.erase(sequence);
   copies_.erase(sequence);
   return item;
 }
@@ -585,6 +603,7 @@ void SendLoop::Impl::told_elsewhere(Sequence sequence, Item& item) {
   if (const Fallback* fallback = next_fallback(item.delivery.notification)) item.delivery.elsewhere = fallback->sink;
   for (std::set<Sequence>& owed : owed_)
     owed.erase(sequence);
+  untold_.erase(sequence);
   copies_.erase(sequence);
   const auto forget = [&](const ToldAlert& alert) { options_.log->told_elsewhere(alert.text(), false); };
   for (const ToldAlert& alert : alerts_of(item.delivery.notification, false)) {
@@ -716,7 +735,8 @@ void SendLoop::Impl::tell_fallbacks_too(Instant now) {
     Item& item = items_.at(sequence);
     // The end of what no fallback is known to have heard of any more: an earlier end is told by now, and the
     // firing that this one ends has not been.
-    if (item.resolved && !overlong_ && !ends_elsewhere(item.delivery.notification, item.stamp)) {
+    if (item.resolved && !overlong_ && !all_copied_ &&
+        !ends_elsewhere(item.delivery.notification, item.stamp)) {
       copies_.erase(copies_.begin());
       continue;
     }
@@ -729,7 +749,18 @@ void SendLoop::Impl::tell_fallbacks_too(Instant now) {
     told.settlement.elsewhere = item.delivery.elsewhere;
     batch.push_back(std::move(told));
   }
+  if (copies_.empty()) all_copied_ = false;
   if (!batch.empty()) options_.log->settle(batch);
+}
+
+void SendLoop::Impl::tell_fallbacks() {
+  copies_.insert(untold_.begin(), untold_.end());
+  all_copied_ = true;
+  const Instant now = options_.clock->instant();
+  do {
+    tell_fallbacks_too(now);
+  } while (!copies_.empty() && !LOGBELL_BROKEN("lane.late"));
+  publish();
 }
 
 // Whether an earlier message must be told to the fallback before this one; it is then to be told now, too.
@@ -906,14 +937,24 @@ std::optional<Instant> SendLoop::Impl::work_draining() {
     tell_fallbacks_too(now);
     if (!copies_.empty()) return now;
   }
-  if (drain_failures_ >= kMaxDrainFailures || (dead_ && drain_probed_)) return done();
-  if (std::max(now, hint_until_) + kMinAttempt > drain_deadline_) return done();
+  // What has had its try, or can have none: there may be no next process, or it knows nothing of this.
+  const bool owes = passes_on_ && !untold_.empty();
+  const auto given_up = [&] {
+    if (!owes) return done();
+    copies_.insert(untold_.begin(), untold_.end());
+    all_copied_ = true;
+    tell_fallbacks_too(now);
+    return std::optional<Instant>(now);
+  };
+  if (drain_failures_ >= kMaxDrainFailures || (dead_ && drain_probed_)) return given_up();
+  const Instant until = owes ? own_until_ : drain_deadline_;
+  if (std::max(now, hint_until_) + kMinAttempt > until) return given_up();
   if (hint_until_ > now) return hint_until_;
   const std::optional<Sequence> chosen = choose(now);
-  if (!chosen) return done();
+  if (!chosen) return given_up();
   items_.at(*chosen).tried = true;
   drain_probed_ = drain_probed_ || (dead_ && !suspected());
-  attempt(*chosen, std::min(kTimeout, std::chrono::floor<Duration>(drain_deadline_ - now)));
+  attempt(*chosen, std::min(kTimeout, std::chrono::floor<Duration>(until - now)));
   return options_.clock->instant();
 }
 
@@ -955,8 +996,10 @@ void SendLoop::Impl::attempt(Sequence sequence, Duration timeout) {
   allowance_.take(options_.clock->instant());
   LOGBELL_FAULT("lane.before_send");
   const Instant began = options_.clock->instant();
+  leaving_.insert(together.begin(), together.end());
   const Outcome outcome =
       LOGBELL_BROKEN("lane.receipt") ? Outcome::delivered("") : sink_->deliver(said, attempt);
+  leaving_.clear();
   LOGBELL_FAULT("lane.answered");
   const Instant now = options_.clock->instant();
   // From its end: when during the attempt the destination counted it cannot be known.
@@ -1192,8 +1235,12 @@ std::optional<Instant> SendLoop::step() {
   return impl_->step();
 }
 
-void SendLoop::drain(Instant deadline) {
-  impl_->drain(deadline);
+void SendLoop::drain(Instant deadline, Ending ending) {
+  impl_->drain(deadline, ending);
+}
+
+void SendLoop::tell_fallbacks() {
+  impl_->tell_fallbacks();
 }
 
 bool SendLoop::idle() const {

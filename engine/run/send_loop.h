@@ -24,6 +24,9 @@
 // - A failure that lasts does not keep people in the dark: see kFallbackAfter.
 // - Nothing is given up before kMaxAge but by a refusal for good; a drill's messages after kDrillMaxAge.
 // - A drill asks whether it works now: it makes a sink that refuses be tried at once.
+// - When the process stops, each gets one more try, and what the sink does not take then is told to the
+//   fallbacks: there may be no later. They have half of the time for themselves, each of a list half of the
+//   rest.
 #pragma once
 
 #include <cstdint>
@@ -197,10 +200,16 @@ class SendLoop {
   void take_over(SendLoop& former);
   // Sends at most one delivery. Returns when to step again; nullopt: when something is added.
   std::optional<rules::Instant> step();
+  enum class Ending { kProcess, kSink };
   // The process is stopping: the steps after this ignore back-off and give each waiting delivery one try,
   // until `deadline`. A sink's own hint is kept: what it does not allow in time stays in the store, like
-  // everything that fails.
-  void drain(rules::Instant deadline);
+  // everything that fails; and the fallbacks are told of it meanwhile, after half of the time at the latest.
+  // kSink: it is the sink alone that was removed, and nobody speaks for it any more.
+  void drain(rules::Instant deadline, Ending ending = Ending::kProcess);
+  // Tells the fallbacks of whatever waits, or is being sent, that people must hear. With add() and view() the
+  // only one that may be called from within Sink::deliver(), in the place of a step: by whoever has waited
+  // for it long enough.
+  void tell_fallbacks();
   bool idle() const;  // nothing waits, or (after drain) everything had its try
   // Thread-safe. As of the end of the last step() or add(); a pause that is over since is none.
   LaneView view() const;

@@ -204,6 +204,59 @@ class Stopped(Delivery):
         self.assertEqual(0, bell.process.wait(40))
         self.assertEqual(1, len([m for m in chat.messages() if "last" in m["rendered"]]))
 
+    def leaves(self, hook, grace="8s", tried=lambda: True):
+        """A critical alert, its sink in trouble, its fallback up, and the pod ends: what the fallback hears, and what the log says."""
+        two = self.receiver()
+        self.app = self.log()
+        sinks = {"hook": harness.webhook(hook, fallback=["two"]), "two": harness.webhook(two.url + "/two")}
+        route = {"sinks": ["hook"], "group_by": ["..."], "group_interval": "1s"}
+        self.told = bell = self.bell(configuration(self.app.path, BOOM, RULES, sinks, route=route), args=(f"--grace={grace}",))
+        self.app.write("ERROR boom on orders")
+        bell.await_metric(1, "logbell_outbox_pending", sink="hook")
+        wait_for(tried, "a try", context=bell.tail)
+        self.assertEqual([], two.received)
+        began = time.monotonic()
+        self.assertEqual(0, bell.stop())
+        self.assertLess(time.monotonic() - began, float(grace[:-1]) + 1)
+        self.assertEqual(1, len(two.received), bell.tail())
+        told = json.loads(two.received[0][3])
+        self.assertEqual(["firing"], [one["status"] for one in told["alerts"]])
+        self.assertIn("In place of the sink \"hook\"", " ".join(told["notes"]))
+        last = bell.said().strip().split("\n")[-1]
+        self.assertIn("level=warn", last)
+        self.assertIn("Boom", last)
+        self.assertIn("hook", last)
+        return two
+
+    def test_F49_what_its_sink_refuses_on_the_last_try_the_fallback_hears_once(self):
+        works = []
+        hook = self.receiver(lambda path, body: 200 if works else 503)
+        two = self.leaves(hook.url + "/hook", tried=lambda: hook.received)
+        # The state is kept, this time: its own sink gets it all the same, and nobody hears of it twice.
+        works.append(True)
+        bell = self.told.start()
+        bell.await_metric(0, "logbell_outbox_pending", sink="hook")
+        self.assertEqual(1, bell.metric("logbell_notifications_total", sink="hook", outcome="delivered"))
+        stays(lambda: len(two.received) == 1, "one message there", 2)
+
+    def test_F49_a_sink_that_is_not_there_leaves_it_to_the_fallback(self):
+        self.leaves(f"http://127.0.0.1:{harness.free_port()}/hook")
+
+    def test_F49_a_sink_that_hangs_leaves_the_fallback_its_share_of_the_time(self):
+        hook = self.receiver(lambda path, body: None)
+        self.leaves(hook.url + "/hook", grace="6s", tried=lambda: hook.received)
+
+    def test_F49_what_nobody_took_is_the_last_thing_that_is_said(self):
+        hook = self.receiver(lambda path, body: 503)
+        bell = self.ring({"hook": harness.webhook(hook.url)})
+        self.app.write("ERROR boom on orders")
+        wait_for(lambda: hook.received, "a try", context=bell.tail)
+        self.assertEqual(0, bell.stop())
+        last = bell.said().strip().split("\n")[-1]
+        self.assertIn("level=warn", last)
+        self.assertIn("alerts=Boom", last)
+        self.assertIn("sinks=hook", last)
+
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1].startswith("F"):

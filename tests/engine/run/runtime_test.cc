@@ -1166,6 +1166,92 @@ TEST_CASE("runtime: a sink that hangs keeps a stop no longer than its grace", "[
   CHECK(opened->store->undelivered()->front().maybe_sent);
 }
 
+TEST_CASE("runtime: F49 a stop tells the fallback what the sink does not take, and ends with what is left",
+          "[run][runtime][F49]") {
+  House house;
+  house.out_more = ", fallback: [spare]";
+  house.sinks = "  spare: {file: {path: '" + house.path("spare.jsonl") + "'}, audience: machine}\n";
+  std::atomic<bool> works = false;
+  std::atomic<int> tried = 0;
+  house.replaced = [&](const rules::Notification&) {
+    ++tried;
+    if (works) return logbell::sinks::Outcome::delivered("ok");
+    return logbell::sinks::Outcome::retry(logbell::sinks::Reason::kServerError, "503");
+  };
+  house.start();
+  house.write("app.log", "ERROR boom\nERROR boom\nERROR boom\n");
+  const rules::Instant began = house.clock.instant();
+  CHECK(house.stop(20s));
+  CHECK(house.clock.instant() - began < 10s);
+  REQUIRE(house.told("spare.jsonl").size() == 1);
+  CHECK(house.told("spare.jsonl")[0].find("Boom") != std::string::npos);
+  {
+    const MutexLock lock(house.lines_mutex);
+    const std::string last = house.lines.back();
+    CHECK(last.find("level=warn") != std::string::npos);
+    CHECK(last.find("undelivered=1 untold=0 sinks=out alerts=Boom") != std::string::npos);
+  }
+  // With its state it goes on where it was: the sink itself is still owed it, the fallback nothing.
+  works = true;
+  const int before = tried;
+  house.start();
+  CHECK(house.stop());
+  CHECK(tried == before + 1);
+  CHECK(house.told("spare.jsonl").size() == 1);
+  const MutexLock lock(house.lines_mutex);
+  CHECK(house.lines.back().find("level=info") != std::string::npos);
+}
+
+TEST_CASE("runtime: F49 a stop does not wait for a sink that hangs to tell its fallback",
+          "[run][runtime][F42][F49]") {
+  House house;
+  house.out_more = ", fallback: [spare]";
+  house.sinks = "  spare: {file: {path: '" + house.path("spare.jsonl") + "'}, audience: machine}\n";
+  Gate gate;
+  house.replaced = [&](const rules::Notification&) {
+    gate.pass();
+    return logbell::sinks::Outcome::delivered("late");
+  };
+  house.write("app.log", "ERROR boom\nERROR boom\nERROR boom\n");
+  house.start();
+  gate.wait_for_somebody();
+  const rules::Instant began = house.clock.instant();
+  CHECK_FALSE(house.stop(2s));  // the process would end here, without destructors
+  CHECK(house.clock.instant() - began < 6s);
+  CHECK(house.told("spare.jsonl").size() == 1);
+  {
+    const MutexLock lock(house.lines_mutex);
+    CHECK(house.lines.back().find("level=warn") != std::string::npos);
+    CHECK(house.lines.back().find("untold=0 sinks=out alerts=Boom") != std::string::npos);
+  }
+  gate.open();
+  house.runtime.reset();
+  CHECK(house.told("spare.jsonl").size() == 1);
+}
+
+TEST_CASE("runtime: F49 what a stop leaves behind is counted by who has heard of it", "[run][runtime][F49]") {
+  const auto row = [](const std::string& lane, const std::string& alertname, int priority = 0) {
+    Delivery delivery;
+    delivery.notification.lane = lane;
+    delivery.notification.priority = static_cast<std::uint8_t>(priority);
+    rules::Alert alert;
+    alert.labels = {{"alertname", alertname}};
+    delivery.notification.alerts = {alert};
+    return delivery;
+  };
+  Delivery told = row("ops", "Told");
+  told.elsewhere = "spare";
+  Delivery drill = row("ops", "Drilled");
+  drill.notification.drill = "d1";
+  const LeftBehind left =
+      left_behind({told, row("ops", "Boom"), row("mail", "Boom", 1), row("ops", "Again", 2), drill});
+  CHECK(left.undelivered == 3);
+  CHECK(left.untold == 2);
+  CHECK(left.lanes == Lines{"ops", "mail"});
+  CHECK(left.alerts == Lines{"Told", "Boom"});
+  CHECK(left_behind({row("ops", "Again", 2)}).undelivered == 0);
+}
+
 TEST_CASE("runtime: state that vanished is told of", "[run][runtime][F38]") {
   House house;
   house.start();

@@ -2039,6 +2039,155 @@ TEST_CASE("send_loop: F49 stopping, a hint is kept: used if it ends in time", "[
   }
 }
 
+TEST_CASE("send_loop: F49 stopping, what the sink does not take on the last try its fallback is told, once",
+          "[run][send_loop][F49]") {
+  OneLane lane(with_fallbacks({{"two", {"two"}}}));
+  lane.script.always = down();
+  lane.add(lane.firing("critical", "g", 0));
+  lane.add(lane.firing("warning", "h", 1));
+  lane.add(lane.firing("repeat", "i", 2));
+  Notification drill = lane.firing("drill", "j", 1);
+  drill.drill = "d1";
+  lane.add(drill);
+  lane.run(3s);
+  REQUIRE(lane.log.told().back().find("->") == std::string::npos);
+  const std::size_t tries = lane.script.sent.size();
+  lane.loop->drain(lane.clock.instant() + 20s);
+  SECTION("and waits on, for the next process to try it here as well") {
+    lane.now();
+    CHECK(lane.loop->idle());
+    CHECK(lane.script.sent.size() == tries + 4);  // first each of them its own try
+    const Keys told = lane.log.told();
+    REQUIRE(told.size() > 2);
+    CHECK(Keys(told.end() - 2, told.end()) ==
+          Keys{"critical: retry fallback -> critical/two", "warning: retry fallback -> warning/two"});
+    CHECK(lane.log.fallback_of("critical").fallback_for == "ops");
+    CHECK(lane.log.last().state == DeliveryState::kPending);
+    CHECK(lane.log.last().elsewhere == "two");
+    CHECK(lane.loop->view().pending == 4);
+    CHECK(lane.log.elsewhere.size() == 2);
+
+    // The next process: nobody is told twice, and the end goes to both.
+    const std::size_t settled = told.size();
+    lane.restart();
+    lane.loop->drain(lane.clock.instant() + 20s);
+    lane.now();
+    CHECK(lane.log.told().size() == settled + 4);
+    lane.script.always = Outcome::delivered("ok");
+    lane.restart();
+    lane.add(lane.resolve("end", "g"));
+    lane.now();
+    CHECK(lane.script.keys().back() != "critical");
+    const Keys all = lane.log.told();
+    CHECK(std::find(all.begin(), all.end(), "end: retry fallback -> end/two") != all.end());
+    CHECK(std::find(all.begin(), all.end(), "end: delivered ok") != all.end());
+  }
+  SECTION("not what it takes") {
+    lane.script.always = Outcome::delivered("ok");
+    lane.now();
+    for (const std::string& line : lane.log.told())
+      CHECK(line.find("->") == std::string::npos);
+  }
+  SECTION("a resolve that waits behind its firing comes after it") {
+    lane.add(lane.resolve("end", "g"));
+    lane.now();
+    const Keys told = lane.log.told();
+    const auto at = [&](const std::string& line) { return std::find(told.begin(), told.end(), line); };
+    REQUIRE(at("end: retry fallback -> end/two") != told.end());
+    CHECK(at("critical: retry fallback -> critical/two") < at("end: retry fallback -> end/two"));
+  }
+  SECTION("one that comes while it stops, too, after a try of its own") {
+    lane.now();
+    lane.add(lane.firing("late", "k", 0));
+    CHECK_FALSE(lane.loop->idle());
+    lane.now();
+    CHECK(lane.loop->idle());
+    CHECK(lane.script.keys().back() == "late");
+    CHECK(lane.log.told().back() == "late: retry fallback -> late/two");
+  }
+}
+
+TEST_CASE(
+    "send_loop: F49 stopping, a resolve that nobody takes is told elsewhere, though the firing was heard "
+    "here",
+    "[run][send_loop][F49]") {
+  OneLane lane(with_fallbacks({{"two", {"two"}}}));
+  lane.add(lane.firing("firing", "g", 0));
+  lane.now();
+  lane.script.always = down();
+  lane.add(lane.resolve("end", "g"));
+  lane.loop->drain(lane.clock.instant() + 20s);
+  lane.now();
+  CHECK(lane.log.told().back() == "end: retry fallback -> end/two");
+}
+
+TEST_CASE("send_loop: F49 stopping, a sink that hangs leaves its fallbacks half of the time",
+          "[run][send_loop][F49][F42]") {
+  OneLane lane(with_fallbacks({{"two", {"two"}}}));
+  lane.script.answer = [&](const Notification&, const sinks::Attempt& attempt) {
+    lane.clock.advance(attempt.timeout);
+    return Outcome::retry(Reason::kTimeout, "no answer");
+  };
+  for (int i = 0; i < 3; ++i)
+    lane.add(lane.firing(fmt::format("{}", i), "", 0));
+  const Instant began = lane.clock.instant();
+  std::optional<Duration> told_after;
+  lane.loop->drain(began + 20s);
+  for (int i = 0; i < 100 && !told_after; ++i) {
+    lane.loop->step();
+    if (!lane.log.all.empty() && !lane.log.last().fallbacks.empty())
+      told_after = std::chrono::floor<Duration>(lane.clock.instant() - began);
+  }
+  CHECK(told_after == Duration(10s));
+  CHECK(lane.script.sent.size() == 1);
+  CHECK(lane.log.elsewhere.size() == 3);
+  // The rest of the time is this sink's again.
+  lane.now();
+  CHECK(lane.loop->idle());
+  CHECK(lane.clock.instant() - began <= 20s);
+}
+
+TEST_CASE("send_loop: F49 stopping, a hint that ends too late for the fallbacks does not keep them waiting",
+          "[run][send_loop][F49][F39]") {
+  OneLane lane(with_fallbacks({{"two", {"two"}}}));
+  const bool in_time = GENERATE(true, false);
+  lane.script.next = {Outcome::retry(Reason::kRateLimited, "429", Duration(in_time ? 3s : 15s))};
+  lane.add(lane.firing("a", "", 0));
+  lane.loop->step();
+  const Instant began = lane.clock.instant();
+  lane.loop->drain(began + 20s);
+  lane.loop->step();
+  lane.loop->step();
+  CHECK((lane.log.told().back() == "a: retry fallback -> a/two") == !in_time);
+  lane.run(20s);
+  CHECK(lane.loop->idle());
+  CHECK(lane.script.sent.size() == 2);
+  CHECK(lane.loop->view().delivered == 1);
+}
+
+TEST_CASE("send_loop: F49 stopping, the next fallback of the list has its share as well",
+          "[run][send_loop][F49]") {
+  SendLoop::Options options = with_fallbacks({{"two", {"two"}}, {"three", {"three"}}});
+  options.sink = "two";
+  OneLane lane(options);
+  lane.script.answer = [&](const Notification&, const sinks::Attempt& attempt) {
+    lane.clock.advance(attempt.timeout);
+    return Outcome::retry(Reason::kTimeout, "no answer");
+  };
+  const Instant began = lane.clock.instant();
+  lane.loop->drain(began + 20s);
+  lane.now();
+  CHECK(lane.loop->idle());
+  lane.clock.advance(10s);
+  Notification n = lane.firing("k/two", "g", 0);
+  n.fallback_for = "ops";
+  lane.add(n);
+  lane.loop->step();
+  CHECK(lane.clock.instant() - began == 15s);
+  lane.loop->step();
+  CHECK(lane.log.told().back() == "k/two: retry fallback -> k/three");
+}
+
 TEST_CASE("send_loop: F49 stopping, a dead sink is tried once, one that fails and fails is left alone",
           "[run][send_loop][F49]") {
   OneLane lane;
