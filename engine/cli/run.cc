@@ -197,8 +197,9 @@ class Process {
   void park(const Problems& problems, const std::string& why);
   std::string serve(const std::string& listen, const std::string& state);
   Refusal refusal_of(const Problems& problems, const std::string& consequence) const;
-  void tell(const SalvagedSinks& sinks, const Problems& problems, const std::string& consequence);
-  void tell_meanwhile(SalvagedSinks sinks, const Problems& problems, const std::string& consequence);
+  void tell(const SalvagedSinks& sinks, const Refusal& refusal);
+  void tell_meanwhile(SalvagedSinks sinks, Refusal refusal);
+  Refusal failure_of(const Problems& failed) const;
   void tell_of_refused_reload();
   SalvagedSinks salvaged_sinks() const;
   SalvagedSinks sinks_beside_the_running() const;
@@ -306,8 +307,14 @@ std::optional<int> Process::begin() {
   verify(loaded, Refusing::kYes, Dead::kBelieved);
   std::fputs(problem_lines(loaded.problems).c_str(), stderr);
   if (options_.on_refusal == OnRefusal::kStay) return stay(loaded);
-  if (loaded.config) return start(loaded, false, nullptr);
-  tell(salvaged_sinks(), loaded.problems, kNothingWatched);
+  if (loaded.config) {
+    Problems failed;
+    const std::optional<int> status = start(loaded, false, &failed);
+    // Of one that another instance keeps from starting there is nothing to tell: that one watches.
+    if (failed.has_errors() && status != kExitOtherInstance) tell(salvaged_sinks(), failure_of(failed));
+    return status;
+  }
+  tell(salvaged_sinks(), refusal_of(loaded.problems, kNothingWatched));
   log_.error("Refused to start: see the problems above; nothing is watched.",
              {{"config", options_.config}, {"problems", std::to_string(loaded.problems.errors())}});
   return kExitConfig;
@@ -321,7 +328,7 @@ std::optional<int> Process::stay(const Loaded& loaded) {
     if (!start(loaded, false, &failed)) return std::nullopt;
     if (must_stop()) return std::nullopt;
     park(failed, "it could not be started");
-    tell_meanwhile(salvaged_sinks(), failed, kNothingWatched);
+    tell_meanwhile(salvaged_sinks(), failure_of(failed));
     return std::nullopt;
   }
   if (const Texts texts = stored(); !texts.empty()) {
@@ -333,7 +340,7 @@ std::optional<int> Process::stay(const Loaded& loaded) {
       Problems failed;
       if (!start(last, true, &failed)) {
         tell_running(loaded.problems);
-        tell_meanwhile(sinks_beside_the_running(), loaded.problems, kGoesOn);
+        tell_meanwhile(sinks_beside_the_running(), refusal_of(loaded.problems, kGoesOn));
         return std::nullopt;
       }
     } else {
@@ -343,7 +350,7 @@ std::optional<int> Process::stay(const Loaded& loaded) {
   }
   if (must_stop()) return std::nullopt;
   park(loaded.problems, "the configuration was refused and there is no earlier one");
-  tell_meanwhile(salvaged_sinks(), loaded.problems, kNothingWatched);
+  tell_meanwhile(salvaged_sinks(), refusal_of(loaded.problems, kNothingWatched));
   return std::nullopt;
 }
 
@@ -378,12 +385,12 @@ void Process::tell_running(const Problems& problems) {
 }
 
 // A sink that hangs must not hold up what goes on. Not while one is still being told.
-void Process::tell_meanwhile(SalvagedSinks sinks, const Problems& problems, const std::string& consequence) {
+void Process::tell_meanwhile(SalvagedSinks sinks, Refusal refusal) {
   if (!told_) return;
   if (telling_.joinable()) telling_.join();
   told_ = false;
-  telling_ = std::thread([this, sinks = std::move(sinks), problems, consequence] {
-    tell(sinks, problems, consequence);
+  telling_ = std::thread([this, sinks = std::move(sinks), refusal = std::move(refusal)] {
+    tell(sinks, refusal);
     told_ = true;
   });
 }
@@ -552,27 +559,41 @@ Refusal Process::refusal_of(const Problems& problems, const std::string& consequ
   return refusal;
 }
 
+// The configuration is good, and it could not be started all the same.
+Refusal Process::failure_of(const Problems& failed) const {
+  Refusal refusal = refusal_of(failed, kNothingWatched);
+  refusal.could_not_start = true;
+  return refusal;
+}
+
 // Tells the sinks that work, once an hour for the same configuration. Blocks for kRefusalTotal at most.
-void Process::tell(const SalvagedSinks& sinks, const Problems& problems, const std::string& consequence) {
-  const RefusalReport report = tell_refusal(sinks, refusal_of(problems, consequence), clock_);
+void Process::tell(const SalvagedSinks& sinks, const Refusal& refusal) {
+  const RefusalReport report = tell_refusal(sinks, refusal, clock_);
+  const std::string what = refusal.could_not_start ? "it could not start" : "the configuration was refused";
   for (const RefusalReport::One& one : report.sinks) {
     const LogFields fields{{"sink", one.sink}, {"detail", one.detail}};
     switch (one.outcome) {
       case RefusalReport::Outcome::kTold:
-        log_.info("Told that the configuration was refused.", fields);
+        log_.info("Told that " + what + ".", fields);
         break;
       case RefusalReport::Outcome::kToldBefore:
-        log_.info("Was told of the same refusal within the hour.", fields);
+        log_.info(refusal.could_not_start ? "Was told of the same failure within the hour."
+                                          : "Was told of the same refusal within the hour.",
+                  fields);
         break;
       case RefusalReport::Outcome::kTriedBefore:
       case RefusalReport::Outcome::kFailed:
-        log_.error("Could not be told that the configuration was refused.", fields);
+        log_.error("Could not be told that " + what + ".", fields);
+        break;
+      case RefusalReport::Outcome::kWouldFlood:
+        log_.error("Not told that it could not start: nothing can be kept that says so to the next start.",
+                   fields);
         break;
       case RefusalReport::Outcome::kTellsNobody:
         break;
     }
   }
-  if (!report.not_kept.empty())
+  if (!report.not_kept.empty() && !refusal.could_not_start)
     log_.warn("Who was told could not be kept: they are told again at the next start.",
               {{"reason", report.not_kept}});
 }

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "engine/run/small_file.h"
 #include "rules/redact.h"
@@ -50,6 +51,7 @@ std::string headline(const Refusal& refusal, std::size_t errors) {
   std::string who = "logbell";
   if (refusal.labels.has("instance")) who += fmt::format(" on {}", refusal.labels.get("instance"));
   if (refusal.labels.has("environment")) who += fmt::format(" ({})", refusal.labels.get("environment"));
+  if (refusal.could_not_start) return fmt::format("{} could not start with {}.", who, refusal.path);
   return fmt::format("{} refuses its configuration: {} in {}.", who, count(errors), refusal.path);
 }
 
@@ -127,6 +129,36 @@ class Memory {
 
   std::string state_dir_;
   std::map<std::string, Entry> entries_;
+};
+
+// To whoever gets the same again it is the same: they know it by its key or its labels.
+bool knows_repeats(const rules::SinkSpec& spec) {
+  return spec.refresh || spec.type == "pagerduty";
+}
+
+// That it could not start was told to whoever is due, says the first of these that is from within the hour;
+// else it is set, before anybody is told, for the next start may come at any moment.
+class Marks {
+ public:
+  Marks(const Refusal& refusal, const std::string& id) {
+    if (!refusal.state_dir.empty()) paths_.push_back(refusal.state_dir + "/logbell/start_failed");
+    // One for all users and configurations of the machine.
+    if (!refusal.spare_memory.empty())
+      paths_.push_back(fmt::format("{}/logbell-start-failed-{}-{}", refusal.spare_memory, ::geteuid(), id));
+  }
+  bool told(rules::Timestamp now) const {
+    return std::any_of(paths_.begin(), paths_.end(), [&](const std::string& path) {
+      const std::optional<rules::Timestamp> at = read_mark(path);
+      return at && *at <= now && now - *at < kRefusalRepeat;
+    });
+  }
+  bool set(rules::Timestamp now) const {
+    return std::any_of(paths_.begin(), paths_.end(),
+                       [&](const std::string& path) { return set_mark(path, now).has_value(); });
+  }
+
+ private:
+  std::vector<std::string> paths_;
 };
 
 RefusalReport::One tell(const rules::SinkSpec& spec, const sinks::SinkConfig& config, const Refusal& refusal,
@@ -261,6 +293,24 @@ RefusalReport tell_refusal(const SalvagedSinks& sinks, const Refusal& refusal, c
     report.sinks.push_back(std::move(one));
   }
 
+  const Marks marks(refusal, id);
+  bool marked = false;
+  if (refusal.could_not_start && !due.empty()) {
+    for (const std::size_t i : due)
+      memory.put(hashes[i], {began, false});
+    if (const Result<> kept = memory.keep(); !kept) {
+      report.not_kept = kept.error().message;
+      const bool told = marks.told(began);
+      marked = !told && marks.set(began);
+      std::erase_if(due, [&](std::size_t i) {
+        if (marked || (!told && knows_repeats(sinks[i].first))) return false;
+        report.sinks[i].outcome =
+            told ? RefusalReport::Outcome::kToldBefore : RefusalReport::Outcome::kWouldFlood;
+        return true;
+      });
+    }
+  }
+
   // One that hangs must not use up the others' time. Each writes to its own place.
   std::atomic<std::size_t> next{0};
   const auto work = [&] {
@@ -276,6 +326,8 @@ RefusalReport tell_refusal(const SalvagedSinks& sinks, const Refusal& refusal, c
   for (std::thread& thread : threads)
     thread.join();
 
+  // A mark does not say whom: only if it is nobody, all are tried again.
+  if (marked && report.told() == 0) marks.set(began - kRefusalRepeat + kRefusalRetry);
   if (due.empty()) return report;
   for (const std::size_t i : due) {
     memory.put(hashes[i], {began, report.sinks[i].outcome == RefusalReport::Outcome::kTold});

@@ -6,8 +6,13 @@
 //
 // Works without the store, which a running instance may hold or which may not open at all. Who was told is
 // kept in a small file of its own, so that a supervisor that starts us again every two seconds floods nobody;
-// if that file cannot be kept, people are told all the same. Called once, by one thread, before the process
-// exits.
+// if that file cannot be kept, people are told of a configuration all the same.
+//
+// A start that fails with a good configuration (a full disk, a port that is taken) is told likewise. There
+// the file is what often cannot be kept: then a mark beside it, or in `spare_memory`, says for all sinks that
+// they were told; and without any of them only those are that take the same message twice for one.
+//
+// Called once, by one thread, before the process exits.
 #pragma once
 
 #include <memory>
@@ -48,10 +53,12 @@ inline constexpr std::size_t kRefusalRemembered = 1000;
 struct Refusal {
   std::string path;          // of the configuration
   rules::Problems problems;  // why
+  bool could_not_start = false;  // the configuration is good: the problem is another
   rules::Labels labels;      // on every alert: instance, environment, …
   std::string consequence = "Nothing is watched until this is fixed.";
   std::string configuration;  // its text, if it could be read: another text is another refusal
   std::string state_dir;      // the memory is `state_dir`/logbell/refused; "" = none is kept
+  std::string spare_memory = "/dev/shm";  // where a mark is kept if state_dir takes none
   std::string external_url;
   std::vector<rules::Secret> secrets;  // hidden in the message, as the sinks' own are
 };
@@ -62,6 +69,7 @@ struct RefusalReport {
     kToldBefore,   // within kRefusalRepeat
     kTriedBefore,  // in vain, within kRefusalRetry
     kFailed,
+    kWouldFlood,   // nothing can be kept, and it would be told at each start
     kTellsNobody,  // files and consoles: the process's own log says it already
   };
   struct One {

@@ -1,6 +1,8 @@
 #include "engine/run/small_file.h"
 
+#include <array>
 #include <cerrno>
+#include <cstdint>
 #include <filesystem>
 
 #include <fcntl.h>
@@ -18,7 +20,33 @@ namespace fs = std::filesystem;
 using rules::ErrorCode;
 using rules::fail;
 
+bool is_our_mark(const struct stat& status) {
+  return S_ISREG(status.st_mode) && status.st_uid == ::geteuid() && status.st_nlink == 1;
+}
+
 }  // namespace
+
+std::optional<rules::Timestamp> read_mark(const std::string& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0 || !is_our_mark(status)) return std::nullopt;
+  return rules::from_unix_ms(std::int64_t{status.st_mtim.tv_sec} * 1000 + status.st_mtim.tv_nsec / 1'000'000);
+}
+
+rules::Result<> set_mark(const std::string& path, rules::Timestamp at) {
+  const auto failed = [&](const std::string& why) {
+    return fail(ErrorCode::kIo, fmt::format("keep {}: {}", path, why));
+  };
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): open(2)
+  const sinks::Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
+  if (fd.get() < 0) return failed(rules::errno_text(errno));
+  struct stat status {};
+  if (::fstat(fd.get(), &status) != 0 || !is_our_mark(status)) return failed("it is not ours");
+  const std::int64_t ms = rules::to_unix_ms(at);
+  const timespec when{ms / 1000, ms % 1000 * 1'000'000};
+  const std::array<timespec, 2> times{when, when};
+  if (::futimens(fd.get(), times.data()) != 0) return failed(rules::errno_text(errno));
+  return {};
+}
 
 std::string read_small_file(const std::string& state_dir, const std::string& name, std::size_t most) {
   const fs::path path = fs::path(state_dir) / "logbell" / name;

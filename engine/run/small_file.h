@@ -5,9 +5,11 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 
 #include "rules/result.h"
+#include "rules/time.h"
 
 namespace logbell::engine {
 
@@ -17,5 +19,10 @@ std::string read_small_file(const std::string& state_dir, const std::string& nam
 // Mode 0600, in a directory that is made 0700 where it is missing, and that must be ours.
 rules::Result<> keep_small_file(const std::string& state_dir, const std::string& name,
                                 const std::string& text);
+
+// A mark is a file of no bytes whose time says when something was done: a full disk still takes it. When it
+// was set; unset where there is none, or it is not ours.
+std::optional<rules::Timestamp> read_mark(const std::string& path);
+rules::Result<> set_mark(const std::string& path, rules::Timestamp at);
 
 }  // namespace logbell::engine

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """F51, the founding story: everything seemed to be set up, and the alert reached nobody. logbell refuses to start instead, names the
 rule and the sink, and tells whoever it still can."""
+import glob
+import os
 import re
+import socket
 import sys
 
 import harness
@@ -75,6 +78,32 @@ class RefusalTest(Case):
         for _ in range(3):  # a crash loop
             self.assertEqual(78, bell.refused()[0])
         self.assertEqual(1, len(slack.messages()), "once an hour per configuration")
+
+    def test_F51_a_start_that_fails_with_a_good_configuration_is_told_once(self):
+        log, slack = self.log(), self.slack()
+        bell = self.bell(self.founding(log, slack), start=False, env={"ONCALL_SECRET": "8b1a9953c4611296"})
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", bell.port))
+            taken.listen()
+            self.assertEqual(74, bell.refused()[0])
+            message = wait_for(slack.messages, "word at Slack", context=bell.tail)[0]
+            self.assertIn("could not start", message["rendered"])
+            self.assertIn("in use", message["rendered"])
+            for _ in range(3):  # a crash loop
+                self.assertEqual(74, bell.refused()[0])
+            self.assertEqual(1, len(slack.messages()), "once an hour")
+
+    def test_F51_so_is_one_whose_state_directory_takes_nothing(self):
+        log, slack = self.log(), self.slack()
+        config = self.founding(log, slack)
+        with open(self.path("file"), "w"):
+            config["state_dir"] = self.path("file")
+        before = set(glob.glob("/dev/shm/logbell-start-failed-*"))
+        self.addCleanup(lambda: [os.unlink(path) for path in set(glob.glob("/dev/shm/logbell-start-failed-*")) - before])
+        bell = self.bell(config, start=False, env={"ONCALL_SECRET": "8b1a9953c4611296"})
+        for _ in range(3):
+            self.assertEqual(74, bell.refused()[0])
+        self.assertEqual(1, len(slack.messages()), bell.tail())
 
     def test_F51_on_refusal_stay_parks_and_starts_with_the_mended_file(self):
         log, slack = self.log(), self.slack()

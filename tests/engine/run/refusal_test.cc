@@ -88,8 +88,8 @@ class World {
     report = tell_refusal(sinks, refusal, clock);
     std::string text;
     for (const RefusalReport::One& one : report.sinks) {
-      static constexpr std::array<const char*, 5> kNames{"told", "told before", "tried before", "failed",
-                                                         "nobody"};
+      static constexpr std::array<const char*, 6> kNames{"told",   "told before", "tried before",
+                                                         "failed", "would flood", "nobody"};
       text += fmt::format("{}{}: {}", text.empty() ? "" : ", ", one.sink,
                           kNames.at(static_cast<std::size_t>(one.outcome)));
     }
@@ -245,6 +245,70 @@ TEST_CASE("refusal: without a state_dir that can be written people are told all 
   CHECK_FALSE(world.report.not_kept.empty());
   CHECK_FALSE(fs::exists(world.state_dir / "elsewhere" / "refused"));
   CHECK(world.tell() == "slack: told");
+}
+
+TEST_CASE(
+    "refusal: F51 a start that fails with a good configuration is told as well, and says that it is one",
+    "[run][refusal][F51]") {
+  World world;
+  world.refusal.could_not_start = true;
+  world.refusal.problems = {};
+  world.refusal.problems.error({"/etc/logbell.yaml"}, "",
+                               "it could not be started: bind 127.0.0.1:9733: Address already in use");
+  world.sink("slack");
+  CHECK(world.tell() == "slack: told");
+  CHECK(world.scripts["slack"].sent[0].notification.text ==
+        "logbell on orders-1 (production) could not start with /etc/logbell.yaml. "
+        "Nothing is watched until this is fixed.\n"
+        "/etc/logbell.yaml: it could not be started: bind 127.0.0.1:9733: Address already in use");
+  CHECK(world.tell() == "slack: told before");
+  CHECK(world.report.not_kept.empty());
+  world.clock.advance(61min);
+  CHECK(world.tell() == "slack: told");
+}
+
+TEST_CASE("refusal: F51 a start that fails where nothing can be kept floods nobody", "[run][refusal][F51]") {
+  World world;
+  world.refusal.could_not_start = true;
+  world.refusal.spare_memory.clear();
+  world.sink("slack");
+  world.sink("oncall");
+  world.sinks.back().first.type = "pagerduty";
+  SECTION("a disk that is full takes a mark of no bytes") {
+    // As good as full: there is no room for the file that is to become the memory.
+    fs::create_directories(world.state_dir / "logbell" / fmt::format("refused.{}.new", ::getpid()) / "x");
+    SECTION("with which all are told once an hour") {
+      CHECK(world.tell() == "slack: told, oncall: told");
+      CHECK(world.tell() == "slack: told before, oncall: told before");
+      world.clock.advance(59min);
+      CHECK(world.tell() == "slack: told before, oncall: told before");
+      world.clock.advance(2min);
+      CHECK(world.tell() == "slack: told, oncall: told");
+    }
+    SECTION("or, if nobody could be told, tried each minute") {
+      world.scripts["slack"].always = world.scripts["oncall"].always =
+          Outcome::retry(Reason::kServerError, "503");
+      CHECK(world.tell() == "slack: failed, oncall: failed");
+      CHECK(world.tell() == "slack: told before, oncall: told before");
+      world.clock.advance(61s);
+      CHECK(world.tell() == "slack: failed, oncall: failed");
+    }
+  }
+  SECTION("a state_dir that takes nothing: the mark is in the spare one") {
+    std::ofstream(world.state_dir / "file") << "x";
+    world.refusal.state_dir = (world.state_dir / "file").string();
+    world.refusal.spare_memory = world.state_dir.string();
+    CHECK(world.tell() == "slack: told, oncall: told");
+    CHECK(world.tell() == "slack: told before, oncall: told before");
+  }
+  SECTION("no place at all: only who takes the same twice for one") {
+    std::ofstream(world.state_dir / "file") << "x";
+    world.refusal.state_dir = (world.state_dir / "file").string();
+    CHECK(world.tell() == "slack: would flood, oncall: told");
+    CHECK(world.tell() == "slack: would flood, oncall: told");
+    CHECK(world.scripts["oncall"].sent[0].notification.key ==
+          world.scripts["oncall"].sent[1].notification.key);
+  }
 }
 
 TEST_CASE("refusal: the memory is ours alone, bounded, and harmless when it is damaged", "[run][refusal]") {
