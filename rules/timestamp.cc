@@ -146,7 +146,26 @@ bool read_iso(Cursor& in, Parts& parts) {
   return true;
 }
 
-// May  1 10:00:00 (RFC 3164), with a fraction where rsyslog is told to write one
+// The year behind a time, as Apache's error log, ctime(3) and date(1) have it: 10:00:00.123456 2026, 10:00:00
+// UTC 2026
+void read_year_behind(Cursor& in, Parts& parts) {
+  Cursor ahead = in;
+  Parts zone;
+  read_zone(ahead, zone);
+  if (!ahead.take(' ')) return;
+  const auto year = ahead.number(4, 4);
+  const char next = ahead.peek();
+  // A host may be called so, or a program.
+  if (!year || *year < 1970 || *year > 2100 || is_alpha(next) || is_digit(next) || next == ':' ||
+      next == '.' || next == '-' || next == '[')
+    return;
+  parts.year = *year;
+  parts.has_year = true;
+  parts.offset = zone.offset;
+  in = ahead;
+}
+
+// May  1 10:00:00 (RFC 3164), with a fraction where rsyslog is told to write one, and with the year behind it
 bool read_syslog(Cursor& in, Parts& parts) {
   const auto month = in.month();
   if (!month || !in.take(' ')) return false;
@@ -158,6 +177,7 @@ bool read_syslog(Cursor& in, Parts& parts) {
   parts.has_year = false;
   if (!read_clock(in, parts)) return false;
   read_fraction(in, parts);
+  read_year_behind(in, parts);
   return true;
 }
 
