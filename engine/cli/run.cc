@@ -585,10 +585,6 @@ void Process::tell(const SalvagedSinks& sinks, const Refusal& refusal) {
       case RefusalReport::Outcome::kFailed:
         log_.error("Could not be told that " + what + ".", fields);
         break;
-      case RefusalReport::Outcome::kWouldFlood:
-        log_.error("Not told that it could not start: nothing can be kept that says so to the next start.",
-                   fields);
-        break;
       case RefusalReport::Outcome::kTellsNobody:
         break;
     }

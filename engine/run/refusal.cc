@@ -131,11 +131,6 @@ class Memory {
   std::map<std::string, Entry> entries_;
 };
 
-// To whoever gets the same again it is the same: they know it by its key or its labels.
-bool knows_repeats(const rules::SinkSpec& spec) {
-  return spec.refresh || spec.type == "pagerduty";
-}
-
 // That it could not start was told to whoever is due, says the first of these that is from within the hour;
 // else it is set, before anybody is told, for the next start may come at any moment.
 class Marks {
@@ -300,14 +295,13 @@ RefusalReport tell_refusal(const SalvagedSinks& sinks, const Refusal& refusal, c
       memory.put(hashes[i], {began, false});
     if (const Result<> kept = memory.keep(); !kept) {
       report.not_kept = kept.error().message;
-      const bool told = marks.told(began);
-      marked = !told && marks.set(began);
-      std::erase_if(due, [&](std::size_t i) {
-        if (marked || (!told && knows_repeats(sinks[i].first))) return false;
-        report.sinks[i].outcome =
-            told ? RefusalReport::Outcome::kToldBefore : RefusalReport::Outcome::kWouldFlood;
-        return true;
-      });
+      if (marks.told(began)) {
+        for (const std::size_t i : std::exchange(due, {}))
+          report.sinks[i].outcome = RefusalReport::Outcome::kToldBefore;
+      } else {
+        // Where nothing can be kept at all, better each start is told than none.
+        marked = marks.set(began);
+      }
     }
   }
 

@@ -69,7 +69,6 @@ struct RefusalReport {
     kToldBefore,   // within kRefusalRepeat
     kTriedBefore,  // in vain, within kRefusalRetry
     kFailed,
-    kWouldFlood,   // nothing can be kept, and it would be told at each start
     kTellsNobody,  // files and consoles: the process's own log says it already
   };
   struct One {

@@ -298,7 +298,7 @@ class KubernetesTest(Case):
         for each in (pod, fresh):
             each.await_metric(0, "logbell_plan_refused")
             each.await_metric(1, "logbell_config_last_reload_successful")
-            self.assertNotIn("refused", each.get("/-/ready")[1])
+            wait_for(lambda: "refused" not in each.get("/-/ready")[1], "readiness of the new one", context=each.tail)
         log.write("ERROR boom")
         for each in (pod, fresh):
             each.await_firing("Mended", instance=each.name)
