@@ -307,8 +307,9 @@ void Follower::replace_plan(std::shared_ptr<const rules::Plan> plan) {
 void Follower::leave(Tail& tail) {
   if (tail.file == nullptr || tail.copy) return;
   if (left_.size() >= kMaxLeft) {
-    left_.erase(left_.begin());
-    ledger_.add("logbell_source_positions_forgotten_total", {{"source", tail.orphan_of}}, 1);
+    constexpr std::size_t kAtOnce = kMaxLeft / 4;  // all others move up
+    left_.erase(left_.begin(), left_.begin() + kAtOnce);
+    ledger_.add("logbell_source_positions_forgotten_total", {{"source", tail.orphan_of}}, kAtOnce);
   }
   left_.push_back({file_key(tail.orphan_of, tail.file->id()), tail.orphan_of, position_of(tail), tail.path});
 }

@@ -171,7 +171,7 @@ class Follower {
   static constexpr std::size_t kMaxFiles = 20'000;
   static constexpr std::size_t kMaxRetired = 256;
   // Places of files that a reload took out of the configuration; one that brings them back finds them.
-  static constexpr std::size_t kMaxLeft = 4096;
+  static constexpr std::size_t kMaxLeft = 1024;
 
   // The ledger and the feedback (which may be null) must outlive me.
   Follower(Ledger& ledger, int stdin_fd, bool use_inotify, Feedback* feedback = nullptr,

@@ -1,4 +1,6 @@
 // What the system does not give: watches, descriptors, bytes; and what many files cost.
+#include <algorithm>
+
 #include <malloc.h>
 #include <sys/resource.h>
 
@@ -177,6 +179,28 @@ TEST_CASE("limits: the places of rotated files that are let go are bounded, and 
   CHECK(world.lines().size() == engine::Follower::kMaxRetired + 3);
   CHECK(world.counter(counter) >= 1);
   CHECK(world.counter(counter) <= 2);
+}
+
+TEST_CASE("limits: the places of files that a reload took out are bounded, and counted", "[run][limits]") {
+  const SourceSetting right{.files = {"*.log"}, .read_from = rules::ReadFrom::kAuto};
+  ReaderWorld world({.sources = {right}});
+  world.settle();
+  constexpr std::size_t kFiles = engine::Follower::kMaxLeft + 1;
+  for (std::size_t i = 0; i < kFiles; ++i)
+    world.dir.append(std::to_string(i) + ".log", "old\n");
+  world.settle();
+  CHECK(world.lines().size() == kFiles);
+  world.reload({.sources = {{.files = {"*.lgo"}}}, .generation = 2});
+  const double forgotten = world.counter("logbell_source_positions_forgotten_total{source=\"app\"}");
+  CHECK(static_cast<std::size_t>(forgotten) == engine::Follower::kMaxLeft / 4);
+  for (std::size_t i = 0; i < kFiles; ++i)
+    world.dir.append(std::to_string(i) + ".log", "new\n");
+  // What is known goes on; what was forgotten is placed as at a first start, which is too old to be read.
+  world.pass(minutes(20));
+  world.reload({.sources = {right}, .generation = 3});
+  const Texts lines = world.lines();
+  CHECK(lines.size() == kFiles - engine::Follower::kMaxLeft / 4);
+  CHECK(std::find(lines.begin(), lines.end(), "old") == lines.end());
 }
 
 TEST_CASE("limits: a label that is cut is counted: two long values may have become one", "[run][limits]") {
