@@ -234,7 +234,10 @@ void Follower::replace_plan(std::shared_ptr<const rules::Plan> plan) {
     next[found->second] = std::move(old);
   }
   for (const std::unique_ptr<Tail>& tail : tails_) {
-    const auto found = index.find(sources_[tail->source].spec->name);
+    // Another reload may have taken its source away before anybody looked.
+    const bool was_orphan = tail->orphan;
+    const std::string name = was_orphan ? tail->orphan_of : sources_[tail->source].spec->name;
+    const auto found = index.find(name);
     const rules::SourceSpec* spec = found == index.end() ? nullptr : &plan->sources[found->second];
     const bool still =
         spec != nullptr &&
@@ -246,12 +249,13 @@ void Follower::replace_plan(std::shared_ptr<const rules::Plan> plan) {
                    std::any_of(spec->files.begin(), spec->files.end(),
                                [&](const std::string& pattern) { return could_match(pattern, tail->path); }));
     tail->orphan = !still;
-    if (!still) tail->orphan_of = sources_[tail->source].spec->name;
-    if (!still && (tail->file != nullptr || tail->stream->place())) {
+    if (!still) tail->orphan_of = name;
+    if (!still && !was_orphan && (tail->file != nullptr || tail->stream->place())) {
       erased_.push_back(key_of(*tail));
       tail->changed = false;
     }
     if (spec != nullptr) tail->source = found->second;
+    if (still && was_orphan) mark_changed(*tail);
   }
   std::erase_if(changed_, [](const Tail* tail) { return !tail->changed; });
 

@@ -127,6 +127,24 @@ TEST_CASE("reload: a file that leaves the configuration and comes back goes on w
   }
 }
 
+TEST_CASE("reload: twice before the next look", "[run][reload][F35]") {
+  const SourceSetting a{.name = "a", .files = {"a.log"}};
+  const SourceSetting b{.name = "b", .files = {"b.log"}};
+  ReaderWorld world({.sources = {a, b}});
+  world.dir.append("a.log", "a1\n");
+  world.dir.append("b.log", "b1\n");
+  world.settle();
+  CHECK(world.lines().size() == 2);
+  const bool back = GENERATE(true, false);
+  world.reader->replace_plan(make_plan(world.dir, {.sources = {a}, .generation = 2}));
+  world.dir.append("b.log", "b2\n");
+  world.reload({.sources = back ? std::vector{a, b} : std::vector{a}, .generation = 3});
+  CHECK(world.lines() == (back ? Texts{"b2"} : Texts{}));
+  CHECK(world.committed.size() == (back ? 4 : 2));
+  world.restart();
+  CHECK(world.lines().empty());
+}
+
 TEST_CASE("reload: another source does not go on where the file was read", "[run][reload][F35]") {
   ReaderWorld world({.sources = {{.name = "old", .files = {"app.log"}}}});
   world.dir.append("app.log", "one\n");
