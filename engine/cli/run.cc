@@ -215,7 +215,7 @@ class Process {
   void wait();
   int next_signal();
   bool must_stop() const;
-  int end(int status);
+  int end(int status) noexcept;  // out of memory, here, ends the process, as it does in each loop
 
   const RunOptions& options_;
   SystemClock clock_;
@@ -689,7 +689,7 @@ void Process::reload(bool say) {
   if (somebody_waits) desk_.answer({200, "The configuration runs.\n"});
 }
 
-int Process::end(int status) {
+int Process::end(int status) noexcept {
   manager_.stopping();
   // Ending because of the disk, it still has seconds to tell somebody: a supervisor's first signal is no
   // second one.

@@ -1806,7 +1806,7 @@ std::optional<int> Runtime::finished() const {
   return status < 0 ? std::nullopt : std::optional<int>(status);
 }
 
-bool Runtime::stop(Duration grace) noexcept {
+bool Runtime::stop(Duration grace) {
   if (stopped_) return true;
   stopped_ = true;
   const Clock& clock = *options_.clock;

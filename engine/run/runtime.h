@@ -440,9 +440,9 @@ class Runtime {
   void abandon() { stopped_ = true; }
   // Reads what is written, evaluates it, commits, gives every waiting notification one immediate try.
   // True: everything has ended. False: something hung beyond `grace`; nothing is lost that the store holds,
-  // but the process must end without destructors. Out of memory it ends the process, as each loop does:
-  // destructors would wait for loops that nobody told to end.
-  bool stop(rules::Duration grace) noexcept;
+  // but the process must end without destructors. So it must where this throws: they would wait for loops
+  // that nobody told to end.
+  bool stop(rules::Duration grace);
 
   // Whether the core works with the newest configuration, and shows it.
   bool reload_done() const { return core_generation_ == config_.get()->plan->generation; }
