@@ -99,6 +99,19 @@ Condition state_lost(bool active, Lost lost) {
   return condition;
 }
 
+// Of what nobody will tell any more: what people have not heard otherwise.
+std::vector<rules::Notification> unheard(const std::vector<Delivery>& rows) {
+  using Reason = rules::NotifyReason;
+  std::vector<rules::Notification> about;
+  for (const Delivery& row : rows) {
+    const Reason reason = row.notification.reason;
+    if (!row.elsewhere.empty() || !row.notification.drill.empty()) continue;
+    if (reason == Reason::kFirstFiring || reason == Reason::kNewAlerts || reason == Reason::kSummary)
+      about.push_back(row.notification);
+  }
+  return about;
+}
+
 std::string join(const std::vector<std::string>& items) {
   return fmt::format("{}", fmt::join(items, ", "));
 }
@@ -200,6 +213,10 @@ Instant CoreLoop::step() {
     passed_ = false;
     options_.first_pass();
   }
+  if (gave_up_) {
+    if (options_.gave_up) options_.gave_up(*gave_up_);
+    gave_up_.reset();
+  }
 
   const Instant instant = options_.clock->instant();
   Instant next = after(instant, kIdle);
@@ -263,7 +280,7 @@ void CoreLoop::take(CoreInput input, Timestamp now) {
           dirty_ = show_now_ = true;
           changed_to_ = value.plan->generation;
         } else if constexpr (std::is_same_v<T, SinkHealth> || std::is_same_v<T, SinkVerdict> ||
-                             std::is_same_v<T, Condition>) {
+                             std::is_same_v<T, Condition> || std::is_same_v<T, GivenUp>) {
           take(value, now);
         } else {
           static_assert(std::is_same_v<T, FirstPass>);
@@ -356,6 +373,61 @@ void CoreLoop::take(const Condition& condition, Timestamp now) {
     }
     route_around(sink->second);
   }
+  pipeline_->set_condition(condition, now);
+}
+
+// What fires still is told to the sinks that its rule has now; of the rest nobody would hear.
+void CoreLoop::take(const GivenUp& given_up, Timestamp now) {
+  constexpr std::size_t kShown = 3;
+  struct Missed {
+    std::set<rules::Fingerprint> alerts;
+    std::vector<std::string> lines;  // of the first
+    std::set<std::string> sinks;
+  };
+  if (given_up.number != 0) gave_up_ = given_up.number;
+  std::set<rules::Fingerprint> firing;
+  for (const AlertView& view : pipeline_->alerts()) {
+    if (view.alert.is_firing()) firing.insert(view.alert.fingerprint());
+  }
+  std::map<std::string, Missed> by_rule;
+  Missed summaries;
+  for (const rules::Notification& about : given_up.notifications) {
+    // One of several peers: the others were told, too.
+    if (about.lane != about.sink && plan_->sinks.count(about.sink) != 0) continue;
+    if (about.reason == rules::NotifyReason::kSummary) {
+      summaries.sinks.insert(about.sink);
+      summaries.lines.push_back(about.text);
+    }
+    for (const rules::Alert& alert : about.alerts) {
+      if (!alert.is_firing() || firing.count(alert.fingerprint()) != 0) continue;
+      // It was about that sink, and has ended with it.
+      if (alert.built_in && alert.labels.get("sink") == about.sink) continue;
+      Missed& missed = by_rule[std::string(alert.name())];
+      if (!missed.alerts.insert(alert.fingerprint()).second) continue;
+      missed.sinks.insert(about.sink);
+      if (missed.lines.size() < kShown)
+        missed.lines.push_back(
+            fmt::format("{} fired {}", alert.labels.format(), rules::format_rfc3339(alert.fired_at)));
+    }
+  }
+  Condition condition;
+  condition.alertname = "AlertsMissed";
+  condition.severity = "warning";
+  condition.active = condition.renews = true;
+  for (const auto& [rule, missed] : by_rule) {
+    condition.labels = rules::Labels{{"rule", rule}};
+    condition.summary = fmt::format(
+        "rule {} fired and is over; sink {} was never told, for the configuration took it away while this "
+        "still waited: {}{}",
+        rule, fmt::join(missed.sinks, ", "), fmt::join(missed.lines, "; "),
+        missed.alerts.size() > kShown ? fmt::format(" and {} more", missed.alerts.size() - kShown) : "");
+    pipeline_->set_condition(condition, now);
+  }
+  if (summaries.lines.empty()) return;
+  condition.labels = {};
+  condition.summary = fmt::format(
+      "sink {} was never told this, for the configuration took it away while it still waited: {}",
+      fmt::join(summaries.sinks, ", "), fmt::join(summaries.lines, "\n"));
   pipeline_->set_condition(condition, now);
 }
 
@@ -1064,6 +1136,12 @@ std::optional<Runtime::Failure> Runtime::begin() {
     });
     grown_ = true;
   };
+  core.gave_up = [this](std::uint64_t number) {
+    writer_->after_commit([this, number] {
+      told_of_given_up_ = number;
+      if (options_.wake_main) options_.wake_main();
+    });
+  };
   core.plan_changed = [this](std::uint64_t generation) {
     core_generation_ = generation;
     grown_ = true;
@@ -1108,12 +1186,16 @@ std::optional<Runtime::Failure> Runtime::begin() {
   writer.knows = [this](const std::string& key) { return store_->knows(key).value_or(false); };
   writer.deliver = [this](Delivery delivery) {
     const std::shared_ptr<Lane> to = lane(delivery.notification.lane);
-    if (!to) return false;
+    if (!to) {
+      hand_to_main({delivery});
+      return false;
+    }
     if (LOGBELL_BROKEN("writer.hand_over")) return true;
     drills_->stored(delivery.notification);
     to->add(std::move(delivery));
     return true;
   };
+  writer.gave_up = [this](const std::vector<Delivery>& rows) { hand_to_main(rows); };
   writer.on_broken = [this] {
     finished_ = kExitIo;
     if (options_.wake_main) options_.wake_main();
@@ -1145,29 +1227,15 @@ std::optional<Runtime::Failure> Runtime::begin() {
   for (const std::string& name : remembered) {
     if (!lane(name)) forget_lane(name);
   }
-  Commit buried;
+  std::vector<Delivery> without_lane;
   for (Delivery& delivery : *undelivered) {
     if (const std::shared_ptr<Lane> to = lane(delivery.notification.lane)) {
       to->add(std::move(delivery));
-      continue;
+    } else {
+      without_lane.push_back(std::move(delivery));
     }
-    log.warn("A notification from before is given up: its sink is not in the configuration.",
-             {{"lane", delivery.notification.lane}, {"delivery", delivery.notification.key}});
-    metrics.count("logbell_notifications_dropped_total", {{"reason", "no_lane"}});
-    Settlement end;
-    end.id = delivery.id;
-    end.state = DeliveryState::kDead;
-    end.attempts = delivery.attempts;
-    end.outcome = "rejected";
-    end.reason = "no_lane";
-    end.detail = "its sink is not in the configuration";
-    end.at = clock.now();
-    buried.settlements.push_back(std::move(end));
   }
-  if (!buried.settlements.empty()) {
-    const rules::Result<std::vector<Delivery>> done = store_->commit(buried);
-    if (!done) return broken_read(done.error());
-  }
+  give_up(without_lane, "its sink is not in the configuration");
 
   // Reader.
   reader_waker_ = std::make_unique<PollWaker>(clock);
@@ -1376,6 +1444,36 @@ void Runtime::open_lane(const Config& config, const rules::SinkSpec& sink, std::
 }
 
 // Its sink is gone: it will hear no end, of which a fallback should hear too, and nothing follows there.
+// They stay in the outbox until it is on the disk that somebody will be told so: the start after a death
+// before that gives them up again.
+void Runtime::give_up(const std::vector<Delivery>& rows, std::string_view why) {
+  if (rows.empty()) return;
+  for (const Delivery& row : rows) {
+    const rules::Notification& about = row.notification;
+    options_.log->warn(fmt::format("A notification is given up: {}.", why),
+                       {{"lane", about.lane}, {"delivery", about.key}});
+    options_.metrics->count("logbell_notifications_dropped_total", {{"reason", "no_lane"}});
+    given_up_[about.sink].push_back(no_lane(row.id, row.attempts, why, options_.clock->now()));
+  }
+  queue_.push(GivenUp{unheard(rows), ++given_up_number_}, 0);
+}
+
+// The writer must not wait for the core, which may wait for it.
+void Runtime::hand_to_main(const std::vector<Delivery>& rows) {
+  std::vector<rules::Notification> about = unheard(rows);
+  {
+    const MutexLock lock(unheard_mutex_);
+    std::move(about.begin(), about.end(), std::back_inserter(unheard_));
+  }
+  if (options_.wake_main) options_.wake_main();
+}
+
+void Runtime::settle_given_up() {
+  if (given_up_.empty() || told_of_given_up_ != given_up_number_) return;
+  for (auto& [sink, settlements] : std::exchange(given_up_, {}))
+    writer_->settle(sink, std::move(settlements));
+}
+
 void Runtime::forget_lane(const std::string& lane) {
   for (const std::string& prefix : {Lane::elsewhere_prefix(lane), FirstReceipts::prefix(lane)}) {
     rules::Result<std::vector<StoredEntry>> entries = store_->entries(prefix);
@@ -1756,22 +1854,19 @@ void Runtime::tend() {
     if (!lane(name)) forget_lane(name);
     writer_->forget_lane(name);
     const rules::Result<std::vector<Delivery>> rows = store_->undelivered();
+    std::vector<Delivery> left;
     for (const Delivery& row : rows ? *rows : std::vector<Delivery>{}) {
-      if (row.notification.lane != name) continue;
-      options_.log->warn("A notification is given up: its sink was removed from the configuration.",
-                         {{"lane", name}, {"delivery", row.notification.key}});
-      options_.metrics->count("logbell_notifications_dropped_total", {{"reason", "no_lane"}});
-      Settlement end;
-      end.id = row.id;
-      end.state = DeliveryState::kDead;
-      end.attempts = row.attempts;
-      end.outcome = "rejected";
-      end.reason = "no_lane";
-      end.detail = "its sink was removed from the configuration";
-      end.at = options_.clock->now();
-      writer_->settle(row.notification.sink, {std::move(end)});
+      if (row.notification.lane == name) left.push_back(row);
     }
+    give_up(left, "its sink was removed from the configuration");
   }
+  GivenUp by_writer;
+  {
+    const MutexLock lock(unheard_mutex_);
+    by_writer.notifications.swap(unheard_);
+  }
+  if (!by_writer.notifications.empty()) queue_.push(std::move(by_writer), 0);
+  settle_given_up();
   if (verify_ && told_generation_ != config->plan->generation &&
       core_generation_ == config->plan->generation) {
     told_generation_ = config->plan->generation;
@@ -1841,6 +1936,7 @@ bool Runtime::stop(Duration grace) {
                      std::max(Duration(50), std::chrono::floor<Duration>(std::min<std::chrono::microseconds>(
                                                 until - clock.instant(), kLastCommit)))))
     log.error("The state could not be written at the end; what is missing is read again at the next start.");
+  if (!broken) settle_given_up();
   LOGBELL_FAULT("runtime.stop.committed");
 
   // One immediate try for whatever waits; and one with the fallbacks, for what was not taken.

@@ -93,7 +93,13 @@ struct PlanChange {
   std::shared_ptr<const rules::Plan> plan;
 };
 struct FirstPass {};  // everything that was there at the start has been read
-using CoreInput = std::variant<MatchBatch, PlanChange, SinkHealth, SinkVerdict, Condition, FirstPass>;
+// What waited at a sink when the configuration took it away: nobody is told of it any more.
+struct GivenUp {
+  std::vector<rules::Notification> notifications;
+  std::uint64_t number = 0;  // to be said to Options::gave_up
+};
+using CoreInput =
+    std::variant<MatchBatch, PlanChange, SinkHealth, SinkVerdict, Condition, FirstPass, GivenUp>;
 using CoreQueue = BoundedQueue<CoreInput>;
 
 // The core's driver: what is queued goes in, a tick goes to the writer, a view to whoever looks.
@@ -117,6 +123,7 @@ class CoreLoop {
     std::function<void()> confirm;     // the sources should be looked at: how far are they read?
     std::function<void(std::shared_ptr<const CoreView>)> publish;
     std::function<void()> first_pass;                            // everything that was there is evaluated
+    std::function<void(std::uint64_t number)> gave_up;  // what a GivenUp leads to is submitted; may be unset
     std::function<void(std::uint64_t generation)> plan_changed;  // and its view is published
     // What lines of a drill have to tell; may be unset: there are none.
     std::function<std::vector<rules::Notification>(const MatchBatch&, const rules::Plan&,
@@ -138,6 +145,7 @@ class CoreLoop {
   void take(const SinkHealth& health, rules::Timestamp now);
   void take(const SinkVerdict& answer, rules::Timestamp now);
   void take(const Condition& condition, rules::Timestamp now);
+  void take(const GivenUp& given_up, rules::Timestamp now);
   void route_around(const rules::SinkSpec& sink);
   // Why a lane is called dead. Either is reason enough; a message that was delivered ends both.
   struct WhyDead {
@@ -167,6 +175,7 @@ class CoreLoop {
   rules::Duration ask_again_after_{0};
   std::vector<rules::Notification> drills_;  // to go with the next tick
   bool passed_ = false;
+  std::optional<std::uint64_t> gave_up_;
   std::optional<std::uint64_t> changed_to_;  // a generation that nobody has been told of
   bool ended_ = false;
 };
@@ -468,6 +477,9 @@ class Runtime {
   Lane::Setting setting(const Config& config, const rules::SinkSpec& sink, std::size_t lane);
   void open_lane(const Config& config, const rules::SinkSpec& sink, std::size_t index);
   void forget_lane(const std::string& lane);
+  void give_up(const std::vector<Delivery>& rows, std::string_view why);
+  void hand_to_main(const std::vector<Delivery>& rows);
+  void settle_given_up();
   void tell_verdict(const Verdict& verdict);
   void tell_drill(const DrillReport& report);
   void look_at_proofs(rules::Instant now);
@@ -528,6 +540,13 @@ class Runtime {
   mutable Mutex lanes_mutex_;
   std::map<std::string, Post> lanes_ GUARDED_BY(lanes_mutex_);
   std::vector<Post> retired_;  // of removed sinks; the main thread's
+  // Rows that have no lane, by sink: they leave the outbox once it is on the disk that somebody will be told
+  // so. The main thread's.
+  std::map<std::string, std::vector<Settlement>> given_up_;
+  std::uint64_t given_up_number_ = 0;
+  std::atomic<std::uint64_t> told_of_given_up_{0};  // up to this GivenUp::number
+  Mutex unheard_mutex_;
+  std::vector<rules::Notification> unheard_ GUARDED_BY(unheard_mutex_);  // of rows that the writer gave up
   std::unique_ptr<PollWaker> reader_waker_;
   std::unique_ptr<ReaderLoop> reader_;
   std::unique_ptr<HeartbeatLoop> heartbeat_;  // null: nobody is told that logbell lives

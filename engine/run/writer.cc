@@ -90,17 +90,19 @@ Labels total_labels(std::string_view key) {
           {"reason", std::string(key.substr(second + 1))}};
 }
 
-Settlement no_lane(DeliveryId id, std::string_view why, rules::Timestamp now) {
+}  // namespace
+
+Settlement no_lane(DeliveryId id, std::uint32_t attempts, std::string_view why, rules::Timestamp now) {
   Settlement end;
   end.id = id;
   end.state = DeliveryState::kDead;
-  end.detail = why;
+  end.attempts = attempts;
+  end.outcome = "rejected";
   end.reason = "no_lane";
+  end.detail = why;
   end.at = now;
   return end;
 }
-
-}  // namespace
 
 Writer::Writer(Options options) : options_(std::move(options)) {
   LOGBELL_CHECK(options_.clock != nullptr && options_.log != nullptr && options_.metrics != nullptr);
@@ -404,6 +406,7 @@ void Writer::take(Request request) {
 }
 
 void Writer::give_up(const std::string& lane) {
+  std::vector<Delivery> given_up;
   for (auto at = undurable_.begin(); at != undurable_.end();) {
     Undurable& undurable = at->second;
     const Notification& about = undurable.delivery.notification;
@@ -414,8 +417,9 @@ void Writer::give_up(const std::string& lane) {
     options_.log->warn("A notification is given up: its sink was removed from the configuration.",
                        {{"lane", lane}, {"delivery", about.key}});
     options_.metrics->count("logbell_notifications_dropped_total", {{"reason", "no_lane"}});
-    Settlement end = no_lane(undurable.row.value_or(at->first), "its sink was removed from the configuration",
-                             options_.clock->now());
+    given_up.push_back(undurable.delivery);
+    Settlement end = no_lane(undurable.row.value_or(at->first), undurable.delivery.attempts,
+                             "its sink was removed from the configuration", options_.clock->now());
     if (!undurable.row) {
       undurable.settlement = std::move(end);
       ++at;
@@ -426,6 +430,7 @@ void Writer::give_up(const std::string& lane) {
     undurable_by_key_.erase(about.key);
     at = undurable_.erase(at);
   }
+  if (!given_up.empty() && options_.gave_up) options_.gave_up(given_up);
 }
 
 // False: there is no row to mark, so nothing to wait for.
@@ -680,7 +685,7 @@ void Writer::hand_over(Delivery delivery) {
     return;
   }
   pending_.settlements.emplace(id,
-                               no_lane(id, "its sink is not in the configuration", options_.clock->now()));
+                               no_lane(id, 0, "its sink is not in the configuration", options_.clock->now()));
   pending_.urgent = true;
 }
 

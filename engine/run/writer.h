@@ -15,6 +15,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -27,6 +28,9 @@
 #include "engine/run/thread_annotations.h"
 
 namespace logbell::engine {
+
+// The end of a delivery whose sink the configuration does not have.
+Settlement no_lane(DeliveryId id, std::uint32_t attempts, std::string_view why, rules::Timestamp now);
 
 class Writer {
  public:
@@ -54,6 +58,8 @@ class Writer {
     std::function<bool(const std::string& key)> knows;  // has it this one, waiting or told?
     std::function<bool(Delivery)> deliver;  // to its lane; false: there is no such lane
     std::function<void()> on_broken;        // once, on the writer's thread
+    // What left undurably and nobody will tell any more: its lane is over. May be unset.
+    std::function<void(const std::vector<Delivery>&)> gave_up;
     std::vector<StoredEntry> totals;        // entries under kTotalsPrefix
     std::size_t max_held = kMaxHeld;
     std::size_t max_held_bytes = kMaxHeldBytes;

@@ -76,6 +76,40 @@ class ReloadTest(Case):
         wait_for(lambda: len(self.told()) == 2, "the resolve", context=bell.tail)
         self.assertEqual(200, bell.get("/-/healthy")[0])
 
+    def told_as_missed(self, change):
+        """The alert that nobody heard is over, and its sink then mended under another name, by `change(bell, configuration)`."""
+        app, chat = self.log(), self.slack()
+        patterns = {"boom": {"match": r"ERROR boom on (?P<queue>\w+)$", "labels": ["queue"]}}
+        rules = [rule("Boom", "sum by (queue) (count_over_time(boom[300ms])) >= 1")]
+
+        def policy(name, url):
+            return configuration(app.path, patterns, rules, {name: harness.slack(url)}, route={"sinks": [name], "group_wait": "0s"})
+        bell = self.bell(policy("gone", f"http://127.0.0.1:{harness.free_port()}/services/a"))
+        app.write("ERROR boom on orders")
+        bell.await_firing("Boom")
+        bell.await_quiet("Boom")
+        wait_for(lambda: bell.metric("logbell_notifications_total", outcome="retry", sink="gone"), "an attempt", context=bell.tail)
+        change(bell, policy("chat", chat.hook()))
+
+        def missed():
+            return [m["rendered"] for m in chat.messages() if "AlertsMissed" in m["rendered"]]
+        wait_for(missed, "word of what nobody heard", context=bell.tail)
+        self.assertIn("rule Boom fired and is over; sink gone was never told", missed()[0])
+        self.assertIn("orders", missed()[0])
+        bell.await_metric(1, "logbell_notifications_dropped_total", reason="no_lane")
+
+    def test_F35_what_never_reached_a_sink_that_is_replaced_is_told_by_the_new_one(self):
+        def change(bell, policy):
+            bell.configure(policy)
+            self.assertEqual(200, bell.reload()[0])
+        self.told_as_missed(change)
+
+    def test_F35_what_never_reached_a_sink_that_is_replaced_while_logbell_is_down_is_told(self):
+        def change(bell, policy):
+            bell.configure(policy)
+            bell.restart()
+        self.told_as_missed(change)
+
     def test_F35_an_invalid_file_is_rejected_and_the_old_one_goes_on(self):
         bell = self.start()
         good = bell.text

@@ -48,6 +48,7 @@ struct CoreFixture {
       ++views;
     };
     options.first_pass = [this] { ++first_passes; };
+    options.gave_up = [this](std::uint64_t number) { gave_up.push_back(number); };
     options.plan_changed = [this](std::uint64_t generation) {
       CHECK(view->plan->generation == generation);  // whoever is told can already see it
       changed_to = generation;
@@ -96,6 +97,7 @@ struct CoreFixture {
   FakeClock clock{CoreWorld::at(0)};
   Log log{{&clock, 30s, [](std::string_view) {}}};
   Metrics metrics{"1", clock.now()};
+  std::vector<std::uint64_t> gave_up;
   CoreQueue queue{1 << 20};
   std::vector<Tick> ticks;
   std::shared_ptr<const CoreView> view;
@@ -228,7 +230,7 @@ rules:
   tl::expected<std::unique_ptr<Runtime>, Runtime::Failure> begin() {
     if (source.empty()) source = "files: ['" + path("*.log") + "']";
     Runtime::Options options;
-    options.config = load();
+    options.config = without_out ? load_without_out(1) : load();
     options.clock = &clock;
     options.log = &log;
     options.metrics = metrics.get();
@@ -285,6 +287,7 @@ rules:
   std::string rules_text;
   std::string listen = "127.0.0.1:0";
   int stdin_fd = -1;
+  bool without_out = false;
   Deliver replaced;
   Verify verify;  // of `replaced`
   Mutex lines_mutex;
@@ -413,6 +416,72 @@ TEST_CASE("runtime: ready is said once what was there has been evaluated", "[run
   CHECK(f.told().size() == 1);
   f.core->step();
   CHECK(f.first_passes == 1);
+}
+
+TEST_CASE("runtime: of what a sink left behind is missed what fires no more and nobody else was told",
+          "[run][runtime][F35]") {
+  CoreFixture f;
+  f.batch(3);
+  f.core->step();
+  REQUIRE(f.told() == Lines{"ops: first_firing QueueUnreachable+"});
+
+  rules::Notification about;
+  about.sink = about.lane = "gone";
+  about.reason = rules::NotifyReason::kFirstFiring;
+  rules::Alert alert;
+  alert.labels = rules::Labels{{"alertname", "QueueUnreachable"}, {"queue", "mail"}};
+  alert.state = rules::AlertState::kFiring;
+  alert.fired_at = CoreWorld::at(-60'000);
+  about.alerts = {alert};
+  std::string summary = "rule QueueUnreachable fired and is over; sink gone was never told, for the "
+                        "configuration took it away while this still waited: {alertname=\"QueueUnreachable\", queue=\"mail\"} fired 2026-05-01T07:59:00Z";
+  bool missed = true;
+  SECTION("an alert that is over") {}
+  SECTION("many") {
+    for (int i = 0; i < 5; ++i) {
+      alert.labels.set("queue", "mail" + std::to_string(i));
+      about.alerts.push_back(alert);
+    }
+    summary = " and 3 more";
+  }
+  SECTION("a summary") {
+    about.reason = rules::NotifyReason::kSummary;
+    about.alerts.clear();
+    about.text = "While logbell was not reading, 1 alert fired and resolved:\nQueueUnreachable";
+    summary = "sink gone was never told this, for the configuration took it away while it still waited: "
+              "While logbell was not reading, 1 alert fired";
+  }
+  SECTION("one that fires goes to the sinks that its rule has now") {
+    about.alerts = {f.view->alerts.at(0).alert};
+    missed = false;
+  }
+  SECTION("one that was told to another peer of the same sink") {
+    about.sink = "ops";
+    about.lane = "ops#2";
+    missed = false;
+  }
+  SECTION("what logbell had to say of that sink itself") {
+    about.alerts[0].labels = rules::Labels{{"alertname", "DeliveryDelayed"}, {"sink", "gone"}};
+    about.alerts[0].built_in = true;
+    missed = false;
+  }
+  SECTION("an end") {
+    about.alerts[0].state = rules::AlertState::kResolved;
+    missed = false;
+  }
+  f.queue.push(GivenUp{{about}, 7}, 0);
+  f.core->step();
+  CHECK(f.gave_up == std::vector<std::uint64_t>{7});
+  std::string said;
+  for (const AlertView& view : f.view->alerts) {
+    if (view.alert.name() == "AlertsMissed") said = view.alert.annotation("summary");
+  }
+  CAPTURE(said);
+  if (missed) {
+    CHECK(said.find(summary) != std::string::npos);
+  } else {
+    CHECK(said.empty());
+  }
 }
 
 TEST_CASE("runtime: a plan changes at its place in the queue, and whoever waits can see it",
@@ -783,6 +852,56 @@ TEST_CASE("runtime: the lane of a removed sink ends, and what waits for it is gi
   // Whoever was told of it hears no end of it.
   CHECK(house.shows("logbell_notifications_dropped_total{reason=\"no_sink\"} 1"));
   CHECK(house.stop());
+}
+
+TEST_CASE("runtime: what fired and is over while it waited at a sink that is then removed is told as missed",
+          "[run][runtime][F35]") {
+  House house;
+  house.replaced = [](const rules::Notification&) {
+    return logbell::sinks::Outcome::retry(logbell::sinks::Reason::kServerError, "503");
+  };
+  house.sinks = "  spare: {file: {path: '" + house.path("spare.jsonl") + "'}, audience: machine}\n";
+  house.rules_text = R"(
+route: {sinks: [spare], group_wait: 0s}
+rules:
+  - {alert: Boom, expr: 'count_over_time(boom[300ms]) >= 3', sinks: [out]}
+)";
+  house.write("app.log", "ERROR boom\nERROR boom\nERROR boom\n");
+  house.start();
+  house.tend_until([&] {
+    return house.shows(
+               "logbell_notifications_total{outcome=\"retry\",reason=\"server_error\",sink=\"out\"} 1") &&
+           house.shows("logbell_alerts{alertname=\"Boom\",alertstate=\"firing\"} 0");
+  });
+  house.replaced = nullptr;
+  const auto told_as_missed = [&] {
+    const auto told = house.told("spare.jsonl");
+    return std::any_of(told.begin(), told.end(), [](const std::string& line) {
+      return line.find("AlertsMissed") != std::string::npos &&
+             line.find("sink out was never told") != std::string::npos &&
+             line.find("Boom") != std::string::npos;
+    });
+  };
+  house.rules_text.replace(house.rules_text.find("[out]"), 5, "[spare]");
+  SECTION("by a reload") {
+    house.runtime->reload(house.load_without_out(2));
+  }
+  SECTION("while logbell was down") {
+    CHECK(house.stop());
+    house.without_out = true;
+    house.start();
+  }
+  house.tend_until(told_as_missed);
+  house.tend_until([&] {
+    return house.shows("logbell_notifications_total{outcome=\"rejected\",reason=\"no_lane\",sink=\"out\"} 1");
+  });
+  CHECK(house.stop());
+  CHECK(told_as_missed());
+  CHECK(house.shows("logbell_notifications_dropped_total{reason=\"no_lane\"} 1"));
+  house.runtime.reset();
+  auto opened = Store::open(house.directory, house.clock.now());
+  REQUIRE(opened);
+  CHECK(opened->store->undelivered()->empty());
 }
 
 TEST_CASE("runtime: a sink that is removed and comes back at once is told anew, and not what waited before",
