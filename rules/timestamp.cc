@@ -20,6 +20,19 @@ constexpr std::size_t kMaxTimestampOffset = 64;
 constexpr std::array<std::string_view, 12> kShortMonths{"jan", "feb", "mar", "apr", "may", "jun",
                                                         "jul", "aug", "sep", "oct", "nov", "dec"};
 
+constexpr bool is_upper(char c) {
+  return c >= 'A' && c <= 'Z';
+}
+
+// How many bytes at `at` set the colour of what follows on a terminal (ECMA-48, SGR): ESC [ 1 ; 31 m. 0: none.
+std::size_t colour_at(std::string_view text, std::size_t at) {
+  if (text[at] != '\x1b' || at + 1 >= text.size() || text[at + 1] != '[') return 0;
+  std::size_t end = at + 2;
+  while (end < text.size() && (is_digit(text[end]) || text[end] == ';'))
+    ++end;
+  return end < text.size() && text[end] == 'm' ? end + 1 - at : 0;
+}
+
 // Reads forward through a text; a failed read leaves the place undefined: the caller begins anew.
 struct Cursor {
   std::string_view text;
@@ -66,8 +79,23 @@ struct Parts {
   int second = 0;
   int millisecond = 0;
   bool has_year = true;
-  std::optional<Duration> offset;  // from UTC; unset: the location's
+  bool has_day = true;
+  std::optional<Duration> offset;  // from UTC; unset: the zone's
+  std::string zone;                // of the IANA database; "": the location's
 };
+
+// Those whose letters mean one zone: of others (CST, IST) who is beside the writer knows as much as we do.
+struct LetterZone {
+  std::string_view letters;
+  int hours;
+};
+constexpr std::array<LetterZone, 24> kLetterZones{
+    {{"UTC", 0},   {"GMT", 0},   {"WET", 0},   {"WEST", 1},  {"BST", 1},   {"CET", 1},
+     {"CEST", 2},  {"EET", 2},   {"EEST", 3},  {"MSK", 3},   {"EST", -5},  {"EDT", -4},
+     {"CDT", -5},  {"MST", -7},  {"MDT", -6},  {"PST", -8},  {"PDT", -7},  {"AKST", -9},
+     {"HST", -10}, {"JST", 9},   {"KST", 9},   {"AEST", 10}, {"AEDT", 11}, {"NZST", 12}}};
+// The longest name of the IANA database has 32.
+constexpr std::size_t kMaxZoneName = 40;
 
 bool read_clock(Cursor& in, Parts& parts) {
   const auto hour = in.number(2, 2);
@@ -94,7 +122,38 @@ void read_fraction(Cursor& in, Parts& parts) {
   }
 }
 
-// Z, +02:00, +0200, +02, UTC, GMT, with or without a blank before it. No zone is no error.
+// The letters of a zone at the beginning of `text`, or how many letters stand there in its place.
+std::size_t read_letters(std::string_view text, Parts& parts) {
+  std::size_t length = 0;
+  while (length < text.size() && is_upper(text[length]))
+    ++length;
+  if (length < text.size() && (is_alpha(text[length]) || is_digit(text[length]))) return 0;
+  for (const LetterZone& zone : kLetterZones) {
+    if (zone.letters == text.substr(0, length)) parts.offset = std::chrono::hours(zone.hours);
+  }
+  return length;
+}
+
+// Europe/Berlin, as PHP writes its zone. 0: there is none that this machine knows.
+std::size_t read_zone_name(std::string_view text, Parts& parts) {
+  std::size_t length = 0;
+  bool has_slash = false;
+  while (length < text.size() && length <= kMaxZoneName &&
+         (is_alpha(text[length]) || text[length] == '/' || text[length] == '_')) {
+    has_slash = has_slash || text[length] == '/';
+    ++length;
+  }
+  // A path in a message is no reason to search the database.
+  const std::size_t slash = text.find('/');
+  if (!has_slash || length > kMaxZoneName || !is_upper(text[0]) || slash + 1 >= length || !is_upper(text[slash + 1]))
+    return 0;
+  std::string name(text.substr(0, length));
+  if (!is_known_zone(name)) return 0;
+  parts.zone = std::move(name);
+  return length;
+}
+
+// Z, +02:00, +0200, +02, UTC, CEST, Europe/Berlin, with or without a blank before it. No zone is no error.
 void read_zone(Cursor& in, Parts& parts) {
   Cursor ahead = in;
   ahead.take(' ');
@@ -107,9 +166,12 @@ void read_zone(Cursor& in, Parts& parts) {
     parts.offset = Duration{0};
     return;
   }
-  if ((rest.substr(0, 3) == "UTC" || rest.substr(0, 3) == "GMT") && ends_word(3)) {
-    in.at = ahead.at + 3;
-    parts.offset = Duration{0};
+  if (const std::size_t letters = read_letters(rest, parts); letters > 0 && parts.offset) {
+    in.at = ahead.at + letters;
+    return;
+  }
+  if (const std::size_t name = read_zone_name(rest, parts); name > 0) {
+    in.at = ahead.at + name;
     return;
   }
   const char sign = ahead.peek();
@@ -127,11 +189,11 @@ void read_zone(Cursor& in, Parts& parts) {
   parts.offset = sign == '-' ? -size : size;
 }
 
-// 2026-05-01T10:00:00.123Z, 2026-05-01 10:00:00,123, 2026/05/01 10:00:00
+// 2026-05-01T10:00:00.123Z, 2026-05-01 10:00:00,123, 2026/05/01 10:00:00, 2026.05.01 10:00:00
 bool read_iso(Cursor& in, Parts& parts) {
   const auto year = in.number(4, 4);
   const char separator = in.peek();
-  if (!year || (separator != '-' && separator != '/')) return false;
+  if (!year || (separator != '-' && separator != '/' && separator != '.')) return false;
   ++in.at;
   const auto month = in.number(2, 2);
   if (!month || !in.take(separator)) return false;
@@ -153,6 +215,14 @@ void read_year_behind(Cursor& in, Parts& parts) {
   Parts zone;
   read_zone(ahead, zone);
   if (!ahead.take(' ')) return;
+  // Letters that mean no zone, or several.
+  if (!zone.offset && ahead.at < ahead.text.size()) {
+    const std::size_t letters = read_letters(ahead.text.substr(ahead.at), zone);
+    if (letters > 1) {
+      ahead.at += letters;
+      if (!ahead.take(' ')) return;
+    }
+  }
   const auto year = ahead.number(4, 4);
   const char next = ahead.peek();
   // A host may be called so, or a program.
@@ -162,6 +232,7 @@ void read_year_behind(Cursor& in, Parts& parts) {
   parts.year = *year;
   parts.has_year = true;
   parts.offset = zone.offset;
+  parts.zone = zone.zone;
   in = ahead;
 }
 
@@ -181,14 +252,17 @@ bool read_syslog(Cursor& in, Parts& parts) {
   return true;
 }
 
-// 01/May/2026:10:00:00 +0000
-bool read_clf(Cursor& in, Parts& parts) {
-  const auto day = in.number(2, 2);
-  if (!day || !in.take('/')) return false;
+// 01/May/2026:10:00:00 +0000 (common log format), 01-May-2026 10:00:00 (PHP, Tomcat), 1 May 2026 10:00:00
+// (Redis, RFC 5322)
+bool read_day_first(Cursor& in, Parts& parts) {
+  const auto day = in.number(1, 2);
+  const char separator = in.peek();
+  if (!day || (separator != '/' && separator != '-' && separator != ' ')) return false;
+  ++in.at;
   const auto month = in.month();
-  if (!month || !in.take('/')) return false;
+  if (!month || !in.take(separator)) return false;
   const auto year = in.number(4, 4);
-  if (!year || !in.take(':')) return false;
+  if (!year || (!in.take(':') && !in.take(' '))) return false;
   parts.day = *day;
   parts.month = *month;
   parts.year = *year;
@@ -196,6 +270,67 @@ bool read_clf(Cursor& in, Parts& parts) {
   read_fraction(in, parts);
   read_zone(in, parts);
   return true;
+}
+
+// AM or PM. Unset: neither.
+std::optional<bool> read_afternoon(Cursor& in) {
+  const char half = static_cast<char>(in.peek() | 0x20);
+  if (half != 'a' && half != 'p') return std::nullopt;
+  ++in.at;
+  if ((in.peek() | 0x20) != 'm') return std::nullopt;
+  ++in.at;
+  return half == 'p';
+}
+
+// May 01, 2026 9:00:00 PM (java.util.logging; since Java 20 with U+202F before the half of the day)
+bool read_java(Cursor& in, Parts& parts) {
+  constexpr std::string_view kNarrowSpace = "\xE2\x80\xAF";
+  const auto month = in.month();
+  if (!month || !in.take(' ')) return false;
+  const auto day = in.number(1, 2);
+  if (!day || !in.take(',') || !in.take(' ')) return false;
+  const auto year = in.number(4, 4);
+  if (!year || !in.take(' ')) return false;
+  parts.month = *month;
+  parts.day = *day;
+  parts.year = *year;
+  if (in.at + 1 < in.text.size() && in.text[in.at + 1] == ':') {
+    parts.hour = in.number(1, 1).value_or(24);
+    ++in.at;
+    Cursor rest{in.text, in.at};
+    const auto minute = rest.number(2, 2);
+    if (!minute || !rest.take(':')) return false;
+    const auto second = rest.number(2, 2);
+    if (!second) return false;
+    parts.minute = *minute;
+    parts.second = *second;
+    in = rest;
+  } else if (!read_clock(in, parts)) {
+    return false;
+  }
+  Cursor ahead = in;
+  if (!ahead.take(' ') && ahead.text.substr(std::min(ahead.at, ahead.text.size())).starts_with(kNarrowSpace))
+    ahead.at += kNarrowSpace.size();
+  if (const std::optional<bool> afternoon = read_afternoon(ahead); afternoon && parts.hour <= 12) {
+    parts.hour = parts.hour % 12 + (*afternoon ? 12 : 0);
+    in = ahead;
+  }
+  return true;
+}
+
+// E0501 10:00:00.123456 (klog and glog): a level, month and day, and always a fraction
+bool read_klog(Cursor& in, Parts& parts) {
+  if (!in.take('I') && !in.take('W') && !in.take('E') && !in.take('F')) return false;
+  const auto month = in.number(2, 2);
+  const auto day = in.number(2, 2);
+  if (!month || !day || !in.take(' ')) return false;
+  parts.month = *month;
+  parts.day = *day;
+  parts.has_year = false;
+  if (!read_clock(in, parts) || in.peek() != '.') return false;
+  const std::size_t before = in.at;
+  read_fraction(in, parts);
+  return in.at > before;
 }
 
 // A number of seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by its size: 2001 to
@@ -225,8 +360,24 @@ std::optional<Timestamp> read_epoch(std::string_view text, bool whole) {
   return from_epoch(value);
 }
 
-constexpr std::array<std::string_view, 8> kTimeFields{"ts",       "time", "timestamp", "@timestamp",
-                                                      "datetime", "date", "t",         "eventTime"};
+// The last ones: .NET, Serilog, Python, Log4j 2, MongoDB, Monolog 1.
+constexpr std::array<std::string_view, 15> kTimeFields{
+    "ts",        "time", "timestamp", "@timestamp", "datetime", "date",          "t",
+    "eventTime", "Timestamp", "@t",   "asctime",    "timeMillis", "t.$date", "datetime.date",
+    "instant.epochSecond"};
+
+// Of the conversions of a format; "": they tell a time.
+std::string_view why_no_time(std::string_view letters) {
+  const auto has = [&](std::string_view any) { return letters.find_first_of(any) != std::string_view::npos; };
+  if (has("s")) return {};
+  const bool day = has("de");
+  const bool month = has("mbB");
+  if (!day && !month && !has("HIT")) return "has nothing of a time: give it a date, a time of day or %s";
+  if (day && !month) return "has a day and no month: add %m or %b";
+  if (!day && (month || has("Yy"))) return "has no day: add %d, or leave month and year out, too";
+  if (has("I") && !has("p")) return "has hours to 12 (%I) and not which half of the day: add %p, or write %H";
+  return {};
+}
 
 }  // namespace
 
@@ -234,6 +385,7 @@ struct TimestampReader::Impl {
   TimestampSpec spec;
 
   std::optional<Timestamp> resolve(const Parts& parts, Timestamp reference) const {
+    if (!parts.has_day) return nearest_day(parts, reference);
     if (!parts.has_year) return nearest_year(parts, reference);
     const std::chrono::year_month_day date{std::chrono::year(parts.year),
                                            std::chrono::month(static_cast<unsigned>(parts.month)),
@@ -246,8 +398,24 @@ struct TimestampReader::Impl {
     if (parts.offset) return local - *parts.offset;
     // The offset at the moment itself: guessed from the local time read as UTC, then looked up again. In the
     // hour that a zone repeats, the answer is one of the two.
-    const Timestamp guess = local - offset_at(local);
-    return local - offset_at(guess);
+    const std::string& zone = parts.zone.empty() ? spec.location : parts.zone;
+    const Timestamp guess = local - offset_at(zone, local);
+    return local - offset_at(zone, guess);
+  }
+
+  // A time of day: the one nearest to `reference`, so that the evening's lines read after midnight are
+  // yesterday's.
+  std::optional<Timestamp> nearest_day(Parts parts, Timestamp reference) const {
+    parts.has_day = parts.has_year = true;
+    const auto today =
+        std::chrono::floor<std::chrono::days>(reference + parts.offset.value_or(offset_at(spec.location, reference)));
+    return nearest(reference, [&](int apart) {
+      const std::chrono::year_month_day date{today + std::chrono::days(apart)};
+      parts.year = static_cast<int>(date.year());
+      parts.month = static_cast<int>(static_cast<unsigned>(date.month()));
+      parts.day = static_cast<int>(static_cast<unsigned>(date.day()));
+      return resolve(parts, reference);
+    });
   }
 
   // Syslog has no year: the one that brings the time nearest to `reference`, so that December's lines read in
@@ -256,17 +424,25 @@ struct TimestampReader::Impl {
     parts.has_year = true;
     const int year = static_cast<int>(
         std::chrono::year_month_day(std::chrono::floor<std::chrono::days>(reference)).year());
+    return nearest(reference, [&](int apart) {
+      parts.year = year + apart;
+      return resolve(parts, reference);
+    });
+  }
+
+  // Of the one before, this one and the next.
+  template <class At>
+  static std::optional<Timestamp> nearest(Timestamp reference, At at) {
     std::optional<Timestamp> best;
-    for (const int candidate : {year - 1, year, year + 1}) {
-      parts.year = candidate;
-      const auto at = resolve(parts, reference);
-      if (at && (!best || std::chrono::abs(*at - reference) < std::chrono::abs(*best - reference))) best = at;
+    for (const int apart : {-1, 0, 1}) {
+      const std::optional<Timestamp> one = at(apart);
+      if (one && (!best || std::chrono::abs(*one - reference) < std::chrono::abs(*best - reference))) best = one;
     }
     return best;
   }
 
-  Duration offset_at(Timestamp at) const {
-    if (!spec.location.empty()) return zone_offset(spec.location, at);
+  static Duration offset_at(const std::string& zone, Timestamp at) {
+    if (!zone.empty()) return zone_offset(zone, at);
     const time_t seconds = std::chrono::floor<std::chrono::seconds>(at).time_since_epoch().count();
     tm local{};
     localtime_r(&seconds, &local);
@@ -274,12 +450,16 @@ struct TimestampReader::Impl {
   }
 
   std::optional<Timestamp> recognise(std::string_view text, Timestamp reference) const {
-    const char first = text.empty() ? '\0' : text.front();
-    for (const auto read : {read_iso, read_clf, read_syslog}) {
-      if (read == read_syslog ? !is_alpha(first) : !is_digit(first)) continue;
+    using Read = bool (*)(Cursor&, Parts&);
+    static constexpr std::array<Read, 2> kDigits{read_iso, read_day_first};
+    static constexpr std::array<Read, 3> kLetters{read_syslog, read_java, read_klog};
+    if (text.empty() || (!is_digit(text.front()) && !is_alpha(text.front()))) return std::nullopt;
+    const Read* first = is_digit(text.front()) ? kDigits.data() : kLetters.data();
+    const Read* end = is_digit(text.front()) ? first + kDigits.size() : first + kLetters.size();
+    for (const Read* read = first; read != end; ++read) {
       Cursor in{text};
       Parts parts;
-      if (!read(in, parts)) continue;
+      if (!(*read)(in, parts)) continue;
       if (auto at = resolve(parts, reference)) return at;
     }
     return std::nullopt;
@@ -289,7 +469,7 @@ struct TimestampReader::Impl {
   std::optional<Timestamp> described(std::string_view text, Timestamp reference) const {
     Cursor in{text};
     Parts parts;
-    parts.has_year = false;
+    parts.has_year = parts.has_day = false;
     std::optional<bool> afternoon;
     const std::string& format = spec.format;
     for (std::size_t i = 0; i < format.size(); ++i) {
@@ -330,6 +510,7 @@ struct TimestampReader::Impl {
           [[fallthrough]];
         case 'd':
           number = in.number(1, 2), parts.day = number.value_or(0);
+          parts.has_day = true;
           break;
         case 'H':
         case 'I':
@@ -351,15 +532,10 @@ struct TimestampReader::Impl {
             parts.millisecond += (in.peek() - '0') * scale;
           break;
         }
-        case 'p': {
-          const char half = static_cast<char>(in.peek() | 0x20);
-          if (half != 'a' && half != 'p') return std::nullopt;
-          afternoon = half == 'p';
-          ++in.at;
-          if ((in.peek() | 0x20) != 'm') return std::nullopt;
-          ++in.at;
+        case 'p':
+          afternoon = read_afternoon(in);
+          if (!afternoon) return std::nullopt;
           break;
-        }
         case 'z': {
           const std::size_t before = in.at;
           read_zone(in, parts);
@@ -399,7 +575,7 @@ Result<TimestampReader> TimestampReader::make(const TimestampSpec& spec) {
   if (!is_known_zone(spec.location))
     return fail(ErrorCode::kInvalid,
                 fmt::format("\"{}\" is not a time zone of the IANA database", spec.location));
-  bool says_something = spec.format.empty();
+  std::string letters;
   for (std::size_t i = 0; i < spec.format.size(); ++i) {
     if (spec.format[i] != '%') continue;
     static constexpr std::string_view kKnown = "YymbBaAZedHIMSLfpzsT%";
@@ -409,11 +585,12 @@ Result<TimestampReader> TimestampReader::make(const TimestampSpec& spec) {
                               "%b %d %e %H %I %p %M %S %L %f %z %Z %a %s %T",
                               i, spec.format));
     }
-    says_something = says_something || spec.format[i] != '%';
+    letters += spec.format[i];
   }
-  if (!says_something)
-    return fail(ErrorCode::kInvalid,
-                fmt::format("the time format \"{}\" has nothing of a time", spec.format));
+  if (!spec.format.empty()) {
+    if (const std::string_view wrong = why_no_time(letters); !wrong.empty())
+      return fail(ErrorCode::kInvalid, fmt::format("the time format \"{}\" {}", spec.format, wrong));
+  }
   TimestampReader reader;
   auto impl = std::make_shared<Impl>();
   impl->spec = spec;
@@ -425,11 +602,17 @@ std::optional<Timestamp> TimestampReader::in_line(std::string_view line, Timesta
   if (impl_->spec.format.empty()) {
     if (auto at = read_epoch(line, false)) return at;
   }
+  bool begins = true;  // a word: inside one, digits are part of something else
   for (std::size_t i = 0; i < line.size() && i <= kMaxTimestampOffset; ++i) {
-    // Only where a word begins: inside one, digits are part of something else.
     const bool word = is_digit(line[i]) || is_alpha(line[i]);
-    if (impl_->spec.format.empty() ? !word : line[i] == ' ') continue;
-    if (i > 0 && word && (is_digit(line[i - 1]) || is_alpha(line[i - 1]))) continue;
+    if (const std::size_t colour = colour_at(line, i); colour > 0) {
+      i += colour - 1;
+      begins = true;
+      continue;
+    }
+    const bool tried = impl_->spec.format.empty() ? word && begins : line[i] != ' ' && (begins || !word);
+    begins = !word;
+    if (!tried) continue;
     if (auto at = impl_->read_at_start(line.substr(i), reference)) return at;
   }
   return std::nullopt;

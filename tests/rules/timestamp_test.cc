@@ -1,7 +1,9 @@
 // Timestamps: what is recognised, what is described, and what is not a time.
 #include "rules/timestamp.h"
 
+#include <fstream>
 #include <random>
+#include <string>
 
 #include <catch2/catch.hpp>
 
@@ -44,6 +46,28 @@ TEST_CASE("timestamp: the usual forms are recognised in a line", "[rules][timest
       {"a host of digits", "Jan  2 01:02:03 2024.example.com x", "2026-01-02T01:02:03Z"},
       {"a program of digits", "Jan  2 01:02:03 2024[7]: x", "2026-01-02T01:02:03Z"},
       {"a number behind it", "Jan  2 01:02:03 12024 x", "2026-01-02T01:02:03Z"},
+      {"PHP", "[01-Oct-2024 10:00:00 UTC] PHP Fatal error: x", "2024-10-01T10:00:00Z"},
+      {"PHP in a zone", "[01-Oct-2024 10:00:00 Europe/Berlin] PHP Warning: x", "2024-10-01T08:00:00Z"},
+      {"no zone of the world", "[01-Oct-2024 10:00:00 And/Or] x", "2024-10-01T10:00:00Z"},
+      {"Tomcat", "01-Oct-2024 10:00:00.123 SEVERE [main] x", "2024-10-01T10:00:00.123Z"},
+      {"Redis", "1:M 01 Oct 2024 10:00:00.123 # x", "2024-10-01T10:00:00.123Z"},
+      {"RFC 5322", "Tue, 1 Oct 2024 10:00:00 +0200 x", "2024-10-01T08:00:00Z"},
+      {"two separators", "01-Oct/2024:10:00:00 x", "none"},
+      {"klog", "E0102 10:00:00.123456       1 leaderelection.go:330] x", "2026-01-02T10:00:00.123Z"},
+      {"klog of last year", "W1231 23:59:58.000001       1 x.go:1] x", "2025-12-31T23:59:58Z"},
+      {"a word like klog's", "E0102 10:00:00 x", "none"},
+      {"java.util.logging", "Oct 01, 2024 9:05:03 PM com.acme.Shop pay", "2024-10-01T21:05:03Z"},
+      {"java.util.logging since Java 20", "Oct 01, 2024 12:05:03\u202fAM com.acme.Shop pay", "2024-10-01T00:05:03Z"},
+      {"java.util.logging of one that has no halves", "Oct 01, 2024 21:05:03 com.acme.Shop pay", "2024-10-01T21:05:03Z"},
+      {"ClickHouse", "2024.10.01 10:00:00.123456 [ 7 ] {} <Error> x", "2024-10-01T10:00:00.123Z"},
+      {"a zone by its letters", "2024-10-01 10:00:00.123 CEST [7] ERROR: x", "2024-10-01T08:00:00.123Z"},
+      {"letters that mean several zones are the location's", "2024-10-01 10:00:00 IST [7] x", "2024-10-01T10:00:00Z"},
+      {"a word that begins like a zone", "2024-10-01 10:00:00 ESTIMATE x", "2024-10-01T10:00:00Z"},
+      {"date(1) in a zone", "Tue Oct  1 10:00:00 PDT 2024", "2024-10-01T17:00:00Z"},
+      {"date(1) in a zone that nobody knows", "Tue Oct  1 10:00:00 IST 2024", "2024-10-01T10:00:00Z"},
+      {"in colours", "\x1b[32m2024-10-01 10:00:00.123\x1b[0m | \x1b[31mERROR", "2024-10-01T10:00:00.123Z"},
+      {"in two colours", "\x1b[1;31m\x1b[4mOct  1 10:00:00\x1b[0m x", "2025-10-01T10:00:00Z"},
+      {"no colour", "[32m2024-10-01 10:00:00.123 x", "none"},
       {"epoch seconds", "1777629600 x", "2026-05-01T10:00:00Z"},
       {"epoch milliseconds", "1777629600123 x", "2026-05-01T10:00:00.123Z"},
       {"epoch with fraction", "1777629600.5 x", "2026-05-01T10:00:00.500Z"},
@@ -63,6 +87,23 @@ TEST_CASE("timestamp: the usual forms are recognised in a line", "[rules][timest
   }
 }
 
+TEST_CASE("timestamp: what engine/README.md says is recognised is", "[rules][timestamp]") {
+  std::ifstream file(std::string(LOGBELL_SOURCE_DIR) + "/engine/README.md");
+  int rows = 0;
+  bool in_table = false;
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("| as | read as", 0) == 0) in_table = true;
+    if (line.empty()) in_table = false;
+    if (!in_table || line.rfind("| `", 0) != 0) continue;
+    const std::size_t end = line.find('`', 3);
+    const std::size_t value = line.rfind("| ", line.size() - 3) + 2;
+    CAPTURE(line);
+    CHECK(shown(reader().in_line(line.substr(3, end - 3), kReference)) == line.substr(value, line.size() - 2 - value));
+    ++rows;
+  }
+  CHECK(rows == 13);
+}
+
 TEST_CASE("timestamp: a described format and a location", "[rules][timestamp]") {
   CHECK(shown(reader("%d.%m.%Y %H:%M:%S").in_line("x 01.05.2026 10:00:00 y", kReference)) ==
         "2026-05-01T10:00:00Z");
@@ -73,6 +114,12 @@ TEST_CASE("timestamp: a described format and a location", "[rules][timestamp]") 
   CHECK(shown(reader("%d.%m.%Y %T %z").in_value("01.05.2026 10:00:00 +0200", kReference)) ==
         "2026-05-01T08:00:00Z");
   CHECK(shown(reader("%d.%m.%Y").in_value("2026-05-01", kReference)) == "none");
+  // A time of day alone is the nearest.
+  const Timestamp evening = *parse_rfc3339("2026-05-01T23:30:00Z");
+  CHECK(shown(reader("%H:%M:%S.%f").in_line("23:29:59.5 x", evening)) == "2026-05-01T23:29:59.500Z");
+  CHECK(shown(reader("%H:%M:%S").in_line("[00:10:00] x", evening)) == "2026-05-02T00:10:00Z");
+  CHECK(shown(reader("%H:%M:%S", "Europe/Berlin").in_line("01:29:00 x", evening)) == "2026-05-01T23:29:00Z");
+  CHECK(shown(reader("%I:%M%p").in_line("12:10AM INF x", evening)) == "2026-05-02T00:10:00Z");
   // Summer and winter of a zone.
   CHECK(shown(reader("", "Europe/Berlin").in_line("2026-07-01 10:00:00 x", kReference)) ==
         "2026-07-01T08:00:00Z");
@@ -83,6 +130,20 @@ TEST_CASE("timestamp: a described format and a location", "[rules][timestamp]") 
   CHECK_FALSE(TimestampReader::make(TimestampSpec{"", "%Q", ""}).has_value());
   CHECK_FALSE(TimestampReader::make(TimestampSpec{"", "%", ""}).has_value());
   CHECK_FALSE(TimestampReader::make(TimestampSpec{"", "", "Mars/Base"}).has_value());
+  for (const char* half : {"%d %H:%M:%S", "%m %H:%M:%S", "%Y %H:%M:%S", "%Y-%m %H:%M:%S", "%I:%M:%S", "%Z"}) {
+    INFO(half);
+    const auto made = TimestampReader::make(TimestampSpec{"", half, ""});
+    REQUIRE_FALSE(made.has_value());
+    CHECK(made.error().message.find(half) != std::string::npos);
+  }
+}
+
+TEST_CASE("timestamp: the fields that loggers call their time", "[rules][timestamp]") {
+  for (const char* name : {"ts", "time", "timestamp", "@timestamp", "Timestamp", "@t", "asctime", "timeMillis", "t.$date",
+                           "datetime.date", "instant.epochSecond"})
+    CHECK(is_time_field(name));
+  for (const char* name : {"", "TIME", "times", "timezone", "duration", "date.timezone"})
+    CHECK_FALSE(is_time_field(name));
 }
 
 TEST_CASE("timestamp: a field's value, in any unit", "[rules][timestamp]") {
