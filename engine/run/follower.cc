@@ -828,12 +828,22 @@ void Follower::find(std::uint32_t index, std::vector<FoundFile>& fresh) {
       meet(index, file, fresh);
     if (is_pattern(pattern)) continue;
     if (!found.files.empty()) source.met.insert(pattern);
-    if (!found.files.empty() || !found.failures.empty() || source.met.count(pattern) != 0) continue;
+    if (!found.files.empty() || !found.failures.empty()) continue;
+    const bool met = source.met.count(pattern) != 0;
+    // Whoever renamed it makes it anew, and goes on in the old one until then.
+    const auto is_it = [&](const auto& tail) {
+      return tail->source == index && tail->file != nullptr && !tail->orphan && tail->path == pattern;
+    };
+    if (met && std::any_of(tails_.begin(), tails_.end(), is_it)) continue;
     const rules::Result<FileStat> stat = stat_path(pattern);
-    const std::string_view why = stat ? "is no file: mounting what is not there makes a directory" : "does not exist";
+    const std::string_view why = stat  ? "is no file: mounting what is not there makes a directory"
+                                 : met ? "does not exist any more"
+                                       : "does not exist";
     source.missing.insert_or_assign(pattern, FollowedSource::Missing{std::string(why)});
     if (before.count(pattern) == 0)
-      ledger_.note({ReaderNote::Level::kWarn, source.spec->name, pattern, "It is not there yet, and is read once it is."});
+      ledger_.note({ReaderNote::Level::kWarn, source.spec->name, pattern,
+                    met ? "It is gone, and is read again once it is there."
+                        : "It is not there yet, and is read once it is."});
   }
 }
 

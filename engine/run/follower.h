@@ -139,8 +139,8 @@ struct FollowedSource {
   static bool is_missed(const Trouble& trouble);
   std::map<std::string, Trouble> troubles;  // by path
   std::set<std::string> met;                // of `files:`: paths at which a file was found
-  // What cannot be read for another reason, by path, as of the last scan: paths at which no file ever was (a pattern may well
-  // match nothing), and files that are detached.
+  // What cannot be read for another reason, by path, as of the last scan: paths at which no file is (a pattern may well
+  // match nothing), nor one that had the name is read, and files that are detached.
   struct Missing {
     std::string why;  // behind the path
     bool succeeds = false;

@@ -881,12 +881,25 @@ TEST_CASE("rotation: a file that is named and was never there is missed; a patte
   world.dir.rename("worker.log", "worker.log.1");
   world.settle();
   CHECK(world.statuses[0].unreadable.empty());
+  world.pass(minutes(12));
+  CHECK(world.statuses[0].unreadable == world.dir.path("worker.log") + " does not exist any more");
+  world.dir.append("worker.log", "four\n");
+  world.settle();
+  CHECK(world.statuses[0].unreadable.empty());
+  world.dir.remove("other.log");
+  world.settle();
+  world.pass(minutes(2));
+  CHECK(world.statuses[0].unreadable == world.dir.path("other.log") + " does not exist any more");
+  CHECK(world.statuses[0].readable);
   world.reload({.sources = {{.files = {"app.log", "worker.log", "third.log"}}, {.name = "errors", .files = {"*.err"}}}});
   CHECK(world.statuses[0].unreadable == world.dir.path("third.log") + " does not exist");
   fs::create_directory(world.dir.path("third.log"));
   world.settle();
   CHECK(world.statuses[0].unreadable == world.dir.path("third.log") + " is no file: mounting what is not there makes a directory");
-  CHECK(world.notes.size() == 3);  // each once
+  CHECK(std::count_if(world.notes.begin(), world.notes.end(), [&](const auto& note) {
+          return note.path == world.dir.path("worker.log") && note.message == "It is gone, and is read again once it is there.";
+        }) == 1);
+  CHECK(world.notes.size() == 5);  // each once
 }
 
 TEST_CASE("rotation: pipes, devices and directories are refused, others go on", "[run][rotation][F28]") {
