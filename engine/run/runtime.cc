@@ -198,6 +198,9 @@ Instant CoreLoop::step() {
     take(std::move(*input), now);
   }
 
+  const Instant instant = options_.clock->instant();
+  for (; !given_up_.empty() && given_up_.front().first <= instant; given_up_.pop_front())
+    tell_of_missed(given_up_.front().second, now);
   Tick tick = pipeline_->tick(now);
   if (!tick.entries.empty()) LOGBELL_FAULT("core.ticked");
   const bool rang = !tick.transitions.empty();
@@ -218,8 +221,8 @@ Instant CoreLoop::step() {
     gave_up_.reset();
   }
 
-  const Instant instant = options_.clock->instant();
   Instant next = after(instant, kIdle);
+  if (!given_up_.empty()) next = std::min(next, given_up_.front().first);
   if (dirty_) {
     if (show_now_ || rang || instant >= shown_at_ + kViewInterval) {
       publish(now, instant);
@@ -280,8 +283,10 @@ void CoreLoop::take(CoreInput input, Timestamp now) {
           dirty_ = show_now_ = true;
           changed_to_ = value.plan->generation;
         } else if constexpr (std::is_same_v<T, SinkHealth> || std::is_same_v<T, SinkVerdict> ||
-                             std::is_same_v<T, Condition> || std::is_same_v<T, GivenUp>) {
+                             std::is_same_v<T, Condition>) {
           take(value, now);
+        } else if constexpr (std::is_same_v<T, GivenUp>) {
+          given_up_.emplace_back(after(options_.clock->instant(), kRulesSettle), std::move(value));
         } else {
           static_assert(std::is_same_v<T, FirstPass>);
           passed_ = true;
@@ -377,7 +382,7 @@ void CoreLoop::take(const Condition& condition, Timestamp now) {
 }
 
 // What fires still is told to the sinks that its rule has now; of the rest nobody would hear.
-void CoreLoop::take(const GivenUp& given_up, Timestamp now) {
+void CoreLoop::tell_of_missed(const GivenUp& given_up, Timestamp now) {
   constexpr std::size_t kShown = 3;
   struct Missed {
     std::set<rules::Fingerprint> alerts;
@@ -386,9 +391,19 @@ void CoreLoop::take(const GivenUp& given_up, Timestamp now) {
   };
   if (given_up.number != 0) gave_up_ = given_up.number;
   std::set<rules::Fingerprint> firing;
+  std::set<std::string> firing_rules;
   for (const AlertView& view : pipeline_->alerts()) {
-    if (view.alert.is_firing()) firing.insert(view.alert.fingerprint());
+    if (!view.alert.is_firing()) continue;
+    firing.insert(view.alert.fingerprint());
+    firing_rules.insert(std::string(view.alert.name()));
   }
+  // With other labels, from that change on, it may fire as another.
+  const auto goes_on = [&](const rules::Alert& alert) {
+    if (firing.count(alert.fingerprint()) != 0) return true;
+    const bool is_changed = std::none_of(plan_->rules.begin(), plan_->rules.end(),
+                                         [&](const auto& rule) { return rule.identity() == alert.rule; });
+    return !alert.built_in && is_changed && firing_rules.count(std::string(alert.name())) != 0;
+  };
   std::map<std::string, Missed> by_rule;
   Missed summaries;
   for (const rules::Notification& about : given_up.notifications) {
@@ -399,7 +414,7 @@ void CoreLoop::take(const GivenUp& given_up, Timestamp now) {
       summaries.lines.push_back(about.text);
     }
     for (const rules::Alert& alert : about.alerts) {
-      if (!alert.is_firing() || firing.count(alert.fingerprint()) != 0) continue;
+      if (!alert.is_firing() || goes_on(alert)) continue;
       // It was about that sink, and has ended with it.
       if (alert.built_in && alert.labels.get("sink") == about.sink) continue;
       Missed& missed = by_rule[std::string(alert.name())];
@@ -1455,7 +1470,8 @@ void Runtime::give_up(const std::vector<Delivery>& rows, std::string_view why) {
     options_.metrics->count("logbell_notifications_dropped_total", {{"reason", "no_lane"}});
     given_up_[about.sink].push_back(no_lane(row.id, row.attempts, why, options_.clock->now()));
   }
-  queue_.push(GivenUp{unheard(rows), ++given_up_number_}, 0);
+  if (std::vector<rules::Notification> about = unheard(rows); !about.empty())
+    queue_.push(GivenUp{std::move(about), ++given_up_number_}, 0);
 }
 
 // The writer must not wait for the core, which may wait for it.

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -113,6 +114,9 @@ class CoreLoop {
       20};  // the same instant is asked about again after this,
   static constexpr rules::Duration kLastConfirmRetry{1000};  // then after twice that, up to this
 
+  // After a change of the plan each rule has said by then what fires.
+  static constexpr rules::Duration kRulesSettle{2000};
+
   struct Options {
     std::shared_ptr<const rules::Plan> plan;  // the pipeline's
     const Clock* clock = nullptr;             // these outlive me
@@ -145,7 +149,7 @@ class CoreLoop {
   void take(const SinkHealth& health, rules::Timestamp now);
   void take(const SinkVerdict& answer, rules::Timestamp now);
   void take(const Condition& condition, rules::Timestamp now);
-  void take(const GivenUp& given_up, rules::Timestamp now);
+  void tell_of_missed(const GivenUp& given_up, rules::Timestamp now);
   void route_around(const rules::SinkSpec& sink);
   // Why a lane is called dead. Either is reason enough; a message that was delivered ends both.
   struct WhyDead {
@@ -176,6 +180,7 @@ class CoreLoop {
   std::vector<rules::Notification> drills_;  // to go with the next tick
   bool passed_ = false;
   std::optional<std::uint64_t> gave_up_;
+  std::deque<std::pair<rules::Instant, GivenUp>> given_up_;  // with when to look at it
   std::optional<std::uint64_t> changed_to_;  // a generation that nobody has been told of
   bool ended_ = false;
 };
