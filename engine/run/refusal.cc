@@ -206,7 +206,11 @@ rules::Notification refusal_notification(const Refusal& refusal, const std::stri
 
   const std::string id = identity(refusal);
   rules::Notification notification;
-  notification.key = fmt::format("refused/{}/{}", id, lane);
+  // Of each instance, and each hour, its own: whoever knows a key takes the next for the same.
+  notification.key = fmt::format("refused/{}/{}",
+                                 rules::format_fingerprint(rules::hash_bytes(fmt::format(
+                                     "{}\n{}\n{}", id, refusal.labels.format(), rules::to_unix_ms(now)))),
+                                 lane);
   notification.sink = sink;
   notification.lane = lane;
   notification.reason = rules::NotifyReason::kRefused;

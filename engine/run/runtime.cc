@@ -4,6 +4,7 @@
 #include <charconv>
 #include <filesystem>
 #include <iterator>
+#include <random>
 #include <type_traits>
 #include <utility>
 
@@ -43,6 +44,8 @@ constexpr std::size_t kReaderThreads = 2;
 // that was not at a start.
 constexpr std::string_view kStateLostKey = "run/state_lost";
 constexpr std::string_view kLostRunning = " while running";
+// What tells this state directory from any other.
+constexpr std::string_view kInstallationKey = "run/installation";
 // A retired lane of the same name may still be in an attempt; it takes at most this (Attempt::timeout and a
 // little).
 constexpr Duration kAttempt{std::chrono::seconds(16)};
@@ -202,6 +205,8 @@ Instant CoreLoop::step() {
   for (; !given_up_.empty() && given_up_.front().first <= instant; given_up_.pop_front())
     tell_of_missed(given_up_.front().second, now);
   Tick tick = pipeline_->tick(now);
+  for (rules::Notification& told : tick.notifications)
+    told.key = rules::format_fingerprint(rules::hash_bytes(options_.installation + "\n" + told.key));
   if (!tick.entries.empty()) LOGBELL_FAULT("core.ticked");
   const bool rang = !tick.transitions.empty();
   tick.must_sync = tick.must_sync || !drills_.empty();
@@ -1071,6 +1076,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
   rules::Result<std::vector<Delivery>> undelivered = store_->undelivered();
   if (!undelivered) return broken_read(undelivered.error());
   std::vector<StoredEntry> totals;
+  std::string installation = options_.installation;
   Lost how_lost = Lost::kAtStart;
   std::set<std::string> remembered;  // lanes of which there is something to forget once they are gone
   for (const StoredEntry& entry : *own) {
@@ -1082,6 +1088,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
       if (key.substr(0, prefix.size()) == prefix && key.rfind('/') >= prefix.size())
         remembered.emplace(key.substr(prefix.size(), key.rfind('/') - prefix.size()));
     }
+    if (key == kInstallationKey) installation = entry.value.value_or("");
     if (key == kStateLostKey && entry.value) {
       std::int64_t at = 0;
       std::from_chars(entry.value->data(), entry.value->data() + entry.value->size(), at);
@@ -1118,6 +1125,11 @@ std::optional<Runtime::Failure> Runtime::begin() {
   // Plan and core.
   auto pipeline = std::make_unique<Pipeline>(plan, *core_entries);
   std::vector<StoredEntry> first_entries = text_entries(config);
+  if (installation.empty()) {
+    std::random_device kernel;
+    installation = fmt::format("{:08x}{:08x}", kernel(), kernel());
+  }
+  first_entries.push_back({std::string(kInstallationKey), installation});
   const bool lost = !opened->moved_aside.empty() || (opened->fresh && was_here);
   if (lost) {
     log.error("The saved state was missing or damaged: starting from nothing.",
@@ -1140,6 +1152,7 @@ std::optional<Runtime::Failure> Runtime::begin() {
   core.log = &log;
   core.metrics = &metrics;
   core.queue = &queue_;
+  core.installation = installation;
   core.commit = [this](Tick tick) { return writer_->submit(std::move(tick)); };
   core.confirm = [this] { reader_->confirm(); };
   core.publish = [this](std::shared_ptr<const CoreView> view) { core_view_.set(std::move(view)); };

@@ -123,6 +123,7 @@ class CoreLoop {
     Log* log = nullptr;
     Metrics* metrics = nullptr;
     CoreQueue* queue = nullptr;
+    std::string installation;          // whose notifications these are: of two, none has the other's key
     std::function<bool(Tick)> commit;  // may wait; false: nothing is taken any more
     std::function<void()> confirm;     // the sources should be looked at: how far are they read?
     std::function<void(std::shared_ptr<const CoreView>)> publish;
@@ -412,6 +413,7 @@ class Runtime {
     Front* front = nullptr;    // may be missing: nobody can ask then
     Driver* driver = nullptr;  // unset: each loop has a thread; else it outlives me too
     std::string version;
+    std::string installation;  // of tests; "": made by the kernel at the first start, and kept with the state
     int stdin_fd = 0;
     rules::Duration lock_wait = Store::kLockWait;
     bool plan_refused = false;  // an older configuration runs

@@ -261,6 +261,7 @@ void World::start() {
     options.metrics = metrics_.get();
     options.driver = stepper_.get();
     options.version = "sim";
+    options.installation = "sim";
     options.lock_wait = Duration(0);
     auto started = engine::Runtime::start(std::move(options));
     if (started) {

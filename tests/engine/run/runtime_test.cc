@@ -809,7 +809,8 @@ TEST_CASE("runtime: standard input ends, and with it, after everything is sent, 
 TEST_CASE("runtime: what an old log would have rung is told to nobody, and that is said", "[run][runtime]") {
   House house;
   const std::string line = "2020-05-01T10:00:00Z ERROR boom\n";
-  house.write("app.log", line + line + line);
+  for (int n = 0; n < 3; ++n)
+      house.write("app.log", line);
   house.start();
   house.tend_until([&] { return house.shows("logbell_alerts_before_start_total 1"); });
   CHECK(house.stop());
@@ -860,6 +861,42 @@ TEST_CASE("runtime: the lane of a removed sink ends, and what waits for it is gi
   // Whoever was told of it hears no end of it.
   CHECK(house.shows("logbell_notifications_dropped_total{reason=\"no_sink\"} 1"));
   CHECK(house.stop());
+}
+
+TEST_CASE("runtime: two instances that ring at the same moment do not take each other's message for their own",
+          "[run][runtime]") {
+  const SystemClock clock;
+  const std::string line = rules::format_rfc3339(clock.now()) + " ERROR boom\n";
+  std::vector<std::string> keys;
+  for (int i = 0; i < 2; ++i) {
+    House house;
+    Mutex mutex;
+    std::vector<std::string> seen;
+    house.replaced = [&](const rules::Notification& notification) {
+      const MutexLock lock(mutex);
+      seen.push_back(notification.key);
+      return seen.size() < 2 ? logbell::sinks::Outcome::retry(logbell::sinks::Reason::kServerError, "503")
+                             : logbell::sinks::Outcome::delivered("yes");
+    };
+    for (int n = 0; n < 3; ++n)
+      house.write("app.log", line);
+    house.start();
+    house.tend_until([&] {
+      const MutexLock lock(mutex);
+      return !seen.empty();
+    });
+    CHECK(house.stop());
+    house.start();
+    house.tend_until([&] {
+      const MutexLock lock(mutex);
+      return seen.size() >= 2;
+    });
+    CHECK(house.stop());
+    const MutexLock lock(mutex);
+    CHECK(seen == std::vector<std::string>(2, seen[0]));
+    keys.push_back(seen[0]);
+  }
+  CHECK(keys[0] != keys[1]);
 }
 
 TEST_CASE("runtime: what fired and is over while it waited at a sink that is then removed is told as missed",
