@@ -204,6 +204,12 @@ std::vector<const RuleSurroundings::Source*> RuleReader::sources_of(const Patter
   return sources;
 }
 
+bool RuleReader::is_multiline(const PatternSpec& pattern) const {
+  const std::vector<const RuleSurroundings::Source*> sources = sources_of(pattern);
+  return std::any_of(sources.begin(), sources.end(),
+                     [](const RuleSurroundings::Source* source) { return source->multiline; });
+}
+
 std::vector<std::string> RuleReader::facts_of(const PatternSpec& pattern) const {
   std::optional<std::vector<std::string>> facts;
   for (const RuleSurroundings::Source* source : sources_of(pattern)) {
@@ -258,6 +264,17 @@ PatternSpec RuleReader::read_pattern(const Fields& fields, std::string name, con
   PatternSpec pattern;
   pattern.name = std::move(name);
   pattern.place = place;
+  // Named or not: where one is wrong, that is a problem of its own.
+  PatternSpec pattern_sources;
+  for (const char* key : {"source", "sources"}) {
+    if (const auto named = fields.texts(key)) {
+      for (const Text& source : *named)
+        pattern_sources.sources.push_back(source.value);
+    }
+  }
+  const std::vector<const RuleSurroundings::Source*> read = sources_of(pattern_sources);
+  const bool reads_lines = std::any_of(
+      read.begin(), read.end(), [](const RuleSurroundings::Source* source) { return !source->multiline; });
   bool regexes_good = true;
   for (const char* key : {"match", "exclude"}) {
     if (!fields.has(key)) continue;
@@ -272,6 +289,13 @@ PatternSpec RuleReader::read_pattern(const Fields& fields, std::string name, con
         const Regex::CompileError& error = regex.error();
         fields.error(reading_->place_in(text, error.offset), fmt::format("`{}:` {}", key, error.format()),
                      error.hint);
+        regexes_good = false;
+        continue;
+      }
+      if (text.value.find('\n') != std::string::npos && reads_lines) {
+        fields.error(reading_->place_in(text, text.value.find('\n')),
+                     fmt::format("`{}:` holds a line break, and no line does: it can never match", key),
+                     "write it on one line in single quotes; YAML's | and > end a text with a line break, |- and >- do not");
         regexes_good = false;
         continue;
       }
@@ -611,11 +635,7 @@ void RuleReader::check_examples(const Fields& fields, const PatternSpec& pattern
   for (std::size_t i = 0; i < pattern.examples.size(); ++i) {
     const std::string& line = pattern.examples[i];
     const Place place = written->is_sequence() ? written->items[i].place : written->place;
-    const std::vector<const RuleSurroundings::Source*> sources = sources_of(pattern);
-    const bool multiline =
-        std::any_of(sources.begin(), sources.end(),
-                    [](const RuleSurroundings::Source* source) { return source->multiline; });
-    if (line.find('\n') != std::string::npos && !multiline) {
+    if (line.find('\n') != std::string::npos && !is_multiline(pattern)) {
       fields.error(place, "an example is one line, and this one holds a line break");
       continue;
     }

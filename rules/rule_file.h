@@ -105,6 +105,7 @@ class RuleReader {
   std::vector<std::string> captures_of(const PatternSpec& pattern) const;
   // What the envelopes of all its sources can tell.
   std::vector<std::string> facts_of(const PatternSpec& pattern) const;
+  bool is_multiline(const PatternSpec& pattern) const;
   std::vector<const RuleSurroundings::Source*> sources_of(const PatternSpec& pattern) const;
 
   Reading* reading_;

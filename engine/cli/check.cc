@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,10 +19,13 @@
 #include "engine/run/clock.h"
 #include "engine/run/config.h"
 #include "engine/run/verify.h"
+#include "rules/example.h"
 #include "rules/fields.h"
 #include "rules/json.h"
 #include "rules/problems.h"
 #include "rules/reach.h"
+#include "rules/redact.h"
+#include "rules/text.h"
 
 namespace logbell::engine {
 namespace {
@@ -53,6 +57,30 @@ std::string format_problem(const Problem& problem, bool colour) {
   out += problem.reason;
   if (!problem.fix.empty()) out += fmt::format("; \x1b[36m{}\x1b[0m", problem.fix);
   return out + "\n";
+}
+
+// Of a pattern that nobody proved by `examples:`: whether there is a line at all that it matches. Here and not at a start,
+// for each takes some milliseconds.
+void warn_of_what_never_matches(const rules::Plan& plan, rules::Problems& problems) {
+  for (const rules::PatternSpec& pattern : plan.patterns) {
+    const bool multiline = std::any_of(plan.sources.begin(), plan.sources.end(), [&](const rules::SourceSpec& source) {
+      return source.multiline != nullptr && (pattern.sources.empty() || rules::contains(pattern.sources, source.name));
+    });
+    if (!pattern.examples.empty()) continue;
+    for (const rules::Regex& regex : pattern.match) {
+      const std::optional<std::string> example = rules::example_of(regex);
+      const bool breaks = example && example->find('\n') != std::string::npos && !multiline;
+      const bool left_out = example && std::any_of(pattern.exclude.begin(), pattern.exclude.end(),
+                                                   [&](const rules::Regex& one) { return one.pattern() == regex.pattern(); });
+      if (example && !breaks && !left_out) continue;
+      problems.warn(pattern.place, fmt::format("pattern \"{}\"", pattern.name),
+                    fmt::format("no line was found that it counts: `match:` \"{}\" {}", rules::clean_text(regex.pattern(), 200),
+                                breaks     ? "asks for a line break, and no line holds one"
+                                : left_out ? "is its `exclude:`, too"
+                                           : "seems to match nothing"),
+                    "correct it, or give it a line in `examples:`, which `check` then tries");
+    }
+  }
 }
 
 // What the sinks answered, for people.
@@ -232,6 +260,7 @@ int command_check(const CheckOptions& options) {
   load.assume_secrets = options.assume_secrets;
   const std::shared_ptr<const Config> config =
       load_config(options.config, ConfigWorld::real(SystemClock().now()), load, problems);
+  if (config != nullptr) warn_of_what_never_matches(*config->plan, problems);
   Verdicts verdicts;
   if (options.probe && config != nullptr) {
     verdicts = verify_sinks(*config, SystemClock(), "");

@@ -66,6 +66,22 @@ class Check(unittest.TestCase):
         self.assertEqual(self.check(BAD, "--strict").returncode, 78)
         self.assertEqual(self.check(GOOD, "--strict").returncode, 0)
 
+    def test_a_pattern_that_no_line_matches_is_said(self):
+        for regex, why in (("ERROR$foo", "seems to match nothing"), ("ERROR ^foo", "seems to match nothing"),
+                           (r"ERROR\nfoo", "asks for a line break"), (r"ERROR \d+(foo|bar)", None), ("(?i)error$", None)):
+            done = self.check(GOOD.replace("match: ERROR", f"match: '{regex}'"), "--strict")
+            with self.subTest(regex):
+                self.assertEqual(done.returncode, 1 if why else 0, done.stderr)
+                if why:
+                    self.assertIn(f'`match:` "{regex}" {why}', done.stderr)
+        lines = f"patterns: {{errors: {{match: 'ERROR', exclude: 'ERROR'}}}}\n" + GOOD.replace(
+            "match: ERROR", "expr: 'count_over_time(errors[1m]) > 0'")
+        self.assertIn("is its `exclude:`, too", self.check(lines).stderr)
+        # An example is proof, and of traces a line break is none.
+        self.assertEqual(self.check(lines.replace("'ERROR'}", "'ERROR x', examples: ['ERROR']}"), "--strict").returncode, 0)
+        traces = lines.replace("match: 'ERROR', exclude: 'ERROR'", r"match: 'ERROR\nfoo'").replace(".log]}", ".log], multiline: java}")
+        self.assertEqual(self.check(traces, "--strict").returncode, 0)
+
     def test_secrets_can_be_left_out(self):
         self.assertEqual(self.check(GOOD, SLACK="").returncode, 78)
         done = self.check(GOOD, "--assume-secrets", SLACK="")
