@@ -54,6 +54,7 @@ Result<Duration> parse_duration(std::string_view text) {
   std::size_t next_unit = 0;
   std::size_t pos = 0;
   while (pos < text.size()) {
+    if (pos == 0 && text[pos] == '-') return refuse("it cannot be negative");
     if (!is_digit(text[pos])) return refuse("a number is missing before the unit");
     std::int64_t number = 0;
     while (pos < text.size() && is_digit(text[pos])) {
@@ -67,6 +68,8 @@ Result<Duration> parse_duration(std::string_view text) {
     std::size_t unit = 0;
     while (unit < kUnits.size() && kUnits[unit].name != name)
       ++unit;
+    if (name.empty()) return refuse("a unit is missing: y, w, d, h, m, s or ms");
+    if (name == "." || name == ",") return refuse("there are no fractions: 1.5m is 1m30s");
     if (unit == kUnits.size()) return refuse("units are y, w, d, h, m, s and ms");
     if (unit < next_unit) return refuse("units go from the largest to the smallest, each once");
     next_unit = unit + 1;

@@ -372,7 +372,7 @@ std::string_view why_no_time(std::string_view letters) {
   if (has("s")) return {};
   const bool day = has("de");
   const bool month = has("mbB");
-  if (!day && !month && !has("HIT")) return "has nothing of a time: give it a date, a time of day or %s";
+  if (!day && !month && !has("HIT")) return "has nothing of a time";
   if (day && !month) return "has a day and no month: add %m or %b";
   if (!day && (month || has("Yy"))) return "has no day: add %d, or leave month and year out, too";
   if (has("I") && !has("p")) return "has hours to 12 (%I) and not which half of the day: add %p, or write %H";

@@ -29,11 +29,13 @@ TEST_CASE("time: a duration reads as in PromQL and prints in its shortest form",
 TEST_CASE("time: what is no duration is refused with the reason", "[rules][time]") {
   const auto [text, reason] = GENERATE(table<std::string, std::string>({
       {"", "empty"},
-      {"5", "units are"},
+      {"5", "a unit is missing"},
       {"m", "number is missing"},
       {"5m1h", "largest to the smallest"},
       {"1m1m", "largest to the smallest"},
-      {"-5m", "number is missing"},
+      {"-5m", "negative"},
+      {"1.5m", "fractions"},
+      {"h1", "number is missing"},
       {"5 m", "units are"},
       {"99999999999y", "too l"},
   }));
