@@ -121,6 +121,18 @@ void Log::error(std::string_view message, const LogFields& fields) {
   put(LogLevel::kError, message, fields);
 }
 
+namespace {
+
+// A path such as /alerts, which others hold, too: short, and without what a token has.
+bool is_word(std::string_view path) {
+  constexpr std::size_t kLongestWord = 20;
+  return path.size() <= kLongestWord && std::all_of(path.begin(), path.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || c == '/' || c == '-' || c == '_' || c == '.';
+         });
+}
+
+}  // namespace
+
 void Log::hide(const std::vector<Secret>& secrets) {
   const MutexLock lock(mutex_);
   const auto add = [&](const Secret& secret) REQUIRES(mutex_) {
@@ -133,7 +145,9 @@ void Log::hide(const std::vector<Secret>& secrets) {
     const std::size_t scheme = secret.reveal().find("://");
     if (scheme == std::string::npos) continue;
     const std::size_t path = secret.reveal().find('/', scheme + 3);
-    if (path != std::string::npos) add(Secret(secret.reveal().substr(path)));
+    if (path == std::string::npos) continue;
+    std::string of_path = secret.reveal().substr(path);
+    if (!is_word(of_path)) add(Secret(std::move(of_path)));
   }
   // A secret that holds another is replaced as a whole.
   std::stable_sort(secrets_.begin(), secrets_.end(),

@@ -63,6 +63,15 @@ TEST_CASE("log: a secret is hidden in fields and messages, its URL's path alone 
         "msg=\"post <secret> to <secret>\"\n");
 }
 
+TEST_CASE("log: a word that is all of a URL's path garbles no other path", "[run][log]") {
+  LogFixture f;
+  f.log.hide({Secret("http://127.0.0.1:9/late"), Secret("http://127.0.0.1:9/aB3k9Qw")});
+  f.log.info("read", {{"path", "/srv/late.log"}, {"url", "http://127.0.0.1:9/late"}, {"other", "/aB3k9Qw"}});
+  REQUIRE(f.lines.size() == 1);
+  CHECK(f.lines[0] ==
+        "ts=2026-05-01T10:00:00Z level=info path=/srv/late.log url=<secret> other=<secret> msg=read\n");
+}
+
 TEST_CASE("log: a secret at the cut leaves no half of it", "[run][log]") {
   LogFixture f;
   f.log.hide({Secret("s3cret-token")});
