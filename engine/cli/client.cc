@@ -45,7 +45,7 @@ Result<Json> Client::read(const std::string& path, const sinks::HttpResult& resu
         ErrorCode::kUnavailable,
         fmt::format("ask {}{}: what answers there is no logbell (HTTP {})", url_, path, result.status));
   if ((*body)["status"].string() == "success") return (*body)["data"];
-  const bool wrong = result.status == 400 || result.status == 404;
+  const bool wrong = result.status >= 400 && result.status < 500;
   return rules::fail(wrong ? ErrorCode::kInvalid : ErrorCode::kUnavailable,
                      rules::clean_text((*body)["error"].string(), 500));
 }

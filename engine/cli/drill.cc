@@ -203,6 +203,15 @@ int command_drill(const DrillOptions& options) {
   } else {
     std::fputs(format(report).c_str(), stdout);
   }
+  const Json::Array& pairs = report["pairs"].array();
+  const bool asks = std::any_of(pairs.begin(), pairs.end(),
+                                [](const Json& pair) { return pair["can_be_acknowledged"].boolean(); });
+  if (options.acknowledged && !asks && report["ended"].is_string()) {
+    std::fputs("logbell drill: nobody can say that they saw it: no message had a link to say so by. Give logbell an "
+               "`external_url:`, and a sink that shows people a link.\n",
+               stderr);
+    return kExitFindings;
+  }
   if (options.wait.count() == 0 && !report["ended"].is_string()) return kExitOk;
   return report["proven"].boolean() && is_complete(report, options.acknowledged) ? kExitOk : kExitFindings;
 }

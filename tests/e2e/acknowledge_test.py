@@ -126,6 +126,9 @@ class AcknowledgeTest(Case):
         bell.configure(configuration(self.app.path, PATTERNS, RULES, {"other": harness.webhook(other.url)}))
         bell.reload()
         self.assertNotIn("SEEN", self.drill(bell)[1])
+        code, out, err = self.drill(bell, "--acknowledged")
+        self.assertEqual(1, code, out)
+        self.assertIn("no message had a link to say so by", err)
         self.assertNotIn("acknowledgeURL", json.dumps(other.bodies()[-1]))
 
     def test_acknowledge_a_drill_waits_for_it(self):
