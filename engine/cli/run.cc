@@ -126,14 +126,15 @@ std::string identities(const Problems& problems) {
   return out;
 }
 
-// Rules with errors reach nobody: what logbell_rules_without_sink says while parked.
+// What logbell_rules_without_sink says while parked: rules with errors, which reach nobody; 1 at the least, for where nothing
+// is watched no rule reaches anybody, whatever the fault.
 std::uint32_t refused_rules(const Problems& problems) {
   std::set<std::string> rules;
   for (const rules::Problem& problem : problems.all()) {
     if (problem.severity == rules::Severity::kError && problem.subject.rfind("rule ", 0) == 0)
       rules.insert(problem.subject);
   }
-  return static_cast<std::uint32_t>(rules.size());
+  return std::max<std::uint32_t>(1, static_cast<std::uint32_t>(rules.size()));
 }
 
 // ${NAME} and ${NAME:-otherwise} filled in; nothing where one is not set.

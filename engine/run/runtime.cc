@@ -931,19 +931,39 @@ bool LastCall::done() const {
   return done_;
 }
 
+// Names of rules that the new plan has no rule of.
+std::vector<std::string> rules_gone(const rules::Plan& before, const rules::Plan& after) {
+  std::vector<std::string> gone;
+  for (const rules::AlertingRule& rule : before.rules) {
+    const auto has_name = [&](const rules::AlertingRule& other) { return other.name == rule.name; };
+    if (std::any_of(after.rules.begin(), after.rules.end(), has_name) || rules::contains(gone, rule.name)) continue;
+    gone.push_back(rule.name);
+  }
+  return gone;
+}
+
 LeftBehind left_behind(const std::vector<Delivery>& rows) {
   LeftBehind left;
   const auto name = [](std::vector<std::string>& all, const std::string& one) {
     if (!rules::contains(all, one)) all.push_back(one);
   };
+  std::vector<const rules::Notification*> told;  // by fallbacks
   for (const Delivery& row : rows) {
     const rules::Notification& about = row.notification;
     if (about.priority > 1 || !about.drill.empty()) continue;
     ++left.undelivered;
     // Where the fallback did not take it either, that is a row of its own.
     if (row.elsewhere.empty()) ++left.untold;
+    if (!row.elsewhere.empty()) told.push_back(&about);
+    if (!row.elsewhere.empty()) continue;
     name(left.lanes, about.lane);
     for (const rules::Alert& alert : about.alerts)
+      name(left.alerts, std::string(alert.name()));
+  }
+  if (left.untold > 0) return left;
+  for (const rules::Notification* about : told) {
+    name(left.lanes, about->lane);
+    for (const rules::Alert& alert : about->alerts)
       name(left.alerts, std::string(alert.name()));
   }
   return left;
@@ -1799,6 +1819,9 @@ void Runtime::reload(const std::shared_ptr<const Config>& config, Verdicts verdi
     options_.log->warn(
         "state_dir and listen change with the next start only.",
         {{"config", config->path}, {"listen", config->listen}, {"state_dir", config->state_dir}});
+  if (const std::vector<std::string> gone = rules_gone(*old->plan, *config->plan); !gone.empty())
+    options_.log->warn("Rules are watched no longer: the new configuration does not have them.",
+                       {{"config", config->path}, {"rules_gone", rules::list_words(gone, 20)}});
   // What an earlier one removed is over before this one brings it back: the core has forgotten whom it told,
   // and nobody would hear there how what still waits ends.
   tend();
@@ -2160,6 +2183,8 @@ Health Runtime::health() const {
     }
   }
   const std::shared_ptr<const Config> config = config_.get();
+  if (config->plan->rules.empty())
+    health.degraded.emplace_back("the configuration has no rule: nobody is told of anything in the logs");
   const std::set<std::string> dead = dead_sinks(*config->plan, lane_views(), verdicts());
   for (const std::string& rule : rules_that_reach_nobody(*config->plan, dead))
     health.degraded.push_back(fmt::format("rule {} reaches nobody: its sinks are dead", rule));

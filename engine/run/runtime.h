@@ -354,7 +354,7 @@ class LastCall {
 struct LeftBehind {
   std::size_t undelivered = 0;
   std::size_t untold = 0;           // of these, the ones that no fallback was told either
-  std::vector<std::string> lanes;   // each once, in their order
+  std::vector<std::string> lanes;   // of what is untold, or where all is told of that; each once, in their order
   std::vector<std::string> alerts;  // the names of theirs
 };
 LeftBehind left_behind(const std::vector<Delivery>& rows);

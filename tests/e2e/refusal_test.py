@@ -111,6 +111,7 @@ class RefusalTest(Case):
         self.assertEqual(200, bell.get("/-/healthy")[0])
         self.assertEqual(200, bell.get("/-/ready")[0])
         bell.await_metric(1, "logbell_plan_refused")
+        self.assertEqual(1, bell.metric("logbell_rules_without_sink"))  # no rule is at fault, and none reaches anybody
         stays(lambda: bell.process.code is None, "parking", 1, bell.tail)
         bell.configure(self.founding(log, slack, secret="a-real-secret-of-some-length"))
         self.assertEqual(200, bell.reload()[0])

@@ -63,6 +63,10 @@ class ReloadTest(Case):
         wait_for(lambda: len(self.told()) == 2, "the resolve", context=bell.tail)
         self.assertRegex(self.told()[1].lower(), "resolved")
         self.assertIn("rule removed", self.told()[1].lower())
+        self.assertIn('rules_gone=Boom msg="Rules are watched no longer', bell.tail(100))
+        self.assertNotIn("no rule", bell.get("/-/ready")[1])
+        self.reload(bell, lambda c: c["rules"].clear())
+        wait_for(lambda: "the configuration has no rule: nobody is told" in bell.get("/-/ready")[1], "word of it", context=bell.tail)
 
     def test_F35_a_removed_sink_is_not_needed_for_the_resolve_of_the_others(self):
         bell = self.start()
