@@ -1123,6 +1123,22 @@ ConfigInputs ConfigWorld::ask_again(const ConfigInputs& before) const {
   return answers;
 }
 
+namespace {
+
+// When nobody hears by this route.
+std::string describe_hours(const rules::Route& root, const std::string& id) {
+  const rules::Route* route = rules::find_route(root, id);
+  if (route == nullptr) return "";
+  std::string out;
+  if (!route->options.active_time_intervals.empty())
+    out += fmt::format(" only during {}", fmt::join(route->options.active_time_intervals, ", "));
+  if (!route->options.mute_time_intervals.empty())
+    out += fmt::format(" not during {}", fmt::join(route->options.mute_time_intervals, ", "));
+  return out;
+}
+
+}  // namespace
+
 std::string format_reach_table(const Config& config) {
   const rules::Plan& plan = *config.plan;
   std::vector<std::array<std::string, 3>> rows{{"RULE", "ROUTE", "SINKS"}};
@@ -1159,7 +1175,7 @@ std::string format_reach_table(const Config& config) {
                           : plan.has_route ? ""
                                            : "no route: all who tell people, else all";
       for (const std::string& id : way.routes)
-        route += (route.empty() ? "" : " + ") + rules::describe_route(plan.route, id);
+        route += (route.empty() ? "" : " + ") + rules::describe_route(plan.route, id) + describe_hours(plan.route, id);
       std::vector<std::string> conditions;
       for (const std::string& assumption : way.assumptions) {
         static constexpr std::string_view kHolds = " holds";

@@ -82,6 +82,15 @@ class Check(unittest.TestCase):
         traces = lines.replace("match: 'ERROR', exclude: 'ERROR'", r"match: 'ERROR\nfoo'").replace(".log]}", ".log], multiline: java}")
         self.assertEqual(self.check(traces, "--strict").returncode, 0)
 
+    def test_the_table_says_in_which_hours_nobody_hears(self):
+        hours = GOOD.replace(", sinks: [ops]", "") + """\
+route: {sinks: [ops], routes: [{matchers: [alertname=Errors], active_time_intervals: [office]}, {matchers: [alertname=x], mute_time_intervals: [office]}]}
+time_intervals: [{name: office, time_intervals: [{times: [{start_time: 09:00, end_time: 17:00}]}]}]
+"""
+        done = self.check(hours)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"Errors +.*alertname=\"Errors\".* only during office +ops")
+
     def test_secrets_can_be_left_out(self):
         self.assertEqual(self.check(GOOD, SLACK="").returncode, 78)
         done = self.check(GOOD, "--assume-secrets", SLACK="")
