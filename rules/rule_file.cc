@@ -1141,7 +1141,7 @@ void RuleReader::check_twins(const std::vector<Draft>& drafts) const {
     } else {
       reading_->problems->warn(
           draft.rule.place, subject,
-          "its name and labels are those of " + where + ": one's alerts look like the other's",
+          "its name and labels are those of " + where + ": while one fires, nobody is told that the other does",
           "give one of them another name or label");
     }
   }
