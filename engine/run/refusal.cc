@@ -23,6 +23,7 @@ namespace {
 
 constexpr std::string_view kAlertname = "PlanRefused";
 constexpr rules::Duration kMinAttempt{200};
+constexpr std::string_view kHidden = "<secret>";
 
 std::vector<rules::Problem> errors_of(const rules::Problems& problems) {
   std::vector<rules::Problem> errors = problems.sorted();
@@ -36,8 +37,9 @@ std::vector<rules::Problem> errors_of(const rules::Problems& problems) {
 std::string without_secrets(std::string text, const std::vector<rules::Secret>& secrets) {
   for (const rules::Secret& secret : secrets) {
     if (secret.empty()) continue;
-    for (std::size_t at = 0; (at = text.find(secret.reveal(), at)) != std::string::npos;)
-      text.replace(at, secret.reveal().size(), "<secret>");
+    // What was put in is not looked at again: a secret may be a part of it.
+    for (std::size_t at = 0; (at = text.find(secret.reveal(), at)) != std::string::npos; at += kHidden.size())
+      text.replace(at, secret.reveal().size(), kHidden);
   }
   return rules::redact(text);
 }

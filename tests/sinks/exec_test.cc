@@ -276,6 +276,16 @@ TEST_CASE("exec: F55 what it prints cannot act on who reads it, nor show a secre
   CHECK(outcome.detail.size() < 250);
 }
 
+TEST_CASE("exec: F55 a value that is a part of what hides it is hidden once", "[sinks][exec][F55]") {
+  FakeFields fields;
+  fields.set_list("command", {"/bin/sh", "-c", "cat > /dev/null; echo sent in 2 sec"});
+  fields.set_raw("env", map_of({{"PAGER_TEAM_KEY", "sec"}}));
+  const std::unique_ptr<SinkConfig> config = tests::configure("exec", fields);
+  REQUIRE(config != nullptr);
+  const Outcome outcome = config->build(0, {})->deliver(tests::notification(), tests::attempt());
+  CHECK(outcome.receipt == "exit 0: sent in 2 <secret>");
+}
+
 TEST_CASE("exec: F55 a program that has gone is a sink that is dead", "[sinks][exec][F55]") {
   const Directory dir;
   const std::string path = dir / "page";

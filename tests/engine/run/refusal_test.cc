@@ -176,7 +176,8 @@ TEST_CASE("refusal: the same refusal is told once an hour, another one at once",
   SECTION("an hour later") {
     world.clock.advance(1min);
     CHECK(world.tell() == "slack: told");
-    CHECK(world.scripts["slack"].sent[0].notification.key == world.scripts["slack"].sent[1].notification.key);
+    // Whoever keeps keys (a mailbox, a webhook's receiver) would take it for the first.
+    CHECK(world.scripts["slack"].sent[0].notification.key != world.scripts["slack"].sent[1].notification.key);
   }
   SECTION("another problem") {
     world.refusal.problems.error({}, "", "and this");
@@ -343,7 +344,8 @@ TEST_CASE("refusal: the memory is ours alone, bounded, and harmless when it is d
 
 TEST_CASE("refusal: the message is short, clean and without secrets", "[run][refusal]") {
   World world;
-  world.refusal.secrets = {rules::Secret("s3cr3t"), rules::Secret("")};
+  // One that is a part of what stands in its place, too.
+  world.refusal.secrets = {rules::Secret("s3cr3t"), rules::Secret(""), rules::Secret("sec")};
   for (int i = 0; i < 9; ++i) {
     world.refusal.problems.error(
         {"a.yaml", i + 20, 1}, "sink \"x\"",
