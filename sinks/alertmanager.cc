@@ -30,6 +30,10 @@ constexpr std::string_view kStatusPath = "/api/v2/status";
 constexpr std::size_t kMostRead = rules::yaml::kMaxBytes;
 // Four refreshes, as Prometheus does it: an alert of a logbell that has died resolves by itself after that.
 constexpr rules::Duration kFiringFor{std::chrono::minutes(4)};
+// Where nobody refreshes: what another sink should have told, until its repeat or its end, which come here, too; and a
+// start that was refused, until the next telling of it.
+constexpr rules::Duration kStandInFor{std::chrono::hours(24)};
+constexpr rules::Duration kRefusedFor{std::chrono::minutes(65)};
 
 HttpOptions with_room(HttpOptions options) {
   options.max_body = kMostRead;
@@ -52,6 +56,7 @@ class AlertmanagerSink final : public Sink {
   struct Sending {
     const Attempt& attempt;
     rules::Duration left;
+    rules::Duration lasts;  // what fires, unless it is refreshed
     std::vector<std::size_t> refused;
     std::string detail;              // of the last refusal
     std::optional<Outcome> stopped;  // by what was not a refusal of an alert
@@ -107,7 +112,19 @@ Payload annotations_of(const rules::Alert& alert) {
   return out;
 }
 
-Payload alert_object(const rules::Alert& alert, const Attempt& attempt, const SinkContext& context) {
+// A success that is somebody else's: Alertmanager's has no body, and what speaks its API answers with JSON at most.
+bool is_page(const HttpResult& result) {
+  return result.is_success() && (result.body.find_first_not_of(" \t\r\n") != std::string::npos) &&
+         result.body[result.body.find_first_not_of(" \t\r\n")] == '<';
+}
+
+rules::Duration firing_for(const rules::Notification& notification) {
+  if (notification.reason == rules::NotifyReason::kRefused) return kRefusedFor;
+  return notification.fallback_for.empty() ? kFiringFor : kStandInFor;
+}
+
+Payload alert_object(const rules::Alert& alert, const Attempt& attempt, const SinkContext& context,
+                     rules::Duration lasts) {
   Payload labels = Payload::object();
   for (const auto& [name, value] : alert.labels) {
     const JsonString text(value);
@@ -115,7 +132,7 @@ Payload alert_object(const rules::Alert& alert, const Attempt& attempt, const Si
   }
   // A resolve that lies ahead, as event time may by some seconds, would fire until then.
   const bool is_over = alert.resolved_at.has_value();
-  rules::Timestamp ends = is_over ? std::min(*alert.resolved_at, attempt.now) : attempt.now + kFiringFor;
+  rules::Timestamp ends = is_over ? std::min(*alert.resolved_at, attempt.now) : attempt.now + lasts;
   const rules::Timestamp starts = is_over ? alert.fired_at : std::min(alert.fired_at, attempt.now);
   ends = std::max(ends, starts);
 
@@ -128,18 +145,18 @@ Payload alert_object(const rules::Alert& alert, const Attempt& attempt, const Si
   return out;
 }
 
-Payload alerts_body(std::span<const rules::Alert> alerts, const Attempt& attempt,
-                    const SinkContext& context) {
+Payload alerts_body(std::span<const rules::Alert> alerts, const Attempt& attempt, const SinkContext& context,
+                    rules::Duration lasts) {
   Payload body = Payload::array();
   for (const rules::Alert& alert : alerts)
-    body.push(alert_object(alert, attempt, context));
+    body.push(alert_object(alert, attempt, context, lasts));
   return body;
 }
 
 Outcome AlertmanagerSink::deliver(const rules::Notification& notification, const Attempt& attempt) {
   const std::vector<rules::Alert> alerts = alerts_or_text(notification, context_);
   // Nothing to say, and "[]" is a valid request that says it.
-  Sending sending{attempt, client_.budget(attempt.timeout), {}, {}, {}};
+  Sending sending{attempt, client_.budget(attempt.timeout), firing_for(notification), {}, {}, {}};
   send(alerts, 0, sending);
   if (sending.stopped) return *sending.stopped;
   const std::size_t refused = sending.refused.size();
@@ -165,7 +182,7 @@ Outcome AlertmanagerSink::deliver(const rules::Notification& notification, const
 }
 
 HttpResult AlertmanagerSink::post(std::span<const rules::Alert> alerts, Sending& sending) {
-  const Payload body = alerts_body(alerts, sending.attempt, context_);
+  const Payload body = alerts_body(alerts, sending.attempt, context_, sending.lasts);
   HttpRequest request;
   request.url = Secret(url_);
   request.headers.push_back({"Content-Type", Secret("application/json")});
@@ -183,6 +200,10 @@ void AlertmanagerSink::send(std::span<const rules::Alert> alerts, std::size_t fi
     return result.kind == HttpResult::Kind::kAnswered && (result.status == 400 || result.status == 413);
   };
   HttpResult result = post(alerts, sending);
+  if (is_page(result)) {
+    sending.stopped = Outcome::retry(Reason::kBadResponse, describe(result, hide_));
+    return;
+  }
   if (result.is_success()) return;
   if (is_refusal(result) && alerts.size() > 1) {
     // It keeps the valid ones and says only that some were not, or the whole is too large: asked in halves
@@ -233,6 +254,12 @@ Verification AlertmanagerSink::verify(const Attempt& attempt) {
   const HttpResult result = client_.post(request);
   left -= result.elapsed;
   Verification verification = judge("POST []", result, "", kExpected, hide_);
+  if (is_page(result)) {
+    Verification page = Verification::dead(Reason::kBadResponse, ProofLevel::kNetwork,
+                                           verification.evidence + ": a page, as of a login; Alertmanager answers none");
+    page.certificate_ends = verification.certificate_ends;
+    return page;
+  }
   if (verification.verdict != Verification::Verdict::kLive || left <= rules::Duration(0)) return verification;
   // It takes everything, and where it would lead is not there: nobody is told.
   std::string unknown;
@@ -347,7 +374,7 @@ class AlertmanagerConfig final : public SinkConfig {
   std::string destination() const override { return shown_; }
   std::string words(const rules::Notification& notification, const Attempt& attempt,
                     const SinkContext& context) const override {
-    return alerts_body(alerts_or_text(notification, context), attempt, context).words();
+    return alerts_body(alerts_or_text(notification, context), attempt, context, firing_for(notification)).words();
   }
 
  private:

@@ -71,6 +71,38 @@ TEST_CASE("alertmanager: an alert ends four refreshes after each attempt, or whe
   CHECK(sent(stub, 4).at(0)["endsAt"].string() == sent(stub, 4).at(0)["startsAt"].string());
 }
 
+TEST_CASE("alertmanager: what nobody refreshes does not end by itself while it fires", "[sinks][alertmanager]") {
+  HttpStub stub;
+  stub.otherwise(StubStep::answer(200));
+  const auto sink = sink_to(stub);
+  rules::Notification instead = tests::notification();
+  instead.fallback_for = "ops-slack";
+  sink->deliver(instead, tests::attempt());
+  const auto ends = [&](std::size_t request) {
+    return *rules::parse_rfc3339(sent(stub, request).at(0)["endsAt"].string());
+  };
+  CHECK(ends(0) == tests::attempt().now + 24h);
+  instead = tests::resolved_notification();
+  instead.fallback_for = "ops-slack";
+  Attempt later = tests::attempt();
+  later.now = tests::start() + 13min;
+  sink->deliver(instead, later);
+  CHECK(ends(1) == tests::start() + 12min);
+  // A refusal is told again after an hour.
+  sink->deliver(tests::text_notification(rules::NotifyReason::kRefused, "logbell.yaml:1:1: no"), tests::attempt());
+  CHECK(ends(2) == tests::attempt().now + 65min);
+}
+
+TEST_CASE("alertmanager: a page is not its answer", "[sinks][alertmanager]") {
+  HttpStub stub;
+  stub.otherwise(StubStep::answer(200, "\n<html><title>Sign in</title></html>"));
+  const auto sink = sink_to(stub);
+  const Outcome outcome = sink->deliver(tests::notification(), tests::attempt());
+  CHECK(outcome.kind == Outcome::Kind::kRetry);
+  CHECK(outcome.reason == Reason::kBadResponse);
+  CHECK(outcome.detail.find("Sign in") != std::string::npos);
+}
+
 TEST_CASE("alertmanager: one alert that it refuses does not lose the others", "[sinks][alertmanager]") {
   // It keeps the valid ones of a request that it answers with 400: asked in halves until the bad one is
   // known.
