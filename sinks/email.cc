@@ -24,6 +24,7 @@ constexpr std::size_t kMaxRecipients = 100;
 // So long a recipient is left alone whom a server would not judge at once: greylists let pass who comes again
 // after some minutes, and think ill of who asks often.
 constexpr rules::Duration kRecipientsAgain{std::chrono::minutes(15)};
+constexpr int kTooManyRecipients = 452;
 // What a message may grow by when it says who is not told.
 constexpr std::size_t kSpareBytes = 4096;
 
@@ -56,6 +57,8 @@ class EmailSink final : public Sink {
  private:
   Verification ask(const Attempt& attempt);
   Outcome send(const rules::Notification& notification, const Attempt& attempt, bool& too_large);
+  Outcome send(const rules::Notification& notification, const Attempt& attempt,
+               std::vector<const MailAddress*>& recipients, bool& too_large);
   std::string sender_line() const { return "MAIL FROM:<" + settings_.envelope.from.str() + ">"; }
   static std::string recipient_line(const MailAddress& to) { return "RCPT TO:<" + to.str() + ">"; }
   std::string describe(const SmtpResult& result) const { return sinks::describe(result, hide_); }
@@ -274,12 +277,36 @@ std::string join(const std::vector<std::string>& words) {
 
 // A recipient whom the server does not take.
 struct Refusal {
-  std::string address;
+  const MailAddress* to;
   SmtpResult answer;
 };
 
-// One transaction over the open connection. `too_large`: refused for what it is; less of it may pass.
+// To all of them over the open connection. `too_large`: refused for what it is; less of it may pass.
 Outcome EmailSink::send(const rules::Notification& notification, const Attempt& attempt, bool& too_large) {
+  std::vector<const MailAddress*> recipients(settings_.envelope.to.size());
+  std::transform(settings_.envelope.to.begin(), settings_.envelope.to.end(), recipients.begin(),
+                 [](const MailAddress& to) { return &to; });
+  Outcome all = send(notification, attempt, recipients, too_large);
+  while (all.kind == Outcome::Kind::kDelivered && !recipients.empty()) {
+    const std::vector<const MailAddress*> rest = recipients;
+    bool ignored = false;
+    const Outcome more = send(notification, attempt, recipients, ignored);
+    std::string left = more.detail;
+    if (more.kind == Outcome::Kind::kDelivered && more.detail.empty()) continue;
+    if (more.kind != Outcome::Kind::kDelivered) {
+      std::vector<std::string> names(rest.size());
+      std::transform(rest.begin(), rest.end(), names.begin(), [](const MailAddress* to) { return to->str(); });
+      left = fmt::format("not told: {} ({})", join(names), more.detail);
+      recipients.clear();
+    }
+    all.detail += (all.detail.empty() ? "" : "; ") + left;
+  }
+  return all;
+}
+
+// One transaction. What is left of `recipients`: those whom the server wants in another.
+Outcome EmailSink::send(const rules::Notification& notification, const Attempt& attempt,
+                        std::vector<const MailAddress*>& recipients, bool& too_large) {
   const auto failed = [&](Step step, std::string_view asked, const SmtpResult& result) {
     Outcome outcome = outcome_of(step, result, fmt::format("{} -> {}", asked, describe(result)));
     too_large = outcome.kind == kRejected && outcome.reason == Reason::kBadRequest;
@@ -290,20 +317,29 @@ Outcome EmailSink::send(const rules::Notification& notification, const Attempt& 
 
   std::vector<Refusal> refusals;
   std::size_t taken = 0;
-  for (const MailAddress& to : settings_.envelope.to) {
-    SmtpResult answer = client_.command(recipient_line(to));
+  for (const MailAddress* to : recipients) {
+    SmtpResult answer = client_.command(recipient_line(*to));
     if (answer.is(200, 299)) {
       ++taken;
     } else if (answer.kind != SmtpResult::Kind::kAnswered || answer.code == 421) {
-      return failed(Step::kRecipient, "RCPT TO " + to.str(), answer);  // the connection is gone
+      return failed(Step::kRecipient, "RCPT TO " + to->str(), answer);  // the connection is gone
     } else {
-      refusals.push_back({to.str(), std::move(answer)});
+      refusals.push_back({to, std::move(answer)});
+    }
+  }
+  // Whom one transaction has no room for gets the next (RFC 5321 §4.5.3.1.10).
+  recipients.clear();
+  if (taken > 0) {
+    for (const Refusal& refusal : refusals) {
+      if (refusal.answer.code == kTooManyRecipients) recipients.push_back(refusal.to);
     }
   }
   std::vector<std::string> not_told;
   not_told.reserve(refusals.size());
-  for (const Refusal& refusal : refusals)
-    not_told.push_back(fmt::format("{} ({})", refusal.address, describe(refusal.answer)));
+  for (const Refusal& refusal : refusals) {
+    if (std::find(recipients.begin(), recipients.end(), refusal.to) == recipients.end())
+      not_told.push_back(fmt::format("{} ({})", refusal.to->str(), describe(refusal.answer)));
+  }
   if (taken == 0) {
     // One of whom the server is not sure is reason enough to come again.
     const auto passing = std::find_if(refusals.begin(), refusals.end(),
@@ -351,8 +387,15 @@ Outcome EmailSink::deliver(const rules::Notification& notification, const Attemp
   rules::Notification less = notification;
   for (rules::Alert& alert : less.alerts)
     alert = in_short(std::move(alert));
-  // Where a transaction failed the next one begins anew (RFC 5321 §3.3).
-  static_cast<void>(client_.command("RSET"));
+  // Where a transaction failed the next one begins anew (RFC 5321 §3.3); over another connection where the
+  // server closed this one.
+  if (!client_.command("RSET").is(200, 299)) {
+    client_.close();
+    const SmtpResult again = client_.open(attempt.timeout);
+    if (!again.is(200, 299))
+      return outcome.detail.empty() ? outcome_of(Step::kOpen, again, fmt::format("{} -> {}", client_.at(), describe(again)))
+                                    : outcome;
+  }
   bool still_too_large = false;
   outcome = send(less, attempt, still_too_large);
   client_.close();

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "rules/labels.h"
 #include "rules/redact.h"
 #include "rules/text.h"
 
@@ -455,8 +456,10 @@ Mail& Mail::set(Literal name, rules::Timestamp at) {
 std::string Mail::id(Literal kind, std::string_view key, const MailAddress& of) {
   // Keys are hex; whatever else one may hold has no meaning in an address.
   static constexpr std::size_t kMaxId = 64;
+  // A longer one, of which the end tells it from another, by its hash.
+  const std::string hashed = key.size() > kMaxId ? rules::format_fingerprint(rules::hash_bytes(key)) : "";
   std::string id;
-  for (const char c : key.substr(0, kMaxId)) {
+  for (const char c : hashed.empty() ? key : std::string_view(hashed)) {
     if (rules::is_alpha(c) || rules::is_digit(c)) id += c;
   }
   return fmt::format("<{}.{}@{}>", kind.view(), id, of.host());

@@ -374,6 +374,47 @@ TEST_CASE("email: F44 nothing is sent in plain text where STARTTLS is asked for"
     CHECK(command.rfind("MAIL", 0) != 0);
 }
 
+TEST_CASE("email: whom one transaction has no room for gets the next", "[sinks][email][F40]") {
+  SmtpStub stub;
+  stub.then("RCPT", "250 2.1.5 Ok");
+  stub.then("RCPT", "452 4.5.3 too many recipients");
+  stub.then("RCPT", "550 5.1.1 no such user");
+  const auto sink = sink_at(stub, {{"a@example.com", "b@example.com", "c@example.com"}, {}});
+  const Outcome outcome = sink->deliver(tests::notification(), tests::attempt());
+  CHECK(outcome.kind == Outcome::Kind::kDelivered);
+  CHECK(outcome.detail == "not told: c@example.com (550 5.1.1 no such user)");
+  CHECK(stub.messages().size() == 2);
+  std::vector<std::string> asked;
+  for (const std::string& command : stub.commands()) {
+    if (command.rfind("RCPT", 0) == 0) asked.push_back(command.substr(9, 1));
+  }
+  CHECK(asked == std::vector<std::string>{"a", "b", "c", "b"});
+  // And it ends where there is no end to it.
+  stub.recipient("b@example.com", "452 4.5.3 too many recipients");
+  const Outcome never = sink->deliver(tests::notification(), tests::attempt());
+  CHECK(never.kind == Outcome::Kind::kDelivered);
+  CHECK(never.detail.find("not told: b@example.com") != std::string::npos);
+}
+
+TEST_CASE("email: what is refused with the connection closed goes in short over another", "[sinks][email][F48]") {
+  SmtpStub stub;
+  stub.then("END", "554 5.7.1 looks like spam");
+  stub.then("RSET", SmtpStub::kClose);
+  const auto sink = sink_at(stub, {{"ops@example.com"}, {}});
+  const Outcome outcome = sink->deliver(tests::notification(), tests::attempt());
+  CHECK(outcome.kind == Outcome::Kind::kDelivered);
+  CHECK(outcome.truncated);
+  CHECK(outcome.detail.find("554 5.7.1 looks like spam") != std::string::npos);
+  // Where there is no other, it is as it was said.
+  stub.then("END", "554 5.7.1 looks like spam");
+  stub.then("RSET", SmtpStub::kClose);
+  stub.then("greeting", "220 hello");
+  stub.then("greeting", SmtpStub::kClose);
+  const Outcome refused = sink->deliver(tests::notification(), tests::attempt());
+  CHECK(refused.kind == Outcome::Kind::kRejected);
+  CHECK(refused.detail.find("554") != std::string::npos);
+}
+
 TEST_CASE("email: those whom the server refuses are named to those who are told", "[sinks][email][F40]") {
   SmtpStub stub;
   stub.recipient("bob@example.com", "550 5.1.1 no such user");

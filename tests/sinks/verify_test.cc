@@ -126,6 +126,16 @@ TEST_CASE("verify: what Slack's Web API says of a token and a channel", "[sinks]
        ProofLevel::kDestination,
        Reason::kOk},
       {{token(scopes_of_all), channel(R"("is_member":false)")}, Verdict::kDead, l2, Reason::kAuth},
+      // Who does not say what the token may, does not say that it may not.
+      {{StubStep::answer(200, R"({"ok":true,"team_id":"T1","bot_id":"B1"})"), channel(R"("is_member":false)")},
+       Verdict::kLive,
+       l2,
+       Reason::kOk},
+      {{StubStep::answer(200, R"({"ok":true,"team_id":"T1","bot_id":"B1"})"),
+        channel(R"("is_member":false,"is_private":true)")},
+       Verdict::kDead,
+       l2,
+       Reason::kAuth},
       {{token(scopes_of_all), channel(R"("is_member":true,"is_archived":true)")},
        Verdict::kDead,
        l2,
@@ -259,6 +269,7 @@ TEST_CASE("verify: Alertmanager is asked with no alerts at all, and with its cre
       {answer(404, "404 page not found"), Verdict::kDead, ProofLevel::kNetwork, Reason::kGone},
       {answer(503, "starting"), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kServerError},
       {answer(400, "bad SECRETSECRET"), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kBadResponse},
+      {answer(200, "<!doctype html><title>Sign in</title>"), Verdict::kDead, ProofLevel::kNetwork, Reason::kBadResponse},
   };
   for (const Row& row : rows)
     check(*sink, stub, row);
@@ -308,6 +319,7 @@ TEST_CASE("verify: a webhook that nobody described is never called dead", "[sink
       {answer(405), Verdict::kLive, ProofLevel::kNetwork, Reason::kOk},
       {answer(400), Verdict::kLive, ProofLevel::kNetwork, Reason::kOk},
       {answer(501), Verdict::kLive, ProofLevel::kNetwork, Reason::kOk},
+      {answer(301), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kBadResponse},
       {answer(404), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kGone},
       {answer(401), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kAuth},
       {answer(410), Verdict::kUnknown, ProofLevel::kNetwork, Reason::kGone},
