@@ -140,7 +140,7 @@ const std::vector<Key>& http_keys() {
       {"proxy", "A proxy's URL, or none.", {kText}, false, "that of the environment"},
       {"proxy_auth", "USER:PASSWORD for the proxy, a secret: a variable.", {kText}},
       {"proxy_auth_file", "A file that holds it.", {kText}},
-      {"ca_file", "Certificates that are trusted besides the system's.", {kText}}};
+      {"ca_file", "Certificates that are trusted instead of the system's.", {kText}}};
   return kKeys;
 }
 

@@ -419,7 +419,9 @@ Outcome SlackAppSink::post(const rules::Notification& notification, const Attemp
     Outcome refused = outcome_of_answer(answer, hide_);
     if (!is_refused_as_it_is(refused)) return refused;
     // The formatted message is refused; what it says must arrive all the same (FAULTS F48).
-    Payload minimal = slack_app_minimal_message(notification, attempt, context_);
+    Payload minimal = answer.word.find("metadata") == std::string_view::npos
+                          ? slack_app_minimal_message(notification, attempt, context_)
+                          : slack_minimal_message(notification, attempt, context_);
     minimal.set("channel", JsonString(channel_));
     answer = tell("chat.postMessage", minimal, attempt, left);
     if (!answer.ok()) return outcome_of_answer(answer, hide_);
@@ -613,7 +615,10 @@ Verification SlackAppSink::verify(const Attempt& attempt) {
     const bool member = channel["is_member"].boolean() || channel["is_im"].boolean() ||
                         channel["is_mpim"].boolean() || (public_too && !channel["is_private"].boolean());
     if (answer.ok())
-      found = channel["is_archived"].boolean() ? "archived" : member ? kWritable : "not a member";
+      found = channel["is_archived"].boolean()                       ? "archived"
+              : member                                               ? kWritable
+              : scopes.empty() && !channel["is_private"].boolean() ? "not in the bot's list"
+                                                                     : "not a member";
   }
   if (found.empty()) found = answer.word;
   Verification channel = judge(asked, answer.http, found, kOfChannel, hide_);
@@ -721,11 +726,7 @@ Payload slack_app_reply(const rules::Notification& notification, const Attempt& 
   using rules::NotifyReason;
   // What only stands in a thread is seen by nobody who does not look: what is over may.
   const bool aloud = !notification.is_resolved() && notification.reason != NotifyReason::kResolvedSome;
-  return slack_app_minimal_message(notification, attempt, context)
-      .set("unfurl_links", false)
-      .set("unfurl_media", false)
-      .set("link_names", false)
-      .set("reply_broadcast", aloud);
+  return slack_app_minimal_message(notification, attempt, context).set("reply_broadcast", aloud);
 }
 
 std::unique_ptr<SinkConfig> parse_slack_app(FieldReader& fields) {

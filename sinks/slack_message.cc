@@ -363,7 +363,11 @@ Payload slack_minimal_message(const rules::Notification& notification, const Att
   if (const std::optional<LinkUrl> url = acknowledge_link(notification, attempt, context))
     add(MrkdwnText::link(*url, kAcknowledge));
   add({footer(notification).str(), 500});
-  return Payload::object().set("text", text);
+  return Payload::object()
+      .set("text", text)
+      .set("unfurl_links", false)
+      .set("unfurl_media", false)
+      .set("link_names", false);
 }
 
 std::string slack_words(const Payload& message) {

@@ -128,12 +128,14 @@ Outcome WebhookSink::deliver(const rules::Notification& notification, const Atte
 constexpr Verification::Verdict kLive = Verification::Verdict::kLive;
 constexpr Verification::Verdict kDead = Verification::Verdict::kDead;
 constexpr Verification::Verdict kUnknown = Verification::Verdict::kUnknown;
-constexpr std::array<Expectation, 7> kUnasked{{
+constexpr std::array<Expectation, 8> kUnasked{{
     {401, 401, "", kUnknown, ProofLevel::kNetwork, Reason::kAuth, "a signed POST may be let in"},
     {403, 403, "", kUnknown, ProofLevel::kNetwork, Reason::kAuth, "a signed POST may be let in"},
     {404, 404, "", kUnknown, ProofLevel::kNetwork, Reason::kGone,
      "routers that know POST alone, as Express'"},
     {410, 410, "", kUnknown, ProofLevel::kNetwork, Reason::kGone, "RFC 9110"},
+    {300, 399, "", kUnknown, ProofLevel::kNetwork, Reason::kBadResponse,
+     "a POST is not sent after a redirect: write the address that it leads to"},
     {200, 407, "", kLive, ProofLevel::kNetwork, Reason::kOk, "something answers there"},
     {411, 428, "", kLive, ProofLevel::kNetwork, Reason::kOk, "something answers there"},
     {501, 501, "", kLive, ProofLevel::kNetwork, Reason::kOk, "RFC 9110: it does not know HEAD"},

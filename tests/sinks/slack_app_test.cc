@@ -192,6 +192,13 @@ TEST_CASE("slack_app: what refuses the blocks gets plain text in the same attemp
   CHECK(outcome.detail.find("invalid_blocks") != std::string::npos);
   CHECK(body_of(stub, 1)["blocks"].is_null());
   CHECK(body_of(stub, 1)["metadata"]["event_payload"]["delivery_id"].string() == tests::notification().key);
+  SECTION("without the metadata where these are refused") {
+    HttpStub other;
+    other.then(refused("metadata_too_large"));
+    other.then(posted());
+    CHECK(app_to(other)->deliver(tests::notification(), tests::attempt()).kind == Kind::kDelivered);
+    CHECK(body_of(other, 1)["metadata"].is_null());
+  }
   SECTION("an update too, and the old blocks go") {
     HttpStub other;
     other.then(refused("msg_too_long"));

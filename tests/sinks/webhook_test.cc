@@ -98,6 +98,7 @@ TEST_CASE("webhook: retry, rejected, unknown and the deadline", "[sinks][webhook
   stub.then(StubStep::answer(503, "busy"));
   stub.then(StubStep::answer(422, "no such field"));
   stub.then(StubStep::answer(401, "who are you"));
+  stub.then(StubStep::answer(409, "still at work on it"));
   stub.then(StubStep::of(StubStep::Kind::kClose));
   stub.then(StubStep::of(StubStep::Kind::kNeverAnswer));
   const rules::Notification n = tests::notification();
@@ -110,6 +111,7 @@ TEST_CASE("webhook: retry, rejected, unknown and the deadline", "[sinks][webhook
   const Outcome unauthorised = sink->deliver(n, tests::attempt());
   CHECK(unauthorised.kind == Outcome::Kind::kRejected);
   CHECK(unauthorised.sink_is_dead);
+  CHECK(sink->deliver(n, tests::attempt()).kind == Outcome::Kind::kRetry);
   CHECK(sink->deliver(n, tests::attempt()).kind == Outcome::Kind::kUnknown);
   CHECK(sink->deliver(n, tests::attempt(200ms)).kind == Outcome::Kind::kUnknown);
   CHECK(sink->deliver(n, tests::attempt()).kind == Outcome::Kind::kDelivered);
