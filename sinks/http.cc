@@ -372,7 +372,7 @@ struct StatusRow {
   bool sink_is_dead;
 };
 // The first row that holds the status decides (SINKS.md §0).
-constexpr std::array<StatusRow, 17> kStatuses{{
+constexpr std::array<StatusRow, 16> kStatuses{{
     {200, 299, Outcome::Kind::kDelivered, Reason::kOk, false},
     // Redirects are not followed, and nobody's API answers a POST with one: the address is wrong.
     {300, 399, Outcome::Kind::kRejected, Reason::kBadResponse, true},
@@ -382,8 +382,6 @@ constexpr std::array<StatusRow, 17> kStatuses{{
     {405, 405, Outcome::Kind::kRejected, Reason::kGone, true},
     {407, 407, Outcome::Kind::kRejected, Reason::kProxy, true},
     {408, 408, Outcome::Kind::kRetry, Reason::kTimeout, false},
-    // Of one attempt at a message, whose key the receiver knows, while it is still at work on the one before.
-    {409, 409, Outcome::Kind::kRetry, Reason::kServerError, false},
     {410, 410, Outcome::Kind::kRejected, Reason::kGone, true},
     {425, 425, Outcome::Kind::kRetry, Reason::kServerError, false},
     {429, 429, Outcome::Kind::kRetry, Reason::kRateLimited, false},

@@ -105,6 +105,9 @@ Outcome WebhookSink::deliver(const rules::Notification& notification, const Atte
     outcome.truncated = whole.was_cut();
     return outcome;
   }
+  // It knows the key, and is still at work on the attempt before.
+  if (first.kind == HttpResult::Kind::kAnswered && first.status == 409)
+    return Outcome::retry(Reason::kServerError, describe(first, settings_.secrets()), first.retry_after);
   const bool refused_as_it_is =
       first.kind == HttpResult::Kind::kAnswered && (first.status == 400 || first.status == 413);
   if (!refused_as_it_is) return outcome_of(first, settings_.secrets());

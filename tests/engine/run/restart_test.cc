@@ -1165,9 +1165,13 @@ TEST_CASE("restart: what came while its name was free, and was compressed at onc
   world.dir.rename("app.log", "app.log.1");
   world.settle();
   LogDir::wait_for_another_birth();
-  for (int i = 0; i < 100 && !world.reader->streams().empty(); ++i)
+  const auto is_read = [&] {
+    const auto streams = world.reader->streams();
+    return std::any_of(streams.begin(), streams.end(), [](const auto& stream) { return stream.readable; });
+  };
+  for (int i = 0; i < 100 && is_read(); ++i)
     world.pass(minutes(1));
-  CHECK(world.reader->streams().empty());
+  CHECK_FALSE(is_read());
   static_cast<void>(world.lines());
   world.reader.reset();
   LogDir::wait_for_another_birth();
