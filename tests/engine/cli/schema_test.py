@@ -17,7 +17,7 @@ DATA = ROOT / "tests" / "testdata"
 # Bad files whose fault is none of structure: what a name, an expression, a regex, a secret or two keys together mean, `check` says. Each
 # other one must be invalid.
 MEANING = set("""
-file.duplicate_key file.rule_file_faults file.rule_files file.variables pattern.example pattern.example_json pattern.label_name
+file.duplicate_key file.rule_file_faults file.rule_files file.variables pattern.example pattern.example_json pattern.label_name pattern.line_break
 pattern.label_without_capture pattern.metric pattern.metric_twice pattern.name pattern.regex pattern.regex_backreference
 pattern.regex_group_twice pattern.regex_in_where pattern.regex_lookahead pattern.regex_named_group pattern.unknown_source
 pattern.where_on_text route.always_muted route.from_logs route.interval route.matchers route.no_sinks route.only_a_file_on_one_way
