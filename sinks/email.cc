@@ -390,8 +390,9 @@ Outcome EmailSink::deliver(const rules::Notification& notification, const Attemp
   // Where a transaction failed the next one begins anew (RFC 5321 §3.3); over another connection where the
   // server closed this one.
   if (!client_.command("RSET").is(200, 299)) {
+    const rules::Duration left = client_.left();
     client_.close();
-    const SmtpResult again = client_.open(attempt.timeout);
+    const SmtpResult again = client_.open(left);
     if (!again.is(200, 299))
       return outcome.detail.empty() ? outcome_of(Step::kOpen, again, fmt::format("{} -> {}", client_.at(), describe(again)))
                                     : outcome;

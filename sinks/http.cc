@@ -1221,6 +1221,10 @@ void SmtpClient::close() {
   impl_->easy.reset();
 }
 
+Duration SmtpClient::left() const {
+  return impl_->timer.left();
+}
+
 bool SmtpClient::is_encrypted() const {
   return impl_->encrypted;
 }

@@ -181,6 +181,8 @@ class SmtpClient {
   SmtpResult command(std::string_view line);
   // What follows the answer to DATA: lines that end in CRLF. Dots are doubled here.
   SmtpResult data(std::string_view message);
+  // Of the time of the conversation.
+  rules::Duration left() const;
   // Takes leave; half a second at most, and never beyond the time of the conversation.
   void close();
 

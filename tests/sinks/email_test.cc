@@ -415,6 +415,16 @@ TEST_CASE("email: what is refused with the connection closed goes in short over 
   CHECK(refused.detail.find("554") != std::string::npos);
 }
 
+TEST_CASE("email: the other connection has the time that is left", "[sinks][email][F48]") {
+  SmtpStub stub;
+  stub.then("END", "554 5.7.1 looks like spam");
+  stub.then("RSET", SmtpStub::kHang);
+  const Outcome outcome = sink_at(stub, {{"ops@example.com"}, {}})->deliver(tests::notification(), tests::attempt(300ms));
+  CHECK(outcome.kind == Outcome::Kind::kRejected);
+  CHECK(outcome.detail.find("554") != std::string::npos);
+  CHECK(stub.messages().empty());
+}
+
 TEST_CASE("email: those whom the server refuses are named to those who are told", "[sinks][email][F40]") {
   SmtpStub stub;
   stub.recipient("bob@example.com", "550 5.1.1 no such user");
