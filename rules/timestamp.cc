@@ -81,7 +81,7 @@ struct Parts {
   bool has_year = true;
   bool has_day = true;
   std::optional<Duration> offset;  // from UTC; unset: the zone's
-  std::string zone;                // of the IANA database; "": the location's
+  std::string_view zone;           // of the IANA database, a part of the text; "": the location's
 };
 
 // Those whose letters mean one zone: of others (CST, IST) who is beside the writer knows as much as we do.
@@ -147,9 +147,9 @@ std::size_t read_zone_name(std::string_view text, Parts& parts) {
   const std::size_t slash = text.find('/');
   if (!has_slash || length > kMaxZoneName || !is_upper(text[0]) || slash + 1 >= length || !is_upper(text[slash + 1]))
     return 0;
-  std::string name(text.substr(0, length));
-  if (!is_known_zone(name)) return 0;
-  parts.zone = std::move(name);
+  const std::string_view name = text.substr(0, length);
+  if (!is_known_zone(std::string(name))) return 0;
+  parts.zone = name;
   return length;
 }
 
@@ -398,7 +398,8 @@ struct TimestampReader::Impl {
     if (parts.offset) return local - *parts.offset;
     // The offset at the moment itself: guessed from the local time read as UTC, then looked up again. In the
     // hour that a zone repeats, the answer is one of the two.
-    const std::string& zone = parts.zone.empty() ? spec.location : parts.zone;
+    const std::string named(parts.zone);
+    const std::string& zone = named.empty() ? spec.location : named;
     const Timestamp guess = local - offset_at(zone, local);
     return local - offset_at(zone, guess);
   }
@@ -450,19 +451,24 @@ struct TimestampReader::Impl {
   }
 
   std::optional<Timestamp> recognise(std::string_view text, Timestamp reference) const {
-    using Read = bool (*)(Cursor&, Parts&);
-    static constexpr std::array<Read, 2> kDigits{read_iso, read_day_first};
-    static constexpr std::array<Read, 3> kLetters{read_syslog, read_java, read_klog};
-    if (text.empty() || (!is_digit(text.front()) && !is_alpha(text.front()))) return std::nullopt;
-    const Read* first = is_digit(text.front()) ? kDigits.data() : kLetters.data();
-    const Read* end = is_digit(text.front()) ? first + kDigits.size() : first + kLetters.size();
-    for (const Read* read = first; read != end; ++read) {
+    const auto by = [&](bool (*read)(Cursor&, Parts&)) -> std::optional<Timestamp> {
       Cursor in{text};
       Parts parts;
-      if (!(*read)(in, parts)) continue;
-      if (auto at = resolve(parts, reference)) return at;
+      return read(in, parts) ? resolve(parts, reference) : std::nullopt;
+    };
+    // Asked of each word of lines that say no time: by a look at where a form has its first sign.
+    if (text.size() < 5) return std::nullopt;
+    const auto separates = [](char c) { return c == '/' || c == '-'; };
+    if (is_digit(text[0])) {
+      if (separates(text[4]) || text[4] == '.') return by(read_iso);
+      const std::size_t day = is_digit(text[1]) ? 2 : 1;
+      if ((separates(text[day]) || text[day] == ' ') && is_alpha(text[day + 1])) return by(read_day_first);
+      return std::nullopt;
     }
-    return std::nullopt;
+    if (is_digit(text[1])) return by(read_klog);
+    if (!Cursor{text}.month()) return std::nullopt;
+    const std::optional<Timestamp> at = by(read_syslog);
+    return at ? at : by(read_java);
   }
 
   // `spec.format` against the beginning of `text`.
