@@ -307,6 +307,34 @@ std::string redact(std::string_view text) {
   return out;
 }
 
+std::string without(std::string_view text, const std::vector<std::string_view>& secrets) {
+  std::vector<bool> hidden;  // by byte; none yet: nothing was found
+  for (const std::string_view secret : secrets) {
+    if (secret.empty()) continue;
+    for (std::size_t at = text.find(secret); at != std::string_view::npos; at = text.find(secret, at + 1)) {
+      hidden.resize(text.size());
+      std::fill_n(hidden.begin() + static_cast<std::ptrdiff_t>(at), secret.size(), true);
+    }
+  }
+  if (hidden.empty()) return std::string(text);
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (!hidden[i]) {
+      out += text[i];
+    } else if (i == 0 || !hidden[i - 1]) {
+      out += "<secret>";
+    }
+  }
+  return out;
+}
+
+std::string without(std::string_view text, const std::vector<Secret>& secrets) {
+  std::vector<std::string_view> values(secrets.size());
+  std::transform(secrets.begin(), secrets.end(), values.begin(),
+                 [](const Secret& secret) { return std::string_view(secret.reveal()); });
+  return without(text, values);
+}
+
 std::string redact_label(std::string_view name, std::string_view value) {
   if (value.empty()) return {};
   std::string hidden = is_secret_key(name) ? std::string(kHidden) : redact(value);

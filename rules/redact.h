@@ -7,10 +7,18 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "rules/secret.h"
 
 namespace logbell::rules {
 
 std::string redact(std::string_view text);
+
+// "<secret>" in place of whatever belongs to an occurrence of one of these, also where they overlap or one is a part of another, or of
+// "<secret>" itself. Empty ones are none.
+std::string without(std::string_view text, const std::vector<std::string_view>& secrets);
+std::string without(std::string_view text, const std::vector<Secret>& secrets);
 
 // A label's value. What must not be said is replaced with a hash of it, "[redacted 5f3a09c1]", so that two
 // users stay two series. A label that is called like a secret ("token") is one.

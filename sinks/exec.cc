@@ -284,21 +284,13 @@ std::vector<std::string> ExecSink::environment(const rules::Notification& notifi
   return out;
 }
 
-constexpr std::string_view kHidden = "<secret>";
-
 std::string ExecSink::first_line(const std::string& output) const {
   const std::size_t begin = output.find_first_not_of(" \t\r\n");
   if (begin == std::string::npos) return {};
   const std::string raw = output.substr(begin, output.find_first_of("\r\n", begin) - begin);
   // Clean before it is searched: a character that is taken out may have parted a secret.
-  std::string line = rules::clean_text(raw, raw.size() * 3);
-  for (const Secret& secret : settings_.secrets) {
-    const std::string& value = secret.reveal();
-    if (value.empty()) continue;
-    // What was put in is not looked at again: a secret may be a part of it.
-    for (std::size_t at = line.find(value); at != std::string::npos; at = line.find(value, at + kHidden.size()))
-      line.replace(at, value.size(), kHidden);
-  }
+  const std::string line =
+      rules::without(rules::clean_text(raw, raw.size() * 3), settings_.secrets);
   return rules::clean_text(rules::redact(line), kMaxFirstLine);
 }
 

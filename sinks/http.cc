@@ -359,11 +359,6 @@ Failure why_not_sent(CURL* easy, CURLcode code, const Url& url, const Call& call
   return failure;
 }
 
-void replace_all(std::string& text, std::string_view what, std::string_view with) {
-  for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size()))
-    text.replace(at, what.size(), with);
-}
-
 struct StatusRow {
   int from;
   int to;
@@ -398,35 +393,32 @@ Duration clamp_hint(double hint_seconds) {
   return Duration(static_cast<Duration::rep>(std::min(std::ceil(hint_seconds * 1000.0), limit)));
 }
 
-// Longer pieces first, so that a piece of a secret never keeps the rest from being found.
-std::string without_secrets(std::string text, const std::vector<Secret>& hide) {
-  constexpr std::string_view kHidden = "<secret>";
+std::string without_secrets(std::string_view text, const std::vector<Secret>& hide) {
+  std::vector<std::string> parts;
   for (const Secret& secret : hide) {
     const std::string& value = secret.reveal();
-    if (value.empty()) continue;
-    replace_all(text, value, kHidden);
+    parts.push_back(value);
     if (value.find("://") == std::string::npos) {
       // "user:password": the password alone, too.
       const std::size_t colon = value.find(':');
-      if (colon != std::string::npos && value.size() - colon > 4)
-        replace_all(text, value.substr(colon + 1), kHidden);
+      if (colon != std::string::npos && value.size() - colon > 4) parts.push_back(value.substr(colon + 1));
       continue;
     }
     const rules::Result<Url> url = parse_url(value);
     if (!url) continue;
     // A server likes to repeat the path it did not find, or the part of it that was the token.
-    if (url->path.size() > 1) replace_all(text, url->path, kHidden);
+    if (url->path.size() > 1) parts.push_back(url->path);
     std::string piece;
     for (const char c : url->path + "/") {
       if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_') {
         piece += c;
         continue;
       }
-      if (piece.size() >= 8 && piece != "services" && piece != "webhooks") replace_all(text, piece, kHidden);
+      if (piece.size() >= 8 && piece != "services" && piece != "webhooks") parts.push_back(piece);
       piece.clear();
     }
   }
-  return text;
+  return rules::without(text, std::vector<std::string_view>(parts.begin(), parts.end()));
 }
 
 }  // namespace
@@ -434,7 +426,7 @@ std::string without_secrets(std::string text, const std::vector<Secret>& hide) {
 std::string quote(std::string_view text, const std::vector<Secret>& hide) {
   // Hidden before it is cut: half a secret is still one. And again when it is clean: a character that is
   // taken out may have parted one.
-  const std::string clean = rules::clean_text(without_secrets(std::string(text), hide), text.size() * 3 + 64);
+  const std::string clean = rules::clean_text(without_secrets(text, hide), text.size() * 3 + 64);
   return rules::clean_text(rules::redact(without_secrets(clean, hide)), kQuotedBytes);
 }
 

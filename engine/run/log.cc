@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "rules/redact.h"
+
 namespace logbell::engine {
 
 using rules::Secret;
@@ -149,21 +151,10 @@ void Log::hide(const std::vector<Secret>& secrets) {
     std::string of_path = secret.reveal().substr(path);
     if (!is_word(of_path)) add(Secret(std::move(of_path)));
   }
-  // A secret that holds another is replaced as a whole.
-  std::stable_sort(secrets_.begin(), secrets_.end(),
-                   [](const Secret& a, const Secret& b) { return a.reveal().size() > b.reveal().size(); });
 }
 
 std::string Log::hidden(std::string_view text) const {
-  std::string out(text);
-  for (const Secret& secret : secrets_) {
-    constexpr std::string_view kShown = "<secret>";
-    for (std::size_t at = out.find(secret.reveal()); at != std::string::npos;
-         at = out.find(secret.reveal(), at + kShown.size())) {
-      out.replace(at, secret.reveal().size(), kShown);
-    }
-  }
-  return out;
+  return rules::without(text, secrets_);
 }
 
 void Log::write_line(std::string_view rest) {

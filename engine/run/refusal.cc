@@ -23,7 +23,6 @@ namespace {
 
 constexpr std::string_view kAlertname = "PlanRefused";
 constexpr rules::Duration kMinAttempt{200};
-constexpr std::string_view kHidden = "<secret>";
 
 std::vector<rules::Problem> errors_of(const rules::Problems& problems) {
   std::vector<rules::Problem> errors = problems.sorted();
@@ -34,14 +33,8 @@ std::vector<rules::Problem> errors_of(const rules::Problems& problems) {
   return errors;
 }
 
-std::string without_secrets(std::string text, const std::vector<rules::Secret>& secrets) {
-  for (const rules::Secret& secret : secrets) {
-    if (secret.empty()) continue;
-    // What was put in is not looked at again: a secret may be a part of it.
-    for (std::size_t at = 0; (at = text.find(secret.reveal(), at)) != std::string::npos; at += kHidden.size())
-      text.replace(at, secret.reveal().size(), kHidden);
-  }
-  return rules::redact(text);
+std::string without_secrets(std::string_view text, const std::vector<rules::Secret>& secrets) {
+  return rules::redact(rules::without(text, secrets));
 }
 
 std::string count(std::size_t n) {

@@ -72,6 +72,18 @@ TEST_CASE("redact: cleaned text is UTF-8 without controls, cut at a code point",
   CHECK(clean_text("abcdef", 5) == "ab…");
 }
 
+TEST_CASE("redact: whatever belongs to a secret is hidden, once", "[rules][redact]") {
+  using logbell::rules::without;
+  using Views = std::vector<std::string_view>;
+  CHECK(without("sent in 2 sec", Views{"sec"}) == "sent in 2 <secret>");
+  CHECK(without("the secret key", Views{"secret", "sec", ""}) == "the <secret> key");
+  CHECK(without("abcdefgh", Views{"abc", "bcdefg"}) == "<secret>h");
+  CHECK(without("aaaa b", Views{"aaa"}) == "<secret> b");
+  CHECK(without("<secret> stays", Views{"sec"}) == "<<secret>ret> stays");
+  CHECK(without("nothing", Views{"x", ""}) == "nothing");
+  CHECK(without("", Views{"x"}).empty());
+}
+
 TEST_CASE("redact: a label keeps apart what may not be said", "[rules][redact]") {
   CHECK(redact_label("queue", "orders-7") == "orders-7");
   CHECK(redact_label("queue", "").empty());
